@@ -1,0 +1,69 @@
+"""What every backbone answers to: read a history, and think one step further behind any of its positions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from forethought.nn.attention import AttentionChain
+from forethought.nn.gru import RecurrentChain
+
+Chain = AttentionChain | RecurrentChain
+"""A chain is a value: `select(rows)` when users halt or beams move; two branches keep one each."""
+
+
+class Encoding(NamedTuple):
+    states_BLD: Tensor
+    chain: Chain | None
+
+
+class Backbone(nn.Module):
+    """Vectors in, states out. The method owns the items; a backbone adds positions and times itself.
+
+    Attributes:
+        causal: a state never depends on what comes later, so chains may hang behind every position; otherwise
+            each row is a prefix of its own and chains hang behind its last position only.
+    """
+
+    causal: bool = True
+    window: int
+    width: int
+
+    def encode(
+        self,
+        x_BLD: Tensor,
+        lengths_B: Tensor,
+        *,
+        positions: Tensor | None = None,
+        times: Tensor | None = None,
+        prefix: Tensor | None = None,
+    ) -> Encoding:
+        """States of right-padded histories.
+
+        Args:
+            x_BLD: item vectors, padded anyhow.
+            lengths_B: real positions of each row.
+            positions: int [B, P], where chains are to hang; None: no chain is kept.
+            times: int64 [B, L], Unix seconds, for backbones that use them.
+            prefix: [B, K, D], vectors in front of the history, seen from every position, without a position of
+                their own; `states_BLD` leaves them out.
+        """
+        raise NotImplementedError
+
+    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+        """One more link behind each asked position. The caller has added whatever marks the step."""
+        raise NotImplementedError
+
+
+BuiltT = TypeVar("BuiltT", bound=nn.Module, covariant=True)
+
+
+class BackboneConfig(Protocol):
+    """A frozen dataclass that builds its backbone."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+    def build(self) -> Backbone: ...

@@ -1,0 +1,84 @@
+"""SASRec: causal self-attention over a history (Kang & McAuley, ICDM 2018, arXiv 1808.09781).
+
+Deviations, each an option or harmless: blocks are truly pre-norm by default (the paper's code norms the query
+alone; `norm_first=False` gives post-norm), positions count from the window's start, attention weights are not
+dropped (embeddings and residual branches are), and the loss is the method's business: with full cross-entropy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.nn.attention import AttentionChain
+from forethought.nn.transformer import Activation, Transformer, initialise
+
+
+@dataclass(frozen=True, kw_only=True)
+class SASRec:
+    """Configuration of a SASRec encoder."""
+
+    width: int = 64
+    """State width d, a multiple of `heads`."""
+    layers: int = 2
+    """Blocks b."""
+    heads: int = 2
+    """Attention heads h."""
+    window: int = 50
+    """Longest history n that is read; older items are cut."""
+    ffn_width: int = 256
+    """Width inside the feed-forward nets (the paper: d)."""
+    dropout: float = 0.5
+    """Share of embedding and branch units dropped in training, 0 to 1."""
+    activation: Activation = "gelu"
+    """Of the feed-forward nets (the paper: relu)."""
+    norm_first: bool = True
+    """Norm before each branch (pre-norm) or after each sum (post-norm)."""
+
+    def build(self) -> SASRecEncoder:
+        return SASRecEncoder(self)
+
+
+class SASRecEncoder(Backbone):
+    causal = True
+
+    def __init__(self, config: SASRec) -> None:
+        super().__init__()
+        self.width, self.window = config.width, config.window
+        self.positions = nn.Embedding(config.window, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.transformer = Transformer(
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            ffn_width=config.ffn_width,
+            dropout=config.dropout,
+            activation=config.activation,
+            norm_first=config.norm_first,
+            causal=True,
+        )
+        initialise(self)
+        self.prefix = 0
+
+    def encode(
+        self,
+        x_BLD: Tensor,
+        lengths_B: Tensor,
+        *,
+        positions: Tensor | None = None,
+        times: Tensor | None = None,
+        prefix: Tensor | None = None,
+    ) -> Encoding:
+        x_BLD = self.dropout(x_BLD + self.positions.weight[: x_BLD.shape[1]])
+        if prefix is None:
+            return Encoding(*self.transformer(x_BLD, lengths_B, positions))
+        K = prefix.shape[1]
+        states, chain = self.transformer(torch.cat([prefix, x_BLD], dim=1), lengths_B + K, positions)
+        return Encoding(states[:, K:], chain)
+
+    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+        assert isinstance(chain, AttentionChain)
+        return self.transformer.think(self.dropout(x_BPD), chain)

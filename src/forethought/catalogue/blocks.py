@@ -1,0 +1,36 @@
+"""How a product over the whole catalogue is cut, so that a block of scores stays where the processor is fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+CPU_BLOCK_BYTES = 12 * 2**20  # a block of scores, its softmax and both gradients stay in the last-level cache
+CUDA_BLOCK_BYTES = 512 * 2**20  # large enough that a launch costs nothing beside the product
+MIN_ROWS = 32  # below this a product is a sweep over the items and memory is the limit
+MAX_ITEMS = 2**18  # wider catalogues are walked in shards, merged exactly
+
+
+def row_blocks(states_PD: Tensor, n_items: int) -> Iterator[slice]:
+    """Slices of rows such that [rows, n_items] scores fit the block size of the device."""
+    budget = CUDA_BLOCK_BYTES if states_PD.is_cuda else CPU_BLOCK_BYTES
+    rows = max(MIN_ROWS, budget // (max(n_items, 1) * states_PD.element_size()))
+    if rows > MIN_ROWS * 2:
+        rows -= rows % MIN_ROWS  # whole vector registers
+    for start in range(0, states_PD.shape[0], rows):
+        yield slice(start, min(start + rows, states_PD.shape[0]))
+
+
+def item_shards(n_items: int, width: int = MAX_ITEMS) -> Iterator[slice]:
+    """Slices of the catalogue, one only when it is of ordinary size."""
+    for start in range(0, n_items, width):
+        yield slice(start, min(start + width, n_items))
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right; bfloat16 inputs on CUDA accumulate and return float32."""
+    if left.dtype == torch.bfloat16 and left.is_cuda:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return torch.mm(left, right)

@@ -1,0 +1,186 @@
+"""The softmax over the catalogue, walked in blocks, and the two moments that every loss needs of it.
+
+For a state r and items E, with z_i = r.e_i and p = softmax(z):
+
+    lse(r)  = log sum_i exp(z_i)        a scalar a row
+    mean(r) = sum_i p_i e_i             a vector a row
+
+Temperature and bias are folded into r and E beforehand (`scaled`), so that one walk serves them all.
+No tensor of [rows, N] outlives a block. Products of (rows x N x D), the unit of cost, are counted for each function.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forethought.catalogue.blocks import item_shards, product, row_blocks
+
+
+class Moments(NamedTuple):
+    lse_P: Tensor
+    mean_PD: Tensor
+
+
+def scaled(
+    states_PD: Tensor, items_ND: Tensor, *, temperature: float = 1.0, bias_N: Tensor | None = None, cosine: bool = False
+) -> tuple[Tensor, Tensor]:
+    """States and items whose plain inner product is r.e / temperature + bias, with unit vectors if `cosine`.
+
+    A bias is one more column of E against a coordinate of r that is always 1, so every identity stands as it is.
+    """
+    if cosine:
+        states_PD, items_ND = F.normalize(states_PD, dim=-1), F.normalize(items_ND, dim=-1)
+    if temperature != 1.0:
+        states_PD = states_PD / temperature
+    if bias_N is not None:
+        states_PD = torch.cat([states_PD, states_PD.new_ones(states_PD.shape[0], 1)], dim=-1)
+        items_ND = torch.cat([items_ND, bias_N[:, None]], dim=-1)
+    return states_PD, items_ND
+
+
+def weighted_lse(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_p w_p lse_p, and the lse of each row (without gradient).
+
+    The rows' weights are known beforehand, so the gradients to states and items are made in the same walk:
+    3 products where autograd's two walks take 4. Differentiable in states, items and weights.
+    """
+    return _WeightedLSE.apply(states_PD, items_ND, weights_P)
+
+
+def moments(states_PD: Tensor, items_ND: Tensor) -> Moments:
+    """Both moments, differentiable in states and items.
+
+    2 products forward. Backward: 2 where only `lse` is used, else 5, since the gradient of `mean` is the
+    covariance of the softmax times a vector.
+    """
+    return Moments(*_Moments.apply(states_PD, items_ND))
+
+
+def merge(shards: list[Moments]) -> Moments:
+    """The moments over the union of disjoint sets of items, exactly: the log-sum of sums and the weighted mean."""
+    lse_SP = torch.stack([shard.lse_P for shard in shards])
+    lse_P = torch.logsumexp(lse_SP, dim=0)
+    share_SP = torch.exp(lse_SP - lse_P)
+    return Moments(lse_P, sum(s[:, None] * shard.mean_PD for s, shard in zip(share_SP, shards, strict=True)))  # type: ignore[arg-type]
+
+
+def _softmax_(scores_BN: Tensor) -> Tensor:
+    """Softmax in place, row by row in cache; returns each row's lse."""
+    top_B = scores_BN.amax(dim=-1)
+    torch.softmax(scores_BN, dim=-1, out=scores_BN)
+    return top_B - scores_BN.amax(dim=-1).log()  # the largest p is at least 1/N: its log is safe
+
+
+class _WeightedLSE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
+        need_states, need_items, _ = ctx.needs_input_grad
+        lse_P = states_PD.new_empty(states_PD.shape[0], dtype=_accumulator(states_PD))
+        d_states = torch.empty_like(states_PD, dtype=lse_P.dtype) if need_states else None
+        d_items = torch.zeros_like(items_ND, dtype=lse_P.dtype) if need_items else None
+        shards = list(item_shards(items_ND.shape[0]))
+        for rows in row_blocks(states_PD, min(items_ND.shape[0], shards[0].stop)):
+            r, w = states_PD[rows], weights_P[rows, None]
+            if len(shards) == 1:
+                p = product(r, items_ND.T)
+                lse_P[rows] = _softmax_(p)
+                _accumulate(d_states, d_items, rows, slice(None), p, items_ND, r, w, first=True)
+                continue
+            lse_P[rows] = torch.stack([product(r, items_ND[s].T).logsumexp(-1) for s in shards]).logsumexp(0)
+            for i, shard in enumerate(shards if need_states or need_items else []):  # a fourth product: E is too wide
+                p = product(r, items_ND[shard].T).sub_(lse_P[rows, None]).exp_()
+                _accumulate(d_states, d_items, rows, shard, p, items_ND[shard], r, w, first=i == 0)
+        ctx.save_for_backward(d_states, d_items, lse_P)
+        ctx.dtypes = states_PD.dtype, items_ND.dtype, weights_P.dtype
+        ctx.mark_non_differentiable(lse_P)
+        return (weights_P.to(lse_P.dtype) * lse_P).sum(), lse_P
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        grad = grads[0]
+        d_states, d_items, lse_P = ctx.saved_tensors
+        out = (d_states, d_items, lse_P)
+        return tuple(
+            None if d is None or not need else (grad * d).to(dtype)
+            for d, need, dtype in zip(out, ctx.needs_input_grad, ctx.dtypes, strict=True)
+        )
+
+
+def _accumulate(
+    d_states: Tensor | None,
+    d_items: Tensor | None,
+    rows: slice,
+    shard: slice,
+    p_BN: Tensor,
+    e_ND: Tensor,
+    r_BD: Tensor,
+    w_B1: Tensor,
+    *,
+    first: bool,
+) -> None:
+    """Add a block's share: w p E to the states, p^T (w r) to the items. Weights scale the thin side only."""
+    p_BN = p_BN.to(e_ND.dtype)
+    if d_states is not None:
+        share = product(p_BN, e_ND).mul_(w_B1)
+        d_states[rows] = share if first else d_states[rows] + share
+    if d_items is not None:
+        weighted = (w_B1 * r_BD).to(p_BN.dtype)
+        if d_items.dtype == p_BN.dtype:
+            d_items[shard].addmm_(p_BN.T, weighted)
+        else:
+            d_items[shard] += product(p_BN.T, weighted)
+
+
+class _Moments(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states_PD: Tensor, items_ND: Tensor) -> tuple[Tensor, Tensor]:
+        lse_P = states_PD.new_empty(states_PD.shape[0])
+        mean_PD = torch.empty_like(states_PD)
+        shards = list(item_shards(items_ND.shape[0]))
+        for rows in row_blocks(states_PD, min(items_ND.shape[0], shards[0].stop)):
+            parts = []
+            for shard in shards:
+                p = states_PD[rows] @ items_ND[shard].T
+                lse = _softmax_(p)
+                parts.append(Moments(lse, p @ items_ND[shard]))
+            lse_P[rows], mean_PD[rows] = merge(parts) if len(parts) > 1 else parts[0]
+        ctx.save_for_backward(states_PD, items_ND, lse_P, mean_PD)
+        ctx.set_materialize_grads(False)
+        return lse_P, mean_PD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:
+        g_lse_P, g_mean_PD = grads
+        r_PD, e_ND, lse_P, mean_PD = ctx.saved_tensors
+        need_states, need_items = ctx.needs_input_grad
+        if g_lse_P is None and g_mean_PD is None:
+            return None, None
+        g_P = torch.zeros_like(lse_P) if g_lse_P is None else g_lse_P
+        if g_mean_PD is None and not need_items:
+            return g_P[:, None] * mean_PD, None
+        d_states = g_P[:, None] * mean_PD if g_mean_PD is None else torch.zeros_like(r_PD)
+        d_items = torch.zeros_like(e_ND)
+        for shard in item_shards(e_ND.shape[0]):
+            e = e_ND[shard]
+            for rows in row_blocks(r_PD, e.shape[0]):
+                p = (r_PD[rows] @ e.T).sub_(lse_P[rows, None]).exp_()
+                if g_mean_PD is None:
+                    d_items[shard].addmm_(p.T, g_P[rows, None] * r_PD[rows])
+                    continue
+                h = g_mean_PD[rows]
+                if need_items:
+                    d_items[shard].addmm_(p.T, h)
+                # d z_i = p_i (g + h.(e_i - mean)): the mean's gradient is the covariance of p times h
+                p.mul_((h @ e.T).add_((g_P[rows] - (h * mean_PD[rows]).sum(-1))[:, None]))
+                d_states[rows] += p @ e
+                if need_items:
+                    d_items[shard].addmm_(p.T, r_PD[rows])
+        return d_states if need_states else None, d_items if need_items else None
+
+
+def _accumulator(states: Tensor) -> torch.dtype:
+    return torch.float32 if states.dtype == torch.bfloat16 else states.dtype

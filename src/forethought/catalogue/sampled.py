@@ -1,0 +1,62 @@
+"""Losses over a few drawn items, for catalogues where the whole softmax is too dear.
+
+Sampled softmax with log-Q correction (Bengio & Senecal 2008), BCE with one or more negatives (SASRec, Kang &
+McAuley 2018) and gBCE (gSASRec, Petrov & Macdonald 2023).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class NegativeSampler:
+    """Draws negatives uniformly or by popularity^power, and knows the probability of each draw."""
+
+    def __init__(self, n_items: int, counts_N: Tensor | None = None, power: float = 0.0) -> None:
+        """`counts_N` are training counts; `power` 0 draws uniformly, 1 by popularity."""
+        weights = torch.ones(n_items, dtype=torch.float64)
+        if counts_N is not None and power:
+            weights = counts_N.double().clamp_min(1.0) ** power
+        share = weights / weights.sum()
+        self.cumulative = share.cumsum(0)
+        self.log_q_N = share.log().float()
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Item rows, with replacement."""
+        uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
+        return torch.searchsorted(self.cumulative, uniform).clamp_max(len(self.cumulative) - 1)
+
+
+def sampled_softmax(
+    states_PD: Tensor, items_ND: Tensor, targets_P: Tensor, negatives_M: Tensor, log_q_N: Tensor, weights_P: Tensor
+) -> Tensor:
+    """Softmax over the target and M shared negatives, scores corrected by -log q; accidental hits are removed."""
+    positive_P = (states_PD * F.embedding(targets_P, items_ND)).sum(-1) - log_q_N[targets_P]
+    scores_PM = states_PD @ F.embedding(negatives_M, items_ND).T - log_q_N[negatives_M]
+    scores_PM = scores_PM.masked_fill(negatives_M[None, :] == targets_P[:, None], -torch.inf)
+    lse_P = torch.logaddexp(positive_P, scores_PM.logsumexp(-1))
+    return ((lse_P - positive_P) * weights_P).sum()
+
+
+def binary_cross_entropy(
+    states_PD: Tensor,
+    items_ND: Tensor,
+    targets_P: Tensor,
+    negatives_PM: Tensor,
+    weights_P: Tensor,
+    *,
+    calibration: float = 0.0,
+) -> Tensor:
+    """gBCE: -(beta log sigmoid(s+) + sum log(1 - sigmoid(s-))) / (M + 1), beta = a (t (1 - 1/a) + 1/a), a = M/(N-1).
+
+    `calibration` is the paper's t: 0 is plain BCE (beta = 1), 1 recovers softmax-like scores (beta = a).
+    """
+    rate = negatives_PM.shape[1] / max(items_ND.shape[0] - 1, 1)
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    positive_P = (states_PD * F.embedding(targets_P, items_ND)).sum(-1)
+    negative_PM = torch.einsum("pd,pmd->pm", states_PD, F.embedding(negatives_PM, items_ND))
+    # log sigmoid(s)^beta = beta log sigmoid(s): no power is taken, so no float64 is needed
+    loss_P = -beta * F.logsigmoid(positive_P) - F.logsigmoid(-negative_PM).sum(-1)
+    return (loss_P / (negatives_PM.shape[1] + 1) * weights_P).sum()

@@ -1,0 +1,151 @@
+"""Rows become padded tensors, padded on the right; `lengths_B` says what is real.
+
+There is no padding item: padded slots repeat a row's first item. A causal model never looks at what comes later,
+the others are told the lengths, and a test changes the padding to see that nothing moves.
+
+A batch is cut by a budget of positions from pools of rows sorted by length, so that little of it is padding.
+The plan of an epoch is a function of (seed, epoch) alone; a run that stops at batch 17 goes on at batch 17, and
+several processes share each batch by taking every n-th row of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from forethought.data.histories import Cases, Histories, Spans
+
+POOL_BATCHES = 32  # rows of so many batches are sorted by length together
+
+
+@dataclass
+class Batch:
+    """Right-padded histories. B rows, L positions.
+
+    Attributes:
+        items_BL: item rows, int64.
+        lengths_B: how many positions of each row are real, int64.
+        targets_BL: the item that follows each position, in training; None otherwise.
+        times_BL: Unix seconds, int64, or None where the data has only an order.
+        users_B: user rows, int64; -1 for somebody unknown.
+        weight: supervised positions of the whole (global) batch; losses divide by it.
+    """
+
+    items_BL: Tensor
+    lengths_B: Tensor
+    targets_BL: Tensor | None = None
+    times_BL: Tensor | None = None
+    users_B: Tensor | None = None
+    weight: int = 0
+
+    def valid_BL(self) -> Tensor:
+        """True where a position is real."""
+        return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
+
+    def to(self, device: torch.device) -> Batch:
+        fields = (self.items_BL, self.lengths_B, self.targets_BL, self.times_BL, self.users_B)
+        items, lengths, targets, times, users = (None if f is None else f.to(device, non_blocking=True) for f in fields)
+        assert items is not None
+        assert lengths is not None
+        return replace(self, items_BL=items, lengths_B=lengths, targets_BL=targets, times_BL=times, users_B=users)
+
+
+def windows(train: Spans, window: int, *, every: bool = True) -> Spans:
+    """Training rows: pairs of (input, target) cut into stretches of at most `window` inputs.
+
+    A row of n inputs spans n + 1 items, the last of which is only a target. With `every`, a long history
+    becomes several rows counted from its end, so that each transition is supervised exactly once and a position
+    sees at most what stands in its own row; otherwise only the last row remains.
+    """
+    transitions = np.maximum(train.lengths - 1, 0)
+    rows = -(-transitions // window) if every else np.minimum(transitions, 1)
+    owner = np.repeat(np.arange(len(train)), rows)
+    back = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)  # 0 is a user's latest row
+    ends = train.ends[owner] - back * window
+    starts = np.maximum(train.starts[owner], ends - window - 1)
+    return Spans(train.histories, train.users[owner], starts, ends)
+
+
+def plan(lengths: np.ndarray, positions: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of an epoch, as arrays of row numbers: every row once, about `positions` padded positions each."""
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    mean = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
+    pool = max(1, int(POOL_BATCHES * positions / mean))
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches.extend(_cut(rows, lengths[rows], positions))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _cut(rows: np.ndarray, lengths: np.ndarray, positions: int) -> list[np.ndarray]:
+    """Cut rows sorted by length into runs whose padded size (rows x longest) stays within the budget."""
+    cuts, first = [], 0
+    while first < len(rows):
+        # lengths rise, so the padded size of rows[first:last] rises with last: the first size over budget ends it
+        sizes = lengths[first : first + positions] * np.arange(1, min(positions, len(rows) - first) + 1)
+        count = max(1, int(np.searchsorted(sizes, positions, side="right")))
+        cuts.append(rows[first : first + count])
+        first += count
+    return cuts
+
+
+def training_batch(rows: Spans, *, rank: int = 0, world: int = 1) -> Batch:
+    """Inputs and next-item targets of the given rows; with several processes, this one's share of them."""
+    weight = int((rows.lengths - 1).sum())
+    mine = rows.take(np.arange(rank, len(rows), world)) if world > 1 else rows
+    histories = mine.histories
+    index_BL, lengths = _positions(mine.starts, mine.ends - 1)
+    return Batch(
+        items_BL=_gather(histories.items, index_BL),
+        lengths_B=torch.from_numpy(lengths),
+        targets_BL=_gather(histories.items, index_BL + 1),
+        times_BL=None if histories.times is None else _gather(histories.times, index_BL),
+        users_B=torch.from_numpy(mine.users.astype(np.int64)),
+        weight=weight,
+    )
+
+
+def history_batch(rows: Spans, window: int) -> Batch:
+    """The last `window` items of each row, without targets."""
+    rows = rows.last(window)
+    index_BL, lengths = _positions(rows.starts, rows.ends)
+    times = rows.histories.times
+    return Batch(
+        items_BL=_gather(rows.histories.items, index_BL),
+        lengths_B=torch.from_numpy(lengths),
+        times_BL=None if times is None else _gather(times, index_BL),
+        users_B=torch.from_numpy(rows.users.astype(np.int64)),
+    )
+
+
+def _positions(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into the flat array, [B, L]; padding points at each row's first item and is never read."""
+    lengths = ends - starts
+    steps = np.arange(max(int(lengths.max(initial=0)), 1))
+    return starts[:, None] + np.where(steps < lengths[:, None], steps, 0), lengths
+
+
+def _gather(flat: np.ndarray, index_BL: np.ndarray) -> Tensor:
+    return torch.from_numpy(flat[np.minimum(index_BL, len(flat) - 1)].astype(np.int64))
+
+
+def case_batches(cases: Cases, window: int, batch: int) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Evaluation batches of `batch` rows each, sorted by length: the rows' numbers and their histories."""
+    order = np.argsort(np.minimum(cases.history.lengths, window), kind="stable")
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        yield rows, history_batch(cases.history.take(rows), window)
+
+
+def lists_batch(lists: list[np.ndarray], window: int) -> Batch:
+    """A batch straight from lists of item rows, for histories that belong to no data set."""
+    histories = Histories.from_lists(lists)
+    batch = history_batch(histories.all(), window)
+    return replace(batch, users_B=torch.full((len(lists),), -1))

@@ -1,0 +1,88 @@
+"""A table of interactions, read once: histories in rows, and the vocabularies that lead back to ids."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from forethought.data.histories import Histories
+from forethought.data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Who did what, in order.
+
+    Attributes:
+        histories: one row a user, items in order of time (ties in the order of the source).
+        users, items: vocabularies; row numbers of `histories` refer to them.
+        item_table: one row an item, in vocabulary order: `item_id` and whatever is known (title, brand, categories);
+            `source_row` is its row in the item table it came from, to align arrays such as text vectors.
+        name: what reports call this data.
+        notes: what was assumed when it was read, in words.
+    """
+
+    histories: Histories
+    users: Vocabulary
+    items: Vocabulary
+    item_table: pl.DataFrame
+    name: str = "interactions"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_users(self) -> int:
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.histories.items)
+
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether any user meets an item twice; then histories must stay among the candidates."""
+        return any(
+            len(np.unique(keys)) != len(keys) for keys in (self.pairs(users) for users in self.histories.blocks())
+        )
+
+    def pairs(self, users: slice) -> np.ndarray:
+        """One int64 key for each (user, item) of a run of users, in order of `histories`."""
+        histories = self.histories
+        return histories.owners(users) * np.int64(self.n_items) + histories.items[histories.rows(users)]
+
+    @cached_property
+    def data_hash(self) -> str:
+        """SHA-256 over ids, order and times, 16 hex digits: the same table has the same hash everywhere."""
+        digest = hashlib.sha256()
+        for vocabulary in (self.users, self.items):
+            digest.update(vocabulary.ids.cast(pl.String).str.join("\n").item().encode())
+        for array in (self.histories.items, self.histories.offsets, self.histories.times):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
+
+    def where(self, keep: np.ndarray) -> Interactions:
+        """The interactions marked in a bool [n]; users and items that are left without any go too."""
+        histories = self.histories
+        kept_before = np.concatenate([[0], np.cumsum(keep)])
+        lengths = np.diff(kept_before[histories.offsets])
+        users = np.flatnonzero(lengths)
+        items = histories.items[keep]
+        counts = np.bincount(items, minlength=self.n_items)
+        kept_items = np.flatnonzero(counts)
+        row_of = np.cumsum(counts > 0, dtype=np.int32) - 1
+        times = None if histories.times is None else histories.times[keep]
+        offsets = np.concatenate([[0], np.cumsum(lengths[users])]).astype(np.int64)
+        return replace(
+            self,
+            histories=Histories(row_of[items], offsets, times),
+            users=replace(self.users, ids=self.users.ids.gather(users)),
+            items=replace(self.items, ids=self.items.ids.gather(kept_items)),
+            item_table=self.item_table[kept_items],
+        )

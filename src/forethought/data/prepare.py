@@ -1,0 +1,249 @@
+"""Prepare: a table is filtered, ordered, split and written once, as a folder in the uniform layout.
+
+`interactions.parquet` (user_id, item_id, timestamp where known, position, split), `items.parquet` in the order of
+item rows, `item_text_embeddings.npy` where the source had them, and `prepared.json`, which says how all this came
+about. A folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from forethought.data import filters
+from forethought.data.interactions import Interactions
+from forethought.data.leakage import leakage
+from forethought.data.reading import AUTO, read
+from forethought.data.sources import describe, folder_of, readable, scan
+from forethought.data.splits import Split, SplitConfig, make_split
+from forethought.data.times import moment
+from forethought.data.vocabulary import Vocabulary, uuid_bytes
+from forethought.errors import DataError
+
+Duplicates = Literal["keep", "same_time", "repeats"]
+PARTS = ("train", "valid", "test")
+VECTORS = "item_text_embeddings.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """What is left out, in this order.
+
+    Attributes:
+        minimum_rating: rows rated lower, or not rated, go.
+        duplicates: "same_time" drops rows with the same user, item and time, "repeats" every later meeting of a
+            user with an item.
+        k_core: (users, items): how many interactions every remaining user and item must have.
+    """
+
+    minimum_rating: float | None = None
+    duplicates: Duplicates = "keep"
+    k_core: tuple[int, int] | None = None
+
+
+def prepare(
+    source: Any,
+    out: str | Path,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    time: str | None = AUTO,
+    position: str | None = AUTO,
+    rating: str = "rating",
+    items: Any = None,
+    keep: Filters | None = None,
+    split: SplitConfig | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    report: Callable[[str], None] = lambda said: None,
+    cache: str | Path | None = None,
+) -> Split:
+    """Filter, order and split a table, and write it as a folder that `open_prepared` and `read` understand.
+
+    The rows are written in their final order, shuffled ties included, so that the split read back is this one.
+
+    Args:
+        source, user, item, time, position, rating, items, cache: as in `read`.
+        out: the folder to be made.
+        keep: the filters; none by default.
+        split: how to split; leave-last-out by default.
+        name: what reports call this data; by default the name of `out`.
+        overwrite: replace a folder that is already there.
+        report: told in a sentence what is being done.
+
+    Returns:
+        The split, as it will be read back.
+
+    Raises:
+        DataError: `out` exists and is not empty, the disk is full, or the source cannot be used; nothing is
+            then left behind.
+    """
+    out, keep, split = Path(out), keep or Filters(), split or SplitConfig()
+    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
+    report(f"reading {describe(source)}")
+    with readable(source):
+        rows = scan(source).select(pl.len()).collect(engine="streaming").item()
+    columns = {"user": user, "item": item, "time": time, "position": position, "rating": rating}
+    data = read(source, **columns, minimum_rating=keep.minimum_rating, items=items, name=name or out.name, cache=cache)
+    steps = [{"step": "source", "interactions": rows}, _counted("read", data)]
+    for step, filtered in _filtered(data, keep):
+        data = filtered
+        steps.append(_counted(step, data))
+        report(f"after {step}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions")
+    done = split.apply(data)
+    done = replace(done, data=replace(data, histories=done.train.histories))
+    facts = {
+        "name": data.name,
+        "source": str(source) if isinstance(source, str | Path) else describe(source),
+        "columns": columns,
+        "filters": asdict(keep),
+        "steps": steps,
+        "split": asdict(split),
+        "protocol": done.protocol,
+        "leakage": leakage(done).sentences(),
+        "notes": list(data.notes),
+        "data_hash": done.data.data_hash,
+        "forethought": version("forethought"),
+    }
+    report(f"writing {str(out)!r}")
+    with _whole_folder(out) as folder:
+        _write(done, folder)
+        _write_vectors(source, done.data, folder)
+        (folder / "prepared.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return done
+
+
+def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Split:
+    """The data and the split of a prepared folder.
+
+    Raises:
+        DataError: no such folder, its `prepared.json` is damaged, or its tables are not those it was written with.
+    """
+    folder = Path(folder)
+    facts_at = folder / "prepared.json"
+    if not facts_at.exists():
+        raise DataError(f"{str(folder)!r} holds no prepared.json: make such a folder with prepare, or use read.")
+    try:
+        facts = json.loads(facts_at.read_text(encoding="utf-8"))
+        name, config, expected = facts["name"], facts["split"], facts["data_hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{str(facts_at)!r} is damaged ({error}): prepare the folder again.") from error
+    data = read(folder, name=name, cache=cache)
+    if data.data_hash != expected:
+        raise DataError(
+            f"The tables in {str(folder)!r} are not those that were prepared (hash {data.data_hash}, expected "
+            f"{expected}): prepare the folder again."
+        )
+    return make_split(data, config)
+
+
+def _filtered(data: Interactions, keep: Filters) -> Iterator[tuple[str, Interactions]]:
+    if keep.duplicates != "keep":
+        data = filters.drop_duplicates(data, repeats=keep.duplicates == "repeats")
+        yield f"dropping duplicates ({keep.duplicates})", data
+    if keep.k_core is not None:
+        data = filters.k_core(data, *keep.k_core)
+        yield f"{keep.k_core[0]}-core of users and {keep.k_core[1]}-core of items", data
+
+
+def _counted(step: str, data: Interactions) -> dict[str, Any]:
+    return {"step": step, "interactions": len(data), "users": data.n_users, "items": data.n_items}
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write in, beside `out`; it takes its name when all went well and vanishes otherwise."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise DataError(f"No folder can be made beside {str(out)!r}: {error.strerror}.") from error
+    new, old = beside / "new", beside / "old"
+    try:
+        new.mkdir()
+        yield new
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        said = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise DataError(f"{str(out)!r} could not be written ({said}); nothing was left behind.") from error
+    finally:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write(split: Split, folder: Path) -> None:
+    data = split.data
+    table = data.item_table.drop("source_row", strict=False).with_columns(item_id=_ids(data.items))
+    table.write_parquet(folder / "items.parquet")
+    types: dict[str, pl.DataType] = {"user_id": _ids(data.users).dtype, "item_id": _ids(data.items).dtype}
+    types |= {"timestamp": pl.Int64()} if data.histories.times is not None else {}
+    schema = pl.Schema(types | {"position": pl.Int32(), "split": pl.Enum(PARTS)})
+    part = _part_of_rows(split)
+
+    def blocks(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
+        for users in data.histories.blocks():
+            frame = _block(data, part, users, schema)
+            yield frame.select(columns) if columns is not None else frame
+
+    register_io_source(blocks, schema=schema, is_pure=True).sink_parquet(folder / "interactions.parquet")
+
+
+def _block(data: Interactions, part: np.ndarray, users: slice, schema: pl.Schema) -> pl.DataFrame:
+    histories = data.histories
+    rows, owner = histories.rows(users), histories.owners(users)
+    columns = {
+        "user_id": _ids(data.users).gather(owner),
+        "item_id": _ids(data.items).gather(histories.items[rows]),
+        "timestamp": None if histories.times is None else histories.times[rows],
+        "position": np.arange(rows.start, rows.stop) - histories.starts[owner],
+        "split": pl.Series(PARTS, dtype=pl.Enum(PARTS)).gather(part[rows]),
+    }
+    return pl.DataFrame({name: columns[name] for name in schema}).cast(schema)
+
+
+def _ids(vocabulary: Vocabulary) -> pl.Series:
+    """Ids as they are written: UUIDs as 16 bytes."""
+    if vocabulary.kind != "uuid":
+        return vocabulary.ids
+    return vocabulary.ids.to_frame("id").select(uuid_bytes(pl.col("id"))).to_series()
+
+
+def _part_of_rows(split: Split) -> np.ndarray:
+    """Of each interaction its part, uint8 [n]: its period in a temporal split, else what is to be found."""
+    histories = split.data.histories
+    if histories.times is not None and "valid_from" in split.protocol:
+        bounds = [moment(split.protocol[name], name) for name in ("valid_from", "test_from")]
+        return np.searchsorted(bounds, histories.times, side="right").astype(np.uint8)
+    part = np.zeros(len(histories.items), np.uint8)
+    part[split.valid.history.ends] = 1
+    part[split.test.history.ends] = 2
+    return part
+
+
+def _write_vectors(source: Any, data: Interactions, folder: Path) -> None:
+    """Text vectors beside the source, brought into the order of item rows; zeros where an item has none."""
+    home = folder_of(source)
+    if home is None or not (home / VECTORS).exists() or "source_row" not in data.item_table.columns:
+        return
+    vectors = np.load(home / VECTORS, mmap_mode="r", allow_pickle=False)
+    row = data.item_table["source_row"].fill_null(-1).to_numpy()
+    if row.max() >= len(vectors):
+        raise DataError(
+            f"{str(home / VECTORS)!r} has {len(vectors):,} rows, but the item table beside it has more: remake it."
+        )
+    np.save(folder / VECTORS, np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype))

@@ -1,0 +1,213 @@
+"""Read a table of interactions: any columns, any order, any size.
+
+What a reader must know is kept in `Interactions.notes`: which columns were used, what the times were taken for,
+and what was left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from forethought.data.encoding import encode
+from forethought.data.filters import minimum_rating as rated_at_least
+from forethought.data.interactions import Interactions
+from forethought.data.sources import describe, folder_of, readable, scan, stem
+from forethought.data.times import MEND, Clock, clock, iso
+from forethought.data.vocabulary import IdKind, Vocabulary, id_column
+from forethought.errors import DataError, nearest
+
+AUTO = "auto"
+TIME_NAMES = ("timestamp", "time", "datetime", "date")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a table means what; `resolve` looks them up.
+
+    Attributes:
+        user, item: ids.
+        time: "auto" takes the first of timestamp, time, datetime, date that is there; None goes by order.
+        position: orders rows of equal time, or all rows where there are no times; "auto" takes an integer column
+            `position` where there is one; None goes by the order of the rows.
+        rating: only asked for where a minimum rating is.
+    """
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str | None = AUTO
+    position: str | None = AUTO
+    rating: str = "rating"
+
+    def resolve(self, frame: pl.LazyFrame, source: Any) -> Columns:
+        """The same with every "auto" decided.
+
+        Raises:
+            DataError: a column is missing; the text suggests the nearest one.
+        """
+        schema = frame.collect_schema()
+        time, position = self.time, self.position
+        if time == AUTO and AUTO not in schema:
+            time = next((name for name in TIME_NAMES if name in schema and name not in (self.user, self.item)), None)
+        if position == AUTO and AUTO not in schema:
+            position = "position" if schema.get("position", pl.Null()).is_integer() else None
+        found = Columns(self.user, self.item, time, position, self.rating)
+        for role, name in (("user", self.user), ("item", self.item), ("time", time), ("position", position)):
+            if name is not None and name not in schema:
+                raise missing_column(role, name, schema.names(), source)
+        if position is not None and not schema[position].is_integer():
+            raise DataError(
+                f"The position column {position!r} has type {schema[position]}, but positions are whole numbers: "
+                "cast it, or say position=None to go by the order of the rows."
+            )
+        return found
+
+
+def missing_column(role: str, name: str, names: list[str], source: Any) -> DataError:
+    """What to say when a column is not there."""
+    return DataError(
+        f"There is no {role} column {name!r} in {describe(source)}, which has {', '.join(map(repr, names)) or 'none'}: "
+        f"say which it is with {role}=...{nearest(name, names)}"
+    )
+
+
+def read(
+    source: Any,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    time: str | None = AUTO,
+    position: str | None = AUTO,
+    rating: str = "rating",
+    minimum_rating: float | None = None,
+    items: Any = None,
+    name: str | None = None,
+    cache: str | Path | None = None,
+) -> Interactions:
+    """Read interactions into histories.
+
+    Rows are sorted by user, then time, then position, then their own order; so where times or positions tell
+    rows apart, their order in the source does not matter. Times are kept as whole Unix seconds.
+
+    Args:
+        source: whatever `scan` opens; a folder in the uniform layout brings its `items.parquet` along.
+        user, item, time, position, rating: names of columns, see `Columns`.
+        minimum_rating: rows rated lower, or not rated, are left out.
+        items: the item table, one row an item: whatever `scan` opens, with an id column called like `item` or
+            `item_id`. Its order becomes the order of items; those nobody met are left out.
+        name: what reports call this data; by default the name of the file or folder.
+        cache: folder on a disk with room, where arrays of more than 20 million values are memory-mapped.
+
+    Raises:
+        DataError: no rows, missing or wrong columns, empty ids, times that cannot be read.
+
+    Example:
+        >>> data = read(pl.DataFrame({"user_id": [1, 1, 2], "item_id": ["a", "b", "a"]}))
+        >>> data.n_users, data.n_items, len(data)
+        (2, 2, 3)
+    """
+    with readable(source):
+        frame = scan(source)
+        columns = Columns(user, item, time, position, rating).resolve(frame, source)
+        frame = rated_at_least(frame, minimum_rating, rating) if minimum_rating is not None else frame
+        rows, kinds, told = _plain_rows(frame, columns)
+        n, user_ids, item_ids = _survey(rows, frame, columns, source)
+        users = Vocabulary(user_ids.sort(), kinds[0])
+        items = items if items is not None else _items_beside(source)
+        if items is None:
+            vocabulary = Vocabulary(item_ids.sort(), kinds[1])
+            table, extra = pl.DataFrame({"item_id": vocabulary.ids}), ()
+        else:
+            table, extra = _item_table(items, item, item_ids, kinds[1])
+            vocabulary = Vocabulary(table["item_id"], kinds[1])
+        histories = encode(rows, n, users, vocabulary, per_second=told.per_second if told else 1, cache=cache)
+    notes = (*_order_notes(columns, told, histories.times), *extra)
+    return Interactions(histories, users, vocabulary, table, name or stem(source) or "interactions", notes)
+
+
+def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tuple[IdKind, IdKind], Clock | None]:
+    """The columns we need under our own names, with ids as text or integers and times as ticks."""
+    user, user_kind = id_column(frame, columns.user)
+    item, item_kind = id_column(frame, columns.item)
+    told = clock(frame, columns.time) if columns.time else None
+    chosen = [user.alias("user"), item.alias("item")]
+    if told:
+        chosen.append(told.ticks.alias("tick"))
+    if columns.position:
+        chosen.append(pl.col(columns.position).cast(pl.Int64).alias("position"))
+    return frame.select(chosen), (user_kind, item_kind), told
+
+
+def _survey(rows: pl.LazyFrame, frame: pl.LazyFrame, columns: Columns, source: Any) -> tuple[int, pl.Series, pl.Series]:
+    """One streamed look at all rows: how many, which ids, and whether any cell is empty."""
+    names = rows.collect_schema().names()
+    looks = [rows.select(pl.len(), pl.col(names).null_count().name.prefix("empty_"))]
+    looks += [rows.select(pl.col(name).unique()) for name in ("user", "item")]
+    counts, users, items = pl.collect_all(looks, engine="streaming")
+    n = counts["len"].item()
+    if n == 0:
+        raise DataError(f"There are no rows in {describe(source)}: at least one interaction is needed.")
+    own = {"user": columns.user, "item": columns.item, "tick": columns.time, "position": columns.position}
+    for name in names:
+        if counts[f"empty_{name}"].item():
+            raise _empty_cells(
+                rows, frame, name, own[name] or name, f"{counts[f'empty_{name}'].item():,} of {n:,} rows"
+            )
+    return n, users.to_series(), items.to_series()
+
+
+def _empty_cells(rows: pl.LazyFrame, frame: pl.LazyFrame, name: str, column: str, share: str) -> DataError:
+    at = rows.with_row_index("row").filter(pl.col(name).is_null()).select("row").head(3).collect()["row"].to_list()
+    where = f"{share} (first: {', '.join(map(str, at))}; counted from 0)"
+    if name != "tick":
+        return DataError(f"The column {column!r} is empty in {where}: drop those rows or fill them in.")
+    value = frame.select(pl.col(column)).slice(at[0], 1).collect().item()
+    return DataError(f"The time column {column!r} cannot be read in {where}, where it holds {value!r}: {MEND}.")
+
+
+def _items_beside(source: Any) -> Path | None:
+    """The item table of a folder in the uniform layout."""
+    folder = folder_of(source)
+    if folder is None or not (folder / "interactions.parquet").exists():
+        return None
+    return folder / "items.parquet" if (folder / "items.parquet").exists() else None
+
+
+def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The rows of the item table that somebody met, in its order; items it lacks follow, with nothing known."""
+    with readable(source):
+        frame = scan(source)
+        names = frame.collect_schema().names()
+        column = item if item in names else "item_id"
+        if column not in names:
+            raise missing_column("item", column, names, source)
+        ids, own_kind = id_column(frame, column)
+        if own_kind != kind:
+            raise DataError(
+                f"The ids of the item table are of kind {own_kind}, but those of the interactions of kind {kind}: "
+                f"cast the column {column!r} of one of them."
+            )
+        read_ids = ids.cast(met.dtype).alias("item_id")
+        known_of = pl.exclude(column, "item_id", "source_row")
+        table = frame.select(read_ids, known_of).with_row_index("source_row").collect()
+    Vocabulary.from_series(table["item_id"])
+    table = table.select(pl.exclude("source_row"), pl.col("source_row").cast(pl.Int64))
+    known = table.join(met.rename("item_id").to_frame(), on="item_id", how="semi", maintain_order="left")
+    unknown = met.rename("item_id").to_frame().join(table, on="item_id", how="anti").sort("item_id")
+    notes = []
+    if known.height < table.height:
+        notes.append(f"{table.height - known.height:,} items of the item table occur in no interaction; left out")
+    if unknown.height:
+        notes.append(f"{unknown.height:,} items are not in the item table; they stand behind the others")
+    return pl.concat([known, unknown], how="diagonal"), tuple(notes)
+
+
+def _order_notes(columns: Columns, told: Clock | None, times: Any) -> tuple[str, ...]:
+    by = f"column {columns.position!r}" if columns.position else "order of the rows"
+    if told is None:
+        return (f"there are no times: each history follows the {by}",)
+    span = f"from {iso(times.min())} to {iso(times.max())}"
+    return (f"{told.note} (column {columns.time!r}, {span}); equal times follow the {by}",)

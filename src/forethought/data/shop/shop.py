@@ -1,0 +1,265 @@
+"""The simulated shop as a whole: its settings, what comes out, and how it is written.
+
+The same settings give the same shop everywhere, whether it is held in memory or written in blocks: every block of
+users has a generator of its own, seeded by the block's number.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from forethought.data.progress import Report, silent
+from forethought.data.shop.goods import Goods, ids, stock
+from forethought.data.shop.visits import Visits, visits
+from forethought.errors import ConfigError, DataError
+
+USERS_A_BLOCK = 16_384  # part of what a seed means: another size of block is another shop
+SEEN = ("user_id", "item_id", "timestamp", "position")
+TRUTH = ("user_id", "item_id", "position", "intent_id", "session", "noise")
+
+
+@dataclass(frozen=True)
+class SimulatedShop:
+    """A shop held in memory.
+
+    Attributes:
+        interactions: user_id, item_id, timestamp (Unix seconds), position (0, 1, ... within a user).
+        items: item_id, title, brand, categories (department, category, kind), price (euros).
+        truth: row for row beside `interactions`: intent_id (of noise: the intent it interrupted), session (0, 1, ...
+            within a user), noise (True where the item was drawn from the whole shop by popularity).
+        item_truth: item_id, department, category, kind, brand, popularity (share).
+        intents: intent_id, name, department, category, kinds (the route it walks), brands, popularity (share).
+        users: user_id, intents (their ids in the order of the user's life; the same one may return).
+    """
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    truth: pl.DataFrame
+    item_truth: pl.DataFrame
+    intents: pl.DataFrame
+    users: pl.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop:
+    """Settings of a simulated shop; `generate` holds it in memory, `write` streams it to a folder.
+
+    People come with a few intents each. An intent walks along a route of kinds of goods (after a tent comes a
+    sleeping bag), prefers some brands, and picks companions: what goes with the item before. So the past tells
+    the next item, and the order of the past matters.
+
+    Attributes:
+        users: number of users, from 1.
+        items: number of items, from 10; small shops carry fewer categories.
+        interactions_per_user: mean number drawn for a user, at least `min_interactions`. Without repeats some of
+            them are dropped (a few per cent at the defaults).
+        min_interactions: fewest drawn for a user, from 1.
+        seed: of everything, from 0.
+        intents: number of distinct intents in the shop, from 1.
+        intents_per_user: most intents a user has in a life, from 1; one to this many are equally likely.
+        session_length: mean number of interactions in a session, from 1; a session follows one intent.
+        drift: how sharply a user's intents take turns along their life; 0 mixes them evenly, 10 keeps them apart.
+        advance: probability that the next item of an intent is of the next kind and not of the same, 0 to 1.
+        coherence: probability that the next item of an intent goes with the one before, 0 to 1.
+        companions: about how many items of the next kind go with one item, above 0.
+        brand_loyalty: how many times likelier an item is picked when its brand is the intent's, from 1.
+        popularity: exponent of Zipf's law over the items, from 0 (all alike).
+        noise: probability that an interaction has nothing to do with the intent, 0 to 1.
+        repeats: whether a user may meet an item again; if not, only the first time is kept.
+        brands: number of brands, 8 to 480.
+        days: length of the period in days, from 1.
+        days_between_sessions: mean pause between two sessions in days, above 0; shortened for long lives.
+        start: first second of the period, Unix seconds.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+
+    Example:
+        >>> shop = Shop(users=100, items=200, seed=1).generate()
+        >>> shop.interactions.columns
+        ['user_id', 'item_id', 'timestamp', 'position']
+    """
+
+    users: int = 2_000
+    items: int = 1_000
+    interactions_per_user: float = 20.0
+    min_interactions: int = 5
+    seed: int = 0
+    intents: int = 64
+    intents_per_user: int = 4
+    session_length: float = 4.0
+    drift: float = 4.0
+    advance: float = 0.85
+    coherence: float = 0.85
+    companions: float = 1.5
+    brand_loyalty: float = 6.0
+    popularity: float = 0.8
+    noise: float = 0.1
+    repeats: bool = False
+    brands: int = 64
+    days: int = 730
+    days_between_sessions: float = 14.0
+    start: int = 1_672_531_200  # 1 January 2023
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            low, high = _RANGES.get(field.name, (None, None))
+            value = getattr(self, field.name)
+            if (low is not None and not value >= low) or (high is not None and not value <= high):
+                wanted = f"between {low:,} and {high:,}" if high is not None else f"at least {low:,}"
+                raise ConfigError(f"A shop's {field.name} must be {wanted}, but {value!r} was given.")
+        if self.interactions_per_user < self.min_interactions:
+            raise ConfigError(
+                f"A shop's interactions_per_user ({self.interactions_per_user}) is a mean and cannot be smaller than "
+                f"its min_interactions ({self.min_interactions}): raise the first or lower the second."
+            )
+
+    def generate(self, report: Report = silent) -> SimulatedShop:
+        """The whole shop in memory: about 200 bytes an interaction; use `write` beyond some ten million."""
+        goods = self._stock()
+        blocks = list(self._blocks(goods, report))
+        table = pl.concat([block for block, _ in blocks])
+        users = pl.concat([block for _, block in blocks])
+        return SimulatedShop(
+            table.select(SEEN), goods.items, table.select(TRUTH), goods.item_truth, goods.intents, users
+        )
+
+    def write(self, folder: str | Path, *, overwrite: bool = False, report: Report = silent) -> Path:
+        """Write the shop in the uniform layout, block by block: the memory needed does not grow with the users.
+
+        The folder gets `interactions.parquet`, `items.parquet`, `README.md`, `shop.json` (these settings) and
+        `truth/` with interactions, items, intents and users; it appears when all of it is there.
+
+        Args:
+            folder: where to write.
+            overwrite: replace a folder that holds a shop written earlier.
+            report: told of users done.
+
+        Raises:
+            DataError: the folder is in use, or cannot be written.
+        """
+        folder = Path(folder)
+        _refuse_to_destroy(folder, overwrite)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
+                new = Path(work) / "new"
+                new.mkdir()
+                self._write_into(new, report)
+                if folder.exists():
+                    folder.rename(Path(work) / "old")
+                new.rename(folder)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(
+                f"The shop could not be written to {str(folder)!r} ({error}): choose a folder on a disk with room."
+            ) from error
+        return folder
+
+    def _stock(self) -> Goods:
+        return stock(self, _generator(self.seed, 0))
+
+    def _blocks(self, goods: Goods, report: Report) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Interactions with their truth, and users, for one block of users after the other."""
+        for number, first in enumerate(range(0, self.users, USERS_A_BLOCK)):
+            n_users = min(USERS_A_BLOCK, self.users - first)
+            seen = visits(self, goods, n_users, _generator(self.seed, 1, number))
+            users = ids("u", np.arange(first, first + n_users), self.users, least=6)
+            yield _interactions(seen, users, goods), _users(seen, users)
+            report("simulating users", first + n_users, self.users)
+
+    def _write_into(self, folder: Path, report: Report) -> None:
+        goods = self._stock()
+        truth, parts = folder / "truth", folder / "parts"
+        truth.mkdir()
+        parts.mkdir()
+        users = []
+        for number, (block, block_users) in enumerate(self._blocks(goods, report)):
+            block.write_parquet(parts / f"{number:06d}.parquet", compression="lz4")
+            users.append(block_users)
+        table = pl.scan_parquet(parts / "*.parquet")
+        table.select(SEEN).sink_parquet(folder / "interactions.parquet")
+        table.select(TRUTH).sink_parquet(truth / "interactions.parquet")
+        shutil.rmtree(parts)
+        goods.items.write_parquet(folder / "items.parquet")
+        goods.item_truth.write_parquet(truth / "items.parquet")
+        goods.intents.write_parquet(truth / "intents.parquet")
+        pl.concat(users).write_parquet(truth / "users.parquet")
+        (folder / "shop.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(_README, encoding="utf-8")
+
+
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    # PCG64 by name: numpy promises its stream, but not that the default generator stays the same
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def _interactions(seen: Visits, users: pl.Series, goods: Goods) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "user_id": users.gather(seen.user),
+            "item_id": goods.items["item_id"].gather(seen.item),
+            "timestamp": seen.timestamp,
+            "position": seen.position.astype(np.int32),
+            "intent_id": seen.intent.astype(np.int32),
+            "session": seen.session.astype(np.int32),
+            "noise": seen.noise,
+        }
+    )
+
+
+def _users(seen: Visits, users: pl.Series) -> pl.DataFrame:
+    slots = pl.Series(seen.intents_UM.astype(np.int32)).arr.to_list()
+    return pl.DataFrame({"user_id": users, "intents": slots.list.eval(pl.element().filter(pl.element() >= 0))})
+
+
+def _refuse_to_destroy(folder: Path, overwrite: bool) -> None:
+    """Only an empty folder or a shop of our own may be written over."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "shop.json").is_file():
+        raise DataError(f"{str(folder)!r} exists and is not a simulated shop: choose a folder that does not exist yet.")
+    if not overwrite:
+        raise DataError(f"{str(folder)!r} already holds a simulated shop: choose another folder or say overwrite=True.")
+
+
+_RANGES: dict[str, tuple[float, float | None]] = {
+    "users": (1, None),
+    "items": (10, None),
+    "min_interactions": (1, None),
+    "seed": (0, None),
+    "intents": (1, None),
+    "intents_per_user": (1, None),
+    "session_length": (1, None),
+    "drift": (0, None),
+    "advance": (0, 1),
+    "coherence": (0, 1),
+    "companions": (1e-6, None),
+    "brand_loyalty": (1, None),
+    "popularity": (0, None),
+    "noise": (0, 1),
+    "brands": (8, 480),
+    "days": (1, None),
+    "days_between_sessions": (1e-6, None),
+}
+
+_README = """# A simulated shop
+
+Made by `forethought.data.shop.Shop` with the settings in `shop.json`; nobody in it exists.
+
+- `interactions.parquet`: user_id, item_id, timestamp (Unix seconds), position; sorted by user and position
+- `items.parquet`: item_id, title, brand, categories (department, category, kind), price (euros)
+- `truth/interactions.parquet`: row for row beside the interactions: intent_id, session, noise
+- `truth/items.parquet`: item_id, department, category, kind, brand, popularity
+- `truth/intents.parquet`: intent_id, name, department, category, kinds, brands, popularity
+- `truth/users.parquet`: user_id, intents
+
+The truth is for checking what a model has found. Do not train on it.
+"""

@@ -1,0 +1,272 @@
+"""Splits: which part of each history trains, which item is to be found, and what leaks.
+
+Leave-last-out is what the literature prints; it lets training see what other users did later.
+A global temporal split has no such leak, and its report (`leakage`) proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from forethought.data.histories import Cases, Histories, Spans
+from forethought.data.interactions import Interactions
+from forethought.data.times import iso, moment
+from forethought.errors import ConfigError, DataError, nearest
+
+Kind = Literal["leave_last_out", "temporal"]
+Ties = Literal["file", "shuffle"]
+Targets = Literal["first", "last", "all"]
+Policy = Literal["keep", "drop"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One data set, divided.
+
+    Attributes:
+        data: the interactions as they were read.
+        train: what training may see, one row a user.
+        valid, test: cases to be ranked.
+        protocol: what a reader must know beside any number: kind, ties, seed, notes.
+    """
+
+    data: Interactions
+    train: Spans
+    valid: Cases
+    test: Cases
+    protocol: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """How data is to be split, as it is saved with a run; `make_split` obeys it.
+
+    Attributes:
+        kind: "leave_last_out" or "temporal".
+        ties: "file" or "shuffle", the order among equal times.
+        seed: of the shuffle.
+        valid_from, test_from: see `temporal`, which alone reads these and the fields below.
+        targets, cold_users, cold_items: see `temporal`.
+    """
+
+    kind: Kind = "leave_last_out"
+    ties: Ties = "file"
+    seed: int = 0
+    valid_from: str | int | float | None = None
+    test_from: str | int | float | None = None
+    targets: Targets = "first"
+    cold_users: Policy = "keep"
+    cold_items: Policy = "keep"
+
+    def apply(self, data: Interactions) -> Split:
+        """Split the data this way."""
+        return make_split(data, self)
+
+
+def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> Split:
+    """Split the data as a configuration, or the plain dictionary it was saved as, says.
+
+    Raises:
+        ConfigError: a key or a kind is unknown, or a temporal split does not say where its parts begin.
+        DataError: the data cannot be split that way.
+    """
+    if not isinstance(config, SplitConfig):
+        known = [field.name for field in fields(SplitConfig)]
+        for key in config:
+            if key not in known:
+                raise ConfigError(f"A split has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}")
+        config = SplitConfig(**config)
+    _check("kind", config.kind, Kind)
+    if config.kind == "leave_last_out":
+        return leave_last_out(data, ties=config.ties, seed=config.seed)
+    if config.valid_from is None or config.test_from is None:
+        raise ConfigError("A temporal split needs valid_from and test_from: dates, Unix seconds or shares like 0.9.")
+    settings = asdict(config)
+    del settings["kind"]
+    return temporal(data, **settings)
+
+
+def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) -> Split:
+    """Last item tests, the last but one validates, the rest trains; a test history includes the validation item.
+
+    Args:
+        data: users with fewer than three items only train.
+        ties: "file" keeps the source's order among equal times; "shuffle" draws it anew for each user, because
+            Amazon's times are days and its files are sorted by item inside a day, which leaks.
+        seed: of the shuffle; unused with "file".
+
+    Raises:
+        DataError: `ties="shuffle"` on data without times, or no user with three items.
+    """
+    histories = _order_ties(data, ties, seed)
+    long_enough = np.flatnonzero(histories.lengths >= 3)
+    if len(long_enough) == 0:
+        raise DataError("Leave-last-out needs at least one user with three interactions, but no user here has them.")
+    ends = histories.ends.copy()
+    ends[long_enough] -= 2
+    train = Spans(histories, np.arange(len(histories)), histories.starts, ends)
+
+    def held_out(back: int) -> Cases:
+        at = histories.ends[long_enough] - back
+        return Cases(Spans(histories, long_enough, histories.starts[long_enough], at), histories.items[at])
+
+    protocol = {"split": "leave_last_out", "ties": ties, "seed": seed if ties == "shuffle" else None}
+    return Split(data, train, held_out(2), held_out(1), protocol)
+
+
+def temporal(
+    data: Interactions,
+    *,
+    valid_from: str | int | float | date,
+    test_from: str | int | float | date,
+    targets: Targets = "first",
+    ties: Ties = "file",
+    seed: int = 0,
+    cold_users: Policy = "keep",
+    cold_items: Policy = "keep",
+) -> Split:
+    """One moment for everybody: what came before `valid_from` trains, what comes later is to be found.
+
+    The history of a case is all that its user did strictly before the target's second, validation period
+    included; nothing of the same second, so that equal times cannot leak. Cases without any history are left out.
+
+    Args:
+        data: with times.
+        valid_from, test_from: where validation and test begin: an ISO date, a date or datetime (UTC where no zone
+            is said), Unix seconds, or a share between 0 and 1 of all interactions in order of time.
+        targets: of each user in each period, find the "first" item, the "last" or "all".
+        ties: the order among equal times, which decides the first and last target; as in `leave_last_out`.
+        seed: of the shuffle of ties.
+        cold_users: "drop" leaves out users with nothing in training.
+        cold_items: "drop" leaves out targets that nobody met in training.
+
+    Returns:
+        A split whose protocol counts the cold cases and those left out.
+
+    Raises:
+        DataError: no times, moments out of order, or a part that is left empty.
+    """
+    _check("targets", targets, Targets)
+    _check("cold_users", cold_users, Policy)
+    _check("cold_items", cold_items, Policy)
+    if data.histories.times is None:
+        raise DataError("This data has an order but no times, so it cannot be split by time: use leave_last_out.")
+    histories = _order_ties(data, ties, seed)
+    valid_at, test_at = (_bound(histories, *each) for each in (("valid_from", valid_from), ("test_from", test_from)))
+    if valid_at >= test_at:
+        raise DataError(f"valid_from ({iso(valid_at)}) must come before test_from ({iso(test_at)}).")
+    train_ends = _first_since(histories, valid_at)
+    train = Spans(histories, np.arange(len(histories)), histories.starts, train_ends)
+    protocol = {"split": "temporal", "ties": ties, "seed": seed if ties == "shuffle" else None}
+    protocol |= {"valid_from": iso(valid_at), "test_from": iso(test_at), "targets": targets}
+    protocol |= {"cold_users": cold_users, "cold_items": cold_items}
+    drop = {"drop_users": cold_users == "drop", "drop_items": cold_items == "drop"}
+    valid, protocol["valid"] = _cases(train, _targets(histories, valid_at, test_at, targets), data.n_items, **drop)
+    test, protocol["test"] = _cases(train, _targets(histories, test_at, None, targets), data.n_items, **drop)
+    split = Split(data, train, valid, test, protocol)
+    _refuse_empty(split)
+    return split
+
+
+def _refuse_empty(split: Split) -> None:
+    times, protocol = split.train.histories.dated(), split.protocol
+    sizes = {"training": split.train.lengths.sum(), "valid": len(split.valid), "test": len(split.test)}
+    for part, size in sizes.items():
+        if size == 0:
+            raise DataError(
+                f"The {part} part is empty when validation begins at {protocol['valid_from']} and testing at "
+                f"{protocol['test_from']}; the data runs from {iso(times.min())} to {iso(times.max())}: choose moments "
+                "within, or shares such as 0.8 and 0.9."
+            )
+
+
+def _check(name: str, value: Any, known: Any) -> None:
+    """Refuse what is not one of the words of a Literal."""
+    if value not in get_args(known):
+        words = " or ".join(f'"{word}"' for word in get_args(known))
+        raise ConfigError(f"{name}={value!r} is not known: it is {words}.{nearest(str(value), get_args(known))}")
+
+
+def _bound(histories: Histories, name: str, value: Any) -> int:
+    """A moment in Unix seconds; a share names the time of that interaction when all are put in order of time."""
+    if not isinstance(value, float | np.floating):
+        return moment(value, name)
+    if not 0 < value < 1:
+        raise DataError(f"{name}={value} is a float, hence a share of all interactions, but not between 0 and 1.")
+    at = int(value * len(histories.items))
+    return int(np.partition(histories.dated(), at)[at])
+
+
+def _first_since(histories: Histories, begin: int) -> np.ndarray:
+    """Of each user the place of the first interaction at or after a moment, int64 [U]; the user's end if none."""
+    earlier = np.concatenate([[0], np.cumsum(histories.dated() < begin)])
+    return histories.starts + np.diff(earlier[histories.offsets])
+
+
+def _targets(histories: Histories, begin: int, end: int | None, targets: Targets) -> np.ndarray:
+    """Places of the interactions to be found between two moments, in order of users."""
+    first = _first_since(histories, begin)
+    stop = histories.ends if end is None else _first_since(histories, end)
+    active = first < stop
+    if targets == "first":
+        return first[active]
+    if targets == "last":
+        return stop[active] - 1
+    lengths = (stop - first)[active]
+    return np.repeat(first[active] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+
+
+def _cases(
+    train: Spans, at: np.ndarray, n_items: int, *, drop_users: bool, drop_items: bool
+) -> tuple[Cases, dict[str, int]]:
+    """Cases for the targets at these places, each with what its user did in earlier seconds, and their counts."""
+    histories = train.histories
+    owner = np.searchsorted(histories.offsets, at, side="right") - 1
+    starts, ends = histories.starts[owner], _starts_of_ties(histories)[at]
+    has_history = ends > starts
+    cold_user = has_history & (train.lengths[owner] == 0)
+    cold_item = has_history & (train.item_counts(n_items) == 0)[histories.items[at]]
+    keep = has_history & ~(cold_user & drop_users) & ~(cold_item & drop_items)
+    counts = {"cases": keep, "cold_users": cold_user, "cold_items": cold_item, "without_history": ~has_history}
+    history = Spans(histories, owner, starts, ends).take(np.flatnonzero(keep))
+    return Cases(history, histories.items[at[keep]]), {name: int(mark.sum()) for name, mark in counts.items()}
+
+
+def _starts_of_ties(histories: Histories) -> np.ndarray:
+    """Of each interaction the place of the first one of the same user and second, int64 [n]."""
+    begins = np.ones(len(histories.items), bool)
+    begins[1:] = np.diff(histories.dated()) != 0
+    begins[histories.starts[histories.lengths > 0]] = True
+    return np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))
+
+
+def _order_ties(data: Interactions, ties: Ties, seed: int) -> Histories:
+    _check("ties", ties, Ties)
+    return data.histories if ties == "file" else shuffle_ties(data.histories, seed)
+
+
+def shuffle_ties(histories: Histories, seed: int) -> Histories:
+    """The same histories with the order inside every group of equal times drawn anew.
+
+    The draw starts from the order of item rows, not from the given order, so that it is the same for any order of
+    the source, and shuffling twice with one seed changes nothing more.
+
+    Raises:
+        DataError: the histories have no times, hence no ties that are known.
+    """
+    if histories.times is None:
+        raise DataError('This data has an order but no times, so it has no ties to shuffle: use ties="file".')
+    random = np.random.default_rng(seed)
+    items = np.empty(len(histories.items), np.int32)
+    for users in histories.blocks():
+        part, owner = histories.rows(users), histories.owners(users)
+        plain = np.lexsort((histories.items[part], histories.times[part], owner))
+        # Within a user times already ascend, so sorting by item within a tie moves neither owners nor times.
+        order = np.lexsort((random.random(len(plain)), histories.times[part], owner))
+        items[part] = histories.items[part][plain][order]
+    return replace(histories, items=items)

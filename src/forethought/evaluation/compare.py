@@ -1,0 +1,212 @@
+"""Several methods on the same cases: who is better, by how much, and could it be chance?
+
+Intervals and tests speak of users: would other users from the same place give the same verdict? They do not speak of
+training seeds; where a method has several, each user's metrics are averaged over them and the spread stands beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forethought.errors import DataError, nearest
+from forethought.evaluation import storage
+from forethought.evaluation.protocol import conflicts
+from forethought.evaluation.report import Evaluation
+from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+KEYS = ["user_id", "case"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One method's own numbers.
+
+    Attributes:
+        seeds: how many evaluations were averaged.
+        metrics: means with 95% intervals over users.
+        seed_means: each seed's mean, by metric.
+        seed_std: their standard deviation (n - 1), by metric; None with a single seed.
+        cost: mean reasoning `steps` and `states_per_second`, where they are known.
+        window: the longest history it reads, in items.
+    """
+
+    seeds: int
+    metrics: dict[str, Estimate]
+    seed_means: dict[str, list[float]]
+    seed_std: dict[str, float | None]
+    cost: dict[str, float]
+    window: int | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method less the baseline, in one metric.
+
+    Attributes:
+        absolute: difference of the means, with a paired 95% interval.
+        relative: the same as a share of the baseline's mean; NaN where that is zero.
+        p: of the paired sign-flip permutation test.
+        p_holm: the same after Holm's correction over all differences of the comparison.
+    """
+
+    method: str
+    metric: str
+    absolute: Estimate
+    relative: Estimate
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods side by side, under the one protocol they share."""
+
+    protocol: dict[str, Any]
+    baseline: str
+    methods: dict[str, Standing]
+    differences: list[Difference]
+    resamples: int
+    permutations: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as values that `json.dumps` takes; what is not a number becomes null."""
+        return storage.plain(asdict(self))
+
+    def __rich__(self) -> RenderableType:
+        from forethought.reports import tables
+
+        return tables.comparison_view(self)
+
+    def __str__(self) -> str:
+        from forethought.reports import tables
+
+        return tables.text(self)
+
+
+def compare(
+    evaluations: Mapping[str, Evaluation | Sequence[Evaluation]],
+    baseline: str | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    resamples: int = 1000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare methods that were evaluated on the same cases under the same protocol.
+
+    Args:
+        evaluations: by method; several of one method are its seeds.
+        baseline: what the others are held against; the first method if not given.
+        metrics: which to compare, all if not given. Holm's correction counts every metric of every method, so fewer
+            metrics make a sharper test.
+        resamples, permutations, seed: of the bootstrap and of the test.
+
+    Raises:
+        DataError: fewer than two methods, an unknown baseline or metric, different protocols or cases.
+    """
+    runs = {name: [e] if isinstance(e, Evaluation) else list(e) for name, e in evaluations.items()}
+    baseline = _check(runs, baseline)
+    first = runs[baseline][0]
+    names = _chosen(metrics, list(first.metrics))
+    # [seeds, n, M] for each method, all in the order of the first one's cases
+    values = {method: np.stack([_aligned(e, first, names) for e in seeds]) for method, seeds in runs.items()}
+    table = np.column_stack([value.mean(axis=0) for value in values.values()])
+    sums = cluster_sums(table, first.cases["user_id"].rank("dense").to_numpy())
+    totals = np.vstack([sums.sum(axis=0), bootstrap_sums(sums, resamples=resamples, seed=seed)])
+    means = (totals[:, :-1] / totals[:, -1:]).reshape(-1, len(runs), len(names))
+    standings = {
+        method: _standing(runs[method], values[method], _estimates(means[:, row]), names)
+        for row, method in enumerate(runs)
+    }
+    at = list(runs).index(baseline)
+    of_users = sums[:, :-1].reshape(-1, len(runs), len(names))
+    p_values = sign_flip_test(_against(of_users, at), resamples=permutations, seed=seed)
+    pairs = [(method, name) for method in runs if method != baseline for name in names]
+    differences = _differences(pairs, _against(means, at), np.tile(means[:, at], len(runs) - 1), p_values)
+    protocols = [e.protocol for seeds in runs.values() for e in seeds]
+    shared = {key: value for key, value in first.protocol.items() if all(p.get(key) == value for p in protocols)}
+    return Comparison(shared, baseline, standings, differences, resamples, permutations)
+
+
+def _check(runs: dict[str, list[Evaluation]], baseline: str | None) -> str:
+    """The baseline, once everything is known to be comparable."""
+    if len(runs) < 2:
+        raise DataError(f"A comparison needs at least two methods, but {len(runs)} was given ({', '.join(runs)}).")
+    if empty := [name for name, seeds in runs.items() if not seeds]:
+        raise DataError(f"The method {empty[0]!r} has no evaluation: give at least one.")
+    baseline = next(iter(runs)) if baseline is None else baseline
+    if baseline not in runs:
+        raise DataError(f"The baseline {baseline!r} is not among {', '.join(runs)}.{nearest(baseline, runs)}")
+    first = runs[baseline][0]
+    for method, seeds in runs.items():
+        for evaluation in seeds:
+            if differing := conflicts(first.protocol, evaluation.protocol):
+                raise DataError(
+                    f"{baseline!r} and {method!r} were measured under different protocols: "
+                    f"{', '.join(differing)} differ, so evaluate both in the same way."
+                )
+    return baseline
+
+
+def _chosen(metrics: Sequence[str] | None, known: list[str]) -> list[str]:
+    for name in metrics or ():
+        if name not in known:
+            raise DataError(
+                f"The metric {name!r} was not measured; there are {', '.join(known)}.{nearest(name, known)}"
+            )
+    return list(metrics or known)
+
+
+def _aligned(evaluation: Evaluation, first: Evaluation, names: list[str]) -> np.ndarray:
+    """Metrics of the evaluation's cases in the order of the first one's, float64 [n, M]."""
+    cases, keys = evaluation.cases, [*KEYS, "target_id"]
+    if not cases.select(keys).equals(first.cases.select(keys)):
+        cases = first.cases.select(keys).join(cases, on=keys, how="left", maintain_order="left")
+        missing = cases["rank"].null_count()
+        if missing:
+            raise DataError(
+                f"{missing} of {cases.height} cases (user and target) of one evaluation are missing from another, "
+                "so evaluate both on the same split."
+            )
+    return cases.select(names).to_numpy()
+
+
+def _standing(seeds: list[Evaluation], values: np.ndarray, estimates: list[Estimate], names: list[str]) -> Standing:
+    by_seed = values.mean(axis=1)  # [seeds, M]
+    spread = by_seed.std(axis=0, ddof=1).tolist() if len(seeds) > 1 else [None] * len(names)
+    known = {key: [e.cost[key] for e in seeds if e.cost.get(key) is not None] for key in ("steps", "states_per_second")}
+    return Standing(
+        seeds=len(seeds),
+        metrics=dict(zip(names, estimates, strict=True)),
+        seed_means=dict(zip(names, by_seed.T.tolist(), strict=True)),
+        seed_std=dict(zip(names, spread, strict=True)),
+        cost={key: float(np.mean(numbers)) for key, numbers in known.items() if numbers},
+        window=seeds[0].protocol.get("window"),
+    )
+
+
+def _against(table: np.ndarray, at: int) -> np.ndarray:
+    """Every other method less the one at `at`: [rows, methods, M] becomes [rows, (methods - 1) x M]."""
+    return (np.delete(table, at, axis=1) - table[:, [at]]).reshape(len(table), -1)
+
+
+def _differences(
+    pairs: list[tuple[str, str]], absolute: np.ndarray, base: np.ndarray, p_values: np.ndarray
+) -> list[Difference]:
+    """From differences and the baseline's means, [1 + R, pairs] each, whose first row is what was observed."""
+    relative = np.divide(absolute, base, out=np.full_like(absolute, np.nan), where=base > 0)
+    columns = zip(pairs, _estimates(absolute), _estimates(relative), p_values, holm(p_values), strict=True)
+    return [Difference(*pair, gain, share, float(p), float(p_holm)) for pair, gain, share, p, p_holm in columns]
+
+
+def _estimates(means: np.ndarray) -> list[Estimate]:
+    """Each column's first row, with the interval of the rows below it."""
+    low, high = interval(means[1:])
+    return [Estimate(float(m), (float(a), float(b))) for m, a, b in zip(means[0], low, high, strict=True)]

@@ -1,0 +1,57 @@
+"""What a number was measured on. Two numbers may stand side by side only where their protocols agree."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from forethought.data.interactions import Interactions
+from forethought.data.splits import Split
+
+Part = Literal["valid", "test"]
+
+# What may differ between methods on the same footing: the data's name (its hash decides) and how far back each reads.
+DESCRIPTIVE = frozenset({"data", "window"})
+
+
+def excludes_history(data: Interactions) -> bool:
+    """The default: what a user has met is no candidate, unless some user meets an item again."""
+    return not data.repeats
+
+
+def describe(
+    split: Split, part: Part, n_cases: int, *, window: int, history_excluded: bool, sample: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """All that decides whether two numbers are comparable, as plain JSON values.
+
+    Args:
+        split: its own protocol is taken over, with `seed` renamed to `tie_seed`.
+        part: which cases were ranked.
+        n_cases: how many.
+        window: the longest history the method reads, in items.
+        history_excluded: whether items of the history were left out of the candidates.
+        sample: how negatives were drawn, where not all items were ranked.
+    """
+    of_split = {"tie_seed" if key == "seed" else key: value for key, value in split.protocol.items()}
+    return {
+        "data": split.data.name,
+        "data_hash": split.data.data_hash,
+        **of_split,
+        "part": part,
+        "candidates": "sampled" if sample else "all",
+        **(sample or {}),
+        "history_excluded": history_excluded,
+        "window": window,
+        "n_cases": n_cases,
+        "n_items": split.data.n_items,
+    }
+
+
+def metric_prefix(protocol: dict[str, Any]) -> str:
+    """`sampled100:` for metrics among 100 sampled negatives, so that they are never taken for full ranking."""
+    return f"sampled{protocol['negatives']}:" if protocol["candidates"] == "sampled" else ""
+
+
+def conflicts(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """The keys that forbid comparing two protocols, each with both values."""
+    keys = [key for key in {**first, **second} if key not in DESCRIPTIVE and first.get(key) != second.get(key)]
+    return [f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys]

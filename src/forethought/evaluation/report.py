@@ -1,0 +1,233 @@
+"""An evaluation: the protocol, every case, the metrics with intervals, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from forethought.data.histories import Cases
+from forethought.data.splits import Split
+from forethought.errors import DataError, RunError
+from forethought.evaluation import protocol as protocols
+from forethought.evaluation import storage
+from forethought.evaluation.groups import Group, membership, quantile_groups
+from forethought.evaluation.lists import beyond_accuracy
+from forethought.evaluation.metrics import per_case
+from forethought.evaluation.statistics import Estimate, estimate_means
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from forethought.evaluation.ranking import Ranked
+
+GROUPINGS = {"history_length": "length_group", "target_popularity": "popularity_group"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How one model did on one set of cases.
+
+    Attributes:
+        protocol: what was measured, as in `forethought.evaluation.protocol.describe`.
+        cases: one row a case: `user_id`, `case` (0, 1, .. within the user), `target_id`, `rank` (mid-rank),
+            `history_length` and `target_popularity` (interactions), `length_group` and `popularity_group` (`G1`..),
+            `steps` (of reasoning), and one column for each metric.
+        metrics: means over cases with 95% intervals over users, by name (`ndcg@10`).
+        lists: coverage, Gini, novelty and popularity of the lists (`coverage@10`); empty if no lists were made.
+        groups: `history_length` and `target_popularity`, each with its groups `G1`.. of ascending quantiles.
+        cost: `steps` (mean), `seconds` by stage, `states_per_second` (lists apart).
+    """
+
+    protocol: dict[str, Any]
+    cases: pl.DataFrame
+    metrics: dict[str, Estimate]
+    lists: dict[str, float]
+    groups: dict[str, dict[str, Group]]
+    cost: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the cases, as values that `json.dumps` takes; what is not a number becomes null."""
+        parts = {
+            "protocol": self.protocol,
+            "metrics": {name: asdict(estimate) for name, estimate in self.metrics.items()},
+            "lists": self.lists,
+            "groups": {
+                by: {name: asdict(group) for name, group in groups.items()} for by, groups in self.groups.items()
+            },
+            "cost": self.cost,
+        }
+        return storage.plain(parts)
+
+    @classmethod
+    def from_json(cls, parts: dict[str, Any], cases: pl.DataFrame) -> Evaluation:
+        """The evaluation that `to_json` and its cases describe.
+
+        Raises:
+            RunError: a part is missing or not what it should be, or the cases are not those of the metrics.
+        """
+        try:
+            evaluation = cls(
+                protocol=dict(parts["protocol"]),
+                cases=cases,
+                metrics=_estimates(parts["metrics"]),
+                lists={name: _number(value) for name, value in parts["lists"].items()},
+                groups={by: {name: _group(g) for name, g in groups.items()} for by, groups in parts["groups"].items()},
+                cost=dict(parts["cost"]),
+            )
+            belongs = cases.height == evaluation.protocol["n_cases"] and all(
+                math.isclose(cases[name].to_numpy().mean(), estimate.mean, abs_tol=1e-9)
+                for name, estimate in evaluation.metrics.items()
+            )
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
+            raise RunError(
+                f"The saved evaluation is damaged ({type(error).__name__}: {storage.first_line(error)}): "
+                "evaluate the run again."
+            ) from error
+        if not belongs:
+            raise RunError("The saved metrics and cases come from different evaluations: evaluate the run again.")
+        return evaluation
+
+    def write(self, folder: str | Path) -> None:
+        """Write `metrics.json` and `per_user.parquet` into a run folder; each is there whole or not at all.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        storage.write(Path(folder), self.to_json(), self.cases)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Evaluation:
+        """Read what `write` wrote.
+
+        Raises:
+            RunError: a file is missing or damaged, or the two do not belong together.
+        """
+        return cls.from_json(*storage.read(Path(folder)))
+
+    def __rich__(self) -> RenderableType:
+        from forethought.reports import tables
+
+        return tables.evaluation_view(self)
+
+    def __str__(self) -> str:
+        from forethought.reports import tables
+
+        return tables.text(self)
+
+
+def summarise(
+    ranked: Ranked,
+    cases: Cases,
+    split: Split,
+    *,
+    window: int,
+    history_excluded: bool,
+    part: protocols.Part = "test",
+    sample: dict[str, Any] | None = None,
+    extras: Mapping[str, Any] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Turn ranks and lists into an evaluation.
+
+    Args:
+        ranked: ranks [n], lists [n, K] or None, steps [n], seconds.
+        cases: the cases that were ranked, [n], in the same order.
+        split: where they come from; its training part defines popularity.
+        window: the longest history the method reads, in items.
+        history_excluded: whether items of the history were left out of the candidates.
+        part: which part of the split the cases are.
+        sample: `sampled.Sample.protocol()` where ranks are among sampled negatives.
+        extras: further keys of the protocol; methods are compared only where these agree too.
+        resamples, seed: of the bootstrap.
+
+    Raises:
+        DataError: no cases, another number of ranks than cases, or ranks that are not numbers.
+    """
+    _check(ranked.ranks, len(cases))
+    described = protocols.describe(
+        split, part, len(cases), window=window, history_excluded=history_excluded, sample=sample
+    )
+    protocol = storage.plain({**described, **(extras or {})})
+    prefix = protocols.metric_prefix(protocol)
+    popularity = split.train.item_counts(split.data.n_items)
+    by_case = {prefix + name: values for name, values in per_case(ranked.ranks).items()}
+    frame = _frame(ranked, cases, split, popularity).with_columns(**{n: pl.Series(v) for n, v in by_case.items()})
+    metrics, groups = _estimate(frame, by_case, cases.history.users, resamples, seed)
+    lists = {} if ranked.lists is None else beyond_accuracy(ranked.lists, cases.history, popularity)
+    return Evaluation(protocol, frame, metrics, lists, groups, _cost(ranked))
+
+
+def _check(ranks: np.ndarray, n_cases: int) -> None:
+    if n_cases == 0:
+        raise DataError("There is nothing to evaluate: this part of the split has no cases.")
+    if len(ranks) != n_cases:
+        raise DataError(f"There are {len(ranks)} ranks for {n_cases} cases: rank the very cases you summarise.")
+    if not (ranks >= 1).all():
+        raise DataError(
+            f"{int((~(ranks >= 1)).sum())} of {n_cases} ranks are not numbers from 1 up: "
+            "the model's scores are probably NaN, so look at the training loss."
+        )
+
+
+def _frame(ranked: Ranked, cases: Cases, split: Split, popularity: np.ndarray) -> pl.DataFrame:
+    users, lengths, popular = cases.history.users, cases.history.lengths, popularity[cases.targets]
+    return pl.DataFrame(
+        {
+            "user_id": split.data.users.ids[users],
+            "target_id": split.data.items.ids[cases.targets],
+            "rank": np.asarray(ranked.ranks, np.float64),
+            "history_length": lengths.astype(np.int64),
+            "target_popularity": popular.astype(np.int64),
+            "length_group": quantile_groups(lengths),
+            "popularity_group": quantile_groups(popular),
+            "steps": np.asarray(ranked.steps, np.float32),
+        }
+    ).select("user_id", pl.int_range(pl.len()).over("user_id").alias("case"), pl.exclude("user_id"))
+
+
+def _estimate(
+    frame: pl.DataFrame, by_case: dict[str, np.ndarray], users: np.ndarray, resamples: int, seed: int
+) -> tuple[dict[str, Estimate], dict[str, dict[str, Group]]]:
+    """Means of all cases and of every group, from the same resampled users."""
+    strata, keys = [np.ones((frame.height, 1), bool)], []
+    for by, column in GROUPINGS.items():
+        names, members = membership(frame[column].to_numpy())
+        strata.append(members)
+        keys += [(by, name) for name in names]
+    table, everyone = np.column_stack(list(by_case.values())), np.concatenate(strata, axis=1)
+    rows = estimate_means(table, users, resamples=resamples, seed=seed, strata=everyone)
+    groups: dict[str, dict[str, Group]] = {by: {} for by in GROUPINGS}
+    for (by, name), members, row in zip(keys, everyone.T[1:], rows[1:], strict=True):
+        values = frame[by].to_numpy()[members]
+        found = dict(zip(by_case, row, strict=True))
+        groups[by][name] = Group(len(values), (int(values.min()), int(values.max())), found)
+    return dict(zip(by_case, rows[0], strict=True)), groups
+
+
+def _cost(ranked: Ranked) -> dict[str, Any]:
+    ranking = sum(seconds for stage, seconds in ranked.seconds.items() if stage != "lists")
+    return {
+        "steps": float(np.mean(ranked.steps)),
+        "seconds": {stage: float(seconds) for stage, seconds in ranked.seconds.items()},
+        "states_per_second": len(ranked.ranks) / ranking if ranking > 0 else float("nan"),
+    }
+
+
+def _estimates(parts: dict[str, Any]) -> dict[str, Estimate]:
+    return {n: Estimate(_number(p["mean"]), (_number(p["ci95"][0]), _number(p["ci95"][1]))) for n, p in parts.items()}
+
+
+def _group(parts: dict[str, Any]) -> Group:
+    low, high = parts["range"]
+    return Group(int(parts["cases"]), (int(low), int(high)), _estimates(parts["metrics"]))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

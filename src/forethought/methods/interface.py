@@ -1,0 +1,68 @@
+"""What every method answers to. The training loop and the evaluation know this file and no concrete method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from forethought.catalogue import ranking
+from forethought.data.batches import Batch
+
+
+@dataclass
+class Losses:
+    """One step's loss: the scalar that is minimised, and its named parts for the log.
+
+    `total` is normalised by `Batch.weight` (the global number of supervised positions), so that gradients
+    summed over processes equal those of one process.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+@dataclass
+class Thought:
+    """What a history came to.
+
+    Attributes:
+        states_BD: final states, ready for the product with the item matrix.
+        steps_B: reasoning steps used, 0 for a method that does not reason.
+    """
+
+    states_BD: Tensor
+    steps_B: Tensor
+
+
+class Method(nn.Module):
+    """Everything in `methods/`; generative methods override `rank_of` and `recommend`."""
+
+    window: int  # the longest history it reads
+    needs_times: bool = False
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Schedules, warm-up, clustering; most methods have none."""
+
+    def loss(self, batch: Batch) -> Losses:
+        raise NotImplementedError
+
+    def user_states(self, batch: Batch) -> Thought:
+        raise NotImplementedError
+
+    def catalogue(self) -> ranking.Items:
+        """The item side of the final product: vectors and, if the method has them, biases."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def rank_of(self, batch: Batch, targets_B: Tensor, excluded: ranking.Excluded | None = None) -> Tensor:
+        """Mid-ranks (1 is best, ties count half) of the targets among all items, float64 [B]."""
+        return ranking.rank_of(self.user_states(batch).states_BD, self.catalogue(), targets_B, excluded)
+
+    @torch.inference_mode()
+    def recommend(
+        self, batch: Batch, k: int, excluded: ranking.Excluded | None = None, allowed_N: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The k best items and their scores, [B, K] each, best first; -1 fills lists that run out of items."""
+        return ranking.top_k(self.user_states(batch).states_BD, self.catalogue(), k, excluded, allowed_N)

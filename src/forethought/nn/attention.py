@@ -1,0 +1,102 @@
+"""Attention over a history, and of links that hang behind its positions.
+
+A *link* is one more token behind position i: it sees the items up to i and the earlier links of its own chain,
+never another chain's. Keys and values of the history are shared by all chains.
+
+Shapes: B rows, L history, P chains a row, T links a chain, H heads, C channels a head, D = H * C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one layer keeps of a history and of the chains behind it."""
+
+    keys_BHLC: Tensor
+    values_BHLC: Tensor
+    link_keys_BHPTC: Tensor
+    link_values_BHPTC: Tensor
+
+    @classmethod
+    def of_history(cls, keys_BHLC: Tensor, values_BHLC: Tensor, chains: int) -> Memory:
+        B, H, _, C = keys_BHLC.shape
+        none = keys_BHLC.new_zeros(B, H, chains, 0, C)
+        return cls(keys_BHLC, values_BHLC, none, none)
+
+    def with_link(self, keys_BHPC: Tensor, values_BHPC: Tensor) -> Memory:
+        return replace(
+            self,
+            link_keys_BHPTC=torch.cat([self.link_keys_BHPTC, keys_BHPC[:, :, :, None]], dim=3),
+            link_values_BHPTC=torch.cat([self.link_values_BHPTC, values_BHPC[:, :, :, None]], dim=3),
+        )
+
+    def select(self, rows: Tensor) -> Memory:
+        return Memory(self.keys_BHLC[rows], self.values_BHLC[rows], self.link_keys_BHPTC[rows], self.link_values_BHPTC[rows])
+
+
+@dataclass(frozen=True)
+class AttentionChain:
+    """Chains of thought behind positions of a history: a value, so that branches and selections share the past.
+
+    Attributes:
+        layers: one memory a layer.
+        at_BP: the position each chain hangs behind.
+    """
+
+    layers: tuple[Memory, ...]
+    at_BP: Tensor
+
+    @property
+    def links(self) -> int:
+        return self.layers[0].link_keys_BHPTC.shape[3]
+
+    def select(self, rows: Tensor) -> AttentionChain:
+        """The chains of some rows only: users who go on, or beams that moved."""
+        return AttentionChain(tuple(layer.select(rows) for layer in self.layers), self.at_BP[rows])
+
+    def sees_BPL(self, prefix: int = 0) -> Tensor:
+        """True where a chain sees a position of the history (a prefix in front is seen by all)."""
+        positions = torch.arange(self.layers[0].keys_BHLC.shape[2], device=self.at_BP.device)
+        return positions <= self.at_BP[..., None] + prefix
+
+
+def split_heads(x_BLD: Tensor, heads: int) -> Tensor:
+    B, L, D = x_BLD.shape
+    return x_BLD.view(B, L, heads, D // heads).transpose(1, 2)
+
+
+def join_heads(x_BHLC: Tensor) -> Tensor:
+    B, H, L, C = x_BHLC.shape
+    return x_BHLC.transpose(1, 2).reshape(B, L, H * C)
+
+
+def key_mask(lengths_B: Tensor, n_keys: int) -> Tensor:
+    """[B, 1, 1, L]: True where a key is real; for attention that looks both ways."""
+    return (torch.arange(n_keys, device=lengths_B.device) < lengths_B[:, None])[:, None, None]
+
+
+def link_scores(q_BHPC: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    """Scores of each new link against the history, [B, H, P, L], and against its own chain, [B, H, P, T]."""
+    past = q_BHPC @ memory.keys_BHLC.transpose(-1, -2)
+    own = (memory.link_keys_BHPTC @ q_BHPC[..., None])[..., 0]
+    return past, own
+
+
+def link_values(past_BHPL: Tensor, own_BHPT: Tensor, memory: Memory) -> Tensor:
+    """The values that the weights pick, [B, H, P, C]."""
+    return past_BHPL @ memory.values_BHLC + (own_BHPT[..., None, :] @ memory.link_values_BHPTC)[..., 0, :]
+
+
+def attend_link(q_BHPC: Tensor, memory: Memory, sees_BPL: Tensor) -> Tensor:
+    """Softmax attention of links that are already in `memory`; returns [B, H, P, C]."""
+    past, own = link_scores(q_BHPC * q_BHPC.shape[-1] ** -0.5, memory)
+    past = past.masked_fill(~sees_BPL[:, None], -torch.inf)
+    weights = F.softmax(torch.cat([past, own], dim=-1), dim=-1)
+    return link_values(weights[..., : past.shape[-1]], weights[..., past.shape[-1] :], memory)

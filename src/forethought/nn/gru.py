@@ -1,0 +1,47 @@
+"""A GRU stack whose every hidden state can be taken up again, one step further."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RecurrentChain:
+    """Hidden states behind positions, one [B, P, D] a layer: all that a GRU remembers of a history and a chain."""
+
+    hidden: tuple[Tensor, ...]
+
+    def select(self, rows: Tensor) -> RecurrentChain:
+        """The chains of some rows only."""
+        return RecurrentChain(tuple(h[rows] for h in self.hidden))
+
+
+class GRUStack(nn.Module):
+    """Layers of `nn.GRU`, kept apart because a chain needs the hidden state of each at every position."""
+
+    def __init__(self, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BLD: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Outputs of the last layer, and of every layer; padding on the right is never seen."""
+        hidden = []
+        for i, layer in enumerate(self.layers):
+            x_BLD, _ = layer(x_BLD if i == 0 else self.dropout(x_BLD))
+            hidden.append(x_BLD)
+        return x_BLD, hidden
+
+    def think(self, x_BPD: Tensor, chain: RecurrentChain) -> tuple[Tensor, RecurrentChain]:
+        """One more input to the same cells, behind every position at once."""
+        shape, hidden = x_BPD.shape, []
+        x = x_BPD.reshape(-1, shape[-1])
+        for i, (layer, h) in enumerate(zip(self.layers, chain.hidden, strict=True)):
+            x = x if i == 0 else self.dropout(x)
+            weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+            x = torch.gru_cell(x, h.reshape(-1, shape[-1]), *weights)
+            hidden.append(x.view(shape))
+        return x.view(shape), RecurrentChain(tuple(hidden))

@@ -1,0 +1,122 @@
+"""A Transformer stack that reads a history once and can go on thinking behind any of its positions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forethought.nn.attention import AttentionChain, Memory, attend_link, join_heads, key_mask, split_heads
+
+Activation = Literal["relu", "gelu"]
+
+
+class Block(nn.Module):
+    """Self-attention and a feed-forward net, each with a residual; normed before (pre) or after (post)."""
+
+    def __init__(
+        self, width: int, heads: int, ffn_width: int, dropout: float, activation: Activation, norm_first: bool
+    ) -> None:
+        super().__init__()
+        self.heads, self.norm_first = heads, norm_first
+        self.attention_norm, self.ffn_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, ffn_width), nn.Linear(ffn_width, width)
+        self.activation = F.relu if activation == "relu" else F.gelu
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BLD: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """States, and the keys and values that links will look back at."""
+        q, k, v = self._project(x_BLD)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        return self._finish(x_BLD, join_heads(mixed)), k, v
+
+    def think(self, x_BPD: Tensor, memory: Memory, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
+        q, k, v = self._project(x_BPD)
+        memory = memory.with_link(k, v)
+        return self._finish(x_BPD, join_heads(attend_link(q, memory, sees_BPL))), memory
+
+    def _project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x_BLD = self.attention_norm(x_BLD) if self.norm_first else x_BLD
+        q, k, v = self.qkv(x_BLD).chunk(3, dim=-1)
+        return split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
+
+    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = x + self.dropout(self.out(mixed))
+        if not self.norm_first:
+            x = self.attention_norm(x)
+        hidden = self.activation(self.up(self.ffn_norm(x) if self.norm_first else x))
+        x = x + self.dropout(self.down(self.dropout(hidden)))
+        return x if self.norm_first else self.ffn_norm(x)
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; with `norm_first` a last norm closes it.
+
+    Knows nothing of items or positions: whoever calls it has added them.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        ffn_width: int,
+        dropout: float,
+        activation: Activation,
+        norm_first: bool,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.blocks = nn.ModuleList(
+            Block(width, heads, ffn_width, dropout, activation, norm_first) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width) if norm_first else nn.Identity()
+
+    def forward(self, x_BLD: Tensor, lengths_B: Tensor, at_BP: Tensor | None = None) -> tuple[Tensor, AttentionChain | None]:
+        """Encode, and where `at_BP` names positions, keep what chains behind them need."""
+        # causal attention never looks at padding, which stands on the right: no mask is built
+        mask = None if self.causal else key_mask(lengths_B, x_BLD.shape[1])
+        memories = []
+        for block in self.blocks:
+            x_BLD, k, v = block(x_BLD, mask, self.causal)
+            if at_BP is not None:
+                memories.append(Memory.of_history(k, v, at_BP.shape[1]))
+        chain = None if at_BP is None else AttentionChain(tuple(memories), at_BP)
+        return self.norm(x_BLD), chain
+
+    def think(self, x_BPD: Tensor, chain: AttentionChain, prefix: int = 0) -> tuple[Tensor, AttentionChain]:
+        """One more link behind each position of the chain, whatever it says it sees."""
+        sees_BPL, memories = chain.sees_BPL(prefix), []
+        for block, memory in zip(self.blocks, chain.layers, strict=True):
+            x_BPD, memory = block.think(x_BPD, memory, sees_BPL)  # noqa: PLW2901
+            memories.append(memory)
+        return self.norm(x_BPD), AttentionChain(tuple(memories), chain.at_BP)
+
+
+def initialise(module: nn.Module, std: float = 0.02) -> None:
+    """Normal weights of the given spread, zero biases, unit norms: the usual start of recommender Transformers."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=std)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+
+
+def last_positions(lengths_B: Tensor) -> Tensor:
+    """[B, 1]: the last real position of each row."""
+    return (lengths_B - 1).clamp_min(0)[:, None]
+
+
+def at_positions(states_BLD: Tensor, at_BP: Tensor) -> Tensor:
+    """The states at the given positions, [B, P, D]."""
+    return torch.gather(states_BLD, 1, at_BP[..., None].expand(-1, -1, states_BLD.shape[-1]))

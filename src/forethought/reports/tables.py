@@ -1,0 +1,237 @@
+"""Evaluations and comparisons as tables: for the terminal (Rich), for documents (Markdown), and as plain text.
+
+The protocol always stands above the numbers. Whatever has a table is first made into a `Sheet`, so that the terminal,
+Markdown and the HTML page say the same.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from forethought.evaluation.compare import Comparison, Difference
+    from forethought.evaluation.groups import Group as CaseGroup
+    from forethought.evaluation.report import Evaluation
+    from forethought.evaluation.statistics import Estimate
+
+WIDTH = 140  # columns of plain text
+ALPHA = 0.05  # p-values below it are starred
+HEADLINE = ("recall@10", "ndcg@10")  # what groups are shown by
+GROUPINGS = {"history_length": "history length", "target_popularity": "training interactions of the target"}
+SAID = (
+    "data",
+    "data_hash",
+    "split",
+    "ties",
+    "tie_seed",
+    "part",
+    "n_cases",
+    "n_items",
+    "candidates",
+    "history_excluded",
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of ready-made cells: the first `names` columns say what a row is, the others hold numbers."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    names: int = 1
+
+    def rich(self) -> Table:
+        table = Table(title=Text(self.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for place, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="left" if place < self.names else "right", overflow="fold")
+        for row in self.rows:
+            table.add_row(*map(Text, row))  # as Text: names may hold what Rich takes for markup
+        return table
+
+    def markdown(self) -> str:
+        rule = ["---"] * self.names + ["---:"] * (len(self.columns) - self.names)
+        lines = [self.columns, rule, *[[cell.replace("|", "\\|") for cell in row] for row in self.rows]]
+        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def text(view: RenderableType, width: int = WIDTH) -> str:
+    """What the terminal would show, without colours."""
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(view)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def describe(protocol: Mapping[str, Any]) -> str:
+    """A protocol in one line."""
+    name, digest = protocol.get("data", "data"), str(protocol.get("data_hash", ""))[:8]
+    ties = f"ties {protocol.get('ties')}" + ("" if (seed := protocol.get("tie_seed")) is None else f" (seed {seed})")
+    n_items = f"{protocol.get('n_items', 0):,}"
+    if protocol.get("candidates") == "sampled":
+        candidates = (
+            f"SAMPLED (biased): {protocol['negatives']} {protocol['negatives_by']} negatives of {n_items} items"
+        )
+    else:
+        candidates = f"full ranking of {n_items} items"
+    rest = [
+        f"{key} {value}"
+        for key, value in protocol.items()
+        if key not in SAID and not key.startswith("negatives") and not isinstance(value, dict | list)
+    ]
+    parts = [
+        f"{name} ({digest})",
+        f"split {protocol.get('split')}",
+        ties,
+        f"{protocol.get('part')}, {protocol.get('n_cases', 0):,} cases",
+        f"history {'excluded' if protocol.get('history_excluded') else 'not excluded'}",
+        candidates,
+        *rest,
+    ]
+    return " · ".join(parts)
+
+
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """Steps and seconds in one line."""
+    seconds = [f"{stage} {value:.2f} s" for stage, value in cost.get("seconds", {}).items() if value is not None]
+    rate = [f"{_count(cost.get('states_per_second'))} states/s"]
+    return " · ".join([f"{_number(cost.get('steps'), '.2f')} reasoning steps a case", *seconds, *rate])
+
+
+def evaluation_sheets(evaluation: Evaluation) -> list[Sheet]:
+    """Accuracy, lists and groups of one evaluation."""
+    sheets = [
+        _by_cut("accuracy, mean [95% interval over users]", {n: interval(e) for n, e in evaluation.metrics.items()})
+    ]
+    if evaluation.lists:
+        sheets.append(_by_cut("lists", {name: _number(value, ".4g") for name, value in evaluation.lists.items()}))
+    return sheets + [_groups(GROUPINGS.get(by, by), groups) for by, groups in evaluation.groups.items()]
+
+
+def evaluation_view(evaluation: Evaluation) -> RenderableType:
+    """An evaluation for the terminal."""
+    return _stack(evaluation.protocol, evaluation_sheets(evaluation), f"cost: {cost_line(evaluation.cost)}")
+
+
+def evaluation_markdown(evaluation: Evaluation) -> str:
+    """An evaluation for a document, such as a model card."""
+    return _markdown(evaluation.protocol, evaluation_sheets(evaluation), f"Cost: {cost_line(evaluation.cost)}")
+
+
+def comparison_sheets(comparison: Comparison) -> list[Sheet]:
+    """Every metric of every method with its difference to the baseline, and what the methods cost."""
+    gains = {(gain.method, gain.metric): gain for gain in comparison.differences}
+    methods = comparison.methods
+    accuracy = [
+        [
+            metric,
+            method,
+            interval(standing.metrics[metric]),
+            _number(standing.seed_std[metric], ".4f"),
+            *_gain(gains.get((method, metric))),
+        ]
+        for metric in methods[comparison.baseline].metrics
+        for method, standing in methods.items()
+    ]
+    cost = [
+        [
+            name,
+            str(m.seeds),
+            str(m.window),
+            _number(m.cost.get("steps"), ".2f"),
+            _count(m.cost.get("states_per_second")),
+        ]
+        for name, m in methods.items()
+    ]
+    columns = ["metric", "method", "mean [95%]", "seed std", "difference [95%]", "relative [95%]", "p (Holm)"]
+    return [
+        Sheet(f"accuracy, against {comparison.baseline}", columns, accuracy, names=2),
+        Sheet("cost", ["method", "seeds", "window", "steps", "states/s"], cost),
+    ]
+
+
+def footnote(comparison: Comparison) -> str:
+    """How the intervals and p-values of a comparison came about."""
+    return (
+        f"Intervals: percentile bootstrap over users ({comparison.resamples:,} resamples), paired for differences. "
+        f"p: two-sided paired sign-flip test ({comparison.permutations:,} permutations); Holm's correction over all "
+        f"{len(comparison.differences)} differences, * below {ALPHA}. Both speak of users; "
+        "the seed std speaks of training seeds."
+    )
+
+
+def comparison_view(comparison: Comparison) -> RenderableType:
+    """A comparison for the terminal."""
+    return _stack(comparison.protocol, comparison_sheets(comparison), footnote(comparison))
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """A comparison for a document."""
+    return _markdown(comparison.protocol, comparison_sheets(comparison), footnote(comparison))
+
+
+def interval(estimate: Estimate, form: str = ".4f") -> str:
+    """`0.0512 [0.0490, 0.0534]`; a dash where there is no number."""
+    if not math.isfinite(estimate.mean):
+        return "–"
+    low, high = estimate.ci95
+    return f"{estimate.mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _gain(gain: Difference | None) -> list[str]:
+    if gain is None:
+        return ["", "", ""]
+    star = "*" if gain.p_holm < ALPHA else ""
+    return [
+        interval(gain.absolute, "+.4f"),
+        interval(gain.relative, "+.1%"),
+        f"{gain.p_holm:.4f}{star}",
+    ]
+
+
+def _by_cut(title: str, values: Mapping[str, str]) -> Sheet:
+    """`name@k` to rows of names and columns of k."""
+    named = {name: name.rpartition("@")[::2] for name in values}
+    cuts = list(dict.fromkeys(cut for _, cut in named.values()))
+    rows = [
+        [first, *(values.get(f"{first}@{cut}", "") for cut in cuts)]
+        for first in dict.fromkeys(first for first, _ in named.values())
+    ]
+    return Sheet(title, ["", *(f"@{cut}" for cut in cuts)], rows)
+
+
+def _groups(by: str, groups: Mapping[str, CaseGroup]) -> Sheet:
+    known = next(iter(groups.values())).metrics if groups else {}
+    shown = [name for name in known if name.endswith(HEADLINE)]
+    rows = [
+        [name, f"{g.range[0]:,}–{g.range[1]:,}", f"{g.cases:,}", *(interval(g.metrics[metric]) for metric in shown)]
+        for name, g in groups.items()
+    ]
+    return Sheet(f"by {by}", ["group", "range", "cases", *shown], rows)
+
+
+def _stack(protocol: Mapping[str, Any], sheets: list[Sheet], note: str) -> RenderableType:
+    style = "bold red" if protocol.get("candidates") == "sampled" else "dim"
+    parts: list[RenderableType] = [Text(describe(protocol), style=style)]
+    for sheet in sheets:
+        parts += [Text(), sheet.rich()]
+    return Group(*parts, Text(), Text(note, style="dim"))
+
+
+def _markdown(protocol: Mapping[str, Any], sheets: list[Sheet], note: str) -> str:
+    return "\n\n".join([f"Protocol: {describe(protocol)}", *(sheet.markdown() for sheet in sheets), note]) + "\n"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:{form}}"
+
+
+def _count(value: float | None) -> str:
+    return _number(value, ",.0f")
