@@ -61,7 +61,6 @@ class SASRecEncoder(Backbone):
             causal=True,
         )
         initialise(self)
-        self.prefix = 0
 
     def encode(
         self,
@@ -73,10 +72,9 @@ class SASRecEncoder(Backbone):
         prefix: Tensor | None = None,
     ) -> Encoding:
         x_BLD = self.dropout(x_BLD + self.positions.weight[: x_BLD.shape[1]])
-        if prefix is None:
-            return Encoding(*self.transformer(x_BLD, lengths_B, positions))
-        K = prefix.shape[1]
-        states, chain = self.transformer(torch.cat([prefix, x_BLD], dim=1), lengths_B + K, positions)
+        K = 0 if prefix is None else prefix.shape[1]
+        x_BLD = x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1)
+        states, chain = self.transformer(x_BLD, lengths_B + K, positions, K)
         return Encoding(states[:, K:], chain)
 
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:

@@ -29,8 +29,16 @@ def item_shards(n_items: int, width: int = MAX_ITEMS) -> Iterator[slice]:
         yield slice(start, min(start + width, n_items))
 
 
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The type in which sums of products are kept: float32 for the 16-bit types."""
+    return torch.float32 if dtype.itemsize == 2 else dtype
+
+
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right; bfloat16 inputs on CUDA accumulate and return float32."""
-    if left.dtype == torch.bfloat16 and left.is_cuda:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return torch.mm(left, right)
+    """left @ right; 16-bit inputs accumulate and return float32."""
+    wide = accumulator(left.dtype)
+    if wide == left.dtype:
+        return torch.mm(left, right)
+    if left.is_cuda:
+        return torch.mm(left, right, out_dtype=wide)
+    return torch.mm(left.to(wide), right.to(wide))  # CPUs would round the result to 16 bits

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from forethought.catalogue.blocks import item_shards, product, row_blocks
+from forethought.catalogue.blocks import accumulator, item_shards, product, row_blocks
 
 
 class Moments(NamedTuple):
@@ -46,18 +47,28 @@ def weighted_lse(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tupl
     """sum_p w_p lse_p, and the lse of each row (without gradient).
 
     The rows' weights are known beforehand, so the gradients to states and items are made in the same walk:
-    3 products where autograd's two walks take 4. Differentiable in states, items and weights.
+    3 products where autograd's two walks take 4; 1 where no gradient is wanted. Differentiable in states, items and
+    weights. Under autocast the inputs are narrowed, the scores are not.
     """
-    return _WeightedLSE.apply(states_PD, items_ND, weights_P)
+    device = states_PD.device.type
+    if torch.is_autocast_enabled(device):
+        narrow = torch.get_autocast_dtype(device)
+        states_PD, items_ND = states_PD.to(narrow), items_ND.to(narrow)
+    if not torch.is_grad_enabled():  # a Function is not told, and would make gradients for nobody
+        states_PD, items_ND = states_PD.detach(), items_ND.detach()
+    with torch.autocast(device, enabled=False):
+        return _WeightedLSE.apply(states_PD, items_ND, weights_P)
 
 
 def moments(states_PD: Tensor, items_ND: Tensor) -> Moments:
     """Both moments, differentiable in states and items.
 
     2 products forward. Backward: 2 where only `lse` is used, else 5, since the gradient of `mean` is the
-    covariance of the softmax times a vector.
+    covariance of the softmax times a vector. That is a difference, so 16-bit inputs are widened.
     """
-    return Moments(*_Moments.apply(states_PD, items_ND))
+    wide = accumulator(states_PD.dtype)
+    with torch.autocast(states_PD.device.type, enabled=False):
+        return Moments(*_Moments.apply(states_PD.to(wide), items_ND.to(wide)))
 
 
 def merge(shards: list[Moments]) -> Moments:
@@ -79,28 +90,34 @@ class _WeightedLSE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
         need_states, need_items, _ = ctx.needs_input_grad
-        lse_P = states_PD.new_empty(states_PD.shape[0], dtype=_accumulator(states_PD))
-        d_states = torch.empty_like(states_PD, dtype=lse_P.dtype) if need_states else None
+        lse_P = states_PD.new_empty(states_PD.shape[0], dtype=accumulator(states_PD.dtype))
+        d_states = torch.zeros_like(states_PD, dtype=lse_P.dtype) if need_states else None
         d_items = torch.zeros_like(items_ND, dtype=lse_P.dtype) if need_items else None
         shards = list(item_shards(items_ND.shape[0]))
-        for rows in row_blocks(states_PD, min(items_ND.shape[0], shards[0].stop)):
+        for rows in row_blocks(states_PD, shards[0].stop):
             r, w = states_PD[rows], weights_P[rows, None]
-            if len(shards) == 1:
-                p = product(r, items_ND.T)
-                lse_P[rows] = _softmax_(p)
-                _accumulate(d_states, d_items, rows, slice(None), p, items_ND, r, w, first=True)
-                continue
-            lse_P[rows] = torch.stack([product(r, items_ND[s].T).logsumexp(-1) for s in shards]).logsumexp(0)
-            for i, shard in enumerate(shards if need_states or need_items else []):  # a fourth product: E is too wide
-                p = product(r, items_ND[shard].T).sub_(lse_P[rows, None]).exp_()
-                _accumulate(d_states, d_items, rows, shard, p, items_ND[shard], r, w, first=i == 0)
+            if len(shards) > 1:  # a fourth product: the lse must be known before the first share
+                lse_P[rows] = torch.stack([product(r, items_ND[s].T).logsumexp(-1) for s in shards]).logsumexp(0)
+            for shard in shards if len(shards) == 1 or need_states or need_items else []:
+                e = items_ND[shard]
+                p = product(r, e.T)
+                if len(shards) == 1:
+                    lse_P[rows] = _softmax_(p)
+                else:
+                    p.sub_(lse_P[rows, None]).exp_()
+                p = p.to(e.dtype)
+                if d_states is not None:
+                    d_states[rows] += product(p, e).mul_(w)
+                if d_items is not None:
+                    _add_product_(d_items[shard], p.T, (w * r).to(p.dtype))  # weights scale the thin side only
         ctx.save_for_backward(d_states, d_items, lse_P)
         ctx.dtypes = states_PD.dtype, items_ND.dtype, weights_P.dtype
         ctx.mark_non_differentiable(lse_P)
         return (weights_P.to(lse_P.dtype) * lse_P).sum(), lse_P
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         grad = grads[0]
         d_states, d_items, lse_P = ctx.saved_tensors
         out = (d_states, d_items, lse_P)
@@ -110,29 +127,12 @@ class _WeightedLSE(torch.autograd.Function):
         )
 
 
-def _accumulate(
-    d_states: Tensor | None,
-    d_items: Tensor | None,
-    rows: slice,
-    shard: slice,
-    p_BN: Tensor,
-    e_ND: Tensor,
-    r_BD: Tensor,
-    w_B1: Tensor,
-    *,
-    first: bool,
-) -> None:
-    """Add a block's share: w p E to the states, p^T (w r) to the items. Weights scale the thin side only."""
-    p_BN = p_BN.to(e_ND.dtype)
-    if d_states is not None:
-        share = product(p_BN, e_ND).mul_(w_B1)
-        d_states[rows] = share if first else d_states[rows] + share
-    if d_items is not None:
-        weighted = (w_B1 * r_BD).to(p_BN.dtype)
-        if d_items.dtype == p_BN.dtype:
-            d_items[shard].addmm_(p_BN.T, weighted)
-        else:
-            d_items[shard] += product(p_BN.T, weighted)
+def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, without a copy where the types agree."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += product(left, right)
 
 
 class _Moments(torch.autograd.Function):
@@ -141,7 +141,7 @@ class _Moments(torch.autograd.Function):
         lse_P = states_PD.new_empty(states_PD.shape[0])
         mean_PD = torch.empty_like(states_PD)
         shards = list(item_shards(items_ND.shape[0]))
-        for rows in row_blocks(states_PD, min(items_ND.shape[0], shards[0].stop)):
+        for rows in row_blocks(states_PD, shards[0].stop):
             parts = []
             for shard in shards:
                 p = states_PD[rows] @ items_ND[shard].T
@@ -153,7 +153,8 @@ class _Moments(torch.autograd.Function):
         return lse_P, mean_PD
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
         g_lse_P, g_mean_PD = grads
         r_PD, e_ND, lse_P, mean_PD = ctx.saved_tensors
         need_states, need_items = ctx.needs_input_grad
@@ -176,11 +177,8 @@ class _Moments(torch.autograd.Function):
                     d_items[shard].addmm_(p.T, h)
                 # d z_i = p_i (g + h.(e_i - mean)): the mean's gradient is the covariance of p times h
                 p.mul_((h @ e.T).add_((g_P[rows] - (h * mean_PD[rows]).sum(-1))[:, None]))
-                d_states[rows] += p @ e
+                if need_states:
+                    d_states[rows] += p @ e
                 if need_items:
                     d_items[shard].addmm_(p.T, r_PD[rows])
         return d_states if need_states else None, d_items if need_items else None
-
-
-def _accumulator(states: Tensor) -> torch.dtype:
-    return torch.float32 if states.dtype == torch.bfloat16 else states.dtype

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forethought.catalogue.blocks import MAX_ITEMS, item_shards, row_blocks
+from forethought.catalogue.blocks import accumulator, item_shards, product, row_blocks
+
+SHARD = 2**14  # items scored together: their vectors and a block of scores share the last-level cache
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class Items:
         return self.vectors_ND.shape[0]
 
     def scores(self, states_BD: Tensor, shard: slice = slice(None)) -> Tensor:
-        scores_BN = states_BD @ self.vectors_ND[shard].T
+        scores_BN = product(states_BD, self.vectors_ND[shard].T)
         return scores_BN if self.bias_N is None else scores_BN.add_(self.bias_N[shard])
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """Items that are no candidates for a row: pairs (row, item), both int64 [n], rows ascending, no pair twice."""
+    """Items that are no candidates for a row: pairs (row, item), both int64 [n], rows ascending."""
 
     rows: Tensor
     items: Tensor
@@ -41,8 +43,7 @@ class Excluded:
         """Everything in the given right-padded histories."""
         real_BL = torch.arange(items_BL.shape[1], device=items_BL.device) < lengths_B[:, None]
         rows = torch.arange(items_BL.shape[0], device=items_BL.device)[:, None].expand_as(items_BL)[real_BL]
-        pairs = torch.unique(torch.stack([rows, items_BL[real_BL]]), dim=1)
-        return cls(pairs[0], pairs[1])
+        return cls(rows, items_BL[real_BL])
 
     def within(self, rows: slice, items: slice) -> tuple[Tensor, Tensor]:
         """The pairs that fall into a block, in the block's own coordinates."""
@@ -52,28 +53,45 @@ class Excluded:
         inside = (i >= 0) & (i < items.stop - items.start)
         return r[inside], i[inside]
 
+    def reordered(self, order_B: Tensor) -> Excluded:
+        """The same for rows taken in another order."""
+        rows = torch.argsort(order_B)[self.rows]
+        ascending = torch.argsort(rows)
+        return Excluded(rows[ascending], self.items[ascending])
 
+
+@torch.no_grad()
 def rank_of(states_BD: Tensor, items: Items, targets_B: Tensor, excluded: Excluded | None = None) -> Tensor:
-    """Mid-rank of each target among all candidates, float64 [B]; 1 is best, infinity where the target is excluded.
+    """Mid-rank of each target among all candidates, float64 [B]; 1 is best.
 
-    rank = 1 + #(better) + #(equal, other than itself) / 2. One product where the catalogue fits a shard, else two.
+    Infinity where the target is excluded or its score is not a number.
+    rank = 1 + #(better) + #(equal, other than itself) / 2. One product; over several shards, one and a few shards.
     """
-    ranks_B = torch.empty(states_BD.shape[0], dtype=torch.float64, device=states_BD.device)
-    shards = list(item_shards(len(items)))
-    for rows in row_blocks(states_BD, min(len(items), MAX_ITEMS)):
+    if len(items) <= SHARD:
+        return _ranks(states_BD, items, targets_B, excluded)
+    order = torch.argsort(targets_B)  # the targets of a block of rows then lie in few shards
+    ranks_B = torch.empty(len(order), dtype=torch.float64, device=order.device)
+    excluded = None if excluded is None else excluded.reordered(order)
+    ranks_B[order] = _ranks(states_BD[order], items, targets_B[order], excluded)
+    return ranks_B
+
+
+def _ranks(states_BD: Tensor, items: Items, targets_B: Tensor, excluded: Excluded | None) -> Tensor:
+    """A target's score comes out of the very product in which its rivals' do, so its shards are scored first."""
+    ranks_B = torch.empty(len(targets_B), dtype=torch.float64, device=targets_B.device)
+    shards = list(item_shards(len(items), SHARD))
+    for rows in row_blocks(states_BD, min(len(items), SHARD)):
         states, targets = states_BD[rows], targets_B[rows, None]
-        if len(shards) == 1:
-            scores = _candidates(items, states, rows, shards[0], excluded)
-            own = scores.gather(1, targets)
-            better, equal = _count(scores, own)
-        else:
-            own = _scores_of_targets(items, states, rows, targets, shards, excluded)
-            better = equal = torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
-            for shard in shards:
-                b, e = _count(_candidates(items, states, rows, shard, excluded), own)
-                better, equal = better + b, equal + e
-        rank = 1 + better + (equal - 1) / 2
-        ranks_B[rows] = torch.where(own[:, 0] == -torch.inf, torch.inf, rank)
+        own, home, scores = states.new_tensor(-torch.inf), -1, states
+        for home in sorted(set((targets_B[rows] // SHARD).tolist())):
+            scores = _candidates(items, states, rows, shards[home], excluded)
+            at = targets - shards[home].start
+            inside = (at >= 0) & (at < scores.shape[1])
+            own = torch.where(inside, scores.gather(1, at.clamp(0, scores.shape[1] - 1)), own)
+        balance = _balance(scores, own)  # the last shard's scores are still at hand
+        for shard in shards[:home] + shards[home + 1 :]:
+            balance += _balance(_candidates(items, states, rows, shard, excluded), own)
+        ranks_B[rows] = torch.where(own[:, 0] > -torch.inf, (len(items) + 1 + balance) / 2, torch.inf)
     return ranks_B
 
 
@@ -85,40 +103,30 @@ def _candidates(items: Items, states: Tensor, rows: slice, shard: slice, exclude
     return scores
 
 
-def _count(scores_BN: Tensor, own_B1: Tensor) -> tuple[Tensor, Tensor]:
-    """How many scores of each row are above its own, and how many are equal."""
-    better = torch.count_nonzero(scores_BN > own_B1, dim=-1)
-    not_worse = torch.count_nonzero(scores_BN >= own_B1, dim=-1)
-    return better.double(), (not_worse - better).double()
+def _balance(scores_BN: Tensor, own_B1: Tensor) -> Tensor:
+    """#(better) - #(worse), float64 [B]; the mid-rank among N is (N + 1 + balance) / 2. Overwrites the scores.
+
+    Signs are summed as floats, in place: comparing into booleans and counting those takes as long as the product.
+    """
+    return scores_BN.sub_(own_B1).sign_().sum(-1).double()
 
 
-def _scores_of_targets(
-    items: Items, states: Tensor, rows: slice, targets_B1: Tensor, shards: list[slice], excluded: Excluded | None
-) -> Tensor:
-    """Each target's score, out of the very product in which it will be compared."""
-    own = states.new_empty(targets_B1.shape)
-    for shard in shards:
-        inside = (targets_B1[:, 0] >= shard.start) & (targets_B1[:, 0] < shard.stop)
-        if inside.any():
-            scores = _candidates(items, states, rows, shard, excluded)
-            own[inside] = scores[inside].gather(1, targets_B1[inside] - shard.start)
-    return own
-
-
+@torch.no_grad()
 def top_k(
     states_BD: Tensor, items: Items, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The k best candidates of each row and their scores, [B, K], best first; rows that run out end in -1, -inf.
 
+    One product.
+
     Args:
         allowed_N: True for the items that may be recommended; all when None.
     """
     shape = states_BD.shape[0], k
-    best = states_BD.new_full(shape, -torch.inf)
+    best = torch.full(shape, -torch.inf, dtype=accumulator(states_BD.dtype), device=states_BD.device)
     chosen = torch.full(shape, -1, dtype=torch.int64, device=states_BD.device)
-    shards = list(item_shards(len(items)))
-    for rows in row_blocks(states_BD, min(len(items), MAX_ITEMS)):
-        for shard in shards:
+    for rows in row_blocks(states_BD, min(len(items), SHARD)):
+        for shard in item_shards(len(items), SHARD):
             scores = _candidates(items, states_BD[rows], rows, shard, excluded)
             if allowed_N is not None:
                 scores.masked_fill_(~allowed_N[shard], -torch.inf)

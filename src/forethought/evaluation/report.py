@@ -14,6 +14,7 @@ import polars as pl
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
 from forethought.errors import DataError, RunError
+from forethought.files import first_line
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation import storage
 from forethought.evaluation.groups import Group, membership, quantile_groups
@@ -86,7 +87,7 @@ class Evaluation:
             )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
             raise RunError(
-                f"The saved evaluation is damaged ({type(error).__name__}: {storage.first_line(error)}): "
+                f"The saved evaluation is damaged ({type(error).__name__}: {first_line(error)}): "
                 "evaluate the run again."
             ) from error
         if not belongs:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from forethought.errors import RunError
+from forethought.files import first_line, replace_file, write_json
 
 METRICS_FILE, CASES_FILE = "metrics.json", "per_user.parquet"
 
@@ -24,9 +23,8 @@ def write(folder: Path, parts: dict[str, Any], cases: pl.DataFrame) -> None:
     Raises:
         RunError: the folder cannot be written (no permission, disk full).
     """
-    text = json.dumps(parts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _replace(folder / CASES_FILE, cases.write_parquet)
-    _replace(folder / METRICS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    replace_file(folder / CASES_FILE, cases.write_parquet)
+    write_json(folder / METRICS_FILE, parts)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -48,26 +46,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, so that ours stays one sentence."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _replace(path: Path, write_to: Callable[[Path], Any]) -> None:
-    """Write beside the file and rename: a reader sees the old one or the new one, never half."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_to(part)
-        os.replace(part, path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise RunError(
-            f"{path} could not be written ({first_line(error)}): make room or choose another folder."
-        ) from error
 
 
 def _read(path: Path, kind: str, load: Callable[[Path], Any]) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
+from forethought.data.splits import Split
 
 
-@dataclass
-class Losses:
+class Losses(NamedTuple):
     """One step's loss: the scalar that is minimised, and its named parts for the log.
 
     `total` is normalised by `Batch.weight` (the global number of supervised positions), so that gradients
@@ -25,7 +26,7 @@ class Losses:
 
 @dataclass
 class Thought:
-    """What a history came to.
+    """What histories came to.
 
     Attributes:
         states_BD: final states, ready for the product with the item matrix.
@@ -49,20 +50,28 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def user_states(self, batch: Batch) -> Thought:
+        """Read histories and, if the method reasons, think."""
         raise NotImplementedError
 
     def catalogue(self) -> ranking.Items:
         """The item side of the final product: vectors and, if the method has them, biases."""
         raise NotImplementedError
 
-    @torch.inference_mode()
-    def rank_of(self, batch: Batch, targets_B: Tensor, excluded: ranking.Excluded | None = None) -> Tensor:
+    def rank_of(self, thought: Thought, targets_B: Tensor, excluded: ranking.Excluded | None = None) -> Tensor:
         """Mid-ranks (1 is best, ties count half) of the targets among all items, float64 [B]."""
-        return ranking.rank_of(self.user_states(batch).states_BD, self.catalogue(), targets_B, excluded)
+        return ranking.rank_of(thought.states_BD, self.catalogue(), targets_B, excluded)
 
-    @torch.inference_mode()
     def recommend(
-        self, batch: Batch, k: int, excluded: ranking.Excluded | None = None, allowed_N: Tensor | None = None
+        self, thought: Thought, k: int, excluded: ranking.Excluded | None = None, allowed_N: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The k best items and their scores, [B, K] each, best first; -1 fills lists that run out of items."""
-        return ranking.top_k(self.user_states(batch).states_BD, self.catalogue(), k, excluded, allowed_N)
+        return ranking.top_k(thought.states_BD, self.catalogue(), k, excluded, allowed_N)
+
+
+class MethodConfig(Protocol):
+    """A frozen dataclass that builds its method once the number of items is known."""
+
+    def build(self, n_items: int) -> Method: ...
+
+    def check(self, split: Split) -> None:
+        """Raise a `ForethoughtError` where the data cannot serve this method (times it needs, say)."""

@@ -38,7 +38,9 @@ class Memory:
         )
 
     def select(self, rows: Tensor) -> Memory:
-        return Memory(self.keys_BHLC[rows], self.values_BHLC[rows], self.link_keys_BHPTC[rows], self.link_values_BHPTC[rows])
+        return Memory(
+            self.keys_BHLC[rows], self.values_BHLC[rows], self.link_keys_BHPTC[rows], self.link_values_BHPTC[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,15 @@ class AttentionChain:
 
     Attributes:
         layers: one memory a layer.
-        at_BP: the position each chain hangs behind.
+        at_BP: the position each chain hangs behind, counted without the prefix.
+        prefix: how many vectors stand in front of the history and are seen by every chain.
+        times_BL: when each position happened, for attention that knows time.
     """
 
     layers: tuple[Memory, ...]
     at_BP: Tensor
+    prefix: int = 0
+    times_BL: Tensor | None = None
 
     @property
     def links(self) -> int:
@@ -59,12 +65,17 @@ class AttentionChain:
 
     def select(self, rows: Tensor) -> AttentionChain:
         """The chains of some rows only: users who go on, or beams that moved."""
-        return AttentionChain(tuple(layer.select(rows) for layer in self.layers), self.at_BP[rows])
+        return replace(
+            self,
+            layers=tuple(layer.select(rows) for layer in self.layers),
+            at_BP=self.at_BP[rows],
+            times_BL=None if self.times_BL is None else self.times_BL[rows],
+        )
 
-    def sees_BPL(self, prefix: int = 0) -> Tensor:
-        """True where a chain sees a position of the history (a prefix in front is seen by all)."""
+    def sees_BPL(self) -> Tensor:
+        """True where a chain sees a position of the history; L counts the prefix, which is seen by all."""
         positions = torch.arange(self.layers[0].keys_BHLC.shape[2], device=self.at_BP.device)
-        return positions <= self.at_BP[..., None] + prefix
+        return positions <= self.at_BP[..., None] + self.prefix
 
 
 def split_heads(x_BLD: Tensor, heads: int) -> Tensor:
@@ -78,8 +89,11 @@ def join_heads(x_BHLC: Tensor) -> Tensor:
 
 
 def key_mask(lengths_B: Tensor, n_keys: int) -> Tensor:
-    """[B, 1, 1, L]: True where a key is real; for attention that looks both ways."""
-    return (torch.arange(n_keys, device=lengths_B.device) < lengths_B[:, None])[:, None, None]
+    """[B, 1, 1, L]: True where a key is real; for attention that looks both ways.
+
+    An empty row looks at its first slot: not every kernel gives zeros for a softmax over nothing.
+    """
+    return (torch.arange(n_keys, device=lengths_B.device) < lengths_B.clamp_min(1)[:, None])[:, None, None]
 
 
 def link_scores(q_BHPC: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +20,7 @@ class Block(nn.Module):
     """Self-attention and a feed-forward net, each with a residual; normed before (pre) or after (post)."""
 
     def __init__(
-        self, width: int, heads: int, ffn_width: int, dropout: float, activation: Activation, norm_first: bool
+        self, *, width: int, heads: int, ffn_width: int, dropout: float, activation: Activation, norm_first: bool
     ) -> None:
         super().__init__()
         self.heads, self.norm_first = heads, norm_first
@@ -73,13 +76,25 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.causal = causal
-        self.blocks = nn.ModuleList(
-            Block(width, heads, ffn_width, dropout, activation, norm_first) for _ in range(layers)
+        block = partial(
+            Block,
+            width=width,
+            heads=heads,
+            ffn_width=ffn_width,
+            dropout=dropout,
+            activation=activation,
+            norm_first=norm_first,
         )
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(block() for _ in range(layers)))
         self.norm = nn.LayerNorm(width) if norm_first else nn.Identity()
 
-    def forward(self, x_BLD: Tensor, lengths_B: Tensor, at_BP: Tensor | None = None) -> tuple[Tensor, AttentionChain | None]:
-        """Encode, and where `at_BP` names positions, keep what chains behind them need."""
+    def forward(
+        self, x_BLD: Tensor, lengths_B: Tensor, at_BP: Tensor | None = None, prefix: int = 0
+    ) -> tuple[Tensor, AttentionChain | None]:
+        """Encode, and where `at_BP` names positions, keep what chains behind them need.
+
+        The first `prefix` of the L vectors count in `lengths_B` and not in `at_BP`.
+        """
         # causal attention never looks at padding, which stands on the right: no mask is built
         mask = None if self.causal else key_mask(lengths_B, x_BLD.shape[1])
         memories = []
@@ -87,16 +102,16 @@ class Transformer(nn.Module):
             x_BLD, k, v = block(x_BLD, mask, self.causal)
             if at_BP is not None:
                 memories.append(Memory.of_history(k, v, at_BP.shape[1]))
-        chain = None if at_BP is None else AttentionChain(tuple(memories), at_BP)
+        chain = None if at_BP is None else AttentionChain(tuple(memories), at_BP, prefix)
         return self.norm(x_BLD), chain
 
-    def think(self, x_BPD: Tensor, chain: AttentionChain, prefix: int = 0) -> tuple[Tensor, AttentionChain]:
+    def think(self, x_BPD: Tensor, chain: AttentionChain) -> tuple[Tensor, AttentionChain]:
         """One more link behind each position of the chain, whatever it says it sees."""
-        sees_BPL, memories = chain.sees_BPL(prefix), []
+        sees_BPL, memories = chain.sees_BPL(), []
         for block, memory in zip(self.blocks, chain.layers, strict=True):
             x_BPD, memory = block.think(x_BPD, memory, sees_BPL)  # noqa: PLW2901
             memories.append(memory)
-        return self.norm(x_BPD), AttentionChain(tuple(memories), chain.at_BP)
+        return self.norm(x_BPD), replace(chain, layers=tuple(memories))
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:

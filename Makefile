@@ -1,0 +1,73 @@
+# The chores of the house. Everything runs in .venv, which is set up by itself and renewed when its inputs change.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH ?= 2.13.0
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow lint format bench lock clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+# The stamp is touched last, so that a set-up that was cut off is taken up again.
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Forethought needs Python 3.11 or newer, but \
+	$(PYTHON) is " + sys.version.split()[0] + ": say make PYTHON=/path/to/python3.11")'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet -r requirements.lock
+	.venv/bin/python -m pip install --quiet -e . --no-deps
+	@touch $@
+
+quickstart: .venv/.ready  ## train, evaluate and recommend on a simulated shop: about a minute
+	@rm -rf quickstart
+	forethought simulate --out quickstart/shop
+	forethought doctor quickstart/shop
+	forethought train sasrec --data quickstart/shop --out quickstart/sasrec
+	forethought evaluate quickstart/sasrec
+	forethought recommend quickstart/sasrec --history i00002,i00003 --k 5
+
+# All checks run even where one fails, and pytest comes last; any failure makes the whole fail.
+# One thread a process: two processes with two threads each would fight over two cores.
+test: .venv/.ready  ## all checks and tests, as continuous integration runs them
+	@status=0; \
+	$(MAKE) --no-print-directory --keep-going lint || status=1; \
+	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" || status=1; \
+	exit $$status
+
+test-slow: .venv/.ready  ## the tests that need minutes each
+	pytest -m slow
+
+lint: lint-style lint-format lint-types lint-imports  ## style, format, types and who imports whom
+
+.PHONY: lint-style lint-format lint-types lint-imports
+lint-style: .venv/.ready
+	ruff check .
+lint-format: .venv/.ready
+	ruff format --check .
+lint-types: .venv/.ready
+	pyright
+lint-imports: .venv/.ready
+	lint-imports --no-logo
+
+format: .venv/.ready  ## mend what can be mended by itself
+	ruff check --fix .
+	ruff format .
+
+bench: .venv/.ready  ## measure against this machine's floor and three peers; QUICK=1 leaves the peers out
+	python benchmarks/bench.py $(if $(QUICK),--quick)
+
+# A clean resolution of everything the tests need; torch is named exactly, and +cpu is not part of its release.
+lock:  ## renew requirements.lock
+	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	$(PYTHON) -m venv "$$work/venv"; \
+	"$$work/venv/bin/python" -m pip install --quiet "torch==$(TORCH)" -e ".[data,report,track,dev]"; \
+	{ echo "# Everything the tests need, pinned. Made by \`make lock\`; do not edit."; \
+	  "$$work/venv/bin/python" -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > "$$work/lock"; \
+	cp "$$work/lock" requirements.lock; wc -l requirements.lock
+
+clean:  ## remove what the tools leave behind; .venv and your runs stay
+	rm -rf quickstart dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,86 @@
+"""BERT4Rec: self-attention that looks both ways (Sun et al., CIKM 2019, arXiv 1904.06690).
+
+The items of a row see each other, so a state depends on what comes later: a row is one prefix, and chains of thought
+hang behind its last position only. Their links see the whole row and are causal among themselves.
+
+Deviations, each an option or harmless: attention weights are not dropped (embeddings and residual branches are);
+the [MASK] slot, the output layer and the loss belong to `methods/masked_item.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.nn.attention import AttentionChain
+from forethought.nn.transformer import Activation, Transformer, initialise, last_positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class BERT4Rec:
+    """Configuration of a BERT4Rec encoder."""
+
+    width: int = 64
+    """State width d, a multiple of `heads`."""
+    layers: int = 2
+    """Blocks L."""
+    heads: int = 2
+    """Attention heads h."""
+    window: int = 50
+    """Longest row N that is read, the [MASK] slot included; older items are cut."""
+    ffn_width: int = 256
+    """Width inside the feed-forward nets, 4d in the paper."""
+    dropout: float = 0.2
+    """Share of embedding and branch units dropped in training, 0 to 1."""
+    activation: Activation = "gelu"
+    """Of the feed-forward nets."""
+    norm_first: bool = False
+    """Norm after each sum (post-norm, the paper) or before each branch (pre-norm)."""
+
+    def build(self) -> BERT4RecEncoder:
+        return BERT4RecEncoder(self)
+
+
+class BERT4RecEncoder(Backbone):
+    causal = False
+
+    def __init__(self, config: BERT4Rec) -> None:
+        super().__init__()
+        self.width, self.window = config.width, config.window
+        self.positions = nn.Embedding(config.window, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.transformer = Transformer(
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            ffn_width=config.ffn_width,
+            dropout=config.dropout,
+            activation=config.activation,
+            norm_first=config.norm_first,
+            causal=False,
+        )
+        initialise(self)
+
+    def encode(
+        self,
+        x_BLD: Tensor,
+        lengths_B: Tensor,
+        *,
+        positions: Tensor | None = None,
+        times: Tensor | None = None,
+        prefix: Tensor | None = None,
+    ) -> Encoding:
+        """As `Backbone.encode`; `positions` says how many chains a row has, all of them behind its last position."""
+        x_BLD = self.dropout(x_BLD + self.positions.weight[: x_BLD.shape[1]])
+        K = 0 if prefix is None else prefix.shape[1]
+        x_BLD = x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1)
+        at_BP = None if positions is None else last_positions(lengths_B).expand_as(positions)
+        states, chain = self.transformer(x_BLD, lengths_B + K, at_BP, K)
+        return Encoding(states[:, K:], chain)
+
+    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+        assert isinstance(chain, AttentionChain)
+        return self.transformer.think(self.dropout(x_BPD), chain)

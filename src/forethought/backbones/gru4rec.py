@@ -1,0 +1,63 @@
+"""GRU4Rec: a recurrent network over a history (Hidasi et al., ICLR 2016, arXiv 1511.06939).
+
+Deviations: items come as dense vectors shared with the output, every position of a history is supervised at once
+instead of in session-parallel steps, and the loss is the method's business. A chain of thought is read by the same
+cells, one more input each step, so a prefix too is simply read first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.nn.gru import GRUStack, RecurrentChain
+from forethought.nn.transformer import at_positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRU4Rec:
+    """Configuration of a GRU4Rec encoder."""
+
+    width: int = 64
+    """State width d, of inputs and hidden states alike."""
+    layers: int = 1
+    """GRU layers on top of each other."""
+    window: int = 50
+    """Longest history that is read; older items are cut."""
+    dropout: float = 0.2
+    """Share of input units, and of units between layers, dropped in training, 0 to 1."""
+
+    def build(self) -> GRU4RecEncoder:
+        return GRU4RecEncoder(self)
+
+
+class GRU4RecEncoder(Backbone):
+    causal = True
+
+    def __init__(self, config: GRU4Rec) -> None:
+        super().__init__()
+        self.width, self.window = config.width, config.window
+        self.dropout = nn.Dropout(config.dropout)
+        self.stack = GRUStack(config.width, config.layers, config.dropout)
+
+    def encode(
+        self,
+        x_BLD: Tensor,
+        lengths_B: Tensor,
+        *,
+        positions: Tensor | None = None,
+        times: Tensor | None = None,
+        prefix: Tensor | None = None,
+    ) -> Encoding:
+        K = 0 if prefix is None else prefix.shape[1]
+        x_BLD = self.dropout(x_BLD)
+        states, hidden = self.stack(x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1))
+        chain = None if positions is None else RecurrentChain(tuple(at_positions(h, positions + K) for h in hidden))
+        return Encoding(states[:, K:], chain)
+
+    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+        assert isinstance(chain, RecurrentChain)
+        return self.stack.think(self.dropout(x_BPD), chain)

@@ -1,0 +1,76 @@
+"""forethought compare"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from forethought.cli.shared import console, parse, print_json
+
+
+@dataclass(kw_only=True)
+class Compare:
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Evaluated run folders; NAME=FOLDER names one, and a name given twice groups seeds."""
+    baseline: str | None = None
+    """The method the others are held against; the first by default."""
+    metric: tuple[str, ...] = ()
+    """Test these metrics only, which makes Holm's correction milder."""
+    seed: int = 0
+    """Of bootstrap and permutations."""
+    out: Path | None = None
+    """Also write an HTML page (.html), Markdown (.md) or JSON (.json)."""
+    json: bool = False
+    """Print the comparison as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    about = (
+        "Hold runs against each other with paired tests.\n\n"
+        "Example: forethought compare sasrec=runs/s0 sasrec=runs/s1 gru=runs/g0 --out compare.html"
+    )
+    args = parse(Compare, arguments, "compare", about)
+    from forethought.errors import ConfigError
+    from forethought.evaluation.compare import compare
+    from forethought.evaluation.report import Evaluation
+
+    named: dict[str, list[Evaluation]] = {}
+    for given in args.runs:
+        name, _, folder = str(given).rpartition("=")
+        named.setdefault(name or Path(folder).name, []).append(Evaluation.read(folder))
+    if len(named) < 2:
+        raise ConfigError(f"At least two methods are needed to compare, but {len(named)} was given: name other runs.")
+    outcome = compare(
+        {name: many if len(many) > 1 else many[0] for name, many in named.items()},
+        baseline=args.baseline,
+        metrics=list(args.metric) or None,
+        seed=args.seed,
+    )
+    if args.out is not None:
+        _write(outcome, args.out)
+        console().print(f"Written to {args.out}.")
+    if args.json:
+        print_json(outcome.to_json())
+    else:
+        sys.stdout.write(str(outcome) + "\n")
+
+
+def _write(outcome: object, out: Path) -> None:
+    from forethought.errors import ConfigError
+    from forethought.evaluation.compare import Comparison
+    from forethought.files import replace_file, write_json
+    from forethought.reports.html import comparison_page
+    from forethought.reports.tables import comparison_markdown
+
+    assert isinstance(outcome, Comparison)
+    if out.suffix == ".json":
+        write_json(out, outcome.to_json())
+    elif out.suffix in (".html", ".md"):
+        text = comparison_page(outcome) if out.suffix == ".html" else comparison_markdown(outcome)
+        replace_file(out, lambda part: part.write_text(text, encoding="utf-8"))
+    else:
+        raise ConfigError(f"{out} ends in {out.suffix or 'nothing'}, but a comparison is written as .html, .md or .json.")

@@ -1,0 +1,82 @@
+"""forethought prepare"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from forethought.cli.shared import Bar, Columns, Splitting, console, parse, print_json
+
+
+@dataclass(kw_only=True)
+class Prepare:
+    source: Annotated[str, tyro.conf.Positional]
+    """A table, the raw files of a known data set, or "sql: SELECT ..."."""
+    out: Path
+    """Folder to be made."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")]
+    splitting: Annotated[Splitting, tyro.conf.arg(name="")]
+    k_core: tuple[int, int] | None = None
+    """Keep users and items with at least so many interactions each, such as 5 5."""
+    minimum_rating: float | None = None
+    """Keep interactions rated at least so."""
+    duplicates: Literal["keep", "same_time", "repeats"] = "keep"
+    """Drop nothing, rows equal in user, item and time, or every later meeting with the same item."""
+    name: str | None = None
+    """What reports call this data."""
+    overwrite: bool = False
+    """Replace a prepared folder that lies there."""
+    json: bool = False
+    """Print what was made as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    about = (
+        "Filter, order, split and write a table.\n\n"
+        "Example: forethought prepare raw/ml-1m --out data/ml-1m --k-core 5 5 --ties shuffle"
+    )
+    args = parse(Prepare, arguments, "prepare", about)
+    from forethought.data.leakage import leakage
+    from forethought.data.prepare import Filters, prepare
+
+    view = console()
+    source, found = _raw_or_table(args.source)
+    columns = args.columns
+    split = prepare(
+        source,
+        args.out,
+        user=columns.user,
+        item=columns.item,
+        time=columns.time,
+        position=columns.position,
+        rating=columns.rating,
+        items=found if columns.items is None else str(columns.items),
+        keep=Filters(minimum_rating=args.minimum_rating, duplicates=args.duplicates, k_core=args.k_core),
+        split=args.splitting.config(),
+        name=args.name or Path(args.out).name,
+        overwrite=args.overwrite,
+        report=view.print,
+    )
+    sentences = leakage(split).sentences()
+    for sentence in sentences:
+        view.print(f"- {sentence}", highlight=False)
+    if args.json:
+        data = split.data
+        counts = {"users": data.n_users, "items": data.n_items, "interactions": len(data)}
+        cases = {"valid": len(split.valid), "test": len(split.test)}
+        print_json({"out": str(args.out), **counts, **cases, "protocol": split.protocol, "leakage": sentences})
+
+
+def _raw_or_table(source: str) -> tuple[Any, Any]:
+    """The tables of raw files of a known format, or the source itself for `read` to open."""
+    from forethought.data.public.known import detect, read_raw
+
+    path = Path(source)
+    if (path / "interactions.parquet").is_file() or not path.exists() or detect(source) is None:
+        return source, None
+    with Bar() as bar:
+        tables = read_raw(source, report=bar.named)
+    return tables.interactions, tables.items

@@ -1,0 +1,113 @@
+"""forethought recommend"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from forethought.cli.shared import Bar, console, parse, print_json
+
+
+@dataclass(kw_only=True)
+class Recommend:
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder."""
+    history: tuple[str, ...] = ()
+    """Item ids of one user, oldest first, with commas between: --history i1,i2 (several users: several lists)."""
+    input: Path | None = None
+    """Parquet or CSV: a list column `history`, or rows of user_id, item_id and a time."""
+    out: Path | None = None
+    """Parquet file for the recommendations of --input."""
+    k: int = 10
+    """Items a list."""
+    exclude_history: bool | None = None
+    """Leave out what the user has met; none: as the run was trained."""
+    allow: Path | None = None
+    """Text file with one item id a line: recommend these only."""
+    deny: Path | None = None
+    """Text file with one item id a line: never recommend these."""
+    unknown: Literal["error", "drop"] = "error"
+    """What to do with ids that the model does not know."""
+    seed: int = 0
+    """Recorded for methods that draw; the methods of today do not."""
+    json: bool = False
+    """Print the lists as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    about = (
+        "Recommend items for histories.\n\n"
+        "Examples: forethought recommend runs/first --history i00042,i00007 --k 5\n"
+        "          forethought recommend runs/first --input histories.parquet --out recs.parquet"
+    )
+    args = parse(Recommend, arguments, "recommend", about)
+    from forethought.errors import ConfigError
+    from forethought.recommender import load
+
+    if bool(args.history) == (args.input is not None):
+        raise ConfigError("Give either --history ID,ID or --input FILE.")
+    model = load(args.run)
+    allow, deny = _ids(args.allow, model), _ids(args.deny, model)
+    choices: dict[str, Any] = {
+        "exclude_history": args.exclude_history,
+        "allow": allow,
+        "deny": deny,
+        "unknown": args.unknown,
+    }
+    if args.input is not None:
+        _score_table(model, args, choices)
+        return
+    found = model.recommend([[_typed(i, model) for i in h.split(",")] for h in args.history], args.k, **choices)
+    if args.json:
+        print_json([{"history": _plain(r.history), "items": _plain(r.items), "scores": r.scores} for r in found])
+        return
+    titles = dict(model.titles())
+    for one in found:
+        sys.stdout.write(f"after {', '.join(map(str, one.history))}\n")
+        for rank, (item, score) in enumerate(zip(one.items, one.scores, strict=True), start=1):
+            sys.stdout.write(f"{rank:>4}  {item!s:<16} {score:8.3f}  {titles.get(item) or ''}\n")
+
+
+def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
+    from forethought.errors import ConfigError
+    from forethought.scoring import recommend_table
+
+    if args.out is None:
+        raise ConfigError("--input needs --out, a Parquet file for the recommendations.")
+    with Bar("histories") as bar:
+        told = recommend_table(model, args.input, args.out, args.k, report=bar.counted, **choices)
+    if args.json:
+        print_json({"out": str(args.out), **told})
+    else:
+        console().print(
+            f"{args.out}: {told['histories']:,} lists; {told['unknown_share']:.2%} of the history items were unknown."
+        )
+
+
+def _ids(path: Path | None, model: Any) -> list[Any] | None:
+    from forethought.errors import DataError
+
+    if path is None:
+        return None
+    try:
+        return [_typed(line.strip(), model) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a list of ids ({error}).") from error
+
+
+def _typed(text: str, model: Any) -> Any:
+    """A word of the command line as the kind of id the model has; what does not fit stays text and is named unknown."""
+    if model.items.kind == "integer":
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    return text.strip()
+
+
+def _plain(ids: list[Any]) -> list[Any]:
+    return [i if isinstance(i, int) else str(i) for i in ids]

@@ -1,0 +1,157 @@
+"""What several verbs share: parsing, the console, and where the data comes from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from forethought.data.interactions import Interactions
+    from forethought.data.splits import Split
+
+T = TypeVar("T")
+PREPARED_FILE = "prepared.json"
+
+
+def parse(cls: Callable[..., T], arguments: list[str], verb: str, about: str) -> T:
+    """The verb's options; unknown ones end with exit code 2 and a suggestion. `about` holds an example."""
+    return tyro.cli(cls, args=arguments, prog=f"forethought {verb}", description=about)
+
+
+def console() -> Console:
+    """Progress and remarks go to standard error, results to standard output."""
+    return Console(stderr=True, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Bar:
+    """A progress bar fed by `report(what, done, total)` or `report(done, total)`."""
+
+    def __init__(self, what: str = "") -> None:
+        self.what = what
+        view = console()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=view, transient=True, disable=not view.is_terminal)
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def named(self, what: str, done: int, total: int | None) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.progress.add_task(what, total=total)
+        self.progress.update(self.tasks[what], completed=done, total=total)
+
+    def counted(self, done: int, total: int) -> None:
+        self.named(self.what, done, total)
+
+
+@dataclass(kw_only=True)
+class Columns:
+    """Which columns of the table mean what."""
+
+    user: str = "user_id"
+    """Column with user ids."""
+    item: str = "item_id"
+    """Column with item ids."""
+    time: str | None = "auto"
+    """Column with times; auto takes timestamp, time, datetime or date; none: rows are in order."""
+    position: str | None = "auto"
+    """Column with the order of a user's rows."""
+    rating: str = "rating"
+    """Column with ratings."""
+    items: Path | None = None
+    """Table with one row an item (title, brand, categories)."""
+
+
+@dataclass(kw_only=True)
+class Splitting:
+    """How the data is divided."""
+
+    split: Literal["leave_last_out", "temporal"] = "leave_last_out"
+    """Last item of each user, or everything after a moment."""
+    ties: Literal["file", "shuffle"] = "file"
+    """Order among equal times: as in the source, or drawn anew (Amazon's times are days, and its order leaks)."""
+    tie_seed: int = 0
+    """Of the shuffle."""
+    valid_from: str | None = None
+    """Temporal: validation begins here; a date, or a share of all interactions such as 0.8."""
+    test_from: str | None = None
+    """Temporal: testing begins here; a date or a share."""
+    targets: Literal["first", "last", "all"] = "first"
+    """Temporal: which of a user's interactions in a part are to be found."""
+    cold_users: Literal["keep", "drop"] = "keep"
+    """Temporal: cases of users without training history."""
+    cold_items: Literal["keep", "drop"] = "keep"
+    """Temporal: cases whose item never occurs in training."""
+
+    def config(self) -> Any:
+        from forethought.data.splits import SplitConfig
+
+        return SplitConfig(
+            kind=self.split,
+            ties=self.ties,
+            seed=self.tie_seed,
+            valid_from=_moment(self.valid_from),
+            test_from=_moment(self.test_from),
+            targets=self.targets,
+            cold_users=self.cold_users,
+            cold_items=self.cold_items,
+        )
+
+
+def _moment(text: str | None) -> str | float | int | None:
+    """A date stays text, a number becomes one."""
+    if text is None:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def read_table(source: str, columns: Columns) -> Interactions:
+    from forethought.data.reading import read
+
+    return read(
+        source,
+        user=columns.user,
+        item=columns.item,
+        time=columns.time,
+        position=columns.position,
+        rating=columns.rating,
+        items=None if columns.items is None else str(columns.items),
+    )
+
+
+def open_split(source: str, columns: Columns, splitting: Splitting) -> Split:
+    """The split of a prepared folder as it was prepared, or of any table as the options say.
+
+    Raises:
+        ConfigError: a prepared folder is asked for another split than its own.
+    """
+    from forethought.data.prepare import open_prepared
+    from forethought.errors import ConfigError
+
+    if (Path(source) / PREPARED_FILE).is_file():
+        if splitting != Splitting():
+            raise ConfigError(f"{source} was prepared with a split of its own: prepare it anew to split it otherwise.")
+        return open_prepared(source)
+    return splitting.config().apply(read_table(source, columns))

@@ -1,0 +1,115 @@
+"""forethought train"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from forethought.cli.shared import Columns, Splitting, console, open_split, parse, print_json
+
+
+@dataclass(kw_only=True)
+class Options:
+    data: str
+    """Data folder, table, or "sql: SELECT ..."."""
+    out: Path
+    """Run folder to be made."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")]
+    splitting: Annotated[Splitting, tyro.conf.arg(name="")]
+    seed: int = 0
+    """Of weights, batches and dropout."""
+    exclude_history: bool | None = None
+    """Leave a user's history out of the candidates; none: where no user ever repeats an item."""
+    resume: bool = False
+    """Go on with the stopped training in OUT."""
+    overwrite: bool = False
+    """Remove the run in OUT first."""
+    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Trackers beside log.jsonl."""
+    quiet: bool = False
+    """No progress."""
+    json: bool = False
+    """Print the outcome as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    from forethought import recipes
+    from forethought.errors import ConfigError, nearest
+
+    names = ", ".join(recipes.METHODS)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(
+            f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names}.\n"
+            "forethought train METHOD --help shows its options.\n\n"
+            "Example: forethought train sasrec --data data/beauty --out runs/sasrec-beauty --ties shuffle\n"
+        )
+        sys.exit(0 if arguments else 2)
+    name, rest = arguments[0], arguments[1:]
+    if name not in recipes.METHODS:
+        raise ConfigError(f"There is no method {name!r}; the methods are {names}.{nearest(name, recipes.METHODS)}")
+    _train(name, rest)
+
+
+def _train(name: str, arguments: list[str]) -> None:
+    from forethought import recipes
+    from forethought.runs import train
+    from forethought.training.interrupt import Interrupted
+    from forethought.training.progress import Quiet, Watch
+    from forethought.training.settings import Training
+
+    recipe = recipes.METHODS[name]()
+
+    method = _as_given(recipe.method)
+    parts: list[Any] = [("options", _flat(Options)), ("method", _flat(method), field(default_factory=method))]
+    parts += [("training", _flat(Training), field(default=recipe.training))]
+    Train: Any = make_dataclass("Train", parts, kw_only=True)
+    about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
+    args = parse(Train, arguments, f"train {name}", about)
+    options = args.options
+    view = console()
+    split = open_split(options.data, options.columns, options.splitting)
+    first = int(os.environ.get("RANK", "0")) == 0
+    quiet = options.quiet or not first
+    if not quiet:
+        data = split.data
+        view.print(f"{data.name}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions.")
+    try:
+        model = train(
+            replace(recipe.method, **vars(args.method)),
+            split,
+            options.out,
+            training=args.training,
+            seed=options.seed,
+            exclude_history=options.exclude_history,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            observer=Quiet() if quiet else Watch(view),
+            track=options.track,
+            data_path=options.data,
+            columns=options.columns,
+        )
+    except Interrupted:
+        raise Interrupted(f"Everything is saved: the same command with --resume goes on from here ({options.out}).") from None
+    if first and options.json:
+        print_json({"run": str(options.out), "parameters": model.n_parameters, **model.outcome()})
+    elif not quiet:
+        view.print(f"The run lies in {options.out}; next: forethought evaluate {options.out}")
+
+
+def _flat(cls: Any) -> Any:
+    """The options of a dataclass without its name in front."""
+    return Annotated[cls, tyro.conf.arg(name="")]
+
+
+def _as_given(config: Any) -> Any:
+    """A dataclass with the fields of `config`, each of just the type it has there: the recipe has chosen the backbone."""
+    parts = []
+    for name, value in vars(config).items():
+        cls: Any = _flat(type(value)) if name == "backbone" else type(value)
+        parts.append((name, cls, field(default=value)))
+    return make_dataclass(type(config).__name__, parts, kw_only=True)

@@ -1,0 +1,121 @@
+"""How a run is described: method, split, training, seed. Read at the border, checked key by key, saved with the run.
+
+A configuration is a tree of frozen dataclasses. In JSON each choice between several carries its name under "type".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from types import UnionType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.data.splits import SplitConfig
+from forethought.errors import ConfigError, nearest
+from forethought.methods.masked_item import MaskedItem
+from forethought.methods.next_item import NextItem
+from forethought.training.settings import Training
+
+MethodConfig = NextItem | MaskedItem
+BackboneConfig = SASRec | GRU4Rec | HSTU | BERT4Rec
+
+TYPES: dict[str, type] = {
+    "next_item": NextItem,
+    "masked_item": MaskedItem,
+    "sasrec": SASRec,
+    "gru4rec": GRU4Rec,
+    "hstu": HSTU,
+    "bert4rec": BERT4Rec,
+}
+"""The names of everything that can be chosen in a configuration."""
+NAMES = {cls: name for name, cls in TYPES.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run."""
+
+    method: MethodConfig
+    """What is trained."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """How the data is divided."""
+    training: Training = field(default_factory=Training)
+    """How it is trained."""
+    seed: int = 0
+    """Of weights, batches and dropout."""
+    exclude_history: bool | None = None
+    """Leave a user's history out of the candidates; None: where no user ever repeats an item."""
+
+
+def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:
+    """A bare backbone becomes the method that trains it alone."""
+    if isinstance(config, BERT4Rec):
+        return MaskedItem(backbone=config)
+    if isinstance(config, SASRec | GRU4Rec | HSTU):
+        return NextItem(backbone=config)
+    if isinstance(config, NextItem | MaskedItem):
+        return config
+    raise ConfigError(
+        f"A method such as ft.SASRec(width=64) or ft.NextItem(...) is expected, but {type(config).__name__} was given."
+    )
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Plain values; a choice between several classes says which it is."""
+    tag = {"type": NAMES[type(config)]} if type(config) in NAMES else {}
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return tag | {name: to_json(value) if is_dataclass(value) else value for name, value in values.items()}
+
+
+def from_json(cls: type, value: Any, path: str = "") -> Any:
+    """The configuration that a JSON object describes.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a missing one, a wrong type or a value out of range.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path or 'The configuration'} must be an object with keys, but it is {value!r}.")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    given = {key: inner for key, inner in value.items() if key != "type"}
+    for key in given:
+        if key not in fields:
+            raise ConfigError(f"{_join(path, key)} is not a setting of {cls.__name__}.{nearest(key, fields)}")
+    parsed = {key: _field(hints[key], inner, _join(path, key)) for key, inner in given.items()}
+    for name, f in fields.items():
+        if name not in parsed and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{_join(path, name)} is missing.")
+    return cls(**parsed)
+
+
+def _field(hint: Any, value: Any, path: str) -> Any:
+    choices = [c for c in typing.get_args(hint) if is_dataclass(c)] if _is_union(hint) else []
+    if choices:
+        known = {NAMES[c]: c for c in choices if isinstance(c, type)}
+        tag = value.get("type") if isinstance(value, Mapping) else None
+        if tag not in known:
+            raise ConfigError(f"{path}.type is {tag!r}, but must be one of {', '.join(known)}.")
+        return from_json(known[tag], value, path)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return from_json(hint, value, path)
+    try:
+        return TypeAdapter(hint).validate_python(value, strict=not isinstance(value, int) or isinstance(value, bool))
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise ConfigError(f"{path} is {value!r}: {said[0].lower()}{said[1:]}.") from error
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, UnionType)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else str(key)

@@ -1,0 +1,104 @@
+"""Cases meet a model: the rank of every target among all items, and the lists that users would see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from forethought.catalogue.ranking import Excluded
+from forethought.data.batches import case_batches
+from forethought.data.histories import Cases, Spans
+from forethought.methods.interface import Method
+
+BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What a model made of the cases.
+
+    Attributes:
+        ranks: float64 [n], mid-rank of each target, 1 is best; infinity where it could not be recommended.
+        lists: int32 [n, K], the best items, -1 fills; None if not asked for.
+        steps: float32 [n], reasoning steps used, 0 for a method that does not reason.
+        seconds: wall clock of "encode", "rank" and "lists".
+    """
+
+    ranks: np.ndarray
+    lists: np.ndarray | None
+    steps: np.ndarray
+    seconds: dict[str, float]
+
+
+@torch.inference_mode()
+def rank_cases(
+    method: Method,
+    cases: Cases,
+    *,
+    exclude_history: bool,
+    k: int | None = None,
+    batch: int = BATCH,
+    device: torch.device | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Ranked:
+    """Rank every case's target among all items.
+
+    Args:
+        exclude_history: whether items of the (whole) history are no candidates.
+        k: length of the lists to make as well; None makes none.
+        batch: cases encoded together; results do not depend on it.
+        report: called with cases done and their total.
+    """
+    device = device or torch.device("cpu")
+    was_training = method.training
+    method.eval()
+    ranks, steps = np.empty(len(cases)), np.empty(len(cases), np.float32)
+    lists = None if k is None else np.empty((len(cases), k), np.int32)
+    seconds = dict.fromkeys(("encode", "rank") + (() if k is None else ("lists",)), 0.0)
+    for done, (rows, histories) in enumerate(case_batches(cases, method.window, batch)):
+        with _clock(seconds, "encode", device):
+            thought = method.user_states(histories.to(device))
+        with _clock(seconds, "rank", device):
+            excluded = excluded_of(cases.history.take(rows), device) if exclude_history else None
+            targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
+            ranks[rows] = method.rank_of(thought, targets, excluded).cpu().numpy()
+            steps[rows] = thought.steps_B.float().cpu().numpy()
+        if lists is not None and k is not None:
+            with _clock(seconds, "lists", device):
+                lists[rows] = method.recommend(thought, k, excluded)[0].cpu().numpy()
+        if report is not None:
+            report(min((done + 1) * batch, len(cases)), len(cases))
+    method.train(was_training)
+    return Ranked(ranks, lists, steps, seconds)
+
+
+def excluded_of(history: Spans, device: torch.device) -> Excluded:
+    """Every item of each row's whole history, once."""
+    lengths = history.lengths
+    rows = np.repeat(np.arange(len(history)), lengths)
+    index = np.arange(len(rows)) + np.repeat(history.starts - np.cumsum(lengths) + lengths, lengths)
+    width = np.int64(history.histories.items.max(initial=0)) + 1
+    pairs = np.unique(rows * width + history.histories.items[index])
+    return Excluded(torch.from_numpy(pairs // width).to(device), torch.from_numpy(pairs % width).to(device))
+
+
+class _clock:
+    """Adds the time spent inside to one entry of a dictionary."""
+
+    def __init__(self, seconds: dict[str, float], name: str, device: torch.device) -> None:
+        self.seconds, self.name, self.device = seconds, name, device
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def __enter__(self) -> None:
+        self.begin = self._now()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.name] += self._now() - self.begin

@@ -1,0 +1,74 @@
+"""What methods share about items: the table of their vectors, and the loss over the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forethought.catalogue import losses, sampled
+from forethought.catalogue.moments import scaled
+from forethought.catalogue.ranking import Items
+
+LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemLoss:
+    """How a state is held against the catalogue."""
+
+    kind: LossKind = "ce"
+    """ce: softmax over all items; sampled_softmax: over drawn ones, log-Q corrected; bce, gbce: per item."""
+    temperature: float = 1.0
+    """Scores are divided by it (tau > 0); about 0.05 to 0.2 goes with `cosine`."""
+    cosine: bool = False
+    """Compare directions only: states and items have unit length."""
+    bias: bool = False
+    """One learned bias an item."""
+    smoothing: float = 0.0
+    """Share of the target's mass spread over all items, 0 to 1; ce only."""
+    negatives: int = 256
+    """Items drawn: shared by the batch (sampled_softmax) or for each position (bce, gbce)."""
+    calibration: float = 0.75
+    """gBCE's t, 0 (plain BCE) to 1."""
+
+
+class ItemTable(nn.Module):
+    """One vector an item, used on both sides: as input and as output (tied)."""
+
+    def __init__(self, n_items: int, width: int, loss: ItemLoss, std: float) -> None:
+        super().__init__()
+        self.loss = loss
+        self.weight = nn.Parameter(torch.randn(n_items, width) * std)
+        self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
+
+    def forward(self, items: Tensor) -> Tensor:
+        return F.embedding(items, self.weight)
+
+    def catalogue(self) -> Items:
+        """The item side of ranking; scale and temperature do not change an order, unit length and bias do."""
+        if not self.loss.cosine:
+            return Items(self.weight, None if self.bias is None else self.bias * self.loss.temperature)
+        return Items(F.normalize(self.weight, dim=-1), None if self.bias is None else self.bias * self.loss.temperature)
+
+    def states(self, states: Tensor) -> Tensor:
+        """States as ranking wants them."""
+        return F.normalize(states, dim=-1) if self.loss.cosine else states
+
+    def loss_of(self, states_PD: Tensor, targets_P: Tensor, weights_P: Tensor) -> Tensor:
+        """sum_p w_p loss_p for the configured loss."""
+        config = self.loss
+        r, e = scaled(states_PD, self.weight, temperature=config.temperature, bias_N=self.bias, cosine=config.cosine)
+        if config.kind == "ce":
+            return losses.cross_entropy(r, e, targets_P, weights_P, smoothing=config.smoothing)
+        n_items = e.shape[0]
+        if config.kind == "sampled_softmax":
+            negatives_M = torch.randint(n_items, (config.negatives,), device=r.device)
+            log_q_N = torch.full((n_items,), -torch.log(torch.tensor(float(n_items))).item(), device=r.device)
+            return sampled.sampled_softmax(r, e, targets_P, negatives_M, log_q_N, weights_P)
+        negatives_PM = torch.randint(n_items, (len(targets_P), config.negatives), device=r.device)
+        t = config.calibration if config.kind == "gbce" else 0.0
+        return sampled.binary_cross_entropy(r, e, targets_P, negatives_PM, weights_P, calibration=t)

@@ -1,0 +1,110 @@
+"""BERT4Rec's training: hide some items of a row, name them from both sides (Sun et al., CIKM 2019, arXiv 1904.06690).
+
+To recommend, a [MASK] is put behind the history and the state at it is held against the items.
+
+Deviation: a row's hidden items share a weight that depends on the row's length alone and is, in expectation, the
+number of its next-item positions, what `Batch.weight` counts. So the loss is a mean over the global batch that
+no process needs to count, and a history weighs what it weighs in next-item training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.catalogue.ranking import Items
+from forethought.data.batches import Batch
+from forethought.data.splits import Split
+from forethought.errors import ConfigError
+from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.items import ItemLoss, ItemTable
+from forethought.nn.transformer import at_positions, initialise
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedItem:
+    """Configuration: a backbone that looks both ways, and how much is hidden from it."""
+
+    backbone: BERT4Rec = field(default_factory=BERT4Rec)
+    """The encoder of rows; its window counts the [MASK] behind a history."""
+    loss: ItemLoss = field(default_factory=lambda: ItemLoss(bias=True))
+    """What each hidden item is trained on; with a bias an item, b^O of eq. 7."""
+    mask_share: float = 0.2
+    """Share of a row's items that is hidden, rho, 0 to 1 and at least one item (the paper: 0.2 to 0.6, by data set)."""
+    last_item_share: float = 0.1
+    """Share of rows, 0 to 1, in which the last item alone is hidden, as it is when one recommends."""
+    projection: bool = True
+    """Pass the states through a layer of their own, GELU(W^P h + b^P) of eq. 7, before the items."""
+    item_std: float = 0.02
+    """Spread of the initial vectors of items and [MASK]."""
+
+    def build(self, n_items: int) -> MaskedItemModel:
+        return MaskedItemModel(self, n_items)
+
+    def check(self, split: Split) -> None:
+        """Any data serves; a window of one slot would hold the [MASK] and no history.
+
+        Raises:
+            ConfigError: the window is too short.
+        """
+        if self.backbone.window < 2:
+            raise ConfigError(
+                f"BERT4Rec's window counts the [MASK] too and must be 2 at least, not {self.backbone.window}."
+            )
+
+
+class MaskedItemModel(Method):
+    def __init__(self, config: MaskedItem, n_items: int) -> None:
+        super().__init__()
+        width = config.backbone.width
+        self.mask_share, self.last_item_share = config.mask_share, config.last_item_share
+        self.items = ItemTable(n_items, width, config.loss, config.item_std)
+        self.mask = nn.Parameter(torch.randn(width) * config.item_std)
+        self.backbone = config.backbone.build()
+        self.projection = nn.Sequential(nn.Linear(width, width), nn.GELU()) if config.projection else nn.Identity()
+        initialise(self.projection)
+        self.window = config.backbone.window - 1
+
+    def loss(self, batch: Batch) -> Losses:
+        assert batch.targets_BL is not None
+        items_BN, lengths_B = torch.cat([batch.items_BL[:, :1], batch.targets_BL], dim=1), batch.lengths_B + 1
+        masked_BN = self._draw_mask(lengths_B, items_BN.shape[1])
+        states_PD = self.projection(self._states(items_BN, masked_BN, lengths_B)[masked_BN])
+        weights_B = batch.lengths_B / self._expected_masks(lengths_B) / batch.weight
+        weights_P = weights_B[:, None].expand_as(masked_BN)[masked_BN].to(states_PD.dtype)
+        total = self.items.loss_of(states_PD, items_BN[masked_BN], weights_P)
+        return Losses(total, {"loss": total.detach()})
+
+    def user_states(self, batch: Batch) -> Thought:
+        items_BN = F.pad(batch.items_BL, (0, 1))  # the slot for [MASK]; what stands in it is never read
+        masked_BN = torch.arange(items_BN.shape[1], device=items_BN.device) == batch.lengths_B[:, None]
+        states_BND = self._states(items_BN, masked_BN, batch.lengths_B + 1)
+        states_BD = self.projection(at_positions(states_BND, batch.lengths_B[:, None])[:, 0])
+        return Thought(self.items.states(states_BD), torch.zeros_like(batch.lengths_B))
+
+    def catalogue(self) -> Items:
+        return self.items.catalogue()
+
+    def _states(self, items_BN: Tensor, masked_BN: Tensor, lengths_B: Tensor) -> Tensor:
+        x_BND = torch.where(masked_BN[..., None], self.mask, self.items(items_BN))
+        return self.backbone.encode(x_BND, lengths_B).states_BLD
+
+    def _draw_mask(self, lengths_B: Tensor, slots: int) -> Tensor:
+        """[B, N]: True where an item is hidden: `_cloze_masks` anywhere in the row, or its last item alone."""
+        at_N = torch.arange(slots, device=lengths_B.device)
+        draws_BN = torch.rand(len(lengths_B), slots, device=lengths_B.device)
+        draws_BN = draws_BN.masked_fill(at_N >= lengths_B[:, None], 2.0)  # padding is drawn last
+        anywhere_BN = draws_BN.argsort(dim=1).argsort(dim=1) < self._cloze_masks(lengths_B)[:, None]
+        only_last_B = torch.rand(len(lengths_B), device=lengths_B.device) < self.last_item_share
+        return torch.where(only_last_B[:, None], at_N == lengths_B[:, None] - 1, anywhere_BN)
+
+    def _cloze_masks(self, lengths_B: Tensor) -> Tensor:
+        """max(1, round(rho n)): the same number in every drawing, and never none."""
+        return (self.mask_share * lengths_B.double()).round().clamp_min(1)
+
+    def _expected_masks(self, lengths_B: Tensor) -> Tensor:
+        return (1 - self.last_item_share) * self._cloze_masks(lengths_B) + self.last_item_share

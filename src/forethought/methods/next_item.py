@@ -1,0 +1,72 @@
+"""A bare causal backbone trained to name the next item, at every position at once.
+
+SASRec, GRU4Rec and HSTU with any loss over the catalogue. With full cross-entropy this is the bar that every
+reasoning method is held against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue.ranking import Items
+from forethought.data.batches import Batch
+from forethought.data.splits import Split
+from forethought.errors import DataError
+from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.items import ItemLoss, ItemTable
+from forethought.nn.transformer import at_positions, last_positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextItem:
+    """Configuration: a causal backbone and a loss."""
+
+    backbone: SASRec | GRU4Rec | HSTU = field(default_factory=SASRec)
+    """The encoder of histories."""
+    loss: ItemLoss = field(default_factory=ItemLoss)
+    """What each position is trained on."""
+    item_std: float = 0.02
+    """Spread of the items' initial vectors."""
+
+    def build(self, n_items: int) -> NextItemModel:
+        return NextItemModel(self, n_items)
+
+    def check(self, split: Split) -> None:
+        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
+            raise DataError(
+                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
+                "choose use_times=False (on the command line --no-use-times)."
+            )
+
+
+class NextItemModel(Method):
+    def __init__(self, config: NextItem, n_items: int) -> None:
+        super().__init__()
+        self.items = ItemTable(n_items, config.backbone.width, config.loss, config.item_std)
+        self.backbone = config.backbone.build()
+        self.window = config.backbone.window
+        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+
+    def loss(self, batch: Batch) -> Losses:
+        assert batch.targets_BL is not None
+        real_BL = batch.valid_BL()
+        states_PD = self._states(batch)[real_BL]  # real positions only: padding costs no product
+        weights_P = states_PD.new_full((states_PD.shape[0],), 1.0 / batch.weight)
+        total = self.items.loss_of(states_PD, batch.targets_BL[real_BL], weights_P)
+        return Losses(total, {"loss": total.detach()})
+
+    def user_states(self, batch: Batch) -> Thought:
+        states_BD = at_positions(self._states(batch), last_positions(batch.lengths_B))[:, 0]
+        return Thought(self.items.states(states_BD), torch.zeros_like(batch.lengths_B))
+
+    def catalogue(self) -> Items:
+        return self.items.catalogue()
+
+    def _states(self, batch: Batch) -> Tensor:
+        return self.backbone.encode(self.items(batch.items_BL), batch.lengths_B, times=batch.times_BL).states_BLD

@@ -1,0 +1,44 @@
+"""(method, data) -> a complete run. The only place with numbers that were found by trying; each says how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.config import MethodConfig
+from forethought.methods.masked_item import MaskedItem
+from forethought.methods.next_item import NextItem
+from forethought.training.settings import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A method and how to train it."""
+
+    method: MethodConfig
+    training: Training = field(default_factory=Training)
+
+
+def sasrec() -> Recipe:
+    """Tuned on Beauty's validation part (leave-last-out, ties shuffled); see docs/results/spine.md."""
+    return Recipe(method=NextItem(backbone=SASRec()))
+
+
+def gru4rec() -> Recipe:
+    return Recipe(method=NextItem(backbone=GRU4Rec()))
+
+
+def bert4rec() -> Recipe:
+    return Recipe(method=MaskedItem(backbone=BERT4Rec()))
+
+
+def hstu() -> Recipe:
+    return Recipe(method=NextItem(backbone=HSTU()))
+
+
+METHODS: dict[str, Callable[[], Recipe]] = {"sasrec": sasrec, "gru4rec": gru4rec, "bert4rec": bert4rec, "hstu": hstu}
+"""What the command line calls the methods."""

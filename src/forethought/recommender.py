@@ -1,0 +1,271 @@
+"""The object people hold: histories in, recommendations out, with the user's own ids on both sides.
+
+A run folder is all it needs; the training data may be gone, and users it never saw are just histories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from forethought import config as configuration
+from forethought.catalogue.ranking import Excluded
+from forethought.config import RunConfig
+from forethought.data.batches import Batch, history_batch
+from forethought.data.histories import Histories
+from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
+from forethought.errors import ConfigError, DataError, RunError
+from forethought.files import first_line, read_json, replace_file, write_json
+from forethought.methods.interface import Method
+
+CONFIG_FILE, MODEL_FILE, ITEMS_FILE = "config.json", "model.safetensors", "items.parquet"
+FORMAT = 1
+Unknown = Literal["error", "drop"]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What one history leads to.
+
+    Attributes:
+        history: the ids as they were given.
+        items: recommended ids, best first; fewer than k where candidates run out.
+        scores: of the items; comparable within one list.
+        dropped: ids of the history that the model does not know (with `unknown="drop"`).
+    """
+
+    history: list[Any]
+    items: list[Any]
+    scores: list[float]
+    dropped: list[Any]
+
+
+@dataclass
+class Recommender:
+    """A trained model with its vocabulary.
+
+    Attributes:
+        method: the network, in evaluation mode.
+        config: the run's configuration.
+        items: vocabulary of item ids.
+        item_table: what is known of the items, one row each, in vocabulary order; `train_count` among it.
+        about: data name, hash and path, protocol, and whether histories are excluded by default.
+        folder: of the run, where it has one.
+    """
+
+    method: Method
+    config: RunConfig
+    items: Vocabulary
+    item_table: pl.DataFrame
+    about: dict[str, Any]
+    folder: Path | None = None
+
+    def recommend(
+        self,
+        histories: Sequence[Sequence[Any]],
+        k: int = 10,
+        *,
+        times: Sequence[Sequence[int]] | None = None,
+        exclude_history: bool | None = None,
+        allow: Iterable[Any] | None = None,
+        deny: Iterable[Any] | None = None,
+        unknown: Unknown = "error",
+    ) -> list[Recommendation]:
+        """The k best items for each history.
+
+        Args:
+            histories: item ids of each user, oldest first.
+            times: Unix seconds of each item, for models that read times.
+            exclude_history: leave out what the user has met; None: as the model was evaluated.
+            allow: recommend only these items.
+            deny: never recommend these.
+            unknown: what to do with ids the model does not know: name them in an error, or drop and report them.
+
+        Raises:
+            DataError: an empty history, unknown ids, or times that do not fit.
+
+        Example:
+            >>> model.recommend([["i00042", "i00007"]], k=3)  # doctest: +SKIP
+        """
+        rows = self._rows(histories, unknown)
+        known = [row[row != UNKNOWN] for row in rows]
+        found = [(np.zeros(0, np.int64), np.zeros(0))] * len(rows)
+        asked = [n for n, row in enumerate(known) if len(row)]
+        if k < 1:
+            raise ConfigError(f"k is {k}, but at least one item must be asked for.")
+        if asked:
+            batch = self._batch([known[n] for n in asked], self._times(times, rows, asked))
+            exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
+            excluded = self._excluded([known[n] for n in asked]) if exclude else None
+            found_asked = self._best(batch, k, excluded, self._allowed(allow, deny))
+            for n, pair in zip(asked, found_asked, strict=True):
+                found[n] = pair
+        return [
+            Recommendation(
+                history=list(history),
+                items=self.items.id_list(items),
+                scores=scores.tolist(),
+                dropped=[history[i] for i in np.flatnonzero(row == UNKNOWN)],
+            )
+            for history, row, (items, scores) in zip(histories, rows, found, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _best(
+        self, batch: Batch, k: int, excluded: Excluded | None, allowed_N: torch.Tensor | None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        thought = self.method.user_states(batch)
+        items, scores = self.method.recommend(thought, min(k, len(self.items)), excluded, allowed_N)
+        real = items >= 0
+        return [(i[r].numpy(), s[r].double().numpy()) for i, s, r in zip(items, scores, real, strict=True)]
+
+    def _rows(self, histories: Sequence[Sequence[Any]], unknown: Unknown) -> list[np.ndarray]:
+        if unknown not in ("error", "drop"):
+            raise ConfigError(f"unknown is {unknown!r}, but must be 'error' or 'drop'.")
+        if isinstance(histories, str) or any(isinstance(h, str) or not hasattr(h, "__len__") for h in histories):
+            raise DataError('Histories are a list of lists of item ids, such as [["i1", "i2"]], one inner list a user.')
+        rows = [self.items.index_of(list(history)) for history in histories]
+        for n, (history, row) in enumerate(zip(histories, rows, strict=True)):
+            if len(row) == 0:
+                raise DataError(f"History {n} is empty: give at least one item.")
+            if unknown == "error" and (row == UNKNOWN).any():
+                missing = [history[i] for i in np.flatnonzero(row == UNKNOWN)]
+                example = self.items.id_list([0])[0]
+                raise DataError(
+                    f"History {n} has items that the model does not know: {_some(missing)}; ids look like {example!r} "
+                    '(and 7 is not "7"). Correct them, or use unknown="drop" (on the command line --unknown drop).'
+                )
+        return rows
+
+    def _times(
+        self, times: Sequence[Sequence[int]] | None, rows: list[np.ndarray], asked: list[int]
+    ) -> list[np.ndarray] | None:
+        if not self.method.needs_times:
+            return None
+        if times is None:
+            raise DataError("This model reads the time of each interaction: give times=, Unix seconds beside each item.")
+        for n, (seconds, row) in enumerate(zip(times, rows, strict=True)):
+            if len(seconds) != len(row):
+                raise DataError(f"History {n} has {len(row)} items but {len(seconds)} times: give one time an item.")
+        return [np.asarray(times[n], np.int64)[rows[n] != UNKNOWN] for n in asked]
+
+    def _batch(self, rows: list[np.ndarray], times: list[np.ndarray] | None) -> Batch:
+        flat = Histories.from_lists(rows)
+        if times is not None:
+            flat = Histories(flat.items, flat.offsets, np.concatenate(times))
+        return history_batch(flat.all(), self.method.window)
+
+    @staticmethod
+    def _excluded(rows: list[np.ndarray]) -> Excluded:
+        once = [np.unique(row) for row in rows]
+        owner = np.repeat(np.arange(len(once)), [len(row) for row in once])
+        return Excluded(torch.from_numpy(owner), torch.from_numpy(np.concatenate(once).astype(np.int64)))
+
+    def _allowed(self, allow: Iterable[Any] | None, deny: Iterable[Any] | None) -> torch.Tensor | None:
+        if allow is None and deny is None:
+            return None
+        mask = torch.full((len(self.items),), allow is None)
+        for ids, value, name in ((allow, True, "allow"), (deny, False, "deny")):
+            if ids is None:
+                continue
+            ids = list(ids)
+            rows = self.items.index_of(ids)
+            if (rows == UNKNOWN).any():
+                missing = [ids[i] for i in np.flatnonzero(rows == UNKNOWN)]
+                raise DataError(f"The {name} list has items that the model does not know: {_some(missing)}.")
+            mask[torch.from_numpy(rows)] = value
+        return mask
+
+    def titles(self) -> list[tuple[Any, str | None]]:
+        """Item ids with their titles, where the data has any."""
+        if "title" not in self.item_table.columns:
+            return []
+        return list(zip(self.items.id_list(range(len(self.items))), self.item_table["title"].to_list(), strict=True))
+
+    def outcome(self) -> dict[str, Any]:
+        """What training came to: epochs, the best of them, its validation NDCG@10, seconds."""
+        if self.folder is None or not (self.folder / "state" / "state.json").is_file():
+            return {}
+        told = read_json(self.folder / "state" / "state.json", "train it again")
+        named = {"epochs": "epoch", "best_epoch": "best_epoch", "valid_ndcg@10": "best", "trained_s": "trained_s"}
+        return {name: told[key] + (key == "best_epoch") for name, key in named.items()}
+
+    @cached_property
+    def n_parameters(self) -> int:
+        return sum(p.numel() for p in self.method.parameters())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a run folder that `load` reads: configuration, weights, items. Existing files are replaced."""
+        folder = Path(folder)
+        write_about(folder, self.config, self.items.kind, self.about)
+        write_items(folder, self.items, self.item_table)
+        write_weights(folder, self.method)
+        return folder
+
+
+def load(folder: str | Path) -> Recommender:
+    """The recommender in a run folder; no training data is needed.
+
+    Raises:
+        RunError: the folder is missing, incomplete or damaged.
+
+    Example:
+        >>> model = load("runs/sasrec-beauty")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"There is no run folder {str(folder)!r}: train one first (forethought train --help).")
+    parts = read_json(folder / CONFIG_FILE, "give a folder that forethought train has written")
+    if not isinstance(parts, dict) or parts.get("format") != FORMAT:
+        raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT} expected): train it anew.")
+    try:
+        config = configuration.from_json(RunConfig, parts["config"])
+        kind: IdKind = parts["id_kind"]
+        table = pl.read_parquet(folder / ITEMS_FILE)
+        items = Vocabulary.from_series(table["item_id"], kind)
+        weights = load_file(folder / MODEL_FILE)
+        method = config.method.build(len(items))
+        method.load_state_dict(weights)
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else MODEL_FILE
+        raise RunError(
+            f"{folder} has no {missing}: its training has not finished a first epoch; resume it with --resume."
+        ) from error
+    except (SafetensorError, OSError, KeyError, RuntimeError, pl.exceptions.PolarsError, ConfigError) as error:
+        raise RunError(f"The run folder {folder} is damaged ({first_line(error)}): copy or train it again.") from error
+    method.eval()
+    return Recommender(method, config, items, table, parts["about"], folder)
+
+
+def write_about(folder: Path, config: RunConfig, id_kind: IdKind, about: dict[str, Any]) -> None:
+    """`config.json`: the configuration, and what the run was trained on."""
+    from forethought import __version__
+
+    parts = {"format": FORMAT, "forethought": __version__, "config": configuration.to_json(config)}
+    write_json(folder / CONFIG_FILE, {**parts, "id_kind": id_kind, "about": about})
+
+
+def write_items(folder: Path, items: Vocabulary, item_table: pl.DataFrame) -> None:
+    """`items.parquet`: the vocabulary, row i being item i, with all that is known of the items."""
+    table = item_table.with_columns(items.ids.alias("item_id"))
+    replace_file(folder / ITEMS_FILE, table.write_parquet)
+
+
+def write_weights(folder: Path, method: Method) -> None:
+    """`model.safetensors`: the method's tensors."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.state_dict().items()}
+    replace_file(folder / MODEL_FILE, lambda part: save_file(tensors, part))
+
+
+def _some(ids: list[Any]) -> str:
+    shown = ", ".join(repr(i) for i in ids[:5])
+    return shown if len(ids) <= 5 else f"{shown} and {len(ids) - 5} more"

@@ -1,0 +1,301 @@
+"""A run from beginning to end: train into a folder, evaluate what lies there."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, to_json
+from forethought.data.splits import Split, SplitConfig
+from forethought.errors import ConfigError, DataError, RunError
+from forethought.evaluation import protocol as protocols
+from forethought.evaluation.ranking import Ranked, rank_cases
+from forethought.evaluation.report import Evaluation, summarise
+from forethought.evaluation.sampled import Sample, sampled_ranks
+from forethought.files import read_json
+from forethought.recommender import CONFIG_FILE, Recommender, load, write_about, write_items, write_weights
+from forethought.training import state
+from forethought.training.loop import Fit, Observer, launch
+from forethought.training.progress import Quiet
+from forethought.training.settings import Training
+from forethought.training.tracking import TrackerName, Trackers
+
+LIST_LENGTH = 20
+
+
+def train(
+    method: MethodConfig | BackboneConfig,
+    split: Split,
+    out: str | Path,
+    *,
+    training: Training | None = None,
+    seed: int = 0,
+    exclude_history: bool | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    track: Sequence[TrackerName] = (),
+    data_path: str | None = None,
+    columns: Any = None,
+) -> Recommender:
+    """Train a method into a run folder and return it at its best validation epoch.
+
+    Args:
+        method: a backbone such as `ft.SASRec(width=64)`, or a method around one.
+        split: from `ft.leave_last_out(data)` or `ft.temporal(data, ...)`.
+        out: the run folder; it must be empty or absent unless `resume` or `overwrite`.
+        training: learning rate, epochs, batch size and so on.
+        seed: of weights, batches and dropout.
+        exclude_history: leave histories out of the candidates; None: where no user ever repeats an item.
+        resume: go on with the training that lies in `out`.
+        overwrite: remove what lies in `out` first.
+        observer: somebody to tell of progress.
+        track: further trackers beside `log.jsonl`.
+        data_path: where the data came from, noted in the run so that `forethought evaluate` finds it.
+        columns: which of its columns mean what, a dataclass, noted likewise.
+
+    Raises:
+        ForethoughtError: one sentence on what is wrong; nothing half-written is left.
+        Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
+    """
+    config = RunConfig(
+        method=as_method(method),
+        split=_split_config(split),
+        training=training or Training(),
+        seed=seed,
+        exclude_history=exclude_history,
+    )
+    config.method.check(split)
+    _check_trainable(split)
+    folder = Path(out)
+    fabric = launch(config.training)
+    torch.manual_seed(seed)
+    model = config.method.build(split.data.n_items)
+    recommender = Recommender(model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder)
+    if fabric.is_global_zero:
+        _prepare_folder(recommender, resume=resume, overwrite=overwrite)
+    fabric.barrier()
+    torch.manual_seed(seed + fabric.global_rank)  # each process drops units of its own
+    trackers = Trackers(track if fabric.is_global_zero else (), folder, to_json(config))
+    try:
+        Fit(
+            method=model,
+            split=split,
+            settings=config.training,
+            seed=seed,
+            folder=folder,
+            exclude_history=recommender.about["exclude_history"],
+            observer=observer if observer is not None and fabric.is_global_zero else Quiet(),
+            trackers=trackers,
+            keep_best=lambda best: write_weights(folder, best),
+        ).run(fabric)
+    finally:
+        trackers.finish()
+    fabric.barrier()
+    return load(folder)
+
+
+def evaluate(
+    run: Recommender | str | Path,
+    split: Split,
+    *,
+    part: protocols.Part = "test",
+    exclude_history: bool | None = None,
+    sample: Sample | None = None,
+    lists: bool = True,
+    batch: int = 1024,
+    resamples: int = 1000,
+    seed: int = 0,
+    report: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Rank every case of a part of the split among all items; metrics come with 95% intervals.
+
+    Args:
+        run: a recommender, or a run folder.
+        split: of the same items as the run was trained on.
+        part: "test" or "valid".
+        exclude_history: None: as the run was trained.
+        sample: rank among sampled negatives instead; labelled as biased wherever it is shown.
+        lists: also make top-20 lists, for coverage, Gini, novelty and popularity bias.
+        batch: cases encoded together; no metric depends on it.
+        resamples, seed: of the bootstrap behind the intervals.
+
+    Raises:
+        DataError: the split's items are not the run's.
+    """
+    model = run if isinstance(run, Recommender) else load(run)
+    _check_same_items(model, split)
+    exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
+    cases = split.test if part == "test" else split.valid
+    begin = time.perf_counter()
+    k = min(LIST_LENGTH, split.data.n_items) if lists and sample is None else None
+    ranked = rank_cases(model.method, cases, exclude_history=exclude, k=k, batch=batch, report=report)
+    if sample is not None:
+        ranked = _among_negatives(model, split, part, sample, exclude, ranked)
+    evaluation = summarise(
+        ranked,
+        cases,
+        split,
+        window=model.method.window,
+        history_excluded=exclude,
+        part=part,
+        sample=None if sample is None else sample.protocol(),
+        resamples=resamples,
+        seed=seed,
+    )
+    cost = {"parameters": model.n_parameters, "wall_s": time.perf_counter() - begin}
+    return replace(evaluation, cost=evaluation.cost | cost)
+
+
+def split_of(model: Recommender, source: str | None = None) -> Split:
+    """The split a run was trained on, read again from where the data lay, or from where it lies now.
+
+    Raises:
+        DataError: the data is not there, or not the same any more.
+    """
+    from forethought.data.prepare import open_prepared
+    from forethought.data.reading import read
+
+    path = source or model.about["data_path"]
+    if path is None:
+        raise DataError("The run does not say where its data lies: name it (on the command line --data).")
+    if (Path(path) / "prepared.json").is_file():
+        split = open_prepared(path)
+    else:
+        split = model.config.split.apply(read(path, **model.about["columns"]))
+    if split.data.data_hash != model.about["data_hash"]:
+        raise DataError(
+            f"{path} is not the data the run was trained on: its hash is {split.data.data_hash}, "
+            f"the run's is {model.about['data_hash']}."
+        )
+    return split
+
+
+def _among_negatives(
+    model: Recommender, split: Split, part: protocols.Part, sample: Sample, exclude: bool, full: Ranked
+) -> Ranked:
+    """Ranks among drawn items, from the same scores."""
+    from forethought.data.batches import history_batch
+
+    cases = split.test if part == "test" else split.valid
+
+    @torch.inference_mode()
+    def scores_of(rows: Any, items: Any) -> Any:
+        thought = model.method.user_states(history_batch(cases.history.take(rows), model.method.window))
+        catalogue = model.method.catalogue()
+        vectors = catalogue.vectors_ND[torch.from_numpy(items)]
+        scores = (vectors @ thought.states_BD[..., None])[..., 0]
+        return (scores if catalogue.bias_N is None else scores + catalogue.bias_N[torch.from_numpy(items)]).numpy()
+
+    popularity = split.train.item_counts(split.data.n_items)
+    ranks = sampled_ranks(scores_of, cases, popularity, sample, history_excluded=exclude)
+    return Ranked(ranks, None, full.steps, full.seconds)
+
+
+def _check_same_items(model: Recommender, split: Split) -> None:
+    theirs, ours = split.data.items.ids, model.items.ids
+    if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
+        raise DataError(
+            f"The data has {len(theirs)} items and the run was trained on {len(ours)} "
+            f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
+        )
+
+
+def _check_trainable(split: Split) -> None:
+    if not (split.train.lengths >= 2).any():
+        raise DataError("No user has two interactions in the training part, so there is nothing to learn from.")
+    if len(split.valid) == 0:
+        raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
+
+
+def _split_config(split: Split) -> SplitConfig:
+    """The configuration a split was made with, read off its protocol."""
+    known = {"ties", "valid_from", "test_from", "targets", "cold_users", "cold_items"}
+    settings = {key: value for key, value in split.protocol.items() if key in known}
+    return SplitConfig(kind=split.protocol["split"], seed=split.protocol.get("seed") or 0, **settings)
+
+
+def _item_table(split: Split) -> pl.DataFrame:
+    counts = split.train.item_counts(split.data.n_items)
+    return split.data.item_table.drop("source_row", strict=False).with_columns(train_count=pl.Series(counts))
+
+
+def _about(config: RunConfig, split: Split, data_path: str | None, columns: Any) -> dict[str, Any]:
+    exclude = config.exclude_history
+    noted = {} if columns is None else {name: _text(value) for name, value in asdict(columns).items()}
+    return {
+        "data": split.data.name,
+        "data_hash": split.data.data_hash,
+        "data_path": _absolute(data_path),
+        "columns": noted,
+        "users": split.data.n_users,
+        "items": split.data.n_items,
+        "interactions": len(split.data),
+        "protocol": split.protocol,
+        "exclude_history": protocols.excludes_history(split.data) if exclude is None else exclude,
+    }
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _absolute(data_path: str | None) -> str | None:
+    """A path that still leads there from another working directory; SQL stays as it is."""
+    if data_path is None or not Path(data_path).exists():
+        return data_path
+    return str(Path(data_path).resolve())
+
+
+def _prepare_folder(run: Recommender, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ready, or say why it is not.
+
+    Raises:
+        RunError: something lies there already, or what is to be resumed is not there or was configured otherwise.
+    """
+    folder = run.folder
+    assert folder is not None
+    if resume:
+        _check_resumable(run, folder)
+        return
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, but a run needs a folder.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise RunError(
+                f"The folder {str(folder)!r} is not empty: choose another, or add --resume to go on with a stopped run "
+                "or --overwrite to begin anew."
+            )
+        if not (folder / CONFIG_FILE).is_file():
+            raise RunError(f"The folder {str(folder)!r} holds something other than a run, which is not overwritten.")
+        shutil.rmtree(folder)
+    write_items(folder, run.items, run.item_table)
+    write_about(folder, run.config, run.items.kind, run.about)
+
+
+def _check_resumable(run: Recommender, folder: Path) -> None:
+    parts = read_json(folder / CONFIG_FILE, "there is nothing to resume here; train without --resume")
+    if not state.exists(folder / "state"):
+        raise RunError(f"{folder} has no saved state yet: train it anew with --overwrite.")
+    changed = _differences(parts.get("config", {}), to_json(run.config))
+    if changed:
+        raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
+    if parts["about"]["data_hash"] != run.about["data_hash"]:
+        raise DataError(f"The run in {folder} was trained on other data ({parts['about']['data']!r}): resume on that.")
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """Settings that changed, each as `name: before -> now`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = {**before, **now}
+        return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
+    return [] if before == now else [f"{path}: {before!r} -> {now!r}"]
+
+

@@ -1,0 +1,190 @@
+"""The one training loop: plan, step, validate, keep the best, stop early, go on after a kill.
+
+It knows the interface of a method and nothing of any paper. On one process or under `torchrun` it makes the same
+updates: each process takes its rows of every batch, and losses are divided by the positions of the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+
+from forethought.data.batches import plan, training_batch, windows
+from forethought.data.histories import Spans
+from forethought.data.splits import Split
+from forethought.errors import RunError
+from forethought.evaluation.metrics import ndcg
+from forethought.evaluation.ranking import rank_cases
+from forethought.methods.interface import Method
+from forethought.training import state
+from forethought.training.interrupt import Interrupt, Interrupted
+from forethought.training.optimiser import adamw, learning_rate
+from forethought.training.settings import Training
+from forethought.training.state import Progress
+from forethought.training.tracking import Trackers
+
+
+class Observer(Protocol):
+    """Somebody who watches: the console, or nobody."""
+
+    def start(self, progress: Progress, settings: Training) -> None: ...
+    def begin_epoch(self, epoch: int, batches: int, done: int) -> None: ...
+    def step(self, losses: dict[str, float], positions: int) -> None: ...
+    def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None: ...
+    def finish(self, progress: Progress) -> None: ...
+
+
+@dataclass
+class Fit:
+    """One training: a method, its data, and where it stands.
+
+    Attributes:
+        folder: of the run; the state to resume from lies in its `state/`.
+        exclude_history: whether validation leaves a user's history out of the candidates.
+        keep_best: called with the method whenever validation says it is the best so far.
+    """
+
+    method: Method
+    split: Split
+    settings: Training
+    seed: int
+    folder: Path
+    exclude_history: bool
+    observer: Observer
+    trackers: Trackers
+    keep_best: Callable[[Method], None]
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self, fabric: Fabric) -> Progress:
+        """Train to the end or to early stopping.
+
+        Raises:
+            Interrupted: somebody pressed Ctrl-C; the state is saved.
+            RunError: the loss is no number any more, or the folder cannot be written.
+        """
+        optimiser = adamw(self.method, self.settings)
+        if state.exists(self.folder / "state"):
+            self.progress = state.load(self.folder / "state", self.method, optimiser)
+        self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
+        if self.settings.compile:
+            self.method.compile(dynamic=True)
+        model, wrapped = fabric.setup(self.method, optimiser)
+        model.mark_forward_method("loss")
+        rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
+        self._steps_an_epoch = len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))
+        self.observer.start(self.progress, self.settings)
+        with Interrupt() as interrupt:
+            while not self.progress.done:
+                self._train_epoch(fabric, model, wrapped, rows, interrupt)
+                self._end_epoch(fabric, wrapped)
+        self.observer.finish(self.progress)
+        return self.progress
+
+    def _train_epoch(
+        self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, interrupt: Interrupt
+    ) -> None:
+        here = self.progress
+        batches = plan(rows.lengths - 1, self.settings.batch_positions, self.seed, here.epoch)
+        self.observer.begin_epoch(here.epoch, len(batches), here.batch)
+        self.method.train()
+        self.method.begin_epoch(here.epoch)
+        saved_at = clock = time.perf_counter()
+        for chosen in batches[here.batch :]:
+            losses, weight = self._step(fabric, model, optimiser, rows.take(chosen))
+            here.batch, here.step, here.positions = here.batch + 1, here.step + 1, here.positions + weight
+            for name, value in losses.items():
+                here.sums[name] = here.sums.get(name, 0.0) + value * weight
+            self.observer.step(losses, weight)
+            now = time.perf_counter()
+            here.trained_s, clock = here.trained_s + now - clock, now
+            if interrupt.asked or now - saved_at > self.settings.checkpoint_every_s > 0:
+                self._save(fabric, optimiser)
+                saved_at = time.perf_counter()
+            if interrupt.asked:
+                raise Interrupted
+
+    def _step(
+        self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans
+    ) -> tuple[dict[str, float], int]:
+        """One update; the loss parts and the positions they are the mean of, over all processes."""
+        rate = learning_rate(self.progress.step, self._steps_an_epoch * self.settings.epochs, self.settings)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch = training_batch(rows, rank=fabric.global_rank, world=fabric.world_size).to(fabric.device)
+        losses = model.loss(batch)
+        fabric.backward(losses.total * fabric.world_size)  # DDP takes the mean of gradients; ours are shares of a sum
+        if self.settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_norm)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        parts = {name: float(fabric.all_reduce(part, reduce_op="sum")) for name, part in losses.parts.items()}
+        if not all(map(math.isfinite, parts.values())):
+            raise RunError(
+                f"The loss became {parts} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}: "
+                "try a lower learning_rate or a smaller clip_norm."
+            )
+        return parts, batch.weight
+
+    def _end_epoch(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
+        """Validate, log, keep the best, and decide whether to go on."""
+        here = self.progress
+        figures = {name: total / max(here.positions, 1) for name, total in here.sums.items()}
+        begin = time.perf_counter()
+        figures["valid_ndcg@10"] = quality = fabric.broadcast(self._validate(fabric))
+        figures |= {"epoch": here.epoch + 1, "trained_s": here.trained_s, "valid_s": time.perf_counter() - begin}
+        improved = quality > here.best
+        if improved:
+            here.best, here.best_epoch, here.stale = quality, here.epoch, 0
+        else:
+            here.stale += 1
+        here.epoch, here.batch, here.positions, here.sums = here.epoch + 1, 0, 0, {}
+        here.done = here.epoch >= self.settings.epochs or here.stale >= self.settings.patience
+        if fabric.is_global_zero:
+            if improved:
+                self.keep_best(self.method)
+            self.trackers.log(figures, here.step)
+        self._save(fabric, optimiser)
+        self.observer.end_epoch(here.epoch, figures, improved)
+
+    def _validate(self, fabric: Fabric) -> float:
+        if not fabric.is_global_zero:
+            return 0.0
+        ranked = rank_cases(
+            self.method, self.split.valid, exclude_history=self.exclude_history, device=fabric.device
+        )
+        return float(ndcg(ranked.ranks, 10).mean())
+
+    def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
+        if fabric.is_global_zero:
+            state.save(self.folder / "state", self.progress, self.method, optimiser.optimizer)
+        fabric.barrier()
+
+
+def launch(settings: Training) -> Fabric:
+    """The processes and devices to train on: those of `torchrun` where it started us, else one."""
+    under_torchrun = torch.distributed.is_torchelastic_launched()
+    accelerator = "auto" if settings.device == "auto" else settings.device
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise RunError("device is cuda, but this machine shows no CUDA device: use device=cpu or auto.")
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and accelerator == "cuda")
+    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if under_torchrun else 1
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=world,
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if under_torchrun else 1,
+        strategy="ddp" if under_torchrun else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
+    )
+    fabric.launch()
+    return fabric

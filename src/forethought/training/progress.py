@@ -1,0 +1,82 @@
+"""What one sees while training: a bar with loss parts, positions a second and time left, and a line an epoch."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from forethought.training import state
+from forethought.training.settings import Training
+
+
+class Quiet:
+    """Nobody watches."""
+
+    def start(self, progress: state.Progress, settings: Training) -> None:
+        """Nothing to show."""
+
+    def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
+        """Nothing to show."""
+
+    def step(self, losses: dict[str, float], positions: int) -> None:
+        """Nothing to show."""
+
+    def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
+        """Nothing to show."""
+
+    def finish(self, progress: state.Progress) -> None:
+        """Nothing to show."""
+
+
+class Watch(Quiet):
+    """A live bar on a terminal; elsewhere only the line at the end of each epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def start(self, progress: state.Progress, settings: Training) -> None:
+        self.epochs = settings.epochs
+        if progress.step:
+            self.console.print(f"Going on at epoch {progress.epoch + 1}, batch {progress.batch + 1}.")
+
+    def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
+        self.bar.start()
+        self.task: TaskID = self.bar.add_task(
+            "train", total=batches, completed=done, epoch=epoch + 1, epochs=self.epochs, figures=""
+        )
+        self.began, self.positions = time.perf_counter(), 0
+
+    def step(self, losses: dict[str, float], positions: int) -> None:
+        self.positions += positions
+        rate = self.positions / (time.perf_counter() - self.began)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        self.bar.update(self.task, advance=1, figures=f"{shown}  {rate:,.0f} positions/s")
+
+    def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
+        self.bar.remove_task(self.task)
+        self.bar.stop()
+        shown = ("epoch", "trained_s", "valid_s", "valid_ndcg@10")
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name not in shown)
+        self.console.print(
+            f"epoch {epoch:>3}  {losses}  valid ndcg@10 {figures['valid_ndcg@10']:.4f}{' *' if improved else '  '}"
+            f"  {figures['trained_s']:.0f} s",
+            highlight=False,
+        )
+
+    def finish(self, progress: state.Progress) -> None:
+        why = "all epochs done" if progress.epoch >= self.epochs else f"no gain for {progress.stale} epochs"
+        self.console.print(
+            f"Trained {progress.epoch} epochs in {progress.trained_s:.0f} s ({why}); the best was epoch "
+            f"{progress.best_epoch + 1} with valid ndcg@10 {progress.best:.4f}."
+        )

@@ -1,0 +1,116 @@
+"""Where figures go while training: always `log.jsonl`; TensorBoard, MLflow or Weights & Biases when asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from forethought.errors import MissingExtraError
+
+TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+
+
+class Tracker(Protocol):
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None: ...
+    def log(self, figures: Mapping[str, float], step: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+class JsonLines:
+    """One JSON object a line; a resumed run goes on in the same file, dropping lines of steps it will repeat."""
+
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.path = folder / "log.jsonl"
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`, so that no epoch stands there twice."""
+        if self.path.is_file():
+            lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
+            self.path.write_text("".join(line + "\n" for line in lines))
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **figures}) + "\n")
+
+    def finish(self) -> None:
+        """Nothing is kept open."""
+
+
+class TensorBoard:
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboard", "track", "Tracking with TensorBoard") from error
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.writer.add_text("config", json.dumps(config, indent=2))
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, step)
+
+    def finish(self) -> None:
+        self.writer.close()
+
+
+class MLflow:
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise MissingExtraError("mlflow", "track", "Tracking with MLflow") from error
+        self.mlflow = mlflow
+        mlflow.start_run(run_name=folder.name)
+        mlflow.log_dict(dict(config), "config.json")
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        plain = {name.replace("@", "_at_"): value for name, value in figures.items()}  # it refuses "@"
+        self.mlflow.log_metrics(plain, step=step)
+
+    def finish(self) -> None:
+        self.mlflow.end_run()
+
+
+class WandB:
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise MissingExtraError("wandb", "track", "Tracking with Weights & Biases") from error
+        self.run = wandb.init(project="forethought", name=folder.name, dir=str(folder), config=dict(config))
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        self.run.log(dict(figures), step=step)
+
+    def finish(self) -> None:
+        self.run.finish()
+
+
+ADAPTERS: dict[TrackerName, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
+
+
+class Trackers:
+    """The run's own log and whatever else was asked for, told together."""
+
+    def __init__(self, names: Sequence[TrackerName], folder: Path, config: Mapping[str, Any]) -> None:
+        self.lines = JsonLines()
+        self.all: list[Tracker] = [self.lines, *(ADAPTERS[name]() for name in names)]
+        for tracker in self.all:
+            tracker.start(folder, config)
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        for tracker in self.all:
+            tracker.log(figures, step)
+
+    def finish(self) -> None:
+        for tracker in self.all:
+            tracker.finish()
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return 1 << 62  # a line cut short by a kill

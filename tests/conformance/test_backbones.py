@@ -1,0 +1,370 @@
+"""One battery for every backbone: what `backbones/interface.py` promises, against computations that know no chain.
+
+The reference reads one row token by token in dense algebra: prefix, items, and links as so many more inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forethought.backbones.bert4rec import BERT4Rec, BERT4RecEncoder
+from forethought.backbones.gru4rec import GRU4Rec, GRU4RecEncoder
+from forethought.backbones.hstu import HSTU, HSTUEncoder, time_bucket
+from forethought.backbones.interface import Backbone, Encoding
+from forethought.backbones.sasrec import SASRec, SASRecEncoder
+from forethought.errors import ConfigError
+
+WIDTH, WINDOW, LINKS = 8, 7, 3
+LENGTHS = torch.tensor([3, 1, WINDOW, 5])
+
+CONFIGS = {
+    "sasrec": SASRec(width=WIDTH, window=WINDOW, ffn_width=12),
+    "sasrec-post-norm": SASRec(width=WIDTH, window=WINDOW, ffn_width=12, norm_first=False, activation="relu"),
+    "bert4rec": BERT4Rec(width=WIDTH, window=WINDOW, ffn_width=12),
+    "bert4rec-pre-norm": BERT4Rec(width=WIDTH, window=WINDOW, ffn_width=12, norm_first=True),
+    "gru4rec": GRU4Rec(width=WIDTH, window=WINDOW),
+    "gru4rec-2-layers": GRU4Rec(width=WIDTH, window=WINDOW, layers=2),
+    "hstu": HSTU(width=WIDTH, window=WINDOW, head_width=5),
+    "hstu-without-times": HSTU(width=WIDTH, window=WINDOW, head_width=5, use_times=False),
+}
+PREFIXES = pytest.mark.parametrize("prefix", [0, 2], ids=["bare", "prefix"])
+
+
+# ---- what each backbone does to one row, [N, D] -> [N, D], without its code
+
+
+class Row(NamedTuple):
+    prefix_KD: Tensor
+    items_LD: Tensor
+    links_TD: Tensor
+    times_L: Tensor
+
+
+def read_transformer(model: SASRecEncoder | BERT4RecEncoder, row: Row) -> Tensor:
+    items = row.items_LD + model.positions.weight[: len(row.items_LD)]
+    x = torch.cat([row.prefix_KD, items, row.links_TD])
+    sees = torch.ones(len(x), len(x)).tril().bool()
+    if not model.causal:
+        history = len(row.prefix_KD) + len(items)
+        sees[:history, :history] = True
+    for block in model.transformer.blocks:
+        y = block.attention_norm(x) if block.norm_first else x
+        queries, keys, values = block.qkv(y).chunk(3, dim=-1)
+        C = WIDTH // block.heads
+        mixed = []
+        for h in range(block.heads):
+            q, k, v = (part[:, h * C : (h + 1) * C] for part in (queries, keys, values))
+            scores = torch.where(sees, q @ k.T / math.sqrt(C), -math.inf)
+            mixed.append((scores.exp() / scores.exp().sum(1, keepdim=True)) @ v)
+        x = x + block.out(torch.cat(mixed, dim=1))
+        x = x if block.norm_first else block.attention_norm(x)
+        y = block.ffn_norm(x) if block.norm_first else x
+        x = x + block.down(block.activation(block.up(y)))
+        x = x if block.norm_first else block.ffn_norm(x)
+    return model.transformer.norm(x)
+
+
+def read_gru(model: GRU4RecEncoder, row: Row) -> Tensor:
+    x = torch.cat([row.prefix_KD, row.items_LD, row.links_TD])
+    for layer in model.stack.layers:
+        h, states = torch.zeros(WIDTH, dtype=x.dtype), []
+        for token in x:
+            a = layer.weight_ih_l0 @ token + layer.bias_ih_l0
+            b = layer.weight_hh_l0 @ h + layer.bias_hh_l0
+            reset = torch.sigmoid(a[:WIDTH] + b[:WIDTH])
+            update = torch.sigmoid(a[WIDTH : 2 * WIDTH] + b[WIDTH : 2 * WIDTH])
+            new = torch.tanh(a[2 * WIDTH :] + reset * b[2 * WIDTH :])
+            h = (1 - update) * new + update * h
+            states.append(h)
+        x = torch.stack(states)
+    return x
+
+
+def read_hstu(model: HSTUEncoder, row: Row) -> Tensor:
+    x = torch.cat([row.prefix_KD, row.items_LD, row.links_TD])
+    K, n = len(row.prefix_KD), len(x)
+    at = torch.arange(n - K)
+    times = torch.cat([row.times_L, row.times_L[-1:].expand(len(row.links_TD))])
+    steps = (at[:, None] - at).clamp(0, WINDOW - 1)
+    buckets = torch.log((times[:, None] - times).abs().clamp_min(1).double()).div(0.301).floor().long().clamp_max(128)
+    for layer in model.layers:
+        bias = torch.zeros(n, n, dtype=x.dtype)
+        bias[K:, K:] = layer.position_bias[steps]
+        if layer.time_bias is not None:
+            bias[K:, K:] += layer.time_bias[buckets]
+        normed = F.layer_norm(x, (WIDTH,), eps=1e-6)
+        gates, values, queries, keys = F.silu(normed @ layer.uvqk.weight.T).chunk(4, dim=1)
+        mixed = []
+        for q, k, v in zip(queries.chunk(2, 1), keys.chunk(2, 1), values.chunk(2, 1), strict=True):
+            weights = F.silu(q @ k.T + bias) / WINDOW
+            mixed.append(torch.where(torch.ones(n, n).tril().bool(), weights, 0.0) @ v)
+        inner = torch.cat(mixed, dim=1)
+        x = x + layer.out(gates * F.layer_norm(inner, (inner.shape[1],), eps=1e-6))
+    return model.norm(x)
+
+
+READERS: dict[type, Callable[..., Tensor]] = {
+    SASRecEncoder: read_transformer,
+    BERT4RecEncoder: read_transformer,
+    GRU4RecEncoder: read_gru,
+    HSTUEncoder: read_hstu,
+}
+
+
+# ---- a small batch, and how to read it
+
+
+@dataclass
+class Given:
+    """Random inputs in float64; every position carries a chain, or the last one where the model looks both ways."""
+
+    model: Backbone
+    x_BLD: Tensor
+    times_BL: Tensor
+    prefix_BKD: Tensor | None
+    links: list[Tensor]  # [B, P, D] each
+    at_BP: Tensor
+
+    def encode(self, rows: Tensor | None = None, **changed: Tensor) -> Encoding:
+        rows = torch.arange(len(LENGTHS)) if rows is None else rows
+        prefix = None if self.prefix_BKD is None else self.prefix_BKD[rows]
+        x, times = changed.get("x", self.x_BLD)[rows], changed.get("times", self.times_BL)[rows]
+        return self.model.encode(x, LENGTHS[rows], positions=self.at_BP[rows], times=times, prefix=prefix)
+
+    def think(self, encoding: Encoding, rows: Tensor | None = None) -> list[Tensor]:
+        """States of the chain; each link is fed what was given and what was thought before."""
+        states, chain, thought = [], encoding.chain, torch.zeros(())
+        for link in self.links:
+            thought, chain = self.model.think((link if rows is None else link[rows]) + thought / 2, chain)
+            states.append(thought)
+        return states
+
+    def reference(self, b: int, p: int) -> list[Tensor]:
+        """The same for the chain behind one position, each state from scratch."""
+        end = p + 1
+        prefix = self.x_BLD.new_zeros(0, WIDTH) if self.prefix_BKD is None else self.prefix_BKD[b]
+        column = int((self.at_BP[b] == p).nonzero()[0])
+        inputs, states = self.x_BLD.new_zeros(0, WIDTH), [torch.zeros(WIDTH)]
+        for link in self.links:
+            inputs = torch.cat([inputs, (link[b, column] + states[-1] / 2)[None]])
+            row = Row(prefix, self.x_BLD[b, :end], inputs, self.times_BL[b, :end])
+            states.append(READERS[type(self.model)](self.model, row)[-1])
+        return states[1:]
+
+    def real(self) -> list[tuple[int, int]]:
+        return [(b, p) for b, row in enumerate(self.at_BP.tolist()) for p in row if p < LENGTHS[b]]
+
+
+def given(name: str, prefix: int = 0) -> Given:
+    torch.manual_seed(0)
+    model = CONFIGS[name].build().double().eval()
+    for parameter in model.parameters():  # biases too: what is zero at the start hides mistakes
+        parameter.data += torch.randn_like(parameter) * 0.3
+    B, P = len(LENGTHS), WINDOW if model.causal else 1
+    return Given(
+        model=model,
+        x_BLD=torch.randn(B, WINDOW, WIDTH, dtype=torch.float64, requires_grad=True),
+        times_BL=torch.randint(0, 10**8, (B, WINDOW)).sort(dim=1).values,
+        prefix_BKD=torch.randn(B, prefix, WIDTH, dtype=torch.float64, requires_grad=True) if prefix else None,
+        links=[torch.randn(B, P, WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(LINKS)],
+        at_BP=torch.arange(WINDOW).expand(B, -1) if model.causal else LENGTHS[:, None] - 1,
+    )
+
+
+def close(got: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+def close_where_real(got: list[Tensor], wanted: list[Tensor], at_BP: Tensor, before: int = WINDOW) -> None:
+    real = (at_BP < LENGTHS[:, None]) & (at_BP < before)
+    for g, w in zip(got, wanted, strict=True):
+        close(g[real], w[real])
+
+
+everywhere = torch.arange(WINDOW).expand(len(LENGTHS), -1)
+backbones = pytest.mark.parametrize("name", CONFIGS)
+
+
+@backbones
+@PREFIXES
+def test_encoding_is_the_formula(name: str, prefix: int) -> None:
+    g = given(name, prefix)
+    states = g.encode().states_BLD
+    assert states.shape == g.x_BLD.shape
+    for b, length in enumerate(LENGTHS.tolist()):
+        before = g.x_BLD.new_zeros(0, WIDTH) if g.prefix_BKD is None else g.prefix_BKD[b]
+        row = Row(before, g.x_BLD[b, :length], g.x_BLD.new_zeros(0, WIDTH), g.times_BL[b, :length])
+        close(states[b, :length], READERS[type(g.model)](g.model, row)[prefix:])
+
+
+@backbones
+@PREFIXES
+def test_chains_equal_one_row_a_prefix(name: str, prefix: int) -> None:
+    """States and every gradient, links behind all positions at once against each of them from scratch."""
+    g = given(name, prefix)
+    thought, real = g.think(g.encode()), g.real()
+    columns = [int((g.at_BP[b] == p).nonzero()[0]) for b, p in real]
+    got = torch.stack([torch.stack([s[b, c] for s in thought]) for (b, _), c in zip(real, columns, strict=True)])
+    wanted = torch.stack([torch.stack(g.reference(b, p)) for b, p in real])
+    close(got, wanted)
+
+    inputs = [g.x_BLD, *g.links, *g.model.parameters(), *([] if g.prefix_BKD is None else [g.prefix_BKD])]
+    weights = torch.randn_like(got)
+    gradients = [
+        torch.autograd.grad((states * weights).sum(), inputs, allow_unused=True, materialize_grads=True)
+        for states in (got, wanted)
+    ]
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-9)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[0][: 1 + LINKS])
+
+
+@backbones
+def test_one_row_equals_many(name: str) -> None:
+    g = given(name)
+    many = g.encode()
+    thought = g.think(many)
+    for b, length in enumerate(LENGTHS.tolist()):
+        at = g.at_BP[b : b + 1, :length]
+        one = g.model.encode(
+            g.x_BLD[b : b + 1, :length], LENGTHS[b : b + 1], positions=at, times=g.times_BL[b : b + 1, :length]
+        )
+        close(one.states_BLD[0], many.states_BLD[b, :length])
+        chain, state = one.chain, torch.zeros(())
+        for link, wanted in zip(g.links, thought, strict=True):
+            state, chain = g.model.think(link[b : b + 1, :length] + state / 2, chain)
+            close(state[0], wanted[b, : at.shape[1]])
+
+
+@backbones
+@PREFIXES
+def test_padding_changes_nothing(name: str, prefix: int) -> None:
+    g = given(name, prefix)
+    padding = everywhere >= LENGTHS[:, None]
+    x = torch.where(padding[..., None], 100.0, g.x_BLD)
+    changed = g.encode(x=x, times=torch.where(padding, -5, g.times_BL))
+    close_where_real([changed.states_BLD], [g.encode().states_BLD], everywhere)
+    close_where_real(g.think(changed), g.think(g.encode()), g.at_BP)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "bert" not in name])
+@PREFIXES
+def test_future_changes_nothing(name: str, prefix: int) -> None:
+    g = given(name, prefix)
+    later = everywhere >= 3
+    x = torch.where(later[..., None], -g.x_BLD, g.x_BLD)
+    changed = g.encode(x=x, times=torch.where(later, g.times_BL + 1000, g.times_BL))
+    close_where_real([changed.states_BLD], [g.encode().states_BLD], everywhere, before=3)
+    close_where_real(g.think(changed), g.think(g.encode()), g.at_BP, before=3)
+
+
+def test_bert4rec_looks_both_ways() -> None:
+    g = given("bert4rec")
+    x = g.x_BLD.detach().clone()
+    x[2, -1] += 1
+    assert (g.encode(x=x).states_BLD - g.encode().states_BLD)[2, 0].abs().max() > 1e-3
+
+
+@backbones
+@PREFIXES
+def test_select_takes_rows_and_beams(name: str, prefix: int) -> None:
+    """Rows that go on, in any order and as often as wanted, before the first link and after it."""
+    g = given(name, prefix)
+    rows, whole = torch.tensor([2, 0, 0]), g.encode()
+    wanted = g.think(whole)
+    assert whole.chain is not None
+    for got, want in zip(g.think(Encoding(whole.states_BLD, whole.chain.select(rows)), rows), wanted, strict=True):
+        close(got, want[rows])
+    first, chain = g.model.think(g.links[0], whole.chain)
+    second, _ = g.model.think(g.links[1][rows] + first[rows] / 2, chain.select(rows))
+    close(second, wanted[1][rows])
+
+
+@backbones
+def test_branches_share_a_past_and_do_not_meet(name: str) -> None:
+    g = given(name)
+    _, chain = g.model.think(g.links[0], g.encode().chain)
+    alone, alone_chain = g.model.think(g.links[1], chain)
+    last, _ = g.model.think(g.links[2], alone_chain)
+
+    _, left = g.model.think(g.links[1], chain)
+    other, right = g.model.think(-g.links[1], chain)
+    assert (other - alone).abs().max() > 1e-3
+    g.model.think(g.links[0], right)
+    close(g.model.think(g.links[2], left)[0], last)
+
+
+@backbones
+@PREFIXES
+def test_empty_rows_stay_finite(name: str, prefix: int) -> None:
+    g = given(name, prefix)
+    lengths = torch.tensor([0, 2, 0, 1])
+    at = torch.zeros(4, 1, dtype=torch.int64)
+    encoding = g.model.encode(g.x_BLD, lengths, positions=at, times=g.times_BL, prefix=g.prefix_BKD)
+    assert encoding.chain is not None
+    thought, _ = g.model.think(g.links[0][:, :1], encoding.chain)
+    (encoding.states_BLD.sum() + thought.sum()).backward()
+    assert torch.isfinite(encoding.states_BLD).all()
+    assert torch.isfinite(thought).all()
+    assert all(torch.isfinite(p.grad).all() for p in g.model.parameters() if p.grad is not None)
+
+
+@backbones
+def test_dropout_is_at_work_in_training(name: str) -> None:
+    g = given(name)
+    g.model.train()
+    assert (g.encode().states_BLD - g.encode().states_BLD).abs().max() > 1e-3
+    chain = g.encode().chain
+    assert chain is not None
+    assert (g.model.think(g.links[0], chain)[0] - g.model.think(g.links[0], chain)[0]).abs().max() > 1e-3
+
+
+def test_hstu_says_that_it_needs_times() -> None:
+    g = given("hstu")
+    with pytest.raises(ConfigError, match="use_times=False"):
+        g.model.encode(g.x_BLD, LENGTHS)
+
+
+def test_time_buckets() -> None:
+    seconds = np.array([0, 1, 2, -3, 59, 3600, 86400, 7 * 86400, 10**9, 2**62])
+    wanted = np.minimum(np.floor(np.log(np.maximum(np.abs(seconds), 1)) / 0.301), 128)
+    np.testing.assert_array_equal(time_bucket(torch.from_numpy(seconds), 128).numpy(), wanted)
+    assert time_bucket(torch.tensor([2**62]), 9).item() == 9
+
+
+def test_hstu_layer_in_numpy() -> None:
+    """Pair by pair, as the paper writes it."""
+    g = given("hstu")
+    model = g.model
+    assert isinstance(model, HSTUEncoder)
+    layer, x, times = model.layers[0], g.x_BLD[2].detach().numpy(), g.times_BL[2].numpy()
+    weight, out, bias = (p.detach().numpy() for p in (layer.uvqk.weight, layer.out.weight, layer.out.bias))
+    assert layer.time_bias is not None
+    by_step, by_time = layer.position_bias.detach().numpy(), layer.time_bias.detach().numpy()
+
+    def silu(z: np.ndarray) -> np.ndarray:
+        return z / (1 + np.exp(-z))
+
+    def norm(z: np.ndarray) -> np.ndarray:
+        return (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + 1e-6)
+
+    u, v, q, k = np.split(silu(norm(x) @ weight.T), 4, axis=1)
+    mixed = np.zeros_like(v)
+    for i in range(WINDOW):
+        for j in range(i + 1):
+            bucket = int(np.log(max(abs(times[i] - times[j]), 1)) / 0.301)
+            for head in (slice(0, 5), slice(5, 10)):
+                score = q[i, head] @ k[j, head] + by_step[i - j] + by_time[bucket]
+                mixed[i, head] += silu(score) / WINDOW * v[j, head]
+    wanted = x + (u * norm(mixed)) @ out.T + bias
+    gaps = model._gaps(everywhere[:1], everywhere[0], g.times_BL[2:3], g.times_BL[2:3])
+    np.testing.assert_allclose(layer(g.x_BLD[2:3], gaps)[0][0].detach().numpy(), wanted, rtol=1e-10, atol=1e-10)
