@@ -85,7 +85,7 @@ def from_json(cls: type, value: Any, path: str = "") -> Any:
         raise ConfigError(f"{path or 'The configuration'} must be an object with keys, but it is {value!r}.")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    given = {key: inner for key, inner in value.items() if key != "type"}
+    given = {key: inner for key, inner in value.items() if (key, inner) != ("type", NAMES.get(cls))}
     for key in given:
         if key not in fields:
             raise ConfigError(f"{_join(path, key)} is not a setting of {cls.__name__}.{nearest(key, fields)}")
@@ -104,10 +104,11 @@ def _field(hint: Any, value: Any, path: str) -> Any:
         if tag not in known:
             raise ConfigError(f"{path}.type is {tag!r}, but must be one of {', '.join(known)}.")
         return from_json(known[tag], value, path)
-    if is_dataclass(hint) and isinstance(hint, type):
+    if isinstance(hint, type) and is_dataclass(hint):
         return from_json(hint, value, path)
+    adapter: TypeAdapter[Any] = TypeAdapter(hint)
     try:
-        return TypeAdapter(hint).validate_python(value, strict=not isinstance(value, int) or isinstance(value, bool))
+        return adapter.validate_python(value, strict=True)
     except ValidationError as error:
         said = error.errors()[0]["msg"]
         raise ConfigError(f"{path} is {value!r}: {said[0].lower()}{said[1:]}.") from error

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from forethought.errors import RunError
+from forethought.errors import ForethoughtError, RunError
 
 
 def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
@@ -23,9 +23,11 @@ def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_to(part)
         os.replace(part, path)
-    except Exception as error:
+    except BaseException as error:  # Ctrl-C too leaves nothing behind
         with contextlib.suppress(OSError):
             part.unlink()
+        if isinstance(error, ForethoughtError) or not isinstance(error, Exception):
+            raise
         raise RunError(
             f"{path} could not be written ({first_line(error)}): make room or choose another folder."
         ) from error

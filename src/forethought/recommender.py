@@ -23,7 +23,7 @@ from forethought.config import RunConfig
 from forethought.data.batches import Batch, history_batch
 from forethought.data.histories import Histories
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
-from forethought.errors import ConfigError, DataError, RunError
+from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
 from forethought.files import first_line, read_json, replace_file, write_json
 from forethought.methods.interface import Method
 
@@ -96,12 +96,13 @@ class Recommender:
         Example:
             >>> model.recommend([["i00042", "i00007"]], k=3)  # doctest: +SKIP
         """
+        histories = self._lists(histories)
         rows = self._rows(histories, unknown)
+        if not isinstance(k, int) or k < 1:
+            raise ConfigError(f"k is {k!r}, but must be a whole number from 1 up.")
         known = [row[row != UNKNOWN] for row in rows]
         found = [(np.zeros(0, np.int64), np.zeros(0))] * len(rows)
         asked = [n for n, row in enumerate(known) if len(row)]
-        if k < 1:
-            raise ConfigError(f"k is {k}, but at least one item must be asked for.")
         if asked:
             batch = self._batch([known[n] for n in asked], self._times(times, rows, asked))
             exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
@@ -128,17 +129,22 @@ class Recommender:
         real = items >= 0
         return [(i[r].numpy(), s[r].double().numpy()) for i, s, r in zip(items, scores, real, strict=True)]
 
+    @staticmethod
+    def _lists(histories: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        given = [] if isinstance(histories, str) else list(histories)
+        if isinstance(histories, str) or any(isinstance(h, str | bytes) or not isinstance(h, Iterable) for h in given):
+            raise DataError('Histories are a list of lists of item ids, such as [["i1", "i2"]], one inner list a user.')
+        return [list(history) for history in given]
+
     def _rows(self, histories: Sequence[Sequence[Any]], unknown: Unknown) -> list[np.ndarray]:
         if unknown not in ("error", "drop"):
             raise ConfigError(f"unknown is {unknown!r}, but must be 'error' or 'drop'.")
-        if isinstance(histories, str) or any(isinstance(h, str) or not hasattr(h, "__len__") for h in histories):
-            raise DataError('Histories are a list of lists of item ids, such as [["i1", "i2"]], one inner list a user.')
-        rows = [self.items.index_of(list(history)) for history in histories]
+        rows = [self.items.index_of(history) for history in histories]
         for n, (history, row) in enumerate(zip(histories, rows, strict=True)):
             if len(row) == 0:
                 raise DataError(f"History {n} is empty: give at least one item.")
             if unknown == "error" and (row == UNKNOWN).any():
-                missing = [history[i] for i in np.flatnonzero(row == UNKNOWN)]
+                missing = [history[i] for i in np.flatnonzero(row == UNKNOWN).tolist()]
                 example = self.items.id_list([0])[0]
                 raise DataError(
                     f"History {n} has items that the model does not know: {_some(missing)}; ids look like {example!r} "
@@ -152,11 +158,19 @@ class Recommender:
         if not self.method.needs_times:
             return None
         if times is None:
-            raise DataError("This model reads the time of each interaction: give times=, Unix seconds beside each item.")
+            raise DataError(
+                "This model reads the time of each interaction: give Unix seconds beside each item, times=[[...]] "
+                "(on the command line --times, or a column of the table)."
+            )
+        times = [list(seconds) for seconds in times]
+        if len(times) != len(rows):
+            raise DataError(f"There are {len(rows)} histories but {len(times)} lists of times: give one for each.")
         for n, (seconds, row) in enumerate(zip(times, rows, strict=True)):
             if len(seconds) != len(row):
                 raise DataError(f"History {n} has {len(row)} items but {len(seconds)} times: give one time an item.")
-        return [np.asarray(times[n], np.int64)[rows[n] != UNKNOWN] for n in asked]
+            if not all(hasattr(second, "__index__") for second in seconds):
+                raise DataError(f"History {n} has times that are no whole numbers: give Unix seconds.")
+        return [np.array(times[n], np.int64)[rows[n] != UNKNOWN] for n in asked]
 
     def _batch(self, rows: list[np.ndarray], times: list[np.ndarray] | None) -> Batch:
         flat = Histories.from_lists(rows)
@@ -174,10 +188,10 @@ class Recommender:
         if allow is None and deny is None:
             return None
         mask = torch.full((len(self.items),), allow is None)
-        for ids, value, name in ((allow, True, "allow"), (deny, False, "deny")):
-            if ids is None:
+        for given, value, name in ((allow, True, "allow"), (deny, False, "deny")):
+            if given is None:
                 continue
-            ids = list(ids)
+            ids = list(given)
             rows = self.items.index_of(ids)
             if (rows == UNKNOWN).any():
                 missing = [ids[i] for i in np.flatnonzero(rows == UNKNOWN)]
@@ -226,24 +240,36 @@ def load(folder: str | Path) -> Recommender:
         raise RunError(f"There is no run folder {str(folder)!r}: train one first (forethought train --help).")
     parts = read_json(folder / CONFIG_FILE, "give a folder that forethought train has written")
     if not isinstance(parts, dict) or parts.get("format") != FORMAT:
-        raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT} expected): train it anew.")
-    try:
-        config = configuration.from_json(RunConfig, parts["config"])
-        kind: IdKind = parts["id_kind"]
-        table = pl.read_parquet(folder / ITEMS_FILE)
-        items = Vocabulary.from_series(table["item_id"], kind)
-        weights = load_file(folder / MODEL_FILE)
-        method = config.method.build(len(items))
-        method.load_state_dict(weights)
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name if error.filename else MODEL_FILE
+        raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}): train it anew.")
+    if not (folder / ITEMS_FILE).is_file():
+        raise RunError(f"{folder} has no {ITEMS_FILE}, which it was made with: copy or train it again.")
+    if not (folder / MODEL_FILE).is_file():
         raise RunError(
-            f"{folder} has no {missing}: its training has not finished a first epoch; resume it with --resume."
-        ) from error
-    except (SafetensorError, OSError, KeyError, RuntimeError, pl.exceptions.PolarsError, ConfigError) as error:
-        raise RunError(f"The run folder {folder} is damaged ({first_line(error)}): copy or train it again.") from error
-    method.eval()
-    return Recommender(method, config, items, table, parts["about"], folder)
+            f"{folder} has no {MODEL_FILE}: its training has not finished a first epoch; go on with --resume."
+        )
+    try:
+        return _read(folder, parts)
+    except (*DAMAGED, ForethoughtError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".:")
+        raise RunError(f"The run folder {folder} is damaged ({said}): copy or train it again.") from error
+
+
+# What broken files make of themselves; a Rust panic of polars is no Exception.
+DAMAGED = (
+    *(SafetensorError, OSError, KeyError, RuntimeError, TypeError, ValueError),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
+
+
+def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
+    config = configuration.from_json(RunConfig, parts["config"])
+    kind: IdKind = parts["id_kind"]
+    about = {**parts["about"], "exclude_history": bool(parts["about"]["exclude_history"])}
+    table = pl.read_parquet(folder / ITEMS_FILE)
+    items = Vocabulary.from_series(table["item_id"], kind)
+    method = config.method.build(len(items))
+    method.load_state_dict(load_file(folder / MODEL_FILE))
+    return Recommender(method.eval(), config, items, table, about, folder)
 
 
 def write_about(folder: Path, config: RunConfig, id_kind: IdKind, about: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 import torch
@@ -76,14 +76,17 @@ def train(
     _check_trainable(split)
     folder = Path(out)
     fabric = launch(config.training)
+    trackers = Trackers(track if fabric.is_global_zero else ())
     torch.manual_seed(seed)
     model = config.method.build(split.data.n_items)
-    recommender = Recommender(model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder)
+    recommender = Recommender(
+        model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder
+    )
     if fabric.is_global_zero:
         _prepare_folder(recommender, resume=resume, overwrite=overwrite)
     fabric.barrier()
     torch.manual_seed(seed + fabric.global_rank)  # each process drops units of its own
-    trackers = Trackers(track if fabric.is_global_zero else (), folder, to_json(config))
+    trackers.start(folder, to_json(config))
     try:
         Fit(
             method=model,
@@ -130,6 +133,10 @@ def evaluate(
     Raises:
         DataError: the split's items are not the run's.
     """
+    if part not in get_args(protocols.Part):
+        raise ConfigError(f"part is {part!r}, but must be one of {', '.join(get_args(protocols.Part))}.")
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}, but at least one case must be encoded at once.")
     model = run if isinstance(run, Recommender) else load(run)
     _check_same_items(model, split)
     exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
@@ -138,7 +145,7 @@ def evaluate(
     k = min(LIST_LENGTH, split.data.n_items) if lists and sample is None else None
     ranked = rank_cases(model.method, cases, exclude_history=exclude, k=k, batch=batch, report=report)
     if sample is not None:
-        ranked = _among_negatives(model, split, part, sample, exclude, ranked)
+        ranked = _among_negatives(model, split, ranked, part=part, sample=sample, exclude=exclude)
     evaluation = summarise(
         ranked,
         cases,
@@ -179,7 +186,7 @@ def split_of(model: Recommender, source: str | None = None) -> Split:
 
 
 def _among_negatives(
-    model: Recommender, split: Split, part: protocols.Part, sample: Sample, exclude: bool, full: Ranked
+    model: Recommender, split: Split, full: Ranked, *, part: protocols.Part, sample: Sample, exclude: bool
 ) -> Ranked:
     """Ranks among drawn items, from the same scores."""
     from forethought.data.batches import history_batch
@@ -282,9 +289,11 @@ def _prepare_folder(run: Recommender, *, resume: bool, overwrite: bool) -> None:
 
 def _check_resumable(run: Recommender, folder: Path) -> None:
     parts = read_json(folder / CONFIG_FILE, "there is nothing to resume here; train without --resume")
+    if not isinstance(parts, dict) or not {"config", "about"} <= parts.keys() or "data_hash" not in parts["about"]:
+        raise RunError(f"{folder / CONFIG_FILE} is damaged: copy the run again, or train it anew with --overwrite.")
     if not state.exists(folder / "state"):
         raise RunError(f"{folder} has no saved state yet: train it anew with --overwrite.")
-    changed = _differences(parts.get("config", {}), to_json(run.config))
+    changed = _differences(parts["config"], to_json(run.config))
     if changed:
         raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
     if parts["about"]["data_hash"] != run.about["data_hash"]:
@@ -297,5 +306,3 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
         keys = {**before, **now}
         return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
     return [] if before == now else [f"{path}: {before!r} -> {now!r}"]
-
-

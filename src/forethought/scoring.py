@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,17 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from forethought.data.sources import scan
-from forethought.errors import DataError, nearest
+from forethought.data.reading import Columns
+from forethought.data.sources import readable, scan
+from forethought.data.times import clock
+from forethought.data.vocabulary import IdKind
+from forethought.errors import DataError, ForethoughtError, nearest
 from forethought.files import replace_file
-from forethought.recommender import Recommendation, Recommender
+from forethought.recommender import Recommendation, Recommender, Unknown
 
 CHUNK = 4096
-HISTORY = "history"
+HISTORY, TIMES = "history", "times"
+ROW = re.compile(r"\bHistory (\d+)")
 
 
 def recommend_table(
@@ -25,7 +31,7 @@ def recommend_table(
     k: int = 10,
     *,
     report: Callable[[int, int], None] | None = None,
-    unknown: str = "error",
+    unknown: Unknown = "error",
     **choices: Any,
 ) -> dict[str, Any]:
     """Recommend for every row of a table with a list column `history`, or for every user of an interaction table.
@@ -34,46 +40,52 @@ def recommend_table(
     `scores` (lists); rows without any known item get empty lists when `unknown="drop"`.
 
     Args:
-        source: a table; or rows of user_id, item_id and a time, which are gathered into histories first.
+        source: a table with list columns `history` and, for models that read times, `times` (Unix seconds); or rows
+            of user_id, item_id and, where known, timestamp and position, which are gathered into histories first.
         out: Parquet file, written whole or not at all.
         choices: as in `Recommender.recommend`.
 
     Returns:
         How many histories, and the share of their items that the model does not know.
     """
-    frame = _histories(scan(str(source)), source)
-    schema = frame.collect_schema()
-    total = int(frame.select(pl.len()).collect().item())
-    item_type = model.items.ids.dtype
+    with readable(source):
+        frame = _histories(scan(str(source)), source, with_times=model.method.needs_times)
+        schema = frame.collect_schema()
+        total = int(frame.select(pl.len()).collect().item())
+    as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
+    item_type = pl.Binary() if as_bytes else model.items.ids.dtype
     counts = {"items": 0, "unknown": 0, "done": 0}
     out_schema = pl.Schema(dict(schema) | {"items": pl.List(item_type), "scores": pl.List(pl.Float32)})
 
     def score(chunk: pl.DataFrame) -> pl.DataFrame:
-        histories = chunk[HISTORY].to_list()
-        found = _recommend(model, histories, k, unknown, choices, counts["done"])
+        histories = _ids_of(chunk[HISTORY], as_bytes)
+        if model.method.needs_times:
+            choices["times"] = chunk[TIMES].to_list()
+        found = _recommend(model, histories, counts["done"], k=k, unknown=unknown, **choices)
         counts["items"] += sum(map(len, histories))
         counts["unknown"] += sum(len(one.dropped) for one in found)
         counts["done"] += len(chunk)
         if report is not None:
             report(counts["done"], total)
-        as_held = [list(map(str, one.items)) if model.items.kind == "uuid" else one.items for one in found]
+        as_held = [_as_held(one.items, model.items.kind, as_bytes) for one in found]
         return chunk.with_columns(
             pl.Series("items", as_held, pl.List(item_type)),
             pl.Series("scores", [one.scores for one in found], pl.List(pl.Float32)),
         )
 
     def chunks(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
-        for chunk in frame.collect_batches(chunk_size=CHUNK, maintain_order=True):
-            for part in chunk.iter_slices(CHUNK):
-                scored = score(part)
-                yield scored if columns is None else scored.select(columns)
+        with readable(source):
+            for chunk in frame.collect_batches(chunk_size=CHUNK, maintain_order=True):
+                for part in chunk.iter_slices(CHUNK):
+                    scored = score(part)
+                    yield scored if columns is None else scored.select(columns)
 
-    failed: list[DataError] = []
+    failed: list[ForethoughtError] = []
 
     def guarded(columns: list[str] | None, *rest: Any) -> Iterator[pl.DataFrame]:
         try:
             yield from chunks(columns, *rest)
-        except DataError as error:  # polars would wrap it: keep our sentence
+        except ForethoughtError as error:  # polars would wrap it: keep our sentence
             failed.append(error)
             raise
 
@@ -82,7 +94,6 @@ def recommend_table(
             register_io_source(guarded, schema=out_schema, is_pure=True).sink_parquet(part)
         except Exception:
             if failed:
-                part.unlink(missing_ok=True)
                 raise failed[0] from None
             raise
 
@@ -90,34 +101,66 @@ def recommend_table(
     return {"histories": total, "unknown_share": counts["unknown"] / max(counts["items"], 1)}
 
 
+def _ids_of(histories: pl.Series, as_bytes: bool) -> list[Any]:
+    """A column of lists of ids as Python has them."""
+    rows = histories.to_list()
+    return (
+        [row and [uuid.UUID(bytes=i) if i and len(i) == 16 else i for i in row] for row in rows] if as_bytes else rows
+    )
+
+
+def _as_held(items: list[Any], kind: IdKind, as_bytes: bool) -> list[Any]:
+    """Recommended ids as the table holds its own: UUIDs as 16 bytes or as text."""
+    if kind != "uuid":
+        return items
+    return [i.bytes if as_bytes else str(i) for i in items]
+
+
 def _recommend(
-    model: Recommender, histories: list[Any], k: int, unknown: str, choices: dict[str, Any], before: int
+    model: Recommender, histories: list[Any], before: int, *, unknown: Unknown, **choices: Any
 ) -> list[Recommendation]:
-    """As `recommend`, but with `unknown="drop"` an empty row is no error, and errors count rows from the table's top."""
+    """As `recommend`; but an empty row is no error with `unknown="drop"`, and rows are counted from the table's top."""
     filled = [n for n, history in enumerate(histories) if history]
     if len(filled) < len(histories) and unknown == "error":
         empty = next(n for n, history in enumerate(histories) if not history)
         raise DataError(f"Row {before + empty} has an empty history: drop such rows, or use unknown='drop'.")
-    found = model.recommend([histories[n] for n in filled], k, unknown=unknown, **choices) if filled else []  # type: ignore[arg-type]
+    if "times" in choices:
+        choices["times"] = [choices["times"][n] or [] for n in filled]
+    try:
+        found = model.recommend([histories[n] for n in filled], unknown=unknown, **choices) if filled else []
+    except DataError as error:
+        raise DataError(ROW.sub(lambda said: f"Row {before + filled[int(said[1])]}", str(error))) from None
     by_row = dict(zip(filled, found, strict=True))
     return [by_row.get(n, Recommendation([], [], [], [])) for n in range(len(histories))]
 
 
-def _histories(frame: pl.LazyFrame, source: str | Path) -> pl.LazyFrame:
-    """The frame with a list column `history`, gathered from rows if need be."""
+def _histories(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> pl.LazyFrame:
+    """The frame with a list column `history`, and `times` if they are needed, gathered from rows if need be."""
     schema = frame.collect_schema()
-    if HISTORY in schema:
-        if not isinstance(schema[HISTORY], pl.List):
-            raise DataError(f"The column 'history' of {source} has type {schema[HISTORY]}, but must be a list of item ids.")
-        return frame
-    names = schema.names()
+    if HISTORY not in schema:
+        return _gathered(frame, source, with_times=with_times)
+    for name in (HISTORY, TIMES) if with_times else (HISTORY,):
+        if name not in schema:
+            raise DataError(f"{source} needs a list column {name!r} with Unix seconds beside 'history' for this model.")
+        if not isinstance(schema[name], pl.List):
+            raise DataError(f"The column {name!r} of {source} has type {schema[name]}, but must be a list.")
+    return frame
+
+
+def _gathered(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> pl.LazyFrame:
+    names = frame.collect_schema().names()
     if "user_id" not in names or "item_id" not in names:
         raise DataError(
             f"{source} needs a list column 'history', or the columns user_id and item_id, but it has "
             f"{', '.join(names)}.{nearest('history', names)}"
         )
-    order = [name for name in ("timestamp", "position") if name in names]
-    rows = frame.sort("user_id", *order, maintain_order=True) if order else frame
-    return rows.group_by("user_id", maintain_order=True).agg(pl.col("item_id").alias(HISTORY))
-
-
+    columns = Columns().resolve(frame, source)
+    if with_times and columns.time is None:
+        raise DataError(f"{source} needs a column timestamp for this model, which reads the time of each interaction.")
+    told = {} if columns.time is None else {"tick": clock(frame, columns.time)}
+    rows = frame.with_columns(**{name: each.ticks for name, each in told.items()})
+    order = [*told, *([columns.position] if columns.position else [])]
+    rows = rows.sort("user_id", *order, maintain_order=True) if order else rows
+    lists = [pl.col("item_id").alias(HISTORY)]
+    lists += [(pl.col("tick") // told["tick"].per_second).alias(TIMES)] if with_times else []
+    return rows.group_by("user_id", maintain_order=True).agg(lists)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from forethought.backbones.bert4rec import BERT4Rec, BERT4RecEncoder
 from forethought.backbones.gru4rec import GRU4Rec, GRU4RecEncoder
 from forethought.backbones.hstu import HSTU, HSTUEncoder, time_bucket
-from forethought.backbones.interface import Backbone, Encoding
+from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.backbones.sasrec import SASRec, SASRecEncoder
 from forethought.errors import ConfigError
 
@@ -74,12 +74,14 @@ def read_transformer(model: SASRecEncoder | BERT4RecEncoder, row: Row) -> Tensor
 
 
 def read_gru(model: GRU4RecEncoder, row: Row) -> Tensor:
-    x = torch.cat([row.prefix_KD, row.items_LD, row.links_TD])
+    x = F.layer_norm(
+        torch.cat([row.prefix_KD, row.items_LD, row.links_TD]), (WIDTH,), model.norm.weight, model.norm.bias
+    )
     for layer in model.stack.layers:
+        w_input, w_hidden, b_input, b_hidden = layer.parameters()
         h, states = torch.zeros(WIDTH, dtype=x.dtype), []
         for token in x:
-            a = layer.weight_ih_l0 @ token + layer.bias_ih_l0
-            b = layer.weight_hh_l0 @ h + layer.bias_hh_l0
+            a, b = w_input @ token + b_input, w_hidden @ h + b_hidden
             reset = torch.sigmoid(a[:WIDTH] + b[:WIDTH])
             update = torch.sigmoid(a[WIDTH : 2 * WIDTH] + b[WIDTH : 2 * WIDTH])
             new = torch.tanh(a[2 * WIDTH :] + reset * b[2 * WIDTH :])
@@ -142,7 +144,7 @@ class Given:
 
     def think(self, encoding: Encoding, rows: Tensor | None = None) -> list[Tensor]:
         """States of the chain; each link is fed what was given and what was thought before."""
-        states, chain, thought = [], encoding.chain, torch.zeros(())
+        states, chain, thought = [], chain_of(encoding), torch.zeros(())
         for link in self.links:
             thought, chain = self.model.think((link if rows is None else link[rows]) + thought / 2, chain)
             states.append(thought)
@@ -178,6 +180,11 @@ def given(name: str, prefix: int = 0) -> Given:
         links=[torch.randn(B, P, WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(LINKS)],
         at_BP=torch.arange(WINDOW).expand(B, -1) if model.causal else LENGTHS[:, None] - 1,
     )
+
+
+def chain_of(encoding: Encoding) -> Chain:
+    assert encoding.chain is not None
+    return encoding.chain
 
 
 def close(got: Tensor, wanted: Tensor) -> None:
@@ -239,7 +246,7 @@ def test_one_row_equals_many(name: str) -> None:
             g.x_BLD[b : b + 1, :length], LENGTHS[b : b + 1], positions=at, times=g.times_BL[b : b + 1, :length]
         )
         close(one.states_BLD[0], many.states_BLD[b, :length])
-        chain, state = one.chain, torch.zeros(())
+        chain, state = chain_of(one), torch.zeros(())
         for link, wanted in zip(g.links, thought, strict=True):
             state, chain = g.model.think(link[b : b + 1, :length] + state / 2, chain)
             close(state[0], wanted[b, : at.shape[1]])
@@ -280,11 +287,10 @@ def test_select_takes_rows_and_beams(name: str, prefix: int) -> None:
     """Rows that go on, in any order and as often as wanted, before the first link and after it."""
     g = given(name, prefix)
     rows, whole = torch.tensor([2, 0, 0]), g.encode()
-    wanted = g.think(whole)
-    assert whole.chain is not None
-    for got, want in zip(g.think(Encoding(whole.states_BLD, whole.chain.select(rows)), rows), wanted, strict=True):
+    wanted, some = g.think(whole), Encoding(whole.states_BLD, chain_of(whole).select(rows))
+    for got, want in zip(g.think(some, rows), wanted, strict=True):
         close(got, want[rows])
-    first, chain = g.model.think(g.links[0], whole.chain)
+    first, chain = g.model.think(g.links[0], chain_of(whole))
     second, _ = g.model.think(g.links[1][rows] + first[rows] / 2, chain.select(rows))
     close(second, wanted[1][rows])
 
@@ -292,7 +298,7 @@ def test_select_takes_rows_and_beams(name: str, prefix: int) -> None:
 @backbones
 def test_branches_share_a_past_and_do_not_meet(name: str) -> None:
     g = given(name)
-    _, chain = g.model.think(g.links[0], g.encode().chain)
+    _, chain = g.model.think(g.links[0], chain_of(g.encode()))
     alone, alone_chain = g.model.think(g.links[1], chain)
     last, _ = g.model.think(g.links[2], alone_chain)
 
@@ -310,8 +316,7 @@ def test_empty_rows_stay_finite(name: str, prefix: int) -> None:
     lengths = torch.tensor([0, 2, 0, 1])
     at = torch.zeros(4, 1, dtype=torch.int64)
     encoding = g.model.encode(g.x_BLD, lengths, positions=at, times=g.times_BL, prefix=g.prefix_BKD)
-    assert encoding.chain is not None
-    thought, _ = g.model.think(g.links[0][:, :1], encoding.chain)
+    thought, _ = g.model.think(g.links[0][:, :1], chain_of(encoding))
     (encoding.states_BLD.sum() + thought.sum()).backward()
     assert torch.isfinite(encoding.states_BLD).all()
     assert torch.isfinite(thought).all()
@@ -323,8 +328,7 @@ def test_dropout_is_at_work_in_training(name: str) -> None:
     g = given(name)
     g.model.train()
     assert (g.encode().states_BLD - g.encode().states_BLD).abs().max() > 1e-3
-    chain = g.encode().chain
-    assert chain is not None
+    chain = chain_of(g.encode())
     assert (g.model.think(g.links[0], chain)[0] - g.model.think(g.links[0], chain)[0]).abs().max() > 1e-3
 
 

@@ -10,11 +10,13 @@ the [MASK] slot, the output layer and the loss belong to `methods/masked_item.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.errors import ConfigError, check_choice, check_share, check_whole
 from forethought.nn.attention import AttentionChain
 from forethought.nn.transformer import Activation, Transformer, initialise, last_positions
 
@@ -39,6 +41,13 @@ class BERT4Rec:
     """Of the feed-forward nets."""
     norm_first: bool = False
     """Norm after each sum (post-norm, the paper) or before each branch (pre-norm)."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "layers", "heads", "window", "ffn_width")
+        check_share(self, "dropout", one=False)
+        check_choice(self, "activation", get_args(Activation))
+        if self.width % self.heads:
+            raise ConfigError(f"BERT4Rec's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 
     def build(self) -> BERT4RecEncoder:
         return BERT4RecEncoder(self)

@@ -1,8 +1,9 @@
 """GRU4Rec: a recurrent network over a history (Hidasi et al., ICLR 2016, arXiv 1511.06939).
 
-Deviations: items come as dense vectors shared with the output, every position of a history is supervised at once
-instead of in session-parallel steps, and the loss is the method's business. A chain of thought is read by the same
-cells, one more input each step, so a prefix too is simply read first.
+Deviations: items come as dense vectors shared with the output, inputs are normed (item vectors start small and states
+are large: the cells learn many times faster when both come in one scale), every position of a history is supervised at
+once instead of in session-parallel steps, and the loss is the method's business. A chain of thought is read by the
+same cells, one more input each step, so a prefix too is simply read first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.errors import check_share, check_whole
 from forethought.nn.gru import GRUStack, RecurrentChain
 from forethought.nn.transformer import at_positions
 
@@ -30,6 +32,10 @@ class GRU4Rec:
     dropout: float = 0.2
     """Share of input units, and of units between layers, dropped in training, 0 to 1."""
 
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "layers", "window")
+        check_share(self, "dropout", one=False)
+
     def build(self) -> GRU4RecEncoder:
         return GRU4RecEncoder(self)
 
@@ -40,6 +46,7 @@ class GRU4RecEncoder(Backbone):
     def __init__(self, config: GRU4Rec) -> None:
         super().__init__()
         self.width, self.window = config.width, config.window
+        self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.stack = GRUStack(config.width, config.layers, config.dropout)
 
@@ -53,11 +60,11 @@ class GRU4RecEncoder(Backbone):
         prefix: Tensor | None = None,
     ) -> Encoding:
         K = 0 if prefix is None else prefix.shape[1]
-        x_BLD = self.dropout(x_BLD)
-        states, hidden = self.stack(x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1))
+        x_BLD = self.dropout(self.norm(x_BLD))
+        states, hidden = self.stack(x_BLD if prefix is None else torch.cat([self.norm(prefix), x_BLD], dim=1))
         chain = None if positions is None else RecurrentChain(tuple(at_positions(h, positions + K) for h in hidden))
         return Encoding(states[:, K:], chain)
 
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, RecurrentChain)
-        return self.stack.think(self.dropout(x_BPD), chain)
+        return self.stack.think(self.dropout(self.norm(x_BPD)), chain)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, check_share, check_whole
 from forethought.nn.attention import AttentionChain, Memory, join_heads, link_scores, link_values, split_heads
 
 LOG_SECONDS_A_BUCKET = 0.301  # of the natural logarithm: a bucket ends where 1.35 times its seconds begin
@@ -49,6 +49,10 @@ class HSTU:
     """Whether attention knows how long ago each item was; the data must have times."""
     time_buckets: int = 128
     """The last of the buckets that a time difference falls into, each 35% wider than the one before."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "layers", "heads", "head_width", "window", "time_buckets")
+        check_share(self, "dropout", one=False)
 
     def build(self) -> HSTUEncoder:
         return HSTUEncoder(self)

@@ -8,11 +8,13 @@ dropped (embeddings and residual branches are), and the loss is the method's bus
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.errors import ConfigError, check_choice, check_share, check_whole
 from forethought.nn.attention import AttentionChain
 from forethought.nn.transformer import Activation, Transformer, initialise
 
@@ -37,6 +39,13 @@ class SASRec:
     """Of the feed-forward nets (the paper: relu)."""
     norm_first: bool = True
     """Norm before each branch (pre-norm) or after each sum (post-norm)."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "layers", "heads", "window", "ffn_width")
+        check_share(self, "dropout", one=False)
+        check_choice(self, "activation", get_args(Activation))
+        if self.width % self.heads:
+            raise ConfigError(f"SASRec's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 
     def build(self) -> SASRecEncoder:
         return SASRecEncoder(self)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 CPU_BLOCK_BYTES = 12 * 2**20  # a block of scores, its softmax and both gradients stay in the last-level cache
 CUDA_BLOCK_BYTES = 512 * 2**20  # large enough that a launch costs nothing beside the product
-MIN_ROWS = 32  # below this a product is a sweep over the items and memory is the limit
+MIN_ROWS = 128  # below this a product is a sweep over the items, and memory's speed is the limit
+VECTOR = 32  # rows that fill whole vector registers
 MAX_ITEMS = 2**18  # wider catalogues are walked in shards, merged exactly
 
 
@@ -17,8 +18,8 @@ def row_blocks(states_PD: Tensor, n_items: int) -> Iterator[slice]:
     """Slices of rows such that [rows, n_items] scores fit the block size of the device."""
     budget = CUDA_BLOCK_BYTES if states_PD.is_cuda else CPU_BLOCK_BYTES
     rows = max(MIN_ROWS, budget // (max(n_items, 1) * states_PD.element_size()))
-    if rows > MIN_ROWS * 2:
-        rows -= rows % MIN_ROWS  # whole vector registers
+    if rows > 2 * VECTOR:
+        rows -= rows % VECTOR
     for start in range(0, states_PD.shape[0], rows):
         yield slice(start, min(start + rows, states_PD.shape[0]))
 

@@ -30,7 +30,7 @@ def cross_entropy(
 
 
 def soft_cross_entropy(states_PD: Tensor, items_ND: Tensor, target_PD: Tensor, weights_P: Tensor) -> Tensor:
-    """sum_p w_p (lse_p - r_p.m_p) for any soft targets q, given by their moments m_p = sum_i q_i e_i.
+    """sum_p w_p (lse_p - r_p.m_p) for any soft targets q, given by their moments m_p = sum_i q_i e_i: 3 products.
 
     Where the gradient must reach the items through m as well, compute m with a graph: q is what is constant.
     """
@@ -39,12 +39,15 @@ def soft_cross_entropy(states_PD: Tensor, items_ND: Tensor, target_PD: Tensor, w
 
 
 def entropy(states_PD: Tensor, of: Moments) -> Tensor:
-    """H(p) = lse - r.mean, a row each, in nats."""
+    """H(p) = lse - r.mean, a row each, in nats. No product beyond those of the moments."""
     return of.lse_P - (states_PD * of.mean_PD).sum(-1)
 
 
 def kl(first_PD: Tensor, first: Moments, second_PD: Tensor, second: Moments) -> Tensor:
-    """KL(p' given r' || p given r) = (r'.mean' - lse') - (r.mean' - lse), a row each, in nats."""
+    """KL(p' given r' || p given r) = (r'.mean' - lse') - (r.mean' - lse), a row each, in nats.
+
+    No product beyond those of the moments; differentiable in both arguments and the items.
+    """
     return -entropy(first_PD, first) - (second_PD * first.mean_PD).sum(-1) + second.lse_P
 
 

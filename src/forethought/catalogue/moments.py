@@ -32,6 +32,7 @@ def scaled(
     """States and items whose plain inner product is r.e / temperature + bias, with unit vectors if `cosine`.
 
     A bias is one more column of E against a coordinate of r that is always 1, so every identity stands as it is.
+    No product.
     """
     if cosine:
         states_PD, items_ND = F.normalize(states_PD, dim=-1), F.normalize(items_ND, dim=-1)
@@ -72,7 +73,10 @@ def moments(states_PD: Tensor, items_ND: Tensor) -> Moments:
 
 
 def merge(shards: list[Moments]) -> Moments:
-    """The moments over the union of disjoint sets of items, exactly: the log-sum of sums and the weighted mean."""
+    """The moments over the union of disjoint sets of items, exactly: the log-sum of sums and the weighted mean.
+
+    No product; differentiable in all shards.
+    """
     lse_SP = torch.stack([shard.lse_P for shard in shards])
     lse_P = torch.logsumexp(lse_SP, dim=0)
     share_SP = torch.exp(lse_SP - lse_P)

@@ -53,10 +53,12 @@ class Excluded:
         inside = (i >= 0) & (i < items.stop - items.start)
         return r[inside], i[inside]
 
-    def reordered(self, order_B: Tensor) -> Excluded:
-        """The same for rows taken in another order."""
-        rows = torch.argsort(order_B)[self.rows]
-        ascending = torch.argsort(rows)
+    def take(self, order: Tensor, n_rows: int) -> Excluded:
+        """The pairs of some of the `n_rows` rows, renumbered as those stand in `order`."""
+        place = torch.full((n_rows,), -1, device=order.device)
+        place[order] = torch.arange(len(order), device=order.device)
+        rows = place[self.rows]
+        ascending = torch.argsort(rows)[int((rows < 0).sum()) :]
         return Excluded(rows[ascending], self.items[ascending])
 
 
@@ -71,7 +73,7 @@ def rank_of(states_BD: Tensor, items: Items, targets_B: Tensor, excluded: Exclud
         return _ranks(states_BD, items, targets_B, excluded)
     order = torch.argsort(targets_B)  # the targets of a block of rows then lie in few shards
     ranks_B = torch.empty(len(order), dtype=torch.float64, device=order.device)
-    excluded = None if excluded is None else excluded.reordered(order)
+    excluded = None if excluded is None else excluded.take(order, len(order))
     ranks_B[order] = _ranks(states_BD[order], items, targets_B[order], excluded)
     return ranks_B
 

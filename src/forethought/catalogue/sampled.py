@@ -1,4 +1,4 @@
-"""Losses over a few drawn items, for catalogues where the whole softmax is too dear.
+"""Losses over a few drawn items, for catalogues where the whole softmax is too dear: M of its N columns.
 
 Sampled softmax with log-Q correction (Bengio & Senecal 2008), BCE with one or more negatives (SASRec, Kang &
 McAuley 2018) and gBCE (gSASRec, Petrov & Macdonald 2023).
@@ -29,7 +29,7 @@ class NegativeSampler:
         return torch.searchsorted(self.cumulative, uniform).clamp_max(len(self.cumulative) - 1)
 
 
-def sampled_softmax(
+def sampled_softmax(  # noqa: PLR0917
     states_PD: Tensor, items_ND: Tensor, targets_P: Tensor, negatives_M: Tensor, log_q_N: Tensor, weights_P: Tensor
 ) -> Tensor:
     """Softmax over the target and M shared negatives, scores corrected by -log q; accidental hits are removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -41,10 +42,19 @@ def main(arguments: list[str] | None = None) -> None:
     except ForethoughtError as error:
         _fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has left; nothing is wrong
+        _close_output()  # whoever read us has left; nothing is wrong
+    except OSError as error:
+        _close_output()
+        _fail(f"The system refused to read or write: {error}.")
     except KeyboardInterrupt as error:
         print(f"\nStopped. {error}".rstrip(), file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _close_output() -> None:
+    """What is still buffered goes nowhere, so that Python does not fail over it again at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str) -> None:

@@ -94,9 +94,8 @@ def _key(value: Any, text: bool) -> Any:
         return str(value)
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, bool) or (text != isinstance(value, str)):
-        return None  # 7 and "7" are different ids; None is never one
-    return value
+    fits = isinstance(value, str) if text else isinstance(value, int) and not isinstance(value, bool)
+    return value if fits else None  # 7, "7" and 7.0 are different ids; None is never one
 
 
 def id_column(frame: pl.LazyFrame, column: str) -> tuple[pl.Expr, IdKind]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from forethought.catalogue import losses, sampled
 from forethought.catalogue.moments import scaled
 from forethought.catalogue.ranking import Items
+from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_whole
 
 LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
 
@@ -34,6 +35,14 @@ class ItemLoss:
     """Items drawn: shared by the batch (sampled_softmax) or for each position (bce, gbce)."""
     calibration: float = 0.75
     """gBCE's t, 0 (plain BCE) to 1."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "kind", get_args(LossKind))
+        check_positive(self, "temperature")
+        check_share(self, "smoothing", "calibration")
+        check_whole(self, "negatives")
+        if self.smoothing and self.kind != "ce":
+            raise ConfigError(f"The loss {self.kind!r} knows no smoothing: leave it at 0, or choose ce.")
 
 
 class ItemTable(nn.Module):

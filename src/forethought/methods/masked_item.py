@@ -19,7 +19,7 @@ from forethought.backbones.bert4rec import BERT4Rec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, check_positive, check_share
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import at_positions, initialise
@@ -41,6 +41,10 @@ class MaskedItem:
     """Pass the states through a layer of their own, GELU(W^P h + b^P) of eq. 7, before the items."""
     item_std: float = 0.02
     """Spread of the initial vectors of items and [MASK]."""
+
+    def __post_init__(self) -> None:
+        check_share(self, "mask_share", "last_item_share")
+        check_positive(self, "item_std")
 
     def build(self, n_items: int) -> MaskedItemModel:
         return MaskedItemModel(self, n_items)
@@ -75,7 +79,7 @@ class MaskedItemModel(Method):
         masked_BN = self._draw_mask(lengths_B, items_BN.shape[1])
         states_PD = self.projection(self._states(items_BN, masked_BN, lengths_B)[masked_BN])
         weights_B = batch.lengths_B / self._expected_masks(lengths_B) / batch.weight
-        weights_P = weights_B[:, None].expand_as(masked_BN)[masked_BN].to(states_PD.dtype)
+        weights_P = weights_B[:, None].expand_as(masked_BN)[masked_BN].to(self.mask.dtype)
         total = self.items.loss_of(states_PD, items_BN[masked_BN], weights_P)
         return Losses(total, {"loss": total.detach()})
 

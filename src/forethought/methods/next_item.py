@@ -17,7 +17,7 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import DataError
+from forethought.errors import DataError, check_positive
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import at_positions, last_positions
@@ -33,6 +33,9 @@ class NextItem:
     """What each position is trained on."""
     item_std: float = 0.02
     """Spread of the items' initial vectors."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "item_std")
 
     def build(self, n_items: int) -> NextItemModel:
         return NextItemModel(self, n_items)

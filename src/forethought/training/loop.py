@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+from torch import Tensor
 
 from forethought.data.batches import plan, training_batch, windows
 from forethought.data.histories import Spans
@@ -32,6 +31,10 @@ from forethought.training.settings import Training
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
 
+if TYPE_CHECKING:  # importing it takes longer than importing torch
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+
 
 class Observer(Protocol):
     """Somebody who watches: the console, or nobody."""
@@ -41,6 +44,7 @@ class Observer(Protocol):
     def step(self, losses: dict[str, float], positions: int) -> None: ...
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None: ...
     def finish(self, progress: Progress) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -73,8 +77,9 @@ class Fit:
         """
         optimiser = adamw(self.method, self.settings)
         if state.exists(self.folder / "state"):
-            self.progress = state.load(self.folder / "state", self.method, optimiser)
-        self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
+            self.progress = state.load(self.folder / "state", self.method, optimiser, rank=fabric.global_rank)
+        if fabric.is_global_zero:
+            self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
         if self.settings.compile:
             self.method.compile(dynamic=True)
         model, wrapped = fabric.setup(self.method, optimiser)
@@ -82,11 +87,14 @@ class Fit:
         rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
         self._steps_an_epoch = len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))
         self.observer.start(self.progress, self.settings)
-        with Interrupt() as interrupt:
-            while not self.progress.done:
-                self._train_epoch(fabric, model, wrapped, rows, interrupt)
-                self._end_epoch(fabric, wrapped)
-        self.observer.finish(self.progress)
+        try:
+            with Interrupt() as interrupt:
+                while not self.progress.done:
+                    self._train_epoch(fabric, model, wrapped, rows, interrupt)
+                    self._end_epoch(fabric, wrapped)
+            self.observer.finish(self.progress)
+        finally:
+            self.observer.close()
         return self.progress
 
     def _train_epoch(
@@ -99,23 +107,25 @@ class Fit:
         self.method.begin_epoch(here.epoch)
         saved_at = clock = time.perf_counter()
         for chosen in batches[here.batch :]:
-            losses, weight = self._step(fabric, model, optimiser, rows.take(chosen))
+            parts, weight = self._step(fabric, model, optimiser, rows.take(chosen))
+            due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
+            losses, stop, save = self._agree(fabric, parts, interrupt.asked, due)
             here.batch, here.step, here.positions = here.batch + 1, here.step + 1, here.positions + weight
             for name, value in losses.items():
                 here.sums[name] = here.sums.get(name, 0.0) + value * weight
             self.observer.step(losses, weight)
             now = time.perf_counter()
             here.trained_s, clock = here.trained_s + now - clock, now
-            if interrupt.asked or now - saved_at > self.settings.checkpoint_every_s > 0:
+            if stop or save:
                 self._save(fabric, optimiser)
                 saved_at = time.perf_counter()
-            if interrupt.asked:
+            if stop:
                 raise Interrupted
 
     def _step(
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans
-    ) -> tuple[dict[str, float], int]:
-        """One update; the loss parts and the positions they are the mean of, over all processes."""
+    ) -> tuple[dict[str, Tensor], int]:
+        """One update; this process's share of the loss parts, and the positions they are a mean of."""
         rate = learning_rate(self.progress.step, self._steps_an_epoch * self.settings.epochs, self.settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -126,13 +136,22 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_norm)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        parts = {name: float(fabric.all_reduce(part, reduce_op="sum")) for name, part in losses.parts.items()}
-        if not all(map(math.isfinite, parts.values())):
+        return losses.parts, batch.weight
+
+    def _agree(
+        self, fabric: Fabric, parts: dict[str, Tensor], stop: bool, save: bool
+    ) -> tuple[dict[str, float], bool, bool]:
+        """The loss parts of the whole batch, and whether to stop or to save: all processes do so at the same step."""
+        wishes = torch.tensor([stop, save], dtype=torch.float64)
+        told = torch.cat([torch.stack(list(parts.values())).double().cpu(), wishes])
+        *sums, stops, saves = fabric.all_reduce(told, reduce_op="sum").tolist()
+        losses = dict(zip(parts, sums, strict=True))
+        if not all(map(math.isfinite, sums)):
             raise RunError(
-                f"The loss became {parts} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}: "
+                f"The loss became {losses} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}: "
                 "try a lower learning_rate or a smaller clip_norm."
             )
-        return parts, batch.weight
+        return losses, stops > 0, saves > 0
 
     def _end_epoch(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
         """Validate, log, keep the best, and decide whether to go on."""
@@ -164,13 +183,20 @@ class Fit:
         return float(ndcg(ranked.ranks, 10).mean())
 
     def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
+        """All processes come here together: each has random generators of its own."""
+        everybody = [state.generators()]
+        if fabric.world_size > 1:
+            everybody = [everybody[0]] * fabric.world_size
+            torch.distributed.all_gather_object(everybody, state.generators())
         if fabric.is_global_zero:
-            state.save(self.folder / "state", self.progress, self.method, optimiser.optimizer)
+            state.save(self.folder / "state", self.progress, self.method, optimiser.optimizer, everybody)
         fabric.barrier()
 
 
 def launch(settings: Training) -> Fabric:
     """The processes and devices to train on: those of `torchrun` where it started us, else one."""
+    from lightning_fabric import Fabric
+
     under_torchrun = torch.distributed.is_torchelastic_launched()
     accelerator = "auto" if settings.device == "auto" else settings.device
     if accelerator == "auto":

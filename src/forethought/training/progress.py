@@ -29,6 +29,9 @@ class Quiet:
     def finish(self, progress: state.Progress) -> None:
         """Nothing to show."""
 
+    def close(self) -> None:
+        """Nothing to put away."""
+
 
 class Watch(Quiet):
     """A live bar on a terminal; elsewhere only the line at the end of each epoch."""
@@ -47,11 +50,12 @@ class Watch(Quiet):
 
     def start(self, progress: state.Progress, settings: Training) -> None:
         self.epochs = settings.epochs
-        if progress.step:
+        if progress.step and not progress.done:
             self.console.print(f"Going on at epoch {progress.epoch + 1}, batch {progress.batch + 1}.")
 
     def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
-        self.bar.start()
+        if self.console.is_terminal:
+            self.bar.start()
         self.task: TaskID = self.bar.add_task(
             "train", total=batches, completed=done, epoch=epoch + 1, epochs=self.epochs, figures=""
         )
@@ -64,10 +68,10 @@ class Watch(Quiet):
         self.bar.update(self.task, advance=1, figures=f"{shown}  {rate:,.0f} positions/s")
 
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
+        self.close()
         self.bar.remove_task(self.task)
-        self.bar.stop()
-        shown = ("epoch", "trained_s", "valid_s", "valid_ndcg@10")
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name not in shown)
+        apart = ("epoch", "trained_s", "valid_s", "valid_ndcg@10")
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name not in apart)
         self.console.print(
             f"epoch {epoch:>3}  {losses}  valid ndcg@10 {figures['valid_ndcg@10']:.4f}{' *' if improved else '  '}"
             f"  {figures['trained_s']:.0f} s",
@@ -80,3 +84,8 @@ class Watch(Quiet):
             f"Trained {progress.epoch} epochs in {progress.trained_s:.0f} s ({why}); the best was epoch "
             f"{progress.best_epoch + 1} with valid ndcg@10 {progress.best:.4f}."
         )
+
+    def close(self) -> None:
+        """Give the terminal back, however training ended."""
+        if self.console.is_terminal:
+            self.bar.stop()

@@ -50,8 +50,17 @@ class Progress:
     done: bool = False
 
 
-def save(folder: Path, progress: Progress, method: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def save(
+    folder: Path,
+    progress: Progress,
+    method: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    random: list[dict[str, Tensor]] | None = None,
+) -> None:
     """Write the state; the previous one is removed only when the new one is whole.
+
+    Args:
+        random: `generators()` of every process; by default of this one, which is alone.
 
     Raises:
         RunError: the folder cannot be written.
@@ -59,18 +68,19 @@ def save(folder: Path, progress: Progress, method: nn.Module, optimiser: torch.o
     tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
     for index, entry in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in entry.items()}
-    tensors |= {f"random/{name}": tensor for name, tensor in _generators().items()}
+    for rank, states in enumerate(random or [generators()]):
+        tensors |= {f"random/{rank}/{name}": tensor for name, tensor in states.items()}
     name = f"state-{progress.step}-{progress.epoch}.safetensors"
     whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     replace_file(folder / name, lambda part: save_file(whole, part))
     write_json(folder / STATE_FILE, {"tensors": name, **asdict(progress)})
-    for old in folder.glob("state-*.safetensors"):
+    for old in folder.glob("state-*"):  # and what a kill left half-written
         if old.name != name:
             old.unlink(missing_ok=True)
 
 
-def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
-    """Put everything back where it was.
+def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, rank: int = 0) -> Progress:
+    """Put everything back where it was; a process that was not there before keeps its generators.
 
     Raises:
         RunError: there is no state, or it is damaged, or it belongs to another configuration.
@@ -83,9 +93,10 @@ def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer) -> P
         progress = Progress(**parts)
         method.load_state_dict(_below(tensors, "method/"))
         _load_optimiser(optimiser, _below(tensors, "optimiser/"))
-        _set_generators(_below(tensors, "random/"))
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise RunError(f"The saved state in {folder} is damaged ({first_line(error)}): {mend}.") from error
+        _set_generators(_below(tensors, f"random/{rank}/"))
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".:")
+        raise RunError(f"The saved state in {folder} is damaged ({said}): {mend}.") from error
     return progress
 
 
@@ -105,7 +116,8 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
-def _generators() -> dict[str, Tensor]:
+def generators() -> dict[str, Tensor]:
+    """The states of this process's random generators."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -113,6 +125,7 @@ def _generators() -> dict[str, Tensor]:
 
 
 def _set_generators(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from forethought.errors import MissingExtraError
+from forethought.errors import ConfigError, MissingExtraError, RunError, nearest
+from forethought.files import first_line, replace_file
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class Tracker(Protocol):
+    """Made before anything is written, so that a missing package costs nothing; started with the run."""
+
     def start(self, folder: Path, config: Mapping[str, Any]) -> None: ...
     def log(self, figures: Mapping[str, float], step: int) -> None: ...
     def finish(self) -> None: ...
@@ -27,24 +30,31 @@ class JsonLines:
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, so that no epoch stands there twice."""
         if self.path.is_file():
-            lines = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-            self.path.write_text("".join(line + "\n" for line in lines))
+            lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            text = "".join(line + "\n" for line in lines)
+            replace_file(self.path, lambda part: part.write_text(text, encoding="utf-8"))
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **figures}) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **figures}) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path} could not be written ({first_line(error)}): make room.") from error
 
     def finish(self) -> None:
         """Nothing is kept open."""
 
 
 class TensorBoard:
-    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError("tensorboard", "track", "Tracking with TensorBoard") from error
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.make = SummaryWriter
+
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.writer = self.make(str(folder / "tensorboard"))
         self.writer.add_text("config", json.dumps(config, indent=2))
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
@@ -56,14 +66,16 @@ class TensorBoard:
 
 
 class MLflow:
-    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self) -> None:
         try:
             import mlflow
         except ImportError as error:
-            raise MissingExtraError("mlflow", "track", "Tracking with MLflow") from error
+            raise MissingExtraError("mlflow", None, "Tracking with MLflow") from error
         self.mlflow = mlflow
-        mlflow.start_run(run_name=folder.name)
-        mlflow.log_dict(dict(config), "config.json")
+
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.mlflow.start_run(run_name=folder.name)
+        self.mlflow.log_dict(dict(config), "config.json")
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         plain = {name.replace("@", "_at_"): value for name, value in figures.items()}  # it refuses "@"
@@ -74,12 +86,15 @@ class MLflow:
 
 
 class WandB:
-    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self) -> None:
         try:
             import wandb
         except ImportError as error:
-            raise MissingExtraError("wandb", "track", "Tracking with Weights & Biases") from error
-        self.run = wandb.init(project="forethought", name=folder.name, dir=str(folder), config=dict(config))
+            raise MissingExtraError("wandb", None, "Tracking with Weights & Biases") from error
+        self.wandb = wandb
+
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.run = self.wandb.init(project="forethought", name=folder.name, dir=str(folder), config=dict(config))
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         self.run.log(dict(figures), step=step)
@@ -94,9 +109,15 @@ ADAPTERS: dict[TrackerName, type[Tracker]] = {"tensorboard": TensorBoard, "mlflo
 class Trackers:
     """The run's own log and whatever else was asked for, told together."""
 
-    def __init__(self, names: Sequence[TrackerName], folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[TrackerName] = ()) -> None:
+        for name in names:
+            if name not in ADAPTERS:
+                known = ", ".join(ADAPTERS)
+                raise ConfigError(f"There is no tracker {name!r}; the trackers are {known}.{nearest(name, ADAPTERS)}")
         self.lines = JsonLines()
         self.all: list[Tracker] = [self.lines, *(ADAPTERS[name]() for name in names)]
+
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
         for tracker in self.all:
             tracker.start(folder, config)
 

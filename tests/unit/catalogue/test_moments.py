@@ -121,7 +121,7 @@ def test_a_block_never_exceeds_its_size_but_for_few_rows() -> None:
     sizes = [rows.stop - rows.start for rows in blocks.row_blocks(torch.empty(10_000, 64), 12_101)]
     assert sum(sizes) == 10_000
     assert max(sizes) * 12_101 * 4 <= blocks.CPU_BLOCK_BYTES
-    assert next(blocks.row_blocks(torch.empty(100, 64), 10**7)) == slice(0, blocks.MIN_ROWS)
+    assert next(blocks.row_blocks(torch.empty(500, 64), 10**7)) == slice(0, blocks.MIN_ROWS)
     assert [shard.stop - shard.start for shard in blocks.item_shards(10, 4)] == [4, 4, 2]
 
 

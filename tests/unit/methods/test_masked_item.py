@@ -140,11 +140,13 @@ def test_learns_a_circle() -> None:
     """Every item is followed by the next one: after a little training so are the recommendations."""
     torch.manual_seed(0)
     rows = [[(start + i) % N_ITEMS for i in range(6)] for start in range(N_ITEMS)]
-    config = MaskedItem(backbone=BERT4Rec(width=32, window=8, ffn_width=32, dropout=0.0), last_item_share=0.5)
+    config = MaskedItem(
+        backbone=BERT4Rec(width=32, window=8, ffn_width=32, dropout=0.0), last_item_share=0.5, item_std=0.2
+    )
     model = config.build(N_ITEMS)
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     batch = training_batch(Histories.from_lists(rows).all())
-    for _ in range(150):
+    for _ in range(250):
         optimiser.zero_grad()
         model.loss(batch).total.backward()
         optimiser.step()

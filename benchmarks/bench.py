@@ -1,0 +1,138 @@
+"""One table: this machine's floor, us, and three peers, all in the same run.
+
+    make bench            everything; writes benchmarks/results/latest.md and latest.json
+    make bench QUICK=1    us and the floor only, within two minutes
+
+No timing is a test. Figures are medians; ratios compare what ran in turns on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from export import export
+from peers import markdown, run_peers
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BEAUTY = ROOT.parent / "shared" / "data" / "amazon_beauty_2014"
+WORK = ROOT / ".bench"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="leave the peers out")
+    parser.add_argument(
+        "--data", type=Path, help="data folder; Amazon Beauty where it is at hand, else a simulated shop"
+    )
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--whole-epoch", action="store_true", help="time whole epochs of the peers, not a tenth")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    args = parser.parse_args()
+    data = args.data or (BEAUTY if BEAUTY.is_dir() else _shop())
+    result: dict[str, Any] = {"data": data.name, "machine": _machine(args.threads), "commit": _commit()}
+    result |= _ours(data, args.repetitions, args.threads)
+    if not args.quick:
+        export(data, WORK / "data")
+        result["peers"] = run_peers(
+            WORK / "data",
+            WORK / "peers",
+            args.repetitions,
+            whole_epoch=args.whole_epoch,
+            threads=args.threads,
+            environments=WORK,
+        )
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = "quick" if args.quick else "latest"
+    (args.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    text = _page(result)
+    (args.out / f"{name}.md").write_text(text)
+    if args.quick and not (args.out / "latest.json").is_file():
+        (args.out / "latest.json").write_text(json.dumps(result, indent=2) + "\n")
+        (args.out / "latest.md").write_text(text)
+    print(text)
+
+
+def _ours(data: Path, repetitions: int, threads: int) -> dict[str, Any]:
+    """Our figures, from a process that has done nothing else."""
+    out = WORK / "ours.json"
+    command = [sys.executable, str(HERE / "ours.py"), str(data), str(out)]
+    command += ["--repetitions", str(repetitions), "--threads", str(threads)]
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    return json.loads(out.read_text())
+
+
+def _shop() -> Path:
+    """A simulated shop of Beauty's size, for machines without the real data."""
+    from forethought.data.shop import Shop
+
+    folder = WORK / "shop"
+    Shop(users=22_363, items=12_101, interactions_per_user=9, min_interactions=5).write(folder, overwrite=True)
+    return folder
+
+
+def _page(r: dict[str, Any]) -> str:
+    latency = r["latency_ms"]
+    lines = [
+        f"# Benchmark: SASRec, full cross-entropy, width 64, 2 layers, window 50, {r['data']}",
+        "",
+        f"{r['users']:,} users, {r['items']:,} items, {r['positions']:,} training positions. {r['machine']}. "
+        f"Commit {r['commit']}, {time.strftime('%Y-%m-%d')}. Medians of at least 3 repetitions.",
+        "",
+        "| what | measured | floor (bare products) | ratio |",
+        "|---|---|---|---|",
+        f"| training epoch | {r['epoch_s']:.2f} s | {r['floor_epoch_s']:.2f} s | **{r['epoch_over_floor']:.2f}** |",
+        f"| full ranking of {r['test_cases']:,} users | {r['eval_s']:.2f} s | {r['floor_eval_s']:.2f} s "
+        f"| **{r['eval_over_floor']:.2f}** |",
+        f"| top-20 lists of all users | {r['lists_s']:.2f} s | | |",
+        f"| one history to top 10 | p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms | | |",
+        f"| `import forethought` | {r['import_s']:.3f} s | | |",
+        f"| peak memory | {r['peak_rss_mb']:,.0f} MB, of which {r['base_rss_mb']:,.0f} MB interpreter and torch | | |",
+    ]
+    if "peers" in r:
+        lines += ["", "## Peers, same data and objective, same run", "", markdown(r["peers"]), _ratios(r)]
+    return "\n".join(lines) + "\n"
+
+
+def _ratios(r: dict[str, Any]) -> str:
+    """How much longer the fastest peer takes."""
+    ran = {name: peer for name, peer in r["peers"].items() if "error" not in peer}
+    if not ran:
+        return "No peer could be run."
+    parts = []
+    for what, key in (("epoch", "epoch_s"), ("full ranking", "eval_s")):
+        name = min(ran, key=lambda peer: ran[peer][key])
+        parts.append(f"{what}: the fastest peer ({name}) takes **{ran[name][key] / r[key]:.1f} x** our time")
+    return "; ".join(parts) + "."
+
+
+def _machine(threads: int) -> str:
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return f"{model}, {threads} threads, load {load:.1f} at the start, Python {platform.python_version()}"
+
+
+def _commit() -> str:
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Our side of the table, in a process of its own: floor, epoch and evaluation in turns, so that noise hits all alike.
+
+python benchmarks/ours.py DATA OUT.json [--repetitions 3] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from floor import catalogue_products, encoder_products, seconds
+from forethought.backbones.sasrec import SASRec
+from forethought.config import RunConfig
+from forethought.data.batches import case_batches, plan, training_batch, windows
+from forethought.data.reading import read
+from forethought.data.splits import Split, leave_last_out
+from forethought.evaluation.ranking import BATCH, rank_cases
+from forethought.methods.next_item import NextItem
+from forethought.recommender import Recommender
+from forethought.training.optimiser import adamw
+from forethought.training.settings import Training
+from peers.measure import latency_ms, peak_rss_mb
+
+BACKBONE = SASRec(width=64, layers=2, heads=2, window=50)
+LATENCY_REQUESTS = 500
+
+
+def measure(data: Path, repetitions: int) -> dict[str, Any]:
+    """Everything about us, as medians of `repetitions`."""
+    base_mb = peak_rss_mb()
+    split = leave_last_out(read(str(data)))
+    n_items = split.data.n_items
+    torch.manual_seed(0)
+    method = NextItem(backbone=BACKBONE).build(n_items)
+    settings = Training()
+    rows = windows(split.train, method.window)
+    batches = [training_batch(rows.take(chosen)) for chosen in plan(rows.lengths - 1, settings.batch_positions, 0, 0)]
+    optimiser = adamw(method, settings)
+    shapes = [tuple(b.items_BL.shape) for b in batches]
+    positions = [b.weight for b in batches]
+    floor = [p for n in positions for p in catalogue_products(n, n_items, BACKBONE.width, backward=True)]
+    floor += encoder_products(shapes, BACKBONE, backward=True)
+    cases = split.test
+    shapes = [tuple(b.items_BL.shape) for _, b in case_batches(cases, method.window, BATCH)]
+    floor_eval = catalogue_products(len(cases), n_items, BACKBONE.width, backward=False)
+    floor_eval += encoder_products(shapes, BACKBONE, backward=False)
+
+    def epoch() -> float:
+        method.train()
+        begin = time.perf_counter()
+        for chosen in plan(rows.lengths - 1, settings.batch_positions, 0, 0):
+            loss = method.loss(training_batch(rows.take(chosen))).total
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(method.parameters(), settings.clip_norm)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return time.perf_counter() - begin
+
+    def evaluation() -> float:
+        begin = time.perf_counter()
+        rank_cases(method, cases, exclude_history=True)
+        return time.perf_counter() - begin
+
+    def lists() -> float:
+        return rank_cases(method, cases, exclude_history=True, k=20).seconds["lists"]
+
+    timed = {
+        "floor_epoch_s": lambda: seconds(floor),
+        "epoch_s": epoch,
+        "floor_eval_s": lambda: seconds(floor_eval),
+        "eval_s": evaluation,
+        "lists_s": lists,
+    }
+    each: dict[str, list[float]] = {name: [] for name in timed}
+    for turn in range(repetitions + 1):
+        for name, action in timed.items():
+            took = action()
+            if turn:  # the first turn warms up
+                each[name].append(took)
+    result: dict[str, Any] = {name: statistics.median(values) for name, values in each.items()}
+    result["epoch_over_floor"] = statistics.median(_ratios(each["epoch_s"], each["floor_epoch_s"]))
+    result["eval_over_floor"] = statistics.median(_ratios(each["eval_s"], each["floor_eval_s"]))
+    result["each"] = each
+    result["latency_ms"] = _latency(method, split)
+    result |= {"peak_rss_mb": peak_rss_mb(), "base_rss_mb": base_mb, "positions": sum(positions), "items": n_items}
+    return result | {"users": split.data.n_users, "test_cases": len(cases), "batches": len(batches)}
+
+
+def _ratios(above: list[float], below: list[float]) -> list[float]:
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def _latency(method: Any, split: Split) -> dict[str, float]:
+    """One history to its top 10, raw ids in and out."""
+    method.eval()
+    config = RunConfig(method=NextItem(backbone=BACKBONE))
+    about = {"exclude_history": True}
+    model = Recommender(method, config, split.data.items, split.data.item_table, about)
+    histories = [split.data.items.id_list(split.test.history[row]) for row in range(0, len(split.test), 20)]
+    return latency_ms(lambda history: model.recommend([history], 10), histories, LATENCY_REQUESTS)
+
+
+def import_seconds(repetitions: int) -> float:
+    """Median seconds of `import forethought` in fresh processes."""
+    code = "import time; t = time.perf_counter(); import forethought; print(time.perf_counter() - t)"
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(repetitions)
+    ]
+    return statistics.median(float(run.stdout) for run in runs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    result = {"import_s": import_seconds(args.repetitions), **measure(args.data, args.repetitions)}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
