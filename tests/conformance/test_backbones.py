@@ -27,9 +27,12 @@ WIDTH, WINDOW, LINKS = 8, 7, 3
 LENGTHS = torch.tensor([3, 1, WINDOW, 5])
 
 CONFIGS = {
-    "sasrec": SASRec(width=WIDTH, window=WINDOW, ffn_width=12),
-    "sasrec-post-norm": SASRec(width=WIDTH, window=WINDOW, ffn_width=12, norm_first=False, activation="relu"),
+    "sasrec": SASRec(width=WIDTH, window=WINDOW, ffn_width=12, count_from="start"),
+    "sasrec-post-norm": SASRec(
+        width=WIDTH, window=WINDOW, ffn_width=12, norm_first=False, activation="relu", count_from="start"
+    ),
     "bert4rec": BERT4Rec(width=WIDTH, window=WINDOW, ffn_width=12),
+    "sasrec-from-end": SASRec(width=WIDTH, window=WINDOW, ffn_width=12),
     "bert4rec-pre-norm": BERT4Rec(width=WIDTH, window=WINDOW, ffn_width=12, norm_first=True),
     "gru4rec": GRU4Rec(width=WIDTH, window=WINDOW),
     "gru4rec-2-layers": GRU4Rec(width=WIDTH, window=WINDOW, layers=2),
@@ -47,10 +50,12 @@ class Row(NamedTuple):
     items_LD: Tensor
     links_TD: Tensor
     times_L: Tensor
+    whole: int  # items of the row this is the beginning of: counted from the end, a prefix keeps its slots
 
 
 def read_transformer(model: SASRecEncoder | BERT4RecEncoder, row: Row) -> Tensor:
-    items = row.items_LD + model.positions.weight[: len(row.items_LD)]
+    first = WINDOW - row.whole if model.positions.count_from == "end" else 0
+    items = row.items_LD + model.positions.weight[first : first + len(row.items_LD)]
     x = torch.cat([row.prefix_KD, items, row.links_TD])
     sees = torch.ones(len(x), len(x)).tril().bool()
     if not model.causal:
@@ -158,7 +163,7 @@ class Given:
         inputs, states = self.x_BLD.new_zeros(0, WIDTH), [torch.zeros(WIDTH)]
         for link in self.links:
             inputs = torch.cat([inputs, (link[b, column] + states[-1] / 2)[None]])
-            row = Row(prefix, self.x_BLD[b, :end], inputs, self.times_BL[b, :end])
+            row = Row(prefix, self.x_BLD[b, :end], inputs, self.times_BL[b, :end], int(LENGTHS[b]))
             states.append(READERS[type(self.model)](self.model, row)[-1])
         return states[1:]
 
@@ -209,7 +214,7 @@ def test_encoding_is_the_formula(name: str, prefix: int) -> None:
     assert states.shape == g.x_BLD.shape
     for b, length in enumerate(LENGTHS.tolist()):
         before = g.x_BLD.new_zeros(0, WIDTH) if g.prefix_BKD is None else g.prefix_BKD[b]
-        row = Row(before, g.x_BLD[b, :length], g.x_BLD.new_zeros(0, WIDTH), g.times_BL[b, :length])
+        row = Row(before, g.x_BLD[b, :length], g.x_BLD.new_zeros(0, WIDTH), g.times_BL[b, :length], length)
         close(states[b, :length], READERS[type(g.model)](g.model, row)[prefix:])
 
 

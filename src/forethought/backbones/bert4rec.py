@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.errors import ConfigError, check_choice, check_share, check_whole
 from forethought.nn.attention import AttentionChain
+from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import Activation, Transformer, initialise, last_positions
 
 
@@ -41,11 +42,14 @@ class BERT4Rec:
     """Of the feed-forward nets."""
     norm_first: bool = False
     """Norm after each sum (post-norm, the paper) or before each branch (pre-norm)."""
+    count_from: CountFrom = "end"
+    """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
 
     def __post_init__(self) -> None:
         check_whole(self, "width", "layers", "heads", "window", "ffn_width")
         check_share(self, "dropout", one=False)
         check_choice(self, "activation", get_args(Activation))
+        check_choice(self, "count_from", get_args(CountFrom))
         if self.width % self.heads:
             raise ConfigError(f"BERT4Rec's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 
@@ -59,7 +63,7 @@ class BERT4RecEncoder(Backbone):
     def __init__(self, config: BERT4Rec) -> None:
         super().__init__()
         self.width, self.window = config.width, config.window
-        self.positions = nn.Embedding(config.window, config.width)
+        self.positions = Positions(config.window, config.width, config.count_from)
         self.dropout = nn.Dropout(config.dropout)
         self.transformer = Transformer(
             width=config.width,
@@ -83,7 +87,7 @@ class BERT4RecEncoder(Backbone):
         prefix: Tensor | None = None,
     ) -> Encoding:
         """As `Backbone.encode`; `positions` says how many chains a row has, all of them behind its last position."""
-        x_BLD = self.dropout(x_BLD + self.positions.weight[: x_BLD.shape[1]])
+        x_BLD = self.dropout(x_BLD + self.positions(lengths_B, x_BLD.shape[1]))
         K = 0 if prefix is None else prefix.shape[1]
         x_BLD = x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1)
         at_BP = None if positions is None else last_positions(lengths_B).expand_as(positions)

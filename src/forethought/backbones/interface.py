@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -54,9 +54,6 @@ class Backbone(nn.Module):
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         """One more link behind each asked position. The caller has added whatever marks the step."""
         raise NotImplementedError
-
-
-BuiltT = TypeVar("BuiltT", bound=nn.Module, covariant=True)
 
 
 class BackboneConfig(Protocol):

@@ -1,8 +1,9 @@
 """SASRec: causal self-attention over a history (Kang & McAuley, ICDM 2018, arXiv 1808.09781).
 
 Deviations, each an option or harmless: blocks are truly pre-norm by default (the paper's code norms the query
-alone; `norm_first=False` gives post-norm), positions count from the window's start, attention weights are not
-dropped (embeddings and residual branches are), and the loss is the method's business: with full cross-entropy.
+alone; `norm_first=False` gives post-norm), attention weights are not dropped (embeddings and residual branches
+are), and the loss is the method's business: with full cross-entropy. Positions count from a row's end, as they do
+in the paper's code, which pads on the left.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.errors import ConfigError, check_choice, check_share, check_whole
 from forethought.nn.attention import AttentionChain
+from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import Activation, Transformer, initialise
 
 
@@ -39,11 +41,14 @@ class SASRec:
     """Of the feed-forward nets (the paper: relu)."""
     norm_first: bool = True
     """Norm before each branch (pre-norm) or after each sum (post-norm)."""
+    count_from: CountFrom = "end"
+    """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
 
     def __post_init__(self) -> None:
         check_whole(self, "width", "layers", "heads", "window", "ffn_width")
         check_share(self, "dropout", one=False)
         check_choice(self, "activation", get_args(Activation))
+        check_choice(self, "count_from", get_args(CountFrom))
         if self.width % self.heads:
             raise ConfigError(f"SASRec's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 
@@ -57,7 +62,7 @@ class SASRecEncoder(Backbone):
     def __init__(self, config: SASRec) -> None:
         super().__init__()
         self.width, self.window = config.width, config.window
-        self.positions = nn.Embedding(config.window, config.width)
+        self.positions = Positions(config.window, config.width, config.count_from)
         self.dropout = nn.Dropout(config.dropout)
         self.transformer = Transformer(
             width=config.width,
@@ -80,7 +85,7 @@ class SASRecEncoder(Backbone):
         times: Tensor | None = None,
         prefix: Tensor | None = None,
     ) -> Encoding:
-        x_BLD = self.dropout(x_BLD + self.positions.weight[: x_BLD.shape[1]])
+        x_BLD = self.dropout(x_BLD + self.positions(lengths_B, x_BLD.shape[1]))
         K = 0 if prefix is None else prefix.shape[1]
         x_BLD = x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1)
         states, chain = self.transformer(x_BLD, lengths_B + K, positions, K)

@@ -14,7 +14,7 @@ from forethought.cli.shared import console, parse, print_json
 
 @dataclass(kw_only=True)
 class Compare:
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Evaluated run folders; NAME=FOLDER names one, and a name given twice groups seeds."""
     baseline: str | None = None
     """The method the others are held against; the first by default."""
@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> None:
 
     named: dict[str, list[Evaluation]] = {}
     for given in args.runs:
-        name, _, folder = str(given).rpartition("=")
+        name, _, folder = given.rpartition("=")
         named.setdefault(name or Path(folder).name, []).append(Evaluation.read(folder))
     if len(named) < 2:
         raise ConfigError(f"At least two methods are needed to compare, but {len(named)} was given: name other runs.")
@@ -73,4 +73,6 @@ def _write(outcome: object, out: Path) -> None:
         text = comparison_page(outcome) if out.suffix == ".html" else comparison_markdown(outcome)
         replace_file(out, lambda part: part.write_text(text, encoding="utf-8"))
     else:
-        raise ConfigError(f"{out} ends in {out.suffix or 'nothing'}, but a comparison is written as .html, .md or .json.")
+        raise ConfigError(
+            f"{out} ends in {out.suffix or 'nothing'}, but a comparison is written as .html, .md or .json."
+        )

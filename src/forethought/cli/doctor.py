@@ -21,7 +21,9 @@ class Doctor:
 
 
 def run(arguments: list[str]) -> None:
-    about = "Say what is wrong with a table, and what it holds.\n\nExample: forethought doctor interactions.csv --user uid"
+    about = (
+        "Say what is wrong with a table, and what it holds.\n\nExample: forethought doctor interactions.csv --user uid"
+    )
     args = parse(Doctor, arguments, "doctor", about)
     from forethought.data.doctor import diagnose
 

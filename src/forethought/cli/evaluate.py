@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from forethought.cli.shared import Bar, parse, print_json
+from forethought.cli.shared import CHOICES, Bar, Choice, parse, print_json
 
 
 @dataclass(kw_only=True)
@@ -20,8 +20,8 @@ class Evaluate:
     """Where the data lies now; by default where it lay when the run was trained."""
     part: Literal["test", "valid"] = "test"
     """Which cases are ranked."""
-    exclude_history: bool | None = None
-    """Leave a user's history out of the candidates; none: as the run was trained."""
+    exclude_history: Choice = "auto"
+    """Leave a user's history out of the candidates; auto: as the run was trained."""
     sampled: int | None = None
     """Rank among so many drawn items only; biased, and labelled so."""
     batch: int = 1024
@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> None:
             model,
             split,
             part=args.part,
-            exclude_history=args.exclude_history,
+            exclude_history=CHOICES[args.exclude_history],
             sample=None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed),
             batch=args.batch,
             resamples=args.resamples,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import Bar, console, parse, print_json
+from forethought.cli.shared import CHOICES, Bar, Choice, console, parse, print_json
 
 
 @dataclass(kw_only=True)
@@ -17,15 +17,17 @@ class Recommend:
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder."""
     history: tuple[str, ...] = ()
-    """Item ids of one user, oldest first, with commas between: --history i1,i2 (several users: several lists)."""
+    """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists)."""
+    times: tuple[str, ...] = ()
+    """Unix seconds beside each item of --history, for models that read times."""
     input: Path | None = None
-    """Parquet or CSV: a list column `history`, or rows of user_id, item_id and a time."""
+    """Table with a list column `history` (and `times`), or with rows of user_id, item_id and a time."""
     out: Path | None = None
     """Parquet file for the recommendations of --input."""
     k: int = 10
     """Items a list."""
-    exclude_history: bool | None = None
-    """Leave out what the user has met; none: as the run was trained."""
+    exclude_history: Choice = "auto"
+    """Leave out what the user has met; auto: as the run was trained."""
     allow: Path | None = None
     """Text file with one item id a line: recommend these only."""
     deny: Path | None = None
@@ -53,7 +55,7 @@ def run(arguments: list[str]) -> None:
     model = load(args.run)
     allow, deny = _ids(args.allow, model), _ids(args.deny, model)
     choices: dict[str, Any] = {
-        "exclude_history": args.exclude_history,
+        "exclude_history": CHOICES[args.exclude_history],
         "allow": allow,
         "deny": deny,
         "unknown": args.unknown,
@@ -61,7 +63,9 @@ def run(arguments: list[str]) -> None:
     if args.input is not None:
         _score_table(model, args, choices)
         return
-    found = model.recommend([[_typed(i, model) for i in h.split(",")] for h in args.history], args.k, **choices)
+    histories = [[_typed(i, model) for i in h.split(",")] for h in args.history]
+    times = [[_second(text) for text in each.split(",")] for each in args.times] or None
+    found = model.recommend(histories, args.k, times=times, **choices)
     if args.json:
         print_json([{"history": _plain(r.history), "items": _plain(r.items), "scores": r.scores} for r in found])
         return
@@ -76,7 +80,7 @@ def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
     from forethought.errors import ConfigError
     from forethought.scoring import recommend_table
 
-    if args.out is None:
+    if args.input is None or args.out is None:
         raise ConfigError("--input needs --out, a Parquet file for the recommendations.")
     with Bar("histories") as bar:
         told = recommend_table(model, args.input, args.out, args.k, report=bar.counted, **choices)
@@ -107,6 +111,15 @@ def _typed(text: str, model: Any) -> Any:
         except ValueError:
             return text
     return text.strip()
+
+
+def _second(text: str) -> int:
+    from forethought.errors import DataError
+
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"--times has {text!r}, but Unix seconds are whole numbers.") from None
 
 
 def _plain(ids: list[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
@@ -20,10 +20,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PREPARED_FILE = "prepared.json"
 
+Column = Annotated[
+    str | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="COLUMN|none",
+        instance_from_str=lambda given: None if given[0] == "none" else given[0],
+        is_instance=lambda value: value is None or isinstance(value, str),
+        str_from_instance=lambda value: [value or "none"],
+    ),
+]
+Choice = Literal["auto", "yes", "no"]
+CHOICES: dict[Choice, bool | None] = {"auto": None, "yes": True, "no": False}
 
-def parse(cls: Callable[..., T], arguments: list[str], verb: str, about: str) -> T:
-    """The verb's options; unknown ones end with exit code 2 and a suggestion. `about` holds an example."""
-    return tyro.cli(cls, args=arguments, prog=f"forethought {verb}", description=about)
+
+def parse(cls: Callable[..., T], arguments: list[str], verb: str, about: str, *, pairs: bool = False) -> T:
+    """The verb's options; unknown ones end with exit code 2 and a suggestion. `about` holds an example.
+
+    With `pairs` a switch has a negative beside it, for those that are on by default.
+    """
+    style = (tyro.conf.DisallowNone, *(() if pairs else (tyro.conf.FlagCreatePairsOff,)))
+    return tyro.cli(cls, args=arguments, prog=f"forethought {verb}", description=about, config=style)
 
 
 def console() -> Console:
@@ -69,10 +86,10 @@ class Columns:
     """Column with user ids."""
     item: str = "item_id"
     """Column with item ids."""
-    time: str | None = "auto"
-    """Column with times; auto takes timestamp, time, datetime or date; none: rows are in order."""
-    position: str | None = "auto"
-    """Column with the order of a user's rows."""
+    time: Column = "auto"
+    """Column with times; auto takes timestamp, time, datetime or date; with none the order of the rows counts."""
+    position: Column = "auto"
+    """Column with the order of a user's rows; auto takes position where it holds whole numbers."""
     rating: str = "rating"
     """Column with ratings."""
     items: Path | None = None

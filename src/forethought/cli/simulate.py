@@ -27,7 +27,9 @@ class Simulate:
 
 
 def run(arguments: list[str]) -> None:
-    args = parse(Simulate, arguments, "simulate", "Make a shop.\n\nExample: forethought simulate --out shop --users 2000")
+    args = parse(
+        Simulate, arguments, "simulate", "Make a shop.\n\nExample: forethought simulate --out shop --users 2000"
+    )
     from forethought.data.shop import Shop
 
     shop = Shop(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import os
 import sys
+import textwrap
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import Columns, Splitting, console, open_split, parse, print_json
+from forethought.cli.shared import CHOICES, Choice, Columns, Splitting, console, open_split, parse, print_json
 
 
 @dataclass(kw_only=True)
@@ -23,8 +27,8 @@ class Options:
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     seed: int = 0
     """Of weights, batches and dropout."""
-    exclude_history: bool | None = None
-    """Leave a user's history out of the candidates; none: where no user ever repeats an item."""
+    exclude_history: Choice = "auto"
+    """Leave a user's history out of the candidates; auto: where no user ever repeats an item."""
     resume: bool = False
     """Go on with the stopped training in OUT."""
     overwrite: bool = False
@@ -65,11 +69,14 @@ def _train(name: str, arguments: list[str]) -> None:
     recipe = recipes.METHODS[name]()
 
     method = _as_given(recipe.method)
-    parts: list[Any] = [("options", _flat(Options)), ("method", _flat(method), field(default_factory=method))]
+    parts: list[Any] = [
+        ("options", Annotated[_flat(Options), tyro.conf.FlagCreatePairsOff]),
+        ("method", _flat(method), field(default_factory=method)),
+    ]
     parts += [("training", _flat(Training), field(default=recipe.training))]
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
-    args = parse(Train, arguments, f"train {name}", about)
+    args = parse(Train, arguments, f"train {name}", about, pairs=True)
     options = args.options
     view = console()
     split = open_split(options.data, options.columns, options.splitting)
@@ -85,7 +92,7 @@ def _train(name: str, arguments: list[str]) -> None:
             options.out,
             training=args.training,
             seed=options.seed,
-            exclude_history=options.exclude_history,
+            exclude_history=CHOICES[options.exclude_history],
             resume=options.resume,
             overwrite=options.overwrite,
             observer=Quiet() if quiet else Watch(view),
@@ -94,7 +101,9 @@ def _train(name: str, arguments: list[str]) -> None:
             columns=options.columns,
         )
     except Interrupted:
-        raise Interrupted(f"Everything is saved: the same command with --resume goes on from here ({options.out}).") from None
+        raise Interrupted(
+            f"Everything is saved: the same command with --resume goes on from here ({options.out})."
+        ) from None
     if first and options.json:
         print_json({"run": str(options.out), "parameters": model.n_parameters, **model.outcome()})
     elif not quiet:
@@ -107,9 +116,20 @@ def _flat(cls: Any) -> Any:
 
 
 def _as_given(config: Any) -> Any:
-    """A dataclass with the fields of `config`, each of just the type it has there: the recipe has chosen the backbone."""
-    parts = []
+    """A dataclass with the fields of `config`, each of the type it has there: the recipe chose the backbone."""
+    parts, told = [], _docstrings(type(config))
     for name, value in vars(config).items():
         cls: Any = _flat(type(value)) if name == "backbone" else type(value)
-        parts.append((name, cls, field(default=value)))
+        parts.append((name, Annotated[cls, tyro.conf.arg(help=told.get(name))], field(default=value)))
     return make_dataclass(type(config).__name__, parts, kw_only=True)
+
+
+def _docstrings(cls: type) -> dict[str, str]:
+    """What stands below each field of a dataclass."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    return {
+        name.target.id: " ".join(str(text.value.value).split())
+        for name, text in itertools.pairwise(body)
+        if isinstance(name, ast.AnnAssign) and isinstance(name.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }

@@ -58,7 +58,7 @@ def rank_cases(
     method.eval()
     ranks, steps = np.empty(len(cases)), np.empty(len(cases), np.float32)
     lists = None if k is None else np.empty((len(cases), k), np.int32)
-    seconds = dict.fromkeys(("encode", "rank") + (() if k is None else ("lists",)), 0.0)
+    seconds: dict[str, float] = dict.fromkeys(("encode", "rank") + (() if k is None else ("lists",)), 0.0)
     for done, (rows, histories) in enumerate(case_batches(cases, method.window, batch)):
         with _clock(seconds, "encode", device):
             thought = method.user_states(histories.to(device))

@@ -14,13 +14,13 @@ import polars as pl
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
 from forethought.errors import DataError, RunError
-from forethought.files import first_line
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation import storage
 from forethought.evaluation.groups import Group, membership, quantile_groups
 from forethought.evaluation.lists import beyond_accuracy
 from forethought.evaluation.metrics import per_case
 from forethought.evaluation.statistics import Estimate, estimate_means
+from forethought.files import first_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

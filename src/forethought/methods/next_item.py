@@ -60,7 +60,9 @@ class NextItemModel(Method):
         assert batch.targets_BL is not None
         real_BL = batch.valid_BL()
         states_PD = self._states(batch)[real_BL]  # real positions only: padding costs no product
-        weights_P = states_PD.new_full((states_PD.shape[0],), 1.0 / batch.weight)
+        weights_P = torch.full(
+            (states_PD.shape[0],), 1.0 / batch.weight, dtype=self.items.weight.dtype, device=states_PD.device
+        )
         total = self.items.loss_of(states_PD, batch.targets_BL[real_BL], weights_P)
         return Losses(total, {"loss": total.detach()})
 

@@ -41,7 +41,7 @@ class GRUStack(nn.Module):
         x = x_BPD.reshape(-1, shape[-1])
         for i, (layer, h) in enumerate(zip(self.layers, chain.hidden, strict=True)):
             x = x if i == 0 else self.dropout(x)
-            weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
-            x = torch.gru_cell(x, h.reshape(-1, shape[-1]), *weights)
+            w_input, w_hidden, b_input, b_hidden = layer.parameters()
+            x = torch.gru_cell(x, h.reshape(-1, shape[-1]), w_input, w_hidden, b_input, b_hidden)
             hidden.append(x.view(shape))
         return x.view(shape), RecurrentChain(tuple(hidden))

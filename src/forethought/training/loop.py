@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -144,7 +144,8 @@ class Fit:
         """The loss parts of the whole batch, and whether to stop or to save: all processes do so at the same step."""
         wishes = torch.tensor([stop, save], dtype=torch.float64)
         told = torch.cat([torch.stack(list(parts.values())).double().cpu(), wishes])
-        *sums, stops, saves = fabric.all_reduce(told, reduce_op="sum").tolist()
+        told = cast("Tensor", fabric.all_reduce(told, reduce_op="sum"))
+        *sums, stops, saves = told.tolist()
         losses = dict(zip(parts, sums, strict=True))
         if not all(map(math.isfinite, sums)):
             raise RunError(
@@ -177,9 +178,7 @@ class Fit:
     def _validate(self, fabric: Fabric) -> float:
         if not fabric.is_global_zero:
             return 0.0
-        ranked = rank_cases(
-            self.method, self.split.valid, exclude_history=self.exclude_history, device=fabric.device
-        )
+        ranked = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history, device=fabric.device)
         return float(ndcg(ranked.ranks, 10).mean())
 
     def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:

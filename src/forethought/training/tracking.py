@@ -68,7 +68,7 @@ class TensorBoard:
 class MLflow:
     def __init__(self) -> None:
         try:
-            import mlflow
+            import mlflow  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise MissingExtraError("mlflow", None, "Tracking with MLflow") from error
         self.mlflow = mlflow
@@ -88,7 +88,7 @@ class MLflow:
 class WandB:
     def __init__(self) -> None:
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise MissingExtraError("wandb", None, "Tracking with Weights & Biases") from error
         self.wandb = wandb

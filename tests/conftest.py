@@ -1,0 +1,52 @@
+"""What many tests train on: a tiny simulated shop, a tiny recipe, and a run trained once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from forethought.backbones.sasrec import SASRec
+from forethought.data.reading import read
+from forethought.data.shop import Shop
+from forethought.data.splits import Split, leave_last_out
+from forethought.recommender import Recommender
+from forethought.runs import train
+from forethought.training.settings import Training
+
+torch.set_num_threads(1)
+
+TINY = SASRec(width=16, layers=1, heads=2, window=8, ffn_width=32, dropout=0.2)
+QUICK = Training(epochs=2, batch_positions=128, learning_rate=5e-3, warmup_steps=5, patience=2, checkpoint_every_s=0)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 80 users and 40 items."""
+    return Shop(users=80, items=40, interactions_per_user=10.0, seed=3).write(tmp_path_factory.mktemp("data") / "shop")
+
+
+@pytest.fixture(scope="session")
+def split(shop: Path) -> Split:
+    return leave_last_out(read(shop))
+
+
+@pytest.fixture(scope="session")
+def sasrec(split: Split) -> SASRec:
+    """A small backbone with dropout, so that random generators matter."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def quick() -> Training:
+    """Two epochs of a few batches."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def trained(split: Split, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """A run that several tests read; copy its folder before you change anything in it."""
+    out = tmp_path_factory.mktemp("runs") / "sasrec"
+    return train(replace(TINY, dropout=0.0), split, out, training=QUICK, data_path=str(shop))
