@@ -27,7 +27,7 @@ from forethought.methods.next_item import NextItem
 from forethought.recommender import Recommender
 from forethought.training.optimiser import adamw
 from forethought.training.settings import Training
-from peers.measure import latency_ms, peak_rss_mb
+from peers.measure import latency_ms
 
 BACKBONE = SASRec(width=64, layers=2, heads=2, window=50)
 LATENCY_REQUESTS = 500
@@ -35,7 +35,6 @@ LATENCY_REQUESTS = 500
 
 def measure(data: Path, repetitions: int) -> dict[str, Any]:
     """Everything about us, as medians of `repetitions`."""
-    base_mb = peak_rss_mb()
     split = leave_last_out(read(str(data)))
     n_items = split.data.n_items
     torch.manual_seed(0)
@@ -90,7 +89,7 @@ def measure(data: Path, repetitions: int) -> dict[str, Any]:
     result["eval_over_floor"] = statistics.median(_ratios(each["eval_s"], each["floor_eval_s"]))
     result["each"] = each
     result["latency_ms"] = _latency(method, split)
-    result |= {"peak_rss_mb": peak_rss_mb(), "base_rss_mb": base_mb, "positions": sum(positions), "items": n_items}
+    result |= {"positions": sum(positions), "items": n_items}
     return result | {"users": split.data.n_users, "test_cases": len(cases), "batches": len(batches)}
 
 
@@ -126,7 +125,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    result = {"import_s": import_seconds(args.repetitions), **measure(args.data, args.repetitions)}
+    memory = [sys.executable, str(Path(__file__).with_name("memory.py")), str(args.data)]
+    told = subprocess.run(memory, capture_output=True, text=True, check=True).stdout
+    result = {"import_s": import_seconds(args.repetitions), **json.loads(told), **measure(args.data, args.repetitions)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,6 @@ from forethought.runs import train
 from forethought.training.settings import Training
 
 torch.set_num_threads(1)
-
-TINY = SASRec(width=16, layers=1, heads=2, window=8, ffn_width=32, dropout=0.2)
-QUICK = Training(epochs=2, batch_positions=128, learning_rate=5e-3, warmup_steps=5, patience=2, checkpoint_every_s=0)
 
 
 @pytest.fixture(scope="session")
@@ -36,17 +32,18 @@ def split(shop: Path) -> Split:
 @pytest.fixture(scope="session")
 def sasrec(split: Split) -> SASRec:
     """A small backbone with dropout, so that random generators matter."""
-    return TINY
+    return SASRec(width=16, layers=1, heads=2, window=8, ffn_width=32, dropout=0.2)
 
 
 @pytest.fixture(scope="session")
 def quick() -> Training:
     """Two epochs of a few batches."""
-    return QUICK
+    return Training(epochs=2, batch_positions=128, learning_rate=5e-3, warmup_steps=5, checkpoint_every_s=0)
 
 
 @pytest.fixture(scope="session")
-def trained(split: Split, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+def trained(
+    sasrec: SASRec, split: Split, quick: Training, shop: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Recommender:
     """A run that several tests read; copy its folder before you change anything in it."""
-    out = tmp_path_factory.mktemp("runs") / "sasrec"
-    return train(replace(TINY, dropout=0.0), split, out, training=QUICK, data_path=str(shop))
+    return train(sasrec, split, tmp_path_factory.mktemp("runs") / "sasrec", training=quick, data_path=str(shop))

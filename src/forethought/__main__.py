@@ -1,6 +1,5 @@
-"""`python -m forethought`, and `torchrun -m forethought train ...` for several processes."""
+"""`python -m forethought` is the command line."""
 
 from forethought.cli import main
 
-if __name__ == "__main__":
-    main()
+main()

@@ -274,7 +274,7 @@ def _prepare_folder(run: Recommender, *, resume: bool, overwrite: bool) -> None:
         return
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, but a run needs a folder.")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir()):
         if not overwrite:
             raise RunError(
                 f"The folder {str(folder)!r} is not empty: choose another, or add --resume to go on with a stopped run "
@@ -283,8 +283,8 @@ def _prepare_folder(run: Recommender, *, resume: bool, overwrite: bool) -> None:
         if not (folder / CONFIG_FILE).is_file():
             raise RunError(f"The folder {str(folder)!r} holds something other than a run, which is not overwritten.")
         shutil.rmtree(folder)
-    write_items(folder, run.items, run.item_table)
     write_about(folder, run.config, run.items.kind, run.about)
+    write_items(folder, run.items, run.item_table)
 
 
 def _check_resumable(run: Recommender, folder: Path) -> None:

@@ -97,9 +97,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("training.schedule", "linaer", r"training\.schedule is 'linaer': input should be 'constant', 'linear' or"),
         ("training.learning_rate", None, r"training\.learning_rate is None: input should be a valid number\."),
         ("training.learning_rate", float("nan"), r"learning_rate is nan, but must be above 0\."),
-        ("training.beta2", 1, r"beta2 is 1, but must lie in \[0, 1\)\."),
+        ("training.beta2", 1, r"beta2 is 1\.0, but must lie in \[0, 1\)\."),
         ("method.backbone.heads", 3, r"SASRec's width is 64, but must be a multiple of its 3 heads\."),
-        ("method.backbone.dropout", 1, r"SASRec's dropout is 1, but must be a number from 0 to 1, but below 1\."),
+        ("method.backbone.dropout", 1, r"SASRec's dropout is 1\.0, but must be a number from 0 to 1, but below 1\."),
         ("method.loss.temperature", 0.0, r"ItemLoss's temperature is 0\.0, but must be a number above 0\."),
     ],
 )

@@ -1,0 +1,183 @@
+"""The loop: it learns, stops in time, says when it diverges, and tells whoever watches."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from forethought.backbones.sasrec import SASRec
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
+from forethought.recommender import Recommender, load
+from forethought.runs import train
+from forethought.training import loop
+from forethought.training.interrupt import Interrupted
+from forethought.training.progress import Quiet, Watch
+from forethought.training.settings import Training
+from forethought.training.tracking import JsonLines, Trackers
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    return list(map(json.loads, (folder / "log.jsonl").read_text().splitlines()))
+
+
+def test_training_lowers_the_loss(trained: Recommender) -> None:
+    assert trained.folder is not None
+    told = lines(trained.folder)
+    assert [line["epoch"] for line in told] == [1, 2]
+    assert told[1]["loss"] < told[0]["loss"] < np.log(40) + 0.1
+    outcome = trained.outcome()
+    best = max(told, key=lambda line: line["valid_ndcg@10"])
+    assert outcome["epochs"] == 2
+    assert outcome["best_epoch"] == best["epoch"]
+    assert outcome["valid_ndcg@10"] == best["valid_ndcg@10"]
+
+
+def test_the_same_seed_gives_the_same_weights(
+    trained: Recommender, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    again = train(sasrec, split, tmp_path / "again", training=quick).method.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in trained.method.state_dict().items())
+    other = train(sasrec, split, tmp_path / "other", training=quick, seed=1).method.state_dict()
+    assert not any(
+        torch.equal(other[name], tensor) for name, tensor in trained.method.state_dict().items() if tensor.ndim > 1
+    )
+
+
+def test_early_stopping_keeps_the_best_epoch(
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(quick, epochs=9, patience=2, schedule="constant")
+    qualities = iter([0.1, 0.3, 0.1, 0.3, 0.2, 0.3, 0.9])
+    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(qualities)))
+    two = train(sasrec, split, tmp_path / "two", training=replace(settings, epochs=2)).method.state_dict()
+    stopped = train(sasrec, split, tmp_path / "nine", training=settings)
+    assert stopped.outcome() | {"trained_s": 0} == {"epochs": 4, "best_epoch": 2, "valid_ndcg@10": 0.3, "trained_s": 0}
+    assert all(torch.equal(two[name], tensor) for name, tensor in stopped.method.state_dict().items())
+
+
+def test_a_diverging_loss_ends_in_a_sentence(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
+    wild = replace(quick, learning_rate=1e38, warmup_steps=0, clip_norm=0)
+    with pytest.raises(RunError, match=r"The loss became .* in epoch 1, step \d+: try a lower learning_rate") as told:
+        train(sasrec, split, tmp_path / "run", training=wild)
+    assert "\n" not in str(told.value)
+    with pytest.raises(RunError, match=r"no model\.safetensors: its training has not finished a first epoch"):
+        load(tmp_path / "run")
+
+
+def test_nothing_to_learn_from(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
+    short = replace(split, train=replace(split.train, ends=split.train.starts + 1))
+    with pytest.raises(DataError, match="No user has two interactions in the training part"):
+        train(sasrec, short, tmp_path / "run", training=quick)
+    empty = replace(split, valid=split.valid.take(np.zeros(0, np.int64)))
+    with pytest.raises(DataError, match="The validation part is empty"):
+        train(sasrec, empty, tmp_path / "run", training=quick)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_that_are_in_use(
+    trained: Recommender, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    assert trained.folder is not None
+    with pytest.raises(RunError, match=r"is not empty: choose another, or add --resume .* or --overwrite"):
+        train(sasrec, split, trained.folder, training=quick)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="holds something other than a run, which is not overwritten"):
+        train(sasrec, split, tmp_path, training=quick, overwrite=True)
+    assert (tmp_path / "thesis.tex").is_file()
+    with pytest.raises(RunError, match="is a file, but a run needs a folder"):
+        train(sasrec, split, tmp_path / "thesis.tex", training=quick)
+
+
+# ---- who is told
+
+
+def test_a_log_without_a_terminal_has_a_line_an_epoch(
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    out = io.StringIO()
+    train(sasrec, split, tmp_path / "run", training=quick, observer=Watch(Console(file=out, width=200)))
+    first, second, last = out.getvalue().splitlines()
+    assert first.startswith("epoch   1  loss ")
+    assert second.startswith("epoch   2  loss ")
+    assert "valid ndcg@10" in first
+    assert last.startswith("Trained 2 epochs in ")
+    assert "all epochs done" in last
+
+
+def test_the_terminal_is_given_back(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
+    """A bar hides the cursor; an interrupted one must show it again."""
+    out = io.StringIO()
+
+    class Press(Watch):
+        def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
+            super().begin_epoch(epoch, batches, done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watch = Press(Console(file=out, width=120, force_terminal=True))
+    with pytest.raises(Interrupted):
+        train(sasrec, split, tmp_path / "run", training=quick, observer=watch)
+    assert out.getvalue().count("\x1b[?25h") >= out.getvalue().count("\x1b[?25l") > 0
+    assert "positions/s" in out.getvalue()
+    resumed = io.StringIO()
+    watch = Watch(Console(file=resumed, width=120))
+    train(sasrec, split, tmp_path / "run", training=quick, observer=watch, resume=True)
+    assert resumed.getvalue().startswith("Going on at epoch 1, batch 2.")
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str], trained: Recommender) -> None:
+    Quiet().finish(loop.Progress())
+    assert capsys.readouterr().out == ""
+
+
+def test_log_forgets_what_will_be_repeated(tmp_path: Path) -> None:
+    log = JsonLines()
+    log.start(tmp_path, {})
+    log.rewind(3)  # there is nothing yet
+    for step in (5, 10, 15):
+        log.log({"loss": step / 2}, step)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 20, "lo')  # cut short by a kill
+    log.rewind(10)
+    assert lines(tmp_path) == [{"step": 5, "loss": 2.5}, {"step": 10, "loss": 5.0}]
+    log.path = tmp_path
+    with pytest.raises(RunError, match="could not be written"):
+        log.log({"loss": 1.0}, 20)
+
+
+def test_tensorboard(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(sasrec, split, tmp_path / "run", training=quick, track=["tensorboard"])
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    told = [event.value for event in events.Scalars("loss")]
+    assert told == pytest.approx([line["loss"] for line in lines(tmp_path / "run")])
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+def test_trackers_that_are_not_installed(
+    name: Any, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    """It is said before anything is written."""
+    if importlib.util.find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(MissingExtraError, match=rf"needs the package '{name}', .* pip install {name} brings it"):
+        train(sasrec, split, tmp_path / "run", training=quick, track=[name])
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_trackers() -> None:
+    with pytest.raises(ConfigError, match=r"There is no tracker 'tensorbord'; .* Did you mean 'tensorboard'"):
+        Trackers(["tensorbord"])  # type: ignore[list-item]
