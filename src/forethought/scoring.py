@@ -15,7 +15,7 @@ from forethought.data.reading import Columns
 from forethought.data.sources import readable, scan
 from forethought.data.times import clock
 from forethought.data.vocabulary import IdKind
-from forethought.errors import DataError, ForethoughtError, nearest
+from forethought.errors import DataError, ForethoughtError
 from forethought.files import replace_file
 from forethought.recommender import Recommendation, Recommender, Unknown
 
@@ -152,7 +152,7 @@ def _gathered(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> p
     if "user_id" not in names or "item_id" not in names:
         raise DataError(
             f"{source} needs a list column 'history', or the columns user_id and item_id, but it has "
-            f"{', '.join(names)}.{nearest('history', names)}"
+            f"{', '.join(names)}."
         )
     columns = Columns().resolve(frame, source)
     if with_times and columns.time is None:

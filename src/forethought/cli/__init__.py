@@ -24,6 +24,8 @@ EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb; what the user can mend ends in one sentence and exit code 2, never in a traceback."""
+    # Threads that wait must sleep: spinning, two of them on a busy machine take several times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         _say(_help())

@@ -14,7 +14,7 @@ from forethought.cli.shared import console, parse, print_json
 
 @dataclass(kw_only=True)
 class Compare:
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN ...")]
     """Evaluated run folders; NAME=FOLDER names one, and a name given twice groups seeds."""
     baseline: str | None = None
     """The method the others are held against; the first by default."""

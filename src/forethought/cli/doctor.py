@@ -13,7 +13,7 @@ from forethought.cli.shared import Columns, parse, print_json
 
 @dataclass(kw_only=True)
 class Doctor:
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A table (Parquet, CSV, TSV, folder) or "sql: SELECT ..."."""
     columns: Annotated[Columns, tyro.conf.arg(name="")]
     json: bool = False

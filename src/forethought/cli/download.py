@@ -13,7 +13,7 @@ from forethought.cli.shared import Bar, console, parse
 
 @dataclass(kw_only=True)
 class Download:
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A known data set, such as ml-1m or amazon-2014-beauty; `list` shows all."""
     out: Path = Path("raw")
     """The files go to OUT/NAME."""

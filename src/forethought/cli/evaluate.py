@@ -14,7 +14,7 @@ from forethought.cli.shared import CHOICES, Bar, Choice, parse, print_json
 
 @dataclass(kw_only=True)
 class Evaluate:
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
     data: str | None = None
     """Where the data lies now; by default where it lay when the run was trained."""

@@ -13,7 +13,7 @@ from forethought.cli.shared import Bar, Columns, Splitting, console, parse, prin
 
 @dataclass(kw_only=True)
 class Prepare:
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A table, the raw files of a known data set, or "sql: SELECT ..."."""
     out: Path
     """Folder to be made."""

@@ -14,11 +14,11 @@ from forethought.cli.shared import CHOICES, Bar, Choice, console, parse, print_j
 
 @dataclass(kw_only=True)
 class Recommend:
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
-    history: tuple[str, ...] = ()
+    history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID ...")] = ()
     """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists)."""
-    times: tuple[str, ...] = ()
+    times: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SECOND,SECOND ...")] = ()
     """Unix seconds beside each item of --history, for models that read times."""
     input: Path | None = None
     """Table with a list column `history` (and `times`), or with rows of user_id, item_id and a time."""
