@@ -67,7 +67,9 @@ def _ours(data: Path, repetitions: int, threads: int) -> dict[str, Any]:
     out = WORK / "ours.json"
     command = [sys.executable, str(HERE / "ours.py"), str(data), str(out)]
     command += ["--repetitions", str(repetitions), "--threads", str(threads)]
-    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"})
+    subprocess.run(
+        command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    )
     return json.loads(out.read_text())
 
 

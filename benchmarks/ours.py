@@ -23,13 +23,16 @@ from forethought.data.batches import case_batches, plan, training_batch, windows
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
 from forethought.evaluation.ranking import BATCH, rank_cases
+from forethought.methods.items import ItemLoss
 from forethought.methods.next_item import NextItem
 from forethought.recommender import Recommender
 from forethought.training.optimiser import adamw
 from forethought.training.settings import Training
 from peers.measure import latency_ms
 
-BACKBONE = SASRec(width=64, layers=2, heads=2, window=50)
+# The same objective and shape as the peers: plain dot products, two blocks.
+BACKBONE = SASRec(width=64, layers=2, heads=2, window=50, dropout=0.5)
+METHOD = NextItem(backbone=BACKBONE, loss=ItemLoss(cosine=False, temperature=1.0))
 LATENCY_REQUESTS = 500
 
 
@@ -38,7 +41,7 @@ def measure(data: Path, repetitions: int) -> dict[str, Any]:
     split = leave_last_out(read(str(data)))
     n_items = split.data.n_items
     torch.manual_seed(0)
-    method = NextItem(backbone=BACKBONE).build(n_items)
+    method = METHOD.build(n_items)
     settings = Training()
     rows = windows(split.train, method.window)
     batches = [training_batch(rows.take(chosen)) for chosen in plan(rows.lengths - 1, settings.batch_positions, 0, 0)]
@@ -100,7 +103,7 @@ def _ratios(above: list[float], below: list[float]) -> list[float]:
 def _latency(method: Any, split: Split) -> dict[str, float]:
     """One history to its top 10, raw ids in and out."""
     method.eval()
-    config = RunConfig(method=NextItem(backbone=BACKBONE))
+    config = RunConfig(method=METHOD)
     about = {"exclude_history": True}
     model = Recommender(method, config, split.data.items, split.data.item_table, about)
     histories = [split.data.items.id_list(split.test.history[row]) for row in range(0, len(split.test), 20)]

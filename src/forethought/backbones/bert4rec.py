@@ -40,7 +40,7 @@ class BERT4Rec:
     """Share of embedding and branch units dropped in training, 0 to 1."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
-    norm_first: bool = False
+    norm_first: bool = True
     """Norm after each sum (post-norm, the paper) or before each branch (pre-norm)."""
     count_from: CountFrom = "end"
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""

@@ -29,7 +29,7 @@ class GRU4Rec:
     """GRU layers on top of each other."""
     window: int = 50
     """Longest history that is read; older items are cut."""
-    dropout: float = 0.2
+    dropout: float = 0.4
     """Share of input units, and of units between layers, dropped in training, 0 to 1."""
 
     def __post_init__(self) -> None:

@@ -27,15 +27,15 @@ class SASRec:
 
     width: int = 64
     """State width d, a multiple of `heads`."""
-    layers: int = 2
-    """Blocks b."""
+    layers: int = 1
+    """Blocks b (the paper: 2; on sparse shops one is better and cheaper, docs/results/tuning.md)."""
     heads: int = 2
     """Attention heads h."""
     window: int = 50
     """Longest history n that is read; older items are cut."""
     ffn_width: int = 256
     """Width inside the feed-forward nets (the paper: d)."""
-    dropout: float = 0.5
+    dropout: float = 0.35
     """Share of embedding and branch units dropped in training, 0 to 1."""
     activation: Activation = "gelu"
     """Of the feed-forward nets (the paper: relu)."""

@@ -29,7 +29,7 @@ class NegativeSampler:
         return torch.searchsorted(self.cumulative, uniform).clamp_max(len(self.cumulative) - 1)
 
 
-def sampled_softmax(  # noqa: PLR0917
+def sampled_softmax(
     states_PD: Tensor, items_ND: Tensor, targets_P: Tensor, negatives_M: Tensor, log_q_N: Tensor, weights_P: Tensor
 ) -> Tensor:
     """Softmax over the target and M shared negatives, scores corrected by -log q; accidental hits are removed."""

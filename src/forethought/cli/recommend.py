@@ -71,7 +71,8 @@ def run(arguments: list[str]) -> None:
         return
     titles = dict(model.titles())
     for one in found:
-        sys.stdout.write(f"after {', '.join(map(str, one.history))}\n")
+        left_out = f" (unknown and left out: {', '.join(map(str, one.dropped))})" if one.dropped else ""
+        sys.stdout.write(f"after {', '.join(map(str, one.history))}{left_out}\n")
         for rank, (item, score) in enumerate(zip(one.items, one.scores, strict=True), start=1):
             sys.stdout.write(f"{rank:>4}  {item!s:<16} {score:8.3f}  {titles.get(item) or ''}\n")
 

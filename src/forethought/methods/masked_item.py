@@ -31,14 +31,14 @@ class MaskedItem:
 
     backbone: BERT4Rec = field(default_factory=BERT4Rec)
     """The encoder of rows; its window counts the [MASK] behind a history."""
-    loss: ItemLoss = field(default_factory=lambda: ItemLoss(bias=True))
-    """What each hidden item is trained on; with a bias an item, b^O of eq. 7."""
-    mask_share: float = 0.2
+    loss: ItemLoss = field(default_factory=ItemLoss)
+    """What each hidden item is trained on; `bias=True` adds one an item, b^O of eq. 7."""
+    mask_share: float = 0.4
     """Share of a row's items that is hidden, rho, 0 to 1 and at least one item (the paper: 0.2 to 0.6, by data set)."""
-    last_item_share: float = 0.1
+    last_item_share: float = 0.2
     """Share of rows, 0 to 1, in which the last item alone is hidden, as it is when one recommends."""
-    projection: bool = True
-    """Pass the states through a layer of their own, GELU(W^P h + b^P) of eq. 7, before the items."""
+    projection: bool = False
+    """Pass the states through a layer of their own, GELU(W^P h + b^P) of eq. 7, before the items (the paper: yes)."""
     item_std: float = 0.02
     """Spread of the initial vectors of items and [MASK]."""
 

@@ -1,4 +1,7 @@
-"""How a method is trained: every number of the loop, and of nothing else."""
+"""How a method is trained: every number of the loop, and of nothing else.
+
+The defaults were found on Beauty's validation part (docs/results/tuning.md).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ Precision = Literal["auto", "32", "bf16"]
 class Training:
     """Configuration of the training loop."""
 
-    epochs: int = 30
+    epochs: int = 14
     """Passes over all training positions, at most; the schedule ends here."""
-    batch_positions: int = 2048
+    batch_positions: int = 1024
     """Positions in a (global) batch, padding included."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """Peak of the schedule."""
     schedule: Schedule = "linear"
     """After warm-up: constant, or down to zero over all epochs."""
@@ -33,7 +36,7 @@ class Training:
     """Adam's decay of the squared gradient's mean."""
     clip_norm: float = 5.0
     """Gradients are scaled down to this norm; 0 leaves them."""
-    patience: int = 5
+    patience: int = 4
     """Epochs without a better validation NDCG@10 before training stops."""
     all_windows: bool = True
     """Cut a history longer than the window into several rows; otherwise only its last window trains."""

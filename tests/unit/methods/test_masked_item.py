@@ -62,7 +62,10 @@ def test_in_a_share_of_rows_the_last_item_alone_is_hidden() -> None:
     ]
 
 
-@pytest.mark.parametrize("settings", [{}, {"projection": False, "loss": ItemLoss(temperature=0.3, cosine=True)}])
+PAPER: dict[str, object] = {"projection": True, "loss": ItemLoss(cosine=False, temperature=1.0, bias=True)}
+
+
+@pytest.mark.parametrize("settings", [PAPER, {"loss": ItemLoss(temperature=0.3)}])
 def test_loss_is_the_formula(monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]) -> None:
     """Row by row: hide, encode alone, softmax over all items; a row's weight is (n - 1) / E[hidden] of the batch's."""
     model = model_of(mask_share=0.3, last_item_share=0.2, **settings)
@@ -73,7 +76,7 @@ def test_loss_is_the_formula(monkeypatch: pytest.MonkeyPatch, settings: dict[str
         x = model.items.weight[row].clone()
         x[at] = model.mask
         states = model.backbone.encode(x[None], torch.tensor([len(row)])).states_BLD[0]
-        if settings:
+        if settings is not PAPER:
             scores = F.normalize(states, dim=-1) @ F.normalize(model.items.weight, dim=-1).T / 0.3
         else:
             scores = model.projection(states) @ model.items.weight.T + model.items.bias
@@ -117,7 +120,7 @@ def test_hidden_items_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_user_states_are_read_at_a_mask_behind_the_history() -> None:
-    model = model_of()
+    model = model_of(**PAPER)
     batch = lists_batch([np.array(row[-7:]) for row in [*ROWS, []]], model.window)
     assert model.window == BACKBONE.window - 1
     states = model.user_states(batch).states_BD

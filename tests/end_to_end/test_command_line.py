@@ -1,0 +1,367 @@
+"""The verbs from a table to recommendations, and one sentence for whatever goes wrong on the way.
+
+Most verbs run in this process, because starting one costs seconds; `test_readme.py` runs them in fresh ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+
+from forethought.cli import VERBS, main
+from forethought.recommender import Recommender, load
+
+TINY = ["--width", "16", "--layers", "1", "--window", "8", "--epochs", "1", "--batch-positions", "128"]
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """Runs verbs in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def run(self, *words: Any) -> Said:
+        self.capsys.readouterr()
+        code: Any = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Said(code, *self.capsys.readouterr())
+
+    def ok(self, *words: Any) -> str:
+        said = self.run(*words)
+        assert said.code == 0, said.err
+        assert "Traceback" not in said.err
+        return said.out
+
+    def json(self, *words: Any) -> Any:
+        return json.loads(self.ok(*words, "--json"))
+
+    def wrong(self, *words: Any) -> str:
+        """The one sentence of a command that must fail; progress may stand before it."""
+        said = self.run(*words)
+        assert said.code == 2, said
+        assert said.out == ""
+        assert "Traceback" not in said.err
+        sentence = said.err.splitlines()[-1]
+        assert sentence.startswith("forethought: ")
+        assert sentence.endswith((".", "?"))
+        assert "\n" not in said.err.partition("forethought: ")[2].rstrip("\n")
+        return sentence
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def run(trained: Recommender, tmp_path: Path) -> Path:
+    """A run folder of one's own."""
+    assert trained.folder is not None
+    return Path(shutil.copytree(trained.folder, tmp_path / "run"))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- the main road
+
+
+def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shell.ok("simulate", "--out", "shop", "--users", 60, "--items", 40, "--interactions-per-user", 10)
+    told = shell.json("doctor", "shop")
+    assert told["healthy"]
+    assert {finding["level"] for finding in told["findings"]} <= {"note", "warning"}
+    told = shell.json("prepare", "shop", "--out", "data", "--k-core", 2, 2)
+    assert told["users"] == told["test"] == 60
+    assert told["protocol"]["split"] == "leave_last_out"
+
+    for method, options in (("sasrec", ["--no-norm-first"]), ("gru4rec", []), ("bert4rec", []), ("hstu", [])):
+        told = shell.json("train", method, "--data", "data", "--out", f"runs/{method}", *TINY, *options, "--seed", 4)
+        assert told.keys() == {"run", "parameters", "epochs", "best_epoch", "valid_ndcg@10", "trained_s"}
+        assert told["epochs"] == 1
+    config = json.loads(Path("runs/sasrec/config.json").read_text())["config"]
+    assert config["seed"] == 4
+    assert config["method"]["backbone"]["norm_first"] is False
+    assert config["training"]["batch_positions"] == 128
+
+    monkeypatch.chdir("/")  # a run knows where its data lies
+    for method in ("sasrec", "gru4rec"):
+        told = shell.json("evaluate", tmp_path / "runs" / method, "--resamples", 50)
+        assert told["protocol"]["part"] == "test"
+        assert told["protocol"]["n_cases"] == 60
+        assert {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in (5, 10, 20)} <= told["metrics"].keys()
+        for metric in told["metrics"].values():
+            assert metric.keys() == {"mean", "ci95"}
+            low, high = metric["ci95"]
+            assert 0 <= low <= metric["mean"] <= high
+        assert {"steps", "parameters", "wall_s"} <= told["cost"].keys()
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(Path("runs/gru4rec/metrics.json").read_text()) == told
+    assert "ndcg@10" in shell.ok("evaluate", "runs/gru4rec", "--resamples", 50, "--exclude-history", "no")
+
+    told = shell.json("recommend", "runs/sasrec", "--history", "i00001,i00002", "i00003", "--k", 4)
+    assert [one.keys() for one in told] == [{"history", "items", "scores"}] * 2
+    assert told[0]["history"] == ["i00001", "i00002"]
+    assert len(told[0]["items"]) == len(told[0]["scores"]) == 4
+    plain = shell.ok("recommend", "runs/sasrec", "--history", "i00001,i00002", "--k", 4)
+    assert re.findall(r"^ +\d+  (i\d+) ", plain, re.M) == told[0]["items"]
+    timed = shell.json("recommend", "runs/hstu", "--history", "i00001,i00002", "--times", "1000,2000", "--k", 4)
+    assert len(timed[0]["items"]) == 4
+    told = shell.json("recommend", "runs/sasrec", "--input", "shop", "--out", "recs.parquet", "--k", 3)
+    assert told == {"out": "recs.parquet", "histories": 60, "unknown_share": 0.0}
+    assert pl.read_parquet("recs.parquet")["items"].list.len().to_list() == [3] * 60
+
+
+def test_compare(shell: Shell, run: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    shell.ok("evaluate", run, "--resamples", 50)
+    shell.ok("evaluate", other, "--resamples", 50, "--exclude-history", "no")
+    assert "history_excluded" in shell.wrong("compare", run, other)  # two protocols never stand side by side
+    shell.ok("evaluate", other, "--resamples", 50)
+    told = shell.json("compare", f"a={run}", f"b={other}", "--baseline", "b", "--metric", "ndcg@10")
+    assert "ndcg@10" in json.dumps(told)
+    for ending, begin in ((".html", "<!"), (".md", ""), (".json", "{")):
+        assert "a" in shell.ok("compare", f"a={run}", f"b={other}", "--out", tmp_path / f"table{ending}")
+        assert (tmp_path / f"table{ending}").read_text().startswith(begin)
+    assert "written as .html, .md or .json" in shell.wrong("compare", run, other, "--out", tmp_path / "table.pdf")
+    assert "At least two methods are needed" in shell.wrong("compare", run)
+    assert "has no metrics.json: evaluate the run first" in shell.wrong("compare", run, tmp_path / "none")
+
+
+def test_every_verb_has_help_with_an_example(shell: Shell) -> None:
+    for verb in VERBS:
+        said = shell.run(verb, "--help")
+        assert said.code == 0
+        assert f"xample{'s' * (verb == 'recommend')}: forethought {verb}" in said.out
+    said = shell.run("train", "hstu", "--help")
+    assert said.code == 0
+    assert "--no-use-times" in said.out
+    assert all(verb in shell.ok("--help") for verb in VERBS)
+    assert re.fullmatch(r"forethought \d+\.\d+\.\d+\n", shell.ok("--version"))
+    assert shell.run().code == 2
+
+
+# ---- wrong words
+
+
+def test_wrong_words(shell: Shell, shop: Path, run: Path, tmp_path: Path) -> None:
+    assert "Did you mean 'train'?" in shell.wrong("trian")
+    assert "Did you mean 'sasrec'?" in shell.wrong("train", "sasrek", "--data", shop, "--out", tmp_path / "x")
+    train = ["train", "sasrec", "--data", shop, "--out", tmp_path / "x"]
+    for words, hint in (
+        ([*train, "--witdh", "3"], "--width INT"),
+        ([*train, "--width", "wide"], "--width INT"),
+        ([*train, "--activation", "rely"], "relu"),
+        (["train", "sasrec", "--data", shop], "--out PATH"),
+        (["evaluate", run, "--jsno"], "--json"),
+        (["recommend"], "RUN"),
+    ):
+        said = shell.run(*words)
+        assert (said.code, said.out) == (2, "")
+        assert hint in said.err
+        assert "Traceback" not in said.err
+    for option, value, sentence in (
+        ("--width", 15, "SASRec's width is 15, but must be a multiple of its 2 heads"),
+        ("--dropout", 1.5, "SASRec's dropout is 1.5"),
+        ("--epochs", 0, "epochs is 0, but must be above 0"),
+        ("--loss.temperature", 0, "ItemLoss's temperature is 0.0"),
+        ("--valid-from", "soon", "soon"),
+    ):
+        split = ["--split", "temporal", "--test-from", 0.9] if option == "--valid-from" else []
+        assert sentence in shell.wrong(*train, *split, option, value)
+    assert not (tmp_path / "x").exists()
+
+
+def test_wrong_choices_of_recommend(shell: Shell, run: Path, tmp_path: Path) -> None:
+    assert "Give either --history ID,ID or --input FILE" in shell.wrong("recommend", run)
+    assert "'nobody'; ids look like 'i" in shell.wrong("recommend", run, "--history", "i00001,nobody")
+    assert shell.json("recommend", run, "--history", "i00001,nobody", "--unknown", "drop")[0]["items"]
+    told = shell.ok("recommend", run, "--history", "i00001,nobody", "--unknown", "drop")
+    assert "(unknown and left out: nobody)" in told
+    assert "--input needs --out" in shell.wrong("recommend", run, "--input", tmp_path / "x.parquet")
+    assert "k is 0" in shell.wrong("recommend", run, "--history", "i00001", "--k", 0)
+    out = ["--out", tmp_path / "recs.parquet"]
+    assert "There is no file or folder" in shell.wrong("recommend", run, "--input", tmp_path / "x.parquet", *out)
+    (tmp_path / "ids.txt").write_text("i00002\n\ni00003\n")
+    allowed = shell.json("recommend", run, "--history", "i00001", "--allow", tmp_path / "ids.txt")
+    assert set(allowed[0]["items"]) == {"i00002", "i00003"}
+    assert "cannot be read as a list of ids" in shell.wrong(
+        "recommend", run, "--history", "i00001", "--deny", tmp_path / "none.txt"
+    )
+    assert not (tmp_path / "recs.parquet").exists()
+
+
+# ---- wrong tables
+
+
+def wrong_tables() -> Iterator[tuple[str, pl.DataFrame, str]]:
+    good = pl.DataFrame({"user_id": [1, 1, 1, 1, 2, 2, 2], "item_id": [1, 2, 3, 4, 2, 3, 1], "timestamp": range(7)})
+    yield "empty", good.clear(), "empty|no rows|no interactions"
+    yield "one-item users", good.unique("user_id"), "user with three interactions"
+    yield (
+        "NaN ids",
+        good.with_columns(item_id=pl.Series([1.0, 2.0, float("nan"), 4.0, 2.0, 3.0, 1.0])),
+        "item_id.*float",
+    )
+    yield "null ids", good.with_columns(user_id=pl.Series([1, 1, None, 1, 2, 2, 2])), "user_id.*empty"
+    yield "missing column", good.rename({"item_id": "itemid"}), "no item column 'item_id'.*Did you mean 'itemid'"
+    yield "missing times", good.with_columns(timestamp=pl.Series([1, None, 3, 4, 5, 6, 7])), "timestamp"
+    yield "wrong type", good.with_columns(item_id=pl.Series([[1]] * 7)), "item_id.*List"
+
+
+TABLES = list(wrong_tables())
+
+
+@pytest.mark.parametrize(("table", "said"), [t[1:] for t in TABLES], ids=[t[0] for t in TABLES])
+def test_wrong_tables(shell: Shell, tmp_path: Path, table: pl.DataFrame, said: str) -> None:
+    table.write_parquet(tmp_path / "table.parquet")
+    source, before = tmp_path / "table.parquet", tree(tmp_path)
+    out = ["--out", tmp_path / "out"]
+    for words in (["train", "sasrec", "--data", source, *out, *TINY], ["prepare", source, *out]):
+        assert re.search(said, shell.wrong(*words))
+    assert tree(tmp_path) == before
+    diagnosis = shell.run("doctor", source)
+    assert "Traceback" not in diagnosis.err
+    if "three interactions" not in said:
+        assert diagnosis.code == 2
+        assert "problem" in diagnosis.out
+
+
+def test_no_such_data(shell: Shell, tmp_path: Path) -> None:
+    words = ["train", "sasrec", "--data", tmp_path / "none.csv", "--out", tmp_path / "out"]
+    assert "There is no file or folder" in shell.wrong(*words)
+
+
+# ---- wrong folders
+
+
+def test_folders_in_use(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    train = ["train", "sasrec", "--data", shop, "--out"]
+    assert "is not empty: choose another, or add --resume" in shell.wrong(*train, run)
+    assert "there is nothing to resume here" in shell.wrong(*train, tmp_path / "none", "--resume")
+    assert "was configured otherwise" in shell.wrong(*train, run, "--resume", "--width", 32)
+    assert "not empty" in shell.wrong("prepare", shop, "--out", run)
+    assert "not a simulated shop" in shell.wrong("simulate", "--out", run, "--users", 20)
+    assert tree(tmp_path) == before
+
+
+def test_corrupted_runs(shell: Shell, run: Path) -> None:
+    weights = run / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:300])
+    for words in (["evaluate", run], ["recommend", run, "--history", "i00001"]):
+        assert "is damaged" in shell.wrong(*words)
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace('"window"', '"windoe"'))
+    assert "windoe is not a setting of SASRec. Did you mean 'window'?" in shell.wrong("evaluate", run)
+    assert "There is no run folder" in shell.wrong("evaluate", run / "none")
+
+
+def test_data_that_moved_or_changed(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
+    pl.read_parquet(shop / "interactions.parquet").head(-1).write_parquet(tmp_path / "less.parquet")
+    assert "is not the data the run was trained on" in shell.wrong("evaluate", run, "--data", tmp_path / "less.parquet")
+    assert shell.json("evaluate", run, "--data", shop, "--resamples", 20)["protocol"]["n_cases"] == 80
+
+
+# ---- a full disk
+
+
+@contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """Writing beyond this many bytes of a file fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 100, 3000, 8000])
+def test_a_full_disk(shell: Shell, run: Path, shop: Path, tmp_path: Path, size: int) -> None:
+    shell.ok("evaluate", run, "--resamples", 20)
+    before = tree(run)
+    with no_file_over(size):
+        told = [
+            shell.wrong("train", "sasrec", "--data", shop, "--out", tmp_path / "new", *TINY),
+            shell.wrong("simulate", "--out", tmp_path / "shop", "--users", 2000),
+            shell.wrong("prepare", shop, "--out", tmp_path / "data", "--name", "x" * 10_000),
+            shell.wrong("recommend", run, "--input", shop, "--out", tmp_path / "recs.parquet", "--k", 40),
+        ]
+        if size < 3000:
+            told.append(shell.wrong("evaluate", run, "--resamples", 20))
+    assert all("written" in sentence for sentence in told)
+    assert tree(run) == before
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "new") == ["run"]
+
+
+def test_a_folder_that_cannot_be_made(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file is no folder")
+    inside = tmp_path / "file" / "deep"
+    shell.wrong("train", "sasrec", "--data", shop, "--out", inside, *TINY)
+    shell.wrong("simulate", "--out", inside)
+    shell.wrong("prepare", shop, "--out", inside)
+    shell.wrong("recommend", run, "--input", shop, "--out", inside)
+
+
+# ---- processes of their own
+
+
+def start(*words: Any, **options: Any) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "forethought", *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_nobody_can_take(run: Path) -> None:
+    with open("/dev/full", "w") as full:
+        process = start("recommend", run, "--history", "i00001", "--json", stdout=full)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert re.fullmatch(r"forethought: The system refused to read or write: .*No space left.*\.\n", err)
+
+
+def test_ctrl_c_and_resume(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    words = ["train", "sasrec", "--data", shop, "--out", tmp_path / "run", *TINY, "--patience", "9999"]
+    words[words.index("--epochs") + 1] = "5000"
+    process = start(*words, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not (tmp_path / "run/log.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "Stopped. Everything is saved: the same command with --resume goes on from here" in err
+    before = json.loads((tmp_path / "run/state/state.json").read_text())
+    assert load(tmp_path / "run").outcome()["epochs"] == before["epoch"]
+    assert shell.wrong(*words, "--resume", "--seed", "1").endswith("seed: 0 -> 1): resume it unchanged.")
