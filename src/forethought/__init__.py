@@ -59,7 +59,7 @@ _ROOMS = {
     "training.settings": ("Training",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-__all__ = [*_ROOM_OF, "__version__"]
+__all__ = [*_ROOM_OF, "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
