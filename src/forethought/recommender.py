@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from forethought import config as configuration
+from forethought.catalogue.ann import Index, choose_index
 from forethought.catalogue.ranking import Excluded
 from forethought.config import RunConfig
 from forethought.data.batches import Batch, history_batch
@@ -60,6 +61,7 @@ class Recommender:
         item_table: what is known of the items, one row each, in vocabulary order; `train_count` among it.
         about: data name, hash and path, protocol, and whether histories are excluded by default.
         folder: of the run, where it has one.
+        index: what lists are searched in after `build_index`; None: the whole product, exact.
     """
 
     method: Method
@@ -68,6 +70,24 @@ class Recommender:
     item_table: pl.DataFrame
     about: dict[str, Any]
     folder: Path | None = None
+    index: Index | None = None
+
+    def build_index(self) -> Index:
+        """Make ready for large catalogues: from then on lists come from an index, kept in the run folder.
+
+        Below about 300,000 items the index is exact and nothing is gained; above, it is a graph that finds nearly
+        all of the best items (recall@10 about 0.99) many times faster. Building takes minutes for a million items.
+        """
+        kind = choose_index(len(self.items))
+        path = None if self.folder is None else self.folder / f"{kind.__name__.lower()}.bin"
+        if path is not None and path.is_file():
+            self.index = kind.load(path)
+        else:
+            with torch.inference_mode():
+                self.index = kind.build(self.method.catalogue())
+            if path is not None:
+                self.index.save(path)
+        return self.index
 
     def recommend(
         self,
@@ -124,8 +144,11 @@ class Recommender:
     def _best(
         self, batch: Batch, k: int, excluded: Excluded | None, allowed_N: torch.Tensor | None
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        thought = self.method.user_states(batch)
-        items, scores = self.method.recommend(thought, min(k, len(self.items)), excluded, allowed_N)
+        thought, k = self.method.user_states(batch), min(k, len(self.items))
+        if self.index is not None:
+            items, scores = self.index.search(thought.states_BD, k, excluded, allowed_N)
+        else:
+            items, scores = self.method.recommend(thought, k, excluded, allowed_N)
         real = items >= 0
         return [(i[r].numpy(), s[r].double().numpy()) for i, s, r in zip(items, scores, real, strict=True)]
 
@@ -288,6 +311,8 @@ def write_items(folder: Path, items: Vocabulary, item_table: pl.DataFrame) -> No
 
 def write_weights(folder: Path, method: Method) -> None:
     """`model.safetensors`: the method's tensors."""
+    for index in folder.glob("*index.bin"):
+        index.unlink()  # of other weights
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.state_dict().items()}
     replace_file(folder / MODEL_FILE, lambda part: save_file(tensors, part))
 

@@ -19,8 +19,10 @@ from forethought.evaluation import protocol as protocols
 from forethought.evaluation.ranking import Ranked, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.sampled import Sample, sampled_ranks
-from forethought.files import read_json
+from forethought.files import read_json, replace_file
 from forethought.recommender import CONFIG_FILE, Recommender, load, write_about, write_items, write_weights
+from forethought.reports.model_card import model_card
+from forethought.reports.tables import evaluation_markdown
 from forethought.training import state
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.progress import Quiet
@@ -101,8 +103,18 @@ def train(
         ).run(fabric)
     finally:
         trackers.finish()
+    if fabric.is_global_zero:
+        write_card(recommender)
     fabric.barrier()
     return load(folder)
+
+
+def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
+    """`README.md` of the run folder; with an evaluation its metrics stand in it."""
+    assert run.folder is not None
+    table = None if evaluation is None else evaluation_markdown(evaluation)
+    text = model_card(run.folder.name, to_json(run.config), run.about, table)
+    replace_file(run.folder / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def evaluate(

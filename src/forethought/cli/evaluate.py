@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> None:
     args = parse(Evaluate, arguments, "evaluate", about)
     from forethought.evaluation.sampled import Sample
     from forethought.recommender import load
-    from forethought.runs import evaluate, split_of
+    from forethought.runs import evaluate, split_of, write_card
 
     model = load(args.run)
     split = split_of(model, args.data)
@@ -57,6 +57,7 @@ def run(arguments: list[str]) -> None:
         )
     if args.part == "test" and args.sampled is None:
         evaluation.write(args.run)
+        write_card(model, evaluation)
     if args.json:
         print_json(evaluation.to_json())
     else:

@@ -34,8 +34,10 @@ class Recommend:
     """Text file with one item id a line: never recommend these."""
     unknown: Literal["error", "drop"] = "error"
     """What to do with ids that the model does not know."""
+    approximate: bool = False
+    """Search in an index, for several hundred thousand items; built at the first use, which takes a while."""
     seed: int = 0
-    """Recorded for methods that draw; the methods of today do not."""
+    """For methods that draw when they recommend; those of today do not."""
     json: bool = False
     """Print the lists as JSON."""
 
@@ -53,6 +55,8 @@ def run(arguments: list[str]) -> None:
     if bool(args.history) == (args.input is not None):
         raise ConfigError("Give either --history ID,ID or --input FILE.")
     model = load(args.run)
+    if args.approximate:
+        model.build_index()
     allow, deny = _ids(args.allow, model), _ids(args.deny, model)
     choices: dict[str, Any] = {
         "exclude_history": CHOICES[args.exclude_history],

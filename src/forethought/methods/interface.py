@@ -42,6 +42,11 @@ class Method(nn.Module):
     window: int  # the longest history it reads
     needs_times: bool = False
 
+    def compile_encoder(self) -> None:
+        """Pass the modules that read histories through torch.compile, in place; the walk over items stays as it is."""
+        for module in getattr(self, "backbone", nn.Module()).children():
+            module.compile(dynamic=True)
+
     def begin_epoch(self, epoch: int) -> None:
         """Schedules, warm-up, clustering; most methods have none."""
 

@@ -81,7 +81,7 @@ class Fit:
         if fabric.is_global_zero:
             self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
         if self.settings.compile:
-            self.method.compile(dynamic=True)
+            self.method.compile_encoder()
         model, wrapped = fabric.setup(self.method, optimiser)
         model.mark_forward_method("loss")
         rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)

@@ -1,0 +1,49 @@
+"""The `README.md` of a run folder: what the model is, what it was trained on, how good it is, how to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(name: str, config: Mapping[str, Any], about: Mapping[str, Any], evaluated: str | None = None) -> str:
+    """Markdown, from the run's configuration and what it says of its data; `evaluated` is a table of metrics."""
+    method = config["method"]
+    kind = method.get("backbone", method)["type"]
+    excluded = "left out of" if about["exclude_history"] else "kept among"
+    return f"""# {name}
+
+A **{kind}** that recommends the next item of a history, trained by Forethought.
+
+- **Data:** {about["data"]}: {about["users"]:,} users, {about["items"]:,} items, {about["interactions"]:,} interactions
+  (hash {about["data_hash"]}).
+- **Split:** {_plain(about["protocol"])}; a user's history is {excluded} the candidates.
+- **Seed:** {config["seed"]}.
+
+## How good it is
+
+{evaluated or "Not evaluated on the test part yet: `forethought evaluate` on this folder fills this in."}
+
+## Use
+
+```python
+import forethought as ft
+
+model = ft.load("{name}")  # this folder is all it needs
+model.recommend([["an item id", "another"]], k=10)
+```
+
+It knows the items of `items.parquet` and no others. It has learned what followed what in this data, with all the data's
+habits and biases: look at the groups by history length and popularity in `metrics.json` before you rely on it.
+
+## Configuration
+
+```json
+{json.dumps(config, indent=2)}
+```
+"""
+
+
+def _plain(protocol: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in protocol.items() if value is not None)

@@ -1,0 +1,65 @@
+"""What a run leaves behind beside its weights: the model card and the index; and that compiling changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue import ann
+from forethought.data.splits import Split
+from forethought.recommender import Recommender, load
+from forethought.runs import evaluate, train, write_card
+from forethought.training.settings import Training
+
+
+def copy_of(trained: Recommender, tmp_path: Path) -> Recommender:
+    assert trained.folder is not None
+    return load(shutil.copytree(trained.folder, tmp_path / "run"))
+
+
+def test_the_card_says_what_it_is_and_how_good(trained: Recommender, split: Split, tmp_path: Path) -> None:
+    model = copy_of(trained, tmp_path)
+    assert model.folder is not None
+    card = (model.folder / "README.md").read_text()
+    assert "**sasrec**" in card
+    assert "Not evaluated" in card
+    assert f"{split.data.n_items:,} items" in card
+    evaluation = evaluate(model, split, resamples=50)
+    write_card(model, evaluation)
+    card = (model.folder / "README.md").read_text()
+    assert f"{evaluation.metrics['ndcg@10'].mean:.4f}" in card
+
+
+@pytest.mark.parametrize("exact_below", [10**9, 0], ids=["exact", "graph"])
+def test_an_index_answers_like_the_whole_product(
+    trained: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact_below: int
+) -> None:
+    monkeypatch.setattr(ann, "EXACT_BELOW", exact_below)
+    model = copy_of(trained, tmp_path)
+    assert model.folder is not None
+    histories = [model.items.id_list([n, n + 1]) for n in range(20)]
+    plain = [one.items for one in model.recommend(histories, 5)]
+    model.build_index()
+    assert [one.items for one in model.recommend(histories, 5)] == plain  # 40 items: the graph misses none
+    kept = list(model.folder.glob("*index.bin"))
+    assert len(kept) == 1
+    again = load(model.folder)
+    again.build_index()  # read, not built
+    assert [one.items for one in again.recommend(histories, 5)] == plain
+
+
+@pytest.mark.slow
+def test_compiled_training_agrees(split: Split, sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
+    backbone = replace(sasrec, dropout=0.0)
+    weights = [
+        train(backbone, split, tmp_path / str(compiled), training=replace(quick, compile=compiled)).method.state_dict()
+        for compiled in (False, True)
+    ]
+    for name, tensor in weights[0].items():
+        if "qkv.bias" not in name:  # softmax ignores the keys' bias, and Adam magnifies its rounding noise
+            torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-4)
