@@ -34,7 +34,7 @@ PLAN = [
     "gru4rec-ml1m-file-0",
     "bert4rec-ml1m-file-0",
 ]
-OPTIONS = {"ml1m": ["--window", "200", "--batch-positions", "8192"]}
+OPTIONS = {"ml1m": ["--window", "200", "--batch-positions", "8192"], "sports": ["--epochs", "20"]}
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10", "mrr@10")
 
 
