@@ -19,7 +19,7 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.splits import SplitConfig
-from forethought.errors import ConfigError, nearest
+from forethought.errors import ConfigError, check_seed, nearest
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.training.settings import Training
@@ -53,6 +53,9 @@ class RunConfig:
     """Of weights, batches and dropout."""
     exclude_history: bool | None = None
     """Leave a user's history out of the candidates; None: where no user ever repeats an item."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:

@@ -51,6 +51,12 @@ def check_whole(config: object, *names: str, least: int = 1) -> None:
             _refuse(config, name, f"a whole number from {least} up")
 
 
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Refuse a seed that numpy's generators do not take."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f"{name} is {seed!r}, but must be a whole number from 0 up.")
+
+
 def check_share(config: object, *names: str, one: bool = True) -> None:
     """Refuse settings outside [0, 1], or outside [0, 1) where `one` itself makes no sense."""
     for name in names:

@@ -118,7 +118,7 @@ class Recommender:
         """
         histories = self._lists(histories)
         rows = self._rows(histories, unknown)
-        if not isinstance(k, int) or k < 1:
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise ConfigError(f"k is {k!r}, but must be a whole number from 1 up.")
         known = [row[row != UNKNOWN] for row in rows]
         found = [(np.zeros(0, np.int64), np.zeros(0))] * len(rows)
@@ -154,8 +154,9 @@ class Recommender:
 
     @staticmethod
     def _lists(histories: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        given = [] if isinstance(histories, str) else list(histories)
-        if isinstance(histories, str) or any(isinstance(h, str | bytes) or not isinstance(h, Iterable) for h in given):
+        listed = isinstance(histories, Iterable) and not isinstance(histories, str | bytes)
+        given = list(histories) if listed else []
+        if not listed or any(isinstance(h, str | bytes) or not isinstance(h, Iterable) for h in given):
             raise DataError('Histories are a list of lists of item ids, such as [["i1", "i2"]], one inner list a user.')
         return [list(history) for history in given]
 
@@ -292,6 +293,8 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     items = Vocabulary.from_series(table["item_id"], kind)
     method = config.method.build(len(items))
     method.load_state_dict(load_file(folder / MODEL_FILE))
+    if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
+        raise ValueError("its weights hold NaN or infinity")
     return Recommender(method.eval(), config, items, table, about, folder)
 
 

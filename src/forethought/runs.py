@@ -19,6 +19,7 @@ from forethought.evaluation import protocol as protocols
 from forethought.evaluation.ranking import Ranked, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.sampled import Sample, sampled_ranks
+from forethought.evaluation.storage import plain
 from forethought.files import read_json, replace_file
 from forethought.recommender import CONFIG_FILE, Recommender, load, write_about, write_items, write_weights
 from forethought.reports.model_card import model_card
@@ -143,14 +144,14 @@ def evaluate(
         resamples, seed: of the bootstrap behind the intervals.
 
     Raises:
-        DataError: the split's items are not the run's.
+        DataError: the split is not the one the run was trained on.
     """
     if part not in get_args(protocols.Part):
         raise ConfigError(f"part is {part!r}, but must be one of {', '.join(get_args(protocols.Part))}.")
     if batch < 1:
         raise ConfigError(f"batch is {batch}, but at least one case must be encoded at once.")
     model = run if isinstance(run, Recommender) else load(run)
-    _check_same_items(model, split)
+    _check_same_split(model, split)
     exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
     cases = split.test if part == "test" else split.valid
     begin = time.perf_counter()
@@ -218,12 +219,20 @@ def _among_negatives(
     return Ranked(ranks, None, full.steps, full.seconds)
 
 
-def _check_same_items(model: Recommender, split: Split) -> None:
+def _check_same_split(model: Recommender, split: Split) -> None:
     theirs, ours = split.data.items.ids, model.items.ids
     if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
         raise DataError(
             f"The data has {len(theirs)} items and the run was trained on {len(ours)} "
             f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
+        )
+    trained_on, asked = model.about["protocol"], plain(split.protocol)
+    other = [key for key in {**trained_on, **asked} if trained_on.get(key) != asked.get(key)]
+    if other:
+        raise DataError(
+            f"The run was trained on another split ({', '.join(f'{k} {trained_on.get(k)!r}' for k in other)}; given "
+            f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
+            "evaluate it on its own split."
         )
 
 
@@ -257,7 +266,7 @@ def _about(config: RunConfig, split: Split, data_path: str | None, columns: Any)
         "users": split.data.n_users,
         "items": split.data.n_items,
         "interactions": len(split.data),
-        "protocol": split.protocol,
+        "protocol": plain(split.protocol),
         "exclude_history": protocols.excludes_history(split.data) if exclude is None else exclude,
     }
 

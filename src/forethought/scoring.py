@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -48,12 +49,18 @@ def recommend_table(
     Returns:
         How many histories, and the share of their items that the model does not know.
     """
+    if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
+        raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
     with readable(source):
         frame = _histories(scan(str(source)), source, with_times=model.method.needs_times)
         schema = frame.collect_schema()
         total = int(frame.select(pl.len()).collect().item())
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
     item_type = pl.Binary() if as_bytes else model.items.ids.dtype
+    if taken := [name for name in ("items", "scores") if name in schema]:
+        raise DataError(
+            f"{source} has a column {taken[0]!r} already, which the recommendations would replace: rename it."
+        )
     counts = {"items": 0, "unknown": 0, "done": 0}
     out_schema = pl.Schema(dict(schema) | {"items": pl.List(item_type), "scores": pl.List(pl.Float32)})
 
@@ -73,32 +80,33 @@ def recommend_table(
             pl.Series("scores", [one.scores for one in found], pl.List(pl.Float32)),
         )
 
-    def chunks(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
+    def chunks() -> Iterator[pl.DataFrame]:
         with readable(source):
             for chunk in frame.collect_batches(chunk_size=CHUNK, maintain_order=True):
-                for part in chunk.iter_slices(CHUNK):
-                    scored = score(part)
-                    yield scored if columns is None else scored.select(columns)
+                yield from map(score, chunk.iter_slices(CHUNK))
 
+    replace_file(Path(out), lambda part: _sink(chunks, out_schema, part))
+    return {"histories": total, "unknown_share": counts["unknown"] / max(counts["items"], 1)}
+
+
+def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path: Path) -> None:
+    """Write frames to Parquet as they are made."""
     failed: list[ForethoughtError] = []
 
-    def guarded(columns: list[str] | None, *rest: Any) -> Iterator[pl.DataFrame]:
+    def guarded(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
         try:
-            yield from chunks(columns, *rest)
+            for chunk in chunks():
+                yield chunk if columns is None else chunk.select(columns)
         except ForethoughtError as error:  # polars would wrap it: keep our sentence
             failed.append(error)
             raise
 
-    def write(part: Path) -> None:
-        try:
-            register_io_source(guarded, schema=out_schema, is_pure=True).sink_parquet(part)
-        except Exception:
-            if failed:
-                raise failed[0] from None
-            raise
-
-    replace_file(Path(out), write)
-    return {"histories": total, "unknown_share": counts["unknown"] / max(counts["items"], 1)}
+    try:
+        register_io_source(guarded, schema=schema, is_pure=True).sink_parquet(path)
+    except Exception:
+        if failed:
+            raise failed[0] from None
+        raise
 
 
 def _ids_of(histories: pl.Series, as_bytes: bool) -> list[Any]:

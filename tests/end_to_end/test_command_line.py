@@ -150,6 +150,7 @@ def test_compare(shell: Shell, run: Path, tmp_path: Path) -> None:
         assert (tmp_path / f"table{ending}").read_text().startswith(begin)
     assert "written as .html, .md or .json" in shell.wrong("compare", run, other, "--out", tmp_path / "table.pdf")
     assert "At least two methods are needed" in shell.wrong("compare", run)
+    assert f"Several runs are called {run.name!r}" in shell.wrong("compare", run, tmp_path / "b" / run.name, other)
     assert "has no metrics.json: evaluate the run first" in shell.wrong("compare", run, tmp_path / "none")
 
 

@@ -89,6 +89,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             "bert4rec",
             r"method\.backbone\.type is 'bert4rec', but must be one of sasrec, gru4rec",
         ),
+        ("seed", -1, r"^seed is -1, but must be a whole number from 0 up\.$"),
         ("training", [1], r"training must be an object with keys, but it is \[1\]\."),
         ("training.epochs", "many", r"training\.epochs is 'many': input should be a valid integer\."),
         ("training.epochs", 1.5, r"training\.epochs is 1\.5: input should be a valid integer"),

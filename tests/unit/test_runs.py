@@ -11,8 +11,9 @@ import torch
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import ann
-from forethought.data.splits import Split
-from forethought.recommender import Recommender, load
+from forethought.data.splits import Split, leave_last_out
+from forethought.errors import DataError, RunError
+from forethought.recommender import Recommender, load, write_weights
 from forethought.runs import evaluate, train, write_card
 from forethought.training.settings import Training
 
@@ -63,3 +64,18 @@ def test_compiled_training_agrees(split: Split, sasrec: SASRec, quick: Training,
     for name, tensor in weights[0].items():
         if "qkv.bias" not in name:  # softmax ignores the keys' bias, and Adam magnifies its rounding noise
             torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_another_split_is_refused(trained: Recommender, split: Split) -> None:
+    shuffled = leave_last_out(split.data, ties="shuffle", seed=5)
+    with pytest.raises(DataError, match=r"another split \(ties 'file'"):
+        evaluate(trained, shuffled)
+
+
+def test_weights_that_are_no_numbers_are_refused(trained: Recommender, tmp_path: Path) -> None:
+    model = copy_of(trained, tmp_path)
+    assert model.folder is not None
+    next(model.method.parameters()).data.fill_(torch.nan)
+    write_weights(model.folder, model.method)
+    with pytest.raises(RunError, match="NaN"):
+        load(model.folder)

@@ -119,6 +119,9 @@ def test_an_older_file_stays_until_the_new_one_is_whole(
     with pytest.raises(DataError, match="The allow list has items that the model does not know"):
         recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", allow=["x"])
     assert (tmp_path / "out.parquet").read_text() == "older"
+    with pytest.raises(DataError, match="is the table of histories itself"):
+        recommend_table(trained, tmp_path / "in.parquet", tmp_path / "in.parquet")
+    assert pl.read_parquet(tmp_path / "in.parquet").equals(histories)
     with pytest.raises(RunError, match="could not be written"):
         recommend_table(trained, tmp_path / "in.parquet", tmp_path / "in.parquet" / "out.parquet")
 

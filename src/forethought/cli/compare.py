@@ -38,6 +38,7 @@ def run(arguments: list[str]) -> None:
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
 
+    _refuse_chance_names(args.runs)
     named: dict[str, list[Evaluation]] = {}
     for given in args.runs:
         name, _, folder = given.rpartition("=")
@@ -57,6 +58,18 @@ def run(arguments: list[str]) -> None:
         print_json(outcome.to_json())
     else:
         sys.stdout.write(str(outcome) + "\n")
+
+
+def _refuse_chance_names(runs: tuple[str, ...]) -> None:
+    """Two folders that happen to end alike are not two seeds of one method."""
+    from forethought.errors import ConfigError
+
+    names = [Path(run).name for run in runs if "=" not in run]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"Several runs are called {name!r}: name each, NAME=FOLDER; the same name for seeds of one method."
+            )
 
 
 def _write(outcome: object, out: Path) -> None:

@@ -54,6 +54,8 @@ def run(arguments: list[str]) -> None:
 
     if bool(args.history) == (args.input is not None):
         raise ConfigError("Give either --history ID,ID or --input FILE.")
+    if args.history and args.out is not None:
+        raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
     model = load(args.run)
     if args.approximate:
         model.build_index()

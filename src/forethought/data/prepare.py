@@ -92,6 +92,12 @@ def prepare(
     out, keep, split = Path(out), keep or Filters(), split or SplitConfig()
     if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
+    prepared = isinstance(source, str | Path) and (Path(source) / "prepared.json").is_file()
+    if prepared and Path(source).resolve() != out.resolve():
+        raise DataError(
+            f"{str(source)!r} is prepared already, with a split of its own: prepare what it was made from, or only its "
+            "interactions.parquet."
+        )
     report(f"reading {describe(source)}")
     with readable(source):
         rows = scan(source).select(pl.len()).collect(engine="streaming").item()

@@ -16,7 +16,7 @@ import numpy as np
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.interactions import Interactions
 from forethought.data.times import iso, moment
-from forethought.errors import ConfigError, DataError, nearest
+from forethought.errors import ConfigError, DataError, check_seed, nearest
 
 Kind = Literal["leave_last_out", "temporal"]
 Ties = Literal["file", "shuffle"]
@@ -83,12 +83,24 @@ def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> S
         config = SplitConfig(**config)
     _check("kind", config.kind, Kind)
     if config.kind == "leave_last_out":
+        _refuse_unread(config)
         return leave_last_out(data, ties=config.ties, seed=config.seed)
     if config.valid_from is None or config.test_from is None:
         raise ConfigError("A temporal split needs valid_from and test_from: dates, Unix seconds or shares like 0.9.")
     settings = asdict(config)
     del settings["kind"]
     return temporal(data, **settings)
+
+
+def _refuse_unread(config: SplitConfig) -> None:
+    """Leave-last-out reads nothing but ties: who says more meant another split."""
+    read = {"kind", "ties", "seed"}
+    unread = [f.name for f in fields(config) if f.name not in read and getattr(config, f.name) != f.default]
+    if unread:
+        raise ConfigError(
+            f"{', '.join(unread)} would change nothing, because the split is leave_last_out: "
+            "leave that out, or split by time (temporal)."
+        )
 
 
 def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) -> Split:
@@ -259,6 +271,7 @@ def shuffle_ties(histories: Histories, seed: int) -> Histories:
     Raises:
         DataError: the histories have no times, hence no ties that are known.
     """
+    check_seed(seed)
     if histories.times is None:
         raise DataError('This data has an order but no times, so it has no ties to shuffle: use ties="file".')
     random = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from forethought.data.histories import Cases
-from forethought.errors import ConfigError, DataError
+from forethought.errors import ConfigError, DataError, check_seed
 
 # Case rows [b] and item rows [b, m] go in, scores [b, m] come out; higher is better.
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -37,6 +37,7 @@ class Sample:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.negatives < 1:
             raise ConfigError(f"A sample needs at least 1 negative, but negatives={self.negatives}.")
         if self.by not in ("uniform", "popularity"):

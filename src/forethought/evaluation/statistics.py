@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forethought.errors import ConfigError, check_seed
+
 LEVEL = 0.95
 BLOCK_NUMBERS = 16_000_000  # random numbers held at once: 128 MB of float64
 
@@ -55,7 +57,13 @@ def bootstrap_sums(sums: np.ndarray, *, resamples: int = 1000, seed: int = 0) ->
     Returns:
         float64 [R, C]. Quotients of its columns are draws of quotients of totals, so that everything computed from
         one call is paired.
+
+    Raises:
+        ConfigError: too few resamples to have a spread, or a negative seed.
     """
+    check_seed(seed)
+    if resamples < 2:
+        raise ConfigError(f"resamples is {resamples!r}, but an interval needs at least 2; 1000 are usual.")
     n_users = len(sums)
     random = np.random.default_rng(seed)
     draws = []

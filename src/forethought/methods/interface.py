@@ -48,7 +48,10 @@ class Method(nn.Module):
             module.compile(dynamic=True)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Schedules, warm-up, clustering; most methods have none."""
+        """Schedules, warm-up, clustering; most methods have none.
+
+        Called again when a run is resumed inside an epoch: what is drawn here must follow from the epoch alone.
+        """
 
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError

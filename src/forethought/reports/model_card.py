@@ -30,12 +30,12 @@ A **{kind}** that recommends the next item of a history, trained by Forethought.
 ```python
 import forethought as ft
 
-model = ft.load("{name}")  # this folder is all it needs
+model = ft.load("path/to/{name}")  # this folder is all it needs
 model.recommend([["an item id", "another"]], k=10)
 ```
 
 It knows the items of `items.parquet` and no others. It has learned what followed what in this data, with all the data's
-habits and biases: look at the groups by history length and popularity in `metrics.json` before you rely on it.
+habits and biases: look at the groups by history length and popularity (`forethought evaluate`) before you rely on it.
 
 ## Configuration
 

@@ -150,6 +150,13 @@ def test_a_folder_can_be_prepared_again_in_its_own_place(tmp_path: Path) -> None
     assert_same(made, open_prepared(tmp_path / "shop"))
 
 
+def test_a_prepared_folder_is_not_prepared_a_second_time_elsewhere(tmp_path: Path) -> None:
+    prepare(table(), tmp_path / "shop")
+    with pytest.raises(DataError, match="prepared already, with a split of its own"):
+        prepare(tmp_path / "shop", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
 def test_nothing_is_left_when_writing_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException

@@ -206,6 +206,8 @@ def test_a_split_is_made_again_from_its_saved_configuration(config: SplitConfig)
         ({"tie": "file"}, "no setting 'tie'.*Did you mean 'ties'"),
         ({"kind": "temporl"}, "Did you mean 'temporal'"),
         ({"kind": "temporal", "valid_from": 0.8}, "needs valid_from and test_from"),
+        ({"valid_from": 0.8, "targets": "all"}, "valid_from, targets would change nothing.*leave_last_out"),
+        ({"ties": "shuffle", "seed": -1}, "seed is -1, but must be a whole number from 0 up"),
         ({"ties": "random"}, "ties='random' is not known"),
         ({"kind": "temporal", "valid_from": 0.8, "test_from": 0.9, "targets": "some"}, "targets='some' is not known"),
         ({"kind": "temporal", "valid_from": 0.8, "test_from": 0.9, "cold_items": "no"}, "cold_items='no' is not"),

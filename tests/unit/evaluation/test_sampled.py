@@ -71,6 +71,8 @@ def test_too_few_items_and_bad_scores_are_refused(cases):
 def test_a_sample_that_cannot_be_drawn_is_refused():
     with pytest.raises(ConfigError, match="at least 1 negative"):
         Sample(negatives=0)
+    with pytest.raises(ConfigError, match="seed is -1"):
+        Sample(seed=-1)
     with pytest.raises(ConfigError, match="'frequency'"):
         Sample(by="frequency")  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from forethought.errors import ConfigError
 from forethought.evaluation import statistics as ours
 
 
@@ -69,6 +70,12 @@ def test_the_same_seed_draws_the_same_users_whatever_the_block(monkeypatch):
     monkeypatch.setattr(ours, "BLOCK_NUMBERS", 700)
     np.testing.assert_allclose(ours.bootstrap_sums(sums, resamples=37, seed=5), whole, rtol=1e-12)
     assert not np.allclose(ours.bootstrap_sums(sums, resamples=37, seed=6), whole)
+
+
+@pytest.mark.parametrize(("wrong", "said"), [({"resamples": 0}, "at least 2"), ({"seed": -1}, "seed is -1")])
+def test_draws_that_cannot_be_are_refused(wrong, said):
+    with pytest.raises(ConfigError, match=said):
+        ours.estimate_means(np.ones((3, 1)), np.arange(3), **wrong)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
