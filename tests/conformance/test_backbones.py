@@ -22,6 +22,7 @@ from forethought.backbones.hstu import HSTU, HSTUEncoder, time_bucket
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.backbones.sasrec import SASRec, SASRecEncoder
 from forethought.errors import ConfigError
+from forethought.nn.transformer import at_positions, last_positions
 
 WIDTH, WINDOW, LINKS = 8, 7, 3
 LENGTHS = torch.tensor([3, 1, WINDOW, 5])
@@ -326,6 +327,23 @@ def test_empty_rows_stay_finite(name: str, prefix: int) -> None:
     assert torch.isfinite(encoding.states_BLD).all()
     assert torch.isfinite(thought).all()
     assert all(torch.isfinite(p.grad).all() for p in g.model.parameters() if p.grad is not None)
+
+
+@backbones
+@PREFIXES
+def test_last_only_is_the_last_of_all(name: str, prefix: int) -> None:
+    """The same state and the same chains, an empty row included, and the same gradients."""
+    g = given(name, prefix)
+    lengths, keep = torch.tensor([*LENGTHS[:-1].tolist(), 0]), {"positions": g.at_BP, "times": g.times_BL}
+    whole = g.model.encode(g.x_BLD, lengths, prefix=g.prefix_BKD, **keep)
+    last = g.model.encode(g.x_BLD, lengths, prefix=g.prefix_BKD, last_only=True, **keep)
+    wanted = at_positions(whole.states_BLD, last_positions(lengths))
+    assert last.states_BLD.shape == wanted.shape == (len(lengths), 1, WIDTH)
+    close(last.states_BLD, wanted)
+    gradients = [torch.autograd.grad(s.square().sum(), g.x_BLD)[0] for s in (last.states_BLD, wanted)]
+    close(*gradients)
+    for got, want in zip(g.think(last), g.think(whole), strict=True):
+        close(got[:-1], want[:-1])
 
 
 @backbones

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.errors import ConfigError, check_choice, check_share, check_whole
 from forethought.nn.attention import AttentionChain
+from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import Activation, Transformer, initialise, last_positions
 
@@ -64,7 +65,7 @@ class BERT4RecEncoder(Backbone):
         super().__init__()
         self.width, self.window = config.width, config.window
         self.positions = Positions(config.window, config.width, config.count_from)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             width=config.width,
             layers=config.layers,
@@ -85,14 +86,15 @@ class BERT4RecEncoder(Backbone):
         positions: Tensor | None = None,
         times: Tensor | None = None,
         prefix: Tensor | None = None,
+        last_only: bool = False,
     ) -> Encoding:
         """As `Backbone.encode`; `positions` says how many chains a row has, all of them behind its last position."""
         x_BLD = self.dropout(x_BLD + self.positions(lengths_B, x_BLD.shape[1]))
         K = 0 if prefix is None else prefix.shape[1]
         x_BLD = x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1)
         at_BP = None if positions is None else last_positions(lengths_B).expand_as(positions)
-        states, chain = self.transformer(x_BLD, lengths_B + K, at_BP, K)
-        return Encoding(states[:, K:], chain)
+        states, chain = self.transformer(x_BLD, lengths_B + K, at_BP, K, last_only=last_only)
+        return Encoding(states if last_only else states[:, K:], chain)
 
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, AttentionChain)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.errors import check_share, check_whole
+from forethought.nn.dropout import Dropout
 from forethought.nn.gru import GRUStack, RecurrentChain
-from forethought.nn.transformer import at_positions
+from forethought.nn.transformer import at_positions, last_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class GRU4RecEncoder(Backbone):
         super().__init__()
         self.width, self.window = config.width, config.window
         self.norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.stack = GRUStack(config.width, config.layers, config.dropout)
 
     def encode(
@@ -58,12 +59,14 @@ class GRU4RecEncoder(Backbone):
         positions: Tensor | None = None,
         times: Tensor | None = None,
         prefix: Tensor | None = None,
+        last_only: bool = False,
     ) -> Encoding:
         K = 0 if prefix is None else prefix.shape[1]
         x_BLD = self.dropout(self.norm(x_BLD))
         states, hidden = self.stack(x_BLD if prefix is None else torch.cat([self.norm(prefix), x_BLD], dim=1))
         chain = None if positions is None else RecurrentChain(tuple(at_positions(h, positions + K) for h in hidden))
-        return Encoding(states[:, K:], chain)
+        states = states[:, K:]
+        return Encoding(at_positions(states, last_positions(lengths_B)) if last_only else states, chain)
 
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, RecurrentChain)

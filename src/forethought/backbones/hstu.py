@@ -24,6 +24,8 @@ from torch.nn import functional as F
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.errors import ConfigError, check_share, check_whole
 from forethought.nn.attention import AttentionChain, Memory, join_heads, link_scores, link_values, split_heads
+from forethought.nn.dropout import Dropout
+from forethought.nn.transformer import at_positions, last_positions
 
 LOG_SECONDS_A_BUCKET = 0.301  # of the natural logarithm: a bucket ends where 1.35 times its seconds begin
 EPSILON = 1e-6  # of the norms inside a layer, as in the public code
@@ -74,7 +76,7 @@ class HSTULayer(nn.Module):
         self.mixed_norm = nn.LayerNorm(inner, eps=EPSILON, elementwise_affine=False)
         self.uvqk = nn.Linear(config.width, 4 * inner, bias=False)
         self.out = nn.Linear(inner, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.position_bias = nn.Parameter(torch.randn(config.window) * 0.02)
         self.time_bias = nn.Parameter(torch.randn(config.time_buckets + 1) * 0.02) if config.use_times else None
         nn.init.normal_(self.uvqk.weight, std=0.02)
@@ -118,7 +120,7 @@ class HSTUEncoder(Backbone):
         super().__init__()
         self.width, self.window = config.width, config.window
         self.use_times, self.last_bucket = config.use_times, config.time_buckets
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = cast("Sequence[HSTULayer]", nn.ModuleList(HSTULayer(config) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
 
@@ -130,6 +132,7 @@ class HSTUEncoder(Backbone):
         positions: Tensor | None = None,
         times: Tensor | None = None,
         prefix: Tensor | None = None,
+        last_only: bool = False,
     ) -> Encoding:
         if self.use_times and times is None:
             raise ConfigError(
@@ -147,7 +150,8 @@ class HSTUEncoder(Backbone):
                 memories.append(Memory.of_history(k, v, positions.shape[1]))
         K = 0 if prefix is None else prefix.shape[1]
         chain = None if positions is None else AttentionChain(tuple(memories), positions, K, times)
-        return Encoding(self.norm(x)[:, K:], chain)
+        x = x[:, K:]
+        return Encoding(self.norm(at_positions(x, last_positions(lengths_B)) if last_only else x), chain)
 
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         """Link t of a chain at position i stands at i + t, at the time of i."""

@@ -38,6 +38,7 @@ class Backbone(nn.Module):
         positions: Tensor | None = None,
         times: Tensor | None = None,
         prefix: Tensor | None = None,
+        last_only: bool = False,
     ) -> Encoding:
         """States of right-padded histories.
 
@@ -48,6 +49,8 @@ class Backbone(nn.Module):
             times: int64 [B, L], Unix seconds, for backbones that use them.
             prefix: [B, K, D], vectors in front of the history, seen from every position, without a position of
                 their own; `states_BLD` leaves them out.
+            last_only: no state is wanted but the one behind each row's last position: `states_BLD` is [B, 1, D], and
+                the last layer is spared the rest.
         """
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from forethought.catalogue.blocks import accumulator, item_shards, product, row_blocks
+from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, item_shards, product, row_blocks
 
 
 class Moments(NamedTuple):
@@ -98,13 +98,14 @@ class _WeightedLSE(torch.autograd.Function):
         d_states = torch.zeros_like(states_PD, dtype=lse_P.dtype) if need_states else None
         d_items = torch.zeros_like(items_ND, dtype=lse_P.dtype) if need_items else None
         shards = list(item_shards(items_ND.shape[0]))
+        room = block_room(states_PD, shards[0].stop)
         for rows in row_blocks(states_PD, shards[0].stop):
             r, w = states_PD[rows], weights_P[rows, None]
             if len(shards) > 1:  # a fourth product: the lse must be known before the first share
                 lse_P[rows] = torch.stack([product(r, items_ND[s].T).logsumexp(-1) for s in shards]).logsumexp(0)
             for shard in shards if len(shards) == 1 or need_states or need_items else []:
                 e = items_ND[shard]
-                p = product(r, e.T)
+                p = product(r, e.T, room)
                 if len(shards) == 1:
                     lse_P[rows] = _softmax_(p)
                 else:
@@ -145,10 +146,11 @@ class _Moments(torch.autograd.Function):
         lse_P = states_PD.new_empty(states_PD.shape[0])
         mean_PD = torch.empty_like(states_PD)
         shards = list(item_shards(items_ND.shape[0]))
+        room = block_room(states_PD, shards[0].stop)
         for rows in row_blocks(states_PD, shards[0].stop):
             parts = []
             for shard in shards:
-                p = states_PD[rows] @ items_ND[shard].T
+                p = product(states_PD[rows], items_ND[shard].T, room)
                 lse = _softmax_(p)
                 parts.append(Moments(lse, p @ items_ND[shard]))
             lse_P[rows], mean_PD[rows] = merge(parts) if len(parts) > 1 else parts[0]
@@ -169,10 +171,11 @@ class _Moments(torch.autograd.Function):
             return g_P[:, None] * mean_PD, None
         d_states = g_P[:, None] * mean_PD if g_mean_PD is None else torch.zeros_like(r_PD)
         d_items = torch.zeros_like(e_ND)
+        room = block_room(r_PD, min(e_ND.shape[0], MAX_ITEMS))
         for shard in item_shards(e_ND.shape[0]):
             e = e_ND[shard]
             for rows in row_blocks(r_PD, e.shape[0]):
-                p = (r_PD[rows] @ e.T).sub_(lse_P[rows, None]).exp_()
+                p = product(r_PD[rows], e.T, room).sub_(lse_P[rows, None]).exp_()
                 if g_mean_PD is None:
                     d_items[shard].addmm_(p.T, g_P[rows, None] * r_PD[rows])
                     continue

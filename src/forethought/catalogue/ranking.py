@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forethought.catalogue.blocks import accumulator, item_shards, product, row_blocks
+from forethought.catalogue.blocks import accumulator, block_room, item_shards, product, row_blocks
 
 SHARD = 2**14  # items scored together: their vectors and a block of scores share the last-level cache
 
@@ -26,8 +26,8 @@ class Items:
     def __len__(self) -> int:
         return self.vectors_ND.shape[0]
 
-    def scores(self, states_BD: Tensor, shard: slice = slice(None)) -> Tensor:
-        scores_BN = product(states_BD, self.vectors_ND[shard].T)
+    def scores(self, states_BD: Tensor, shard: slice = slice(None), into: Tensor | None = None) -> Tensor:
+        scores_BN = product(states_BD, self.vectors_ND[shard].T, into)
         return scores_BN if self.bias_N is None else scores_BN.add_(self.bias_N[shard])
 
 
@@ -82,24 +82,27 @@ def _ranks(states_BD: Tensor, items: Items, targets_B: Tensor, excluded: Exclude
     """A target's score comes out of the very product in which its rivals' do, so its shards are scored first."""
     ranks_B = torch.empty(len(targets_B), dtype=torch.float64, device=targets_B.device)
     shards = list(item_shards(len(items), SHARD))
+    room = block_room(states_BD, min(len(items), SHARD))
     for rows in row_blocks(states_BD, min(len(items), SHARD)):
         states, targets = states_BD[rows], targets_B[rows, None]
         own, home, scores = states.new_tensor(-torch.inf), -1, states
         for home in sorted(set((targets_B[rows] // SHARD).tolist())):
-            scores = _candidates(items, states, rows, shards[home], excluded)
+            scores = _candidates(items, states, rows, shards[home], excluded, room)
             at = targets - shards[home].start
             inside = (at >= 0) & (at < scores.shape[1])
             own = torch.where(inside, scores.gather(1, at.clamp(0, scores.shape[1] - 1)), own)
         balance = _balance(scores, own)  # the last shard's scores are still at hand
         for shard in shards[:home] + shards[home + 1 :]:
-            balance += _balance(_candidates(items, states, rows, shard, excluded), own)
+            balance += _balance(_candidates(items, states, rows, shard, excluded, room), own)
         ranks_B[rows] = torch.where(own[:, 0] > -torch.inf, (len(items) + 1 + balance) / 2, torch.inf)
     return ranks_B
 
 
-def _candidates(items: Items, states: Tensor, rows: slice, shard: slice, excluded: Excluded | None) -> Tensor:
-    """A block of scores, -inf for what is excluded."""
-    scores = items.scores(states, shard)
+def _candidates(
+    items: Items, states: Tensor, rows: slice, shard: slice, excluded: Excluded | None, room: Tensor
+) -> Tensor:
+    """A block of scores, -inf for what is excluded; it lives until the next one is written."""
+    scores = items.scores(states, shard, room)
     if excluded is not None:
         scores[excluded.within(rows, shard)] = -torch.inf
     return scores
@@ -127,9 +130,10 @@ def top_k(
     shape = states_BD.shape[0], k
     best = torch.full(shape, -torch.inf, dtype=accumulator(states_BD.dtype), device=states_BD.device)
     chosen = torch.full(shape, -1, dtype=torch.int64, device=states_BD.device)
+    room = block_room(states_BD, min(len(items), SHARD))
     for rows in row_blocks(states_BD, min(len(items), SHARD)):
         for shard in item_shards(len(items), SHARD):
-            scores = _candidates(items, states_BD[rows], rows, shard, excluded)
+            scores = _candidates(items, states_BD[rows], rows, shard, excluded, room)
             if allowed_N is not None:
                 scores.masked_fill_(~allowed_N[shard], -torch.inf)
             top, at = scores.topk(min(k, scores.shape[1]), dim=-1)

@@ -22,7 +22,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, check_positive, check_share
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.nn.transformer import at_positions, initialise
+from forethought.nn.transformer import initialise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +86,15 @@ class MaskedItemModel(Method):
     def user_states(self, batch: Batch) -> Thought:
         items_BN = F.pad(batch.items_BL, (0, 1))  # the slot for [MASK]; what stands in it is never read
         masked_BN = torch.arange(items_BN.shape[1], device=items_BN.device) == batch.lengths_B[:, None]
-        states_BND = self._states(items_BN, masked_BN, batch.lengths_B + 1)
-        states_BD = self.projection(at_positions(states_BND, batch.lengths_B[:, None])[:, 0])
+        states_BD = self.projection(self._states(items_BN, masked_BN, batch.lengths_B + 1, last_only=True)[:, 0])
         return Thought(self.items.states(states_BD), torch.zeros_like(batch.lengths_B))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()
 
-    def _states(self, items_BN: Tensor, masked_BN: Tensor, lengths_B: Tensor) -> Tensor:
+    def _states(self, items_BN: Tensor, masked_BN: Tensor, lengths_B: Tensor, *, last_only: bool = False) -> Tensor:
         x_BND = torch.where(masked_BN[..., None], self.mask, self.items(items_BN))
-        return self.backbone.encode(x_BND, lengths_B).states_BLD
+        return self.backbone.encode(x_BND, lengths_B, last_only=last_only).states_BLD
 
     def _draw_mask(self, lengths_B: Tensor, slots: int) -> Tensor:
         """[B, N]: True where an item is hidden: `_cloze_masks` anywhere in the row, or its last item alone."""

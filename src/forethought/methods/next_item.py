@@ -20,7 +20,6 @@ from forethought.data.splits import Split
 from forethought.errors import DataError, check_positive
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.nn.transformer import at_positions, last_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +66,11 @@ class NextItemModel(Method):
         return Losses(total, {"loss": total.detach()})
 
     def user_states(self, batch: Batch) -> Thought:
-        states_BD = at_positions(self._states(batch), last_positions(batch.lengths_B))[:, 0]
-        return Thought(self.items.states(states_BD), torch.zeros_like(batch.lengths_B))
+        return Thought(self.items.states(self._states(batch, last_only=True)[:, 0]), torch.zeros_like(batch.lengths_B))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()
 
-    def _states(self, batch: Batch) -> Tensor:
-        return self.backbone.encode(self.items(batch.items_BL), batch.lengths_B, times=batch.times_BL).states_BLD
+    def _states(self, batch: Batch, *, last_only: bool = False) -> Tensor:
+        x_BLD = self.items(batch.items_BL)
+        return self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL, last_only=last_only).states_BLD

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from forethought.nn.dropout import Dropout
+
 
 @dataclass(frozen=True)
 class RecurrentChain:
@@ -25,7 +27,7 @@ class GRUStack(nn.Module):
     def __init__(self, width: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_BLD: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Outputs of the last layer, and of every layer; padding on the right is never seen."""

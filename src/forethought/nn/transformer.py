@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.nn.attention import AttentionChain, Memory, attend_link, join_heads, key_mask, split_heads
+from forethought.nn.dropout import Dropout
 
 Activation = Literal["relu", "gelu"]
 
@@ -29,13 +30,23 @@ class Block(nn.Module):
         self.out = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, ffn_width), nn.Linear(ffn_width, width)
         self.activation = F.relu if activation == "relu" else F.gelu
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_BLD: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
         """States, and the keys and values that links will look back at."""
         q, k, v = self._project(x_BLD)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self._finish(x_BLD, join_heads(mixed)), k, v
+
+    def at(self, x_BLD: Tensor, at_BP: Tensor, sees_BHPL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, for the given positions alone: everything but keys and values is spared for the others."""
+        D = x_BLD.shape[-1]
+        normed = self.attention_norm(x_BLD) if self.norm_first else x_BLD
+        k, v = F.linear(normed, self.qkv.weight[D:], self.qkv.bias[D:]).chunk(2, dim=-1)
+        q = F.linear(at_positions(normed, at_BP), self.qkv.weight[:D], self.qkv.bias[:D])
+        q, k, v = (split_heads(each, self.heads) for each in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=sees_BHPL)
+        return self._finish(at_positions(x_BLD, at_BP), join_heads(mixed)), k, v
 
     def think(self, x_BPD: Tensor, memory: Memory, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
         q, k, v = self._project(x_BPD)
@@ -89,17 +100,29 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width) if norm_first else nn.Identity()
 
     def forward(
-        self, x_BLD: Tensor, lengths_B: Tensor, at_BP: Tensor | None = None, prefix: int = 0
+        self,
+        x_BLD: Tensor,
+        lengths_B: Tensor,
+        at_BP: Tensor | None = None,
+        prefix: int = 0,
+        *,
+        last_only: bool = False,
     ) -> tuple[Tensor, AttentionChain | None]:
         """Encode, and where `at_BP` names positions, keep what chains behind them need.
 
         The first `prefix` of the L vectors count in `lengths_B` and not in `at_BP`.
+        With `last_only` the states are [B, 1, D], those behind each row's last position.
         """
         # causal attention never looks at padding, which stands on the right: no mask is built
         mask = None if self.causal else key_mask(lengths_B, x_BLD.shape[1])
         memories = []
         for block in self.blocks:
-            x_BLD, k, v = block(x_BLD, mask, self.causal)
+            if last_only and block is self.blocks[-1]:
+                last_B1 = last_positions(lengths_B - prefix) + prefix
+                sees = mask if mask is not None else key_mask(last_B1[:, 0] + 1, x_BLD.shape[1])
+                x_BLD, k, v = block.at(x_BLD, last_B1, sees)
+            else:
+                x_BLD, k, v = block(x_BLD, mask, self.causal)
             if at_BP is not None:
                 memories.append(Memory.of_history(k, v, at_BP.shape[1]))
         chain = None if at_BP is None else AttentionChain(tuple(memories), at_BP, prefix)

@@ -170,9 +170,9 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of all products made through `product`."""
     made: list[tuple[int, ...]] = []
 
-    def counted(left: Tensor, right: Tensor) -> Tensor:
+    def counted(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:
         made.append((*left.shape, right.shape[1]))
-        return blocks.product(left, right)
+        return blocks.product(left, right, into)
 
     monkeypatch.setattr(moments, "product", counted)
     return made

@@ -111,7 +111,7 @@ def test_hidden_items_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = model_of(), []
     fix_mask(model, monkeypatch, [[0, 5], [1], [2, 3, 7], [0]])
     encode = model.backbone.encode
-    monkeypatch.setattr(model.backbone, "encode", lambda x, *rest: seen.append(x) or encode(x, *rest))
+    monkeypatch.setattr(model.backbone, "encode", lambda x, *rest, **more: seen.append(x) or encode(x, *rest, **more))
     model.loss(training())
     changed = [[29, 1, 4, 1, 5, 28], [2, 27], [7, 8, 26, 25, 11, 12, 13, 24], [23, 21, 22]]
     model.loss(training_batch(Histories.from_lists(changed).all()))
