@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="data folder; Amazon Beauty where it is at hand, else a simulated shop"
     )
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--whole-epoch", action="store_true", help="time whole epochs of the peers, not a tenth")
     parser.add_argument("--out", type=Path, default=HERE / "results")
