@@ -34,7 +34,7 @@ PLAN = [
     "gru4rec-ml1m-file-0",
     "bert4rec-ml1m-file-0",
 ]
-OPTIONS = {"ml1m": ["--window", "200", "--batch-positions", "8192"], "sports": ["--epochs", "20"]}
+OPTIONS = {"ml1m": ["--window", "200", "--epochs", "30"], "sports": ["--epochs", "20"]}
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10", "mrr@10")
 
 
@@ -47,18 +47,18 @@ def run(name: str) -> None:
     method, data, ties, seed = name.split("-")
     folder = ROOT / "runs" / name
     source = _source(data)
-    train = ["train", method, "--data", str(source), "--out", str(folder), "--seed", seed, "--quiet", "--json"]
+    train = ["train", method, "--data", str(source), "--out", str(folder), "--seed", seed]
     train += [] if source.name.endswith("5core") else ["--ties", ties]
     train += OPTIONS.get(data, [])
     resume = ["--resume"] if (folder / "state" / "state.json").is_file() else ["--overwrite"]
     begin = time.time()
-    outcome = json.loads(_forethought([*train, *resume]))
+    outcome = json.loads(_forethought([*train, *resume, "--quiet", "--json"]))
     wall_s = time.time() - begin
     evaluation = json.loads(_forethought(["evaluate", str(folder), "--json"]))
     valid = json.loads(_forethought(["evaluate", str(folder), "--part", "valid", "--json"]))
     result = {
         "name": name,
-        "command": "forethought " + " ".join(train[:-2]).replace(str(DATA), "shared/data").replace(f"{ROOT}/", ""),
+        "command": "forethought " + " ".join(train).replace(str(DATA), "shared/data").replace(f"{ROOT}/", ""),
         "commit": _commit(),
         "config": json.loads((folder / "config.json").read_text())["config"],
         "seed": int(seed),
