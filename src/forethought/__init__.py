@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
+    from forethought.methods.dtrec import DTRec
     from forethought.methods.items import ItemLoss
     from forethought.methods.masked_item import MaskedItem
     from forethought.methods.next_item import NextItem
+    from forethought.methods.rearec import ReaRec
     from forethought.recommender import Recommender, load
     from forethought.runs import evaluate, train
     from forethought.scoring import recommend_table
+    from forethought.thinking.halting import Halting
     from forethought.training.settings import Training
 
 __version__ = "0.1.0"
@@ -50,12 +53,15 @@ _ROOMS = {
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),
     "evaluation.compare": ("compare",),
     "evaluation.report": ("Evaluation",),
+    "methods.dtrec": ("DTRec",),
     "methods.items": ("ItemLoss",),
     "methods.masked_item": ("MaskedItem",),
     "methods.next_item": ("NextItem",),
+    "methods.rearec": ("ReaRec",),
     "recommender": ("Recommender", "load"),
     "runs": ("evaluate", "train"),
     "scoring": ("recommend_table",),
+    "thinking.halting": ("Halting",),
     "training.settings": ("Training",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -20,16 +20,20 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, check_seed, nearest
+from forethought.methods.dtrec import DTRec
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
+from forethought.methods.rearec import ReaRec
 from forethought.training.settings import Training
 
-MethodConfig = NextItem | MaskedItem
+MethodConfig = NextItem | MaskedItem | ReaRec | DTRec
 BackboneConfig = SASRec | GRU4Rec | HSTU | BERT4Rec
 
 TYPES: dict[str, type] = {
     "next_item": NextItem,
     "masked_item": MaskedItem,
+    "rearec": ReaRec,
+    "dtrec": DTRec,
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
     "hstu": HSTU,
@@ -64,7 +68,7 @@ def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:
         return MaskedItem(backbone=config)
     if isinstance(config, SASRec | GRU4Rec | HSTU):
         return NextItem(backbone=config)
-    if isinstance(config, NextItem | MaskedItem):
+    if isinstance(config, MethodConfig):
         return config
     raise ConfigError(
         f"A method such as ft.SASRec(width=64) or ft.NextItem(...) is expected, but {type(config).__name__} was given."

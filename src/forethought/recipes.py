@@ -10,8 +10,10 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.config import MethodConfig
+from forethought.methods.dtrec import DTRec
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
+from forethought.methods.rearec import ReaRec
 from forethought.training.settings import Training
 
 
@@ -43,5 +45,28 @@ def hstu() -> Recipe:
     return Recipe(method=NextItem(backbone=HSTU()))
 
 
-METHODS: dict[str, Callable[[], Recipe]] = {"sasrec": sasrec, "gru4rec": gru4rec, "bert4rec": bert4rec, "hstu": hstu}
+def rearec_erl() -> Recipe:
+    """Backbone, loss and training as found for SASRec."""
+    return Recipe(method=ReaRec(learning="erl"))
+
+
+def rearec_prl() -> Recipe:
+    """Backbone, loss and training as found for SASRec."""
+    return Recipe(method=ReaRec(learning="prl"))
+
+
+def dtrec() -> Recipe:
+    """Backbone, loss and training as found for SASRec."""
+    return Recipe(method=DTRec())
+
+
+METHODS: dict[str, Callable[[], Recipe]] = {
+    "sasrec": sasrec,
+    "gru4rec": gru4rec,
+    "bert4rec": bert4rec,
+    "hstu": hstu,
+    "rearec-erl": rearec_erl,
+    "rearec-prl": rearec_prl,
+    "dtrec": dtrec,
+}
 """What the command line calls the methods."""

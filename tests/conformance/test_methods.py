@@ -18,6 +18,7 @@ from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
 from forethought.evaluation.metrics import per_case
 from forethought.evaluation.ranking import rank_cases
+from forethought.methods.dtrec import DTRec
 from forethought.methods.interface import Method
 from forethought.recipes import METHODS
 from forethought.recommender import load
@@ -27,12 +28,15 @@ from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
+STEPS = {"rearec-erl": (2, 2), "rearec-prl": (2, 2), "dtrec": (1, 3)}
 SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8}
 
 
 def small(name: str, **changed: Any) -> MethodConfig:
-    """The recipe of a method, small."""
+    """The recipe of a method, small; of its clusters there are fewer than items."""
     method = METHODS[name]().method
+    if isinstance(method, DTRec):
+        method = replace(method, first_clusters=4, most_clusters=16)
     settings = {key: value for key, value in (SMALL | changed).items() if hasattr(method.backbone, key)}
     return replace(method, backbone=replace(method.backbone, **settings))  # type: ignore[arg-type]
 
@@ -63,6 +67,7 @@ def given(request: pytest.FixtureRequest, name: str, split: Split) -> Given:
     method = small(name).build(split.data.n_items).to(request.param).eval()
     for parameter in method.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
+    method.begin_epoch(0)
     return Given(method, split)
 
 
@@ -108,9 +113,10 @@ def test_only_the_window_is_read(given: Given) -> None:
     )
 
 
-def test_no_steps_of_reasoning_yet(given: Given) -> None:
+def test_steps_are_told(given: Given, name: str) -> None:
     thought = given.method.user_states(given.batch())
-    assert thought.steps_B.tolist() == [0] * 20
+    least, most = STEPS.get(name, (0, 0))
+    assert ((thought.steps_B >= least) & (thought.steps_B <= most)).all()
     assert thought.states_BD.dtype == given.method.catalogue().vectors_ND.dtype
 
 
@@ -131,6 +137,7 @@ def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
     """Losses and gradients of two processes sum to those of one; where items are masked at random, only the weights."""
     torch.manual_seed(0)
     method = small(name).build(split.data.n_items).double()
+    method.begin_epoch(9)
     rows = windows(split.train, method.window).take(np.arange(9))
 
     def gradients(world: int) -> list[torch.Tensor]:
@@ -153,6 +160,7 @@ def test_overfits_twenty_histories(name: str, split: Split) -> None:
     rows = windows(Spans(spans.histories, spans.users, spans.starts, spans.ends + 1), method.window)
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
     batch = training_batch(rows)
+    method.begin_epoch(0)
     for _ in range(400):
         method.loss(batch).total.backward()
         optimiser.step()
@@ -185,7 +193,7 @@ def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path)
     model = train(config, split, tmp_path / "run", training=replace(quick, epochs=1))
     again = load(model.save(tmp_path / "copy"))
     assert again.config.method == config
-    assert load_file(tmp_path / "copy/model.safetensors").keys() == dict(model.method.named_parameters()).keys()
+    assert load_file(tmp_path / "copy/model.safetensors").keys() == model.method.state_dict().keys()
     first, second = (rank_cases(m.method, split.test, exclude_history=True, k=10) for m in (model, again))
     assert np.array_equal(first.ranks, second.ranks)
     assert first.lists is not None

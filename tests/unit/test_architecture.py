@@ -16,7 +16,6 @@ PACKAGE = ROOT / "src" / "forethought"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 OPTIONAL = ("duckdb", "pandas", "pyarrow", "matplotlib", "tensorboard", "mlflow", "wandb")
-ONE_FILE_EACH = (*OPTIONAL, "faiss")
 ALIASES = {"torch.utils.tensorboard": "tensorboard"}
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -90,7 +89,7 @@ def test_an_optional_package_is_imported_in_one_file() -> None:
         for node, name in imports(tree):
             if node not in hidden:
                 homes[package_of(name)].add(name_of(path))
-    assert {name: homes[name] for name in ONE_FILE_EACH if len(homes[name]) > 1} == {}
+    assert {name: homes[name] for name in OPTIONAL if len(homes[name]) > 1} == {}
 
 
 def test_an_optional_package_is_imported_inside_a_function() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.errors import ConfigError, check_choice, check_share, check_whole
@@ -43,6 +43,8 @@ class BERT4Rec:
     """Of the feed-forward nets."""
     norm_first: bool = True
     """Norm after each sum (post-norm, the paper) or before each branch (pre-norm)."""
+    input_norm: bool = False
+    """Norm every input, thoughts included, with one shared norm (ReaRec): states are many times larger than items."""
     count_from: CountFrom = "end"
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
 
@@ -65,6 +67,7 @@ class BERT4RecEncoder(Backbone):
         super().__init__()
         self.width, self.window = config.width, config.window
         self.positions = Positions(config.window, config.width, config.count_from)
+        self.input_norm = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             width=config.width,
@@ -89,7 +92,7 @@ class BERT4RecEncoder(Backbone):
         last_only: bool = False,
     ) -> Encoding:
         """As `Backbone.encode`; `positions` says how many chains a row has, all of them behind its last position."""
-        x_BLD = self.dropout(x_BLD + self.positions(lengths_B, x_BLD.shape[1]))
+        x_BLD = self.dropout(self.input_norm(x_BLD + self.positions(lengths_B, x_BLD.shape[1])))
         K = 0 if prefix is None else prefix.shape[1]
         x_BLD = x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1)
         at_BP = None if positions is None else last_positions(lengths_B).expand_as(positions)
@@ -98,4 +101,4 @@ class BERT4RecEncoder(Backbone):
 
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, AttentionChain)
-        return self.transformer.think(self.dropout(x_BPD), chain)
+        return self.transformer.think(self.dropout(self.input_norm(x_BPD)), chain)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.errors import ConfigError, check_choice, check_share, check_whole
@@ -42,6 +42,8 @@ class SASRec:
     """Of the feed-forward nets (the paper: relu)."""
     norm_first: bool = True
     """Norm before each branch (pre-norm) or after each sum (post-norm)."""
+    input_norm: bool = False
+    """Norm every input, thoughts included, with one shared norm (ReaRec): states are many times larger than items."""
     count_from: CountFrom = "end"
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
 
@@ -64,6 +66,7 @@ class SASRecEncoder(Backbone):
         super().__init__()
         self.width, self.window = config.width, config.window
         self.positions = Positions(config.window, config.width, config.count_from)
+        self.input_norm = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             width=config.width,
@@ -87,7 +90,7 @@ class SASRecEncoder(Backbone):
         prefix: Tensor | None = None,
         last_only: bool = False,
     ) -> Encoding:
-        x_BLD = self.dropout(x_BLD + self.positions(lengths_B, x_BLD.shape[1]))
+        x_BLD = self.dropout(self.input_norm(x_BLD + self.positions(lengths_B, x_BLD.shape[1])))
         K = 0 if prefix is None else prefix.shape[1]
         x_BLD = x_BLD if prefix is None else torch.cat([prefix, x_BLD], dim=1)
         states, chain = self.transformer(x_BLD, lengths_B + K, positions, K, last_only=last_only)
@@ -95,4 +98,4 @@ class SASRecEncoder(Backbone):
 
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, AttentionChain)
-        return self.transformer.think(self.dropout(x_BPD), chain)
+        return self.transformer.think(self.dropout(self.input_norm(x_BPD)), chain)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
+from forethought.thinking.halting import Halting, Trace
 
 
 class Losses(NamedTuple):
@@ -30,10 +31,12 @@ class Thought:
     Attributes:
         states_BD: final states, ready for the product with the item matrix.
         steps_B: reasoning steps used, 0 for a method that does not reason.
+        trace: how it came to that, if it was asked for and the method reasons.
     """
 
     states_BD: Tensor
     steps_B: Tensor
+    trace: Trace | None = None
 
 
 class Method(nn.Module):
@@ -56,8 +59,13 @@ class Method(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError
 
-    def user_states(self, batch: Batch) -> Thought:
-        """Read histories and, if the method reasons, think."""
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+        """Read histories and, if the method reasons, think.
+
+        Args:
+            halting: when to stop; None: as the method is configured. Methods of fixed depth heed `max_steps` alone.
+            trace: keep every state and indicator, for `explain`.
+        """
         raise NotImplementedError
 
     def catalogue(self) -> ranking.Items:

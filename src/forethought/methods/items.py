@@ -68,6 +68,16 @@ class ItemTable(nn.Module):
         """States as ranking wants them."""
         return F.normalize(states, dim=-1) if self.loss.cosine else states
 
+    def scaled_items(self) -> Tensor:
+        """E as the losses want it: unit vectors with `cosine`, a bias as one more column."""
+        return scaled(self.weight[:0], self.weight, bias_N=self.bias, cosine=self.loss.cosine)[1]
+
+    def scaled_states(self, states_PD: Tensor, warmth: float = 1.0) -> Tensor:
+        """States whose inner product with `scaled_items` is the score, at `warmth` times the temperature."""
+        one = None if self.bias is None else self.bias[:0]
+        temperature = self.loss.temperature * warmth
+        return scaled(states_PD, self.weight[:0], temperature=temperature, bias_N=one, cosine=self.loss.cosine)[0]
+
     def loss_of(self, states_PD: Tensor, targets_P: Tensor, weights_P: Tensor) -> Tensor:
         """sum_p w_p loss_p for the configured loss."""
         config = self.loss

@@ -23,6 +23,7 @@ from forethought.errors import ConfigError, check_positive, check_share
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
+from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class MaskedItemModel(Method):
         total = self.items.loss_of(states_PD, items_BN[masked_BN], weights_P)
         return Losses(total, {"loss": total.detach()})
 
-    def user_states(self, batch: Batch) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
         items_BN = F.pad(batch.items_BL, (0, 1))  # the slot for [MASK]; what stands in it is never read
         masked_BN = torch.arange(items_BN.shape[1], device=items_BN.device) == batch.lengths_B[:, None]
         states_BD = self.projection(self._states(items_BN, masked_BN, batch.lengths_B + 1, last_only=True)[:, 0])

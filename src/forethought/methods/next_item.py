@@ -20,6 +20,7 @@ from forethought.data.splits import Split
 from forethought.errors import DataError, check_positive
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class NextItemModel(Method):
         total = self.items.loss_of(states_PD, batch.targets_BL[real_BL], weights_P)
         return Losses(total, {"loss": total.detach()})
 
-    def user_states(self, batch: Batch) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
         return Thought(self.items.states(self._states(batch, last_only=True)[:, 0]), torch.zeros_like(batch.lengths_B))
 
     def catalogue(self) -> Items:

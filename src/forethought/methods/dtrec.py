@@ -1,0 +1,243 @@
+"""DTRec: reasoning that goes from coarse to fine and stops when it has converged (arXiv 2512.14036).
+
+On ReaRec's chain (r_t = f(history, ..., r_{t-1} + p_t), eq. 1) it sets
+- HPS: step t is also trained towards the distribution of a prototype, the centre of the target's cluster among k_t,
+  and k_t rises with t (eqs. 3 to 6);
+- ARH: a small net reads entropy, consistency and change of each step and says whether to stop (eqs. 7 to 10).
+
+What the paper leaves open is an option here, its default is the recommendation of our own study. Equation numbers are
+those of the paper's summary as we count them (docs/methods/dtrec.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue.moments import moments, weighted_lse
+from forethought.catalogue.ranking import Items
+from forethought.catalogue.soft_targets import soft_target
+from forethought.data.batches import Batch
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_whole
+from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.items import ItemLoss, ItemTable
+from forethought.thinking.chain import History, roots_at_end, roots_everywhere, think
+from forethought.thinking.halting import (
+    Halting,
+    HaltingHead,
+    Judge,
+    Look,
+    indicators,
+    look_at,
+    soft_weights,
+    think_until,
+)
+from forethought.thinking.prototypes import Prototypes, cluster_counts
+
+Supervision = Literal["dynamic", "fixed", "none"]
+Sight = Literal["prototypes", "exact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DTRec:
+    """Configuration: a backbone that thinks T steps at most."""
+
+    backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=lambda: SASRec(input_norm=True))
+    """The encoder of histories, and of thoughts."""
+    loss: ItemLoss = field(default_factory=ItemLoss)
+    """Score and temperature tau; full cross-entropy only."""
+    max_steps: int = 3
+    """T, reasoning steps at most."""
+    supervision: Supervision = "dynamic"
+    """HPS: k_t rises from step to step (dynamic), is the finest at every step (fixed), or there is none."""
+    first_clusters: int = 32
+    """k_0, prototypes of the first step."""
+    most_clusters: int = 1024
+    """k_upper, what the number of prototypes approaches."""
+    cluster_speed: float = 1.0
+    """alpha > 0, how fast it does so."""
+    prototype_weight: float = 0.1
+    """lambda_p, weight of the prototype loss once warm."""
+    warmup_epochs: int = 10
+    """Epochs in which that weight rises from 0; 0: full from the start."""
+    prototype_temperature: float = 1.0
+    """tau_p in units of tau."""
+    base_weight: float = 1.0
+    """c_0, weight of the plain mean over steps 0..T, so that steps nobody stops at still learn."""
+    sight: Sight = "prototypes"
+    """Indicators from the finest prototypes (cheap), or from the whole catalogue (exact, two products a step)."""
+    halting: Halting = field(default_factory=Halting)
+    """When a row stops; threshold is delta."""
+    halting_width: int = 16
+    """Hidden units of the halting net."""
+    ponder_weight: float = 0.0
+    """beta, pull of the halting weights towards a geometric distribution; 0: none (the paper names none)."""
+    ponder_rate: float = 0.5
+    """Stopping probability of that distribution, above 0 and below 1."""
+    item_std: float = 0.02
+    """Spread of the items' initial vectors."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "supervision", get_args(Supervision))
+        check_choice(self, "sight", get_args(Sight))
+        check_whole(self, "max_steps", "halting_width")
+        check_whole(self, "warmup_epochs", least=0)
+        check_whole(self, "first_clusters", "most_clusters", least=2)
+        check_positive(self, "cluster_speed", "prototype_temperature", "item_std")
+        for name in ("prototype_weight", "base_weight", "ponder_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"DTRec's {name} is {getattr(self, name)!r}, but must be a number from 0 up.")
+        if not 0 < self.ponder_rate < 1:
+            raise ConfigError(f"DTRec's ponder_rate is {self.ponder_rate!r}, but must lie between 0 and 1.")
+        if self.loss.kind != "ce" or self.loss.smoothing:
+            raise ConfigError("DTRec is trained with plain full cross-entropy: its loss must be ce without smoothing.")
+        self.halting.steps(self.max_steps)
+
+    def build(self, n_items: int) -> DTRecModel:
+        return DTRecModel(self, n_items)
+
+    def check(self, split: Split) -> None:
+        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
+            raise DataError(
+                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
+                "choose use_times=False (on the command line --no-use-times)."
+            )
+
+
+class DTRecModel(Method):
+    def __init__(self, config: DTRec, n_items: int) -> None:
+        super().__init__()
+        self.config = config
+        width, T = config.backbone.width, config.max_steps
+        self.items = ItemTable(n_items, width, config.loss, config.item_std)
+        self.backbone = config.backbone.build()
+        self.marks = nn.Parameter(torch.randn(T, width) * 0.02)  # p_1 .. p_T
+        self.head = HaltingHead(config.halting_width)
+        counts = cluster_counts(config.first_clusters, config.most_clusters, config.cluster_speed, T, n_items)
+        if config.supervision == "fixed":
+            counts = [max(counts)] * T
+        vector = width + config.loss.bias
+        self.prototypes = Prototypes(counts, n_items, vector, unit=config.loss.cosine and not config.loss.bias)
+        self.window = config.backbone.window
+        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        self.prototype_weight = 0.0
+
+    @property
+    def uses_prototypes(self) -> bool:
+        return self.config.supervision != "none" or self.config.sight == "prototypes"
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Cluster the items anew, and warm the prototype loss up: lambda(e) = lambda_p min(1, e / 10) (eq. 11)."""
+        warm = min(1.0, epoch / self.config.warmup_epochs) if self.config.warmup_epochs else 1.0
+        self.prototype_weight = 0.0 if self.config.supervision == "none" else self.config.prototype_weight * warm
+        if self.uses_prototypes:
+            self.prototypes.make(self.items.scaled_items().detach(), epoch)
+
+    # ---- training
+
+    def loss(self, batch: Batch) -> Losses:
+        """L = mean sum_t w_t CE_t + c_0 mean_t CE_t + lambda(e) mean_t softCE_t (eqs. 9 to 12).
+
+        Every cross-entropy is lse - r.m, so all of them share one walk over the items: 3 (T + 1) products where
+        prototypes tell the halting weights beforehand, 4 (T + 1) with exact indicators, and up to 4 of
+        (clusters x items x width) a level for HPS.
+        """
+        assert batch.targets_BL is not None
+        roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
+        states = [state[roots.real_BP] for state in think(self.backbone, roots, self.marks)]
+        targets_P = batch.targets_BL[batch.valid_BL()]
+        T, P, weight = self.config.max_steps, len(targets_P), batch.weight
+        r_SPD, e_ND = torch.stack([self.items.scaled_states(r) for r in states]), self.items.scaled_items()
+        if self.config.sight == "exact":
+            of = moments(r_SPD.flatten(0, 1), e_ND)
+            lse_SP = of.lse_P.view(T + 1, P)
+            looks = [
+                Look(*each)
+                for each in zip(*(x.detach() for x in (r_SPD, lse_SP, of.mean_PD.view_as(r_SPD))), strict=True)
+            ]
+            w_PT = self._halting_weights(states, looks)
+        else:
+            lse_SP, looks = None, [self._look_at_prototypes(r.detach()) for r in r_SPD]
+            w_PT = self._halting_weights(states, looks)
+        plain = self.config.base_weight / (T + 1)
+        hard_SP = torch.cat([torch.full_like(w_PT[:, :1], plain), w_PT + plain], dim=1).T / weight
+        soft = self.prototype_weight / T / weight
+        target_PD = nn.functional.embedding(targets_P, e_ND)
+        towards = (hard_SP * (r_SPD * target_PD).sum(-1)).sum()
+        lse_weights = hard_SP
+        if self.prototype_weight:
+            lse_weights = torch.cat([hard_SP[:1], hard_SP[1:] + soft])
+            m_TPD = torch.stack([self._soft_targets(t, targets_P, e_ND) for t in range(T)])
+            towards = towards + soft * (r_SPD[1:] * m_TPD).sum()
+        if lse_SP is None:
+            lse, lse_P = weighted_lse(r_SPD.flatten(0, 1), e_ND, lse_weights.flatten())
+            lse_SP = lse_P.view(T + 1, P)
+        else:
+            lse = (lse_weights * lse_SP).sum()
+        total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / weight
+        return Losses(total, self._told(total, w_PT, lse_SP.detach(), r_SPD.detach(), target_PD.detach(), weight))
+
+    def _halting_weights(self, states: list[Tensor], looks: list[Look]) -> Tensor:
+        """w_t from p_halt of each step's indicators, which carry no gradient into the states; [P, T]."""
+        n, d = len(self.items.weight), states[0].shape[-1]
+        features = [
+            indicators(looks[t - 1], looks[t], (states[t] - states[t - 1]).detach().norm(dim=-1), n, d)
+            for t in range(1, len(states))
+        ]
+        return soft_weights(self.head(torch.stack(features, dim=1)))
+
+    def _look_at_prototypes(self, r_PD: Tensor) -> Look:
+        centres, sizes = self.prototypes.level(len(self.prototypes.counts) - 1)
+        return look_at(r_PD, centres.to(r_PD.dtype), sizes)
+
+    def _soft_targets(self, t: int, targets_P: Tensor, e_ND: Tensor) -> Tensor:
+        """m_q of the prototype of each target's cluster at level t, of those in the batch only (eqs. 5 and 6)."""
+        present, at = self.prototypes.clusters_of(t, targets_P).unique(return_inverse=True)
+        centres, _ = self.prototypes.level(t)
+        scale = self.config.loss.temperature * self.config.prototype_temperature
+        centres = centres[present].to(e_ND.dtype) / scale
+        if self.config.loss.bias:  # a prototype speaks as a state does: the items' biases count in full
+            centres[:, -1] = 1.0
+        return nn.functional.embedding(at, soft_target(centres, e_ND))
+
+    def _ponder(self, w_PT: Tensor) -> Tensor:
+        """sum_p KL(w_p || geometric), cut off at T."""
+        steps = torch.arange(w_PT.shape[1], device=w_PT.device, dtype=w_PT.dtype)
+        prior = self.config.ponder_rate * (1 - self.config.ponder_rate) ** steps
+        return (w_PT * (w_PT.clamp_min(1e-9) / (prior / prior.sum())).log()).sum()
+
+    @torch.no_grad()
+    def _told(
+        self, total: Tensor, w_PT: Tensor, lse_SP: Tensor, r_SPD: Tensor, target_PD: Tensor, weight: int
+    ) -> dict[str, Tensor]:
+        ce_S = (lse_SP - (r_SPD * target_PD).sum(-1)).sum(1) / weight
+        steps = (w_PT * torch.arange(1, w_PT.shape[1] + 1, device=w_PT.device)).sum() / weight
+        return {"loss": total.detach(), "ce_first": ce_S[0], "ce_last": ce_S[-1], "soft_steps": steps}
+
+    # ---- inference
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+        halting = halting or self.config.halting
+        marks = self.marks[: halting.steps(self.config.max_steps)]
+        roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
+        states, steps, told = think_until(self.backbone, roots, marks, self.judge(), halting, trace=trace)
+        return Thought(self.items.states(states), steps, told)
+
+    def judge(self) -> Judge:
+        if self.config.sight == "prototypes":
+            return Judge(
+                lambda r: self._look_at_prototypes(self.items.scaled_states(r)), len(self.items.weight), self.head
+            )
+        items = self.items.scaled_items()
+        return Judge(lambda r: look_at(self.items.scaled_states(r), items), len(items), self.head)
+
+    def catalogue(self) -> Items:
+        return self.items.catalogue()

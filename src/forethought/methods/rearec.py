@@ -1,0 +1,183 @@
+"""ReaRec: a few latent steps before the next item is named (Tang et al., 2025, arXiv 2503.22675).
+
+    r_0 = f(history)        r_k = f(history, ..., r_{k-1} + p_k),  k = 1..K          (eq. 2)
+
+ERL averages all states and keeps them apart; PRL sharpens step after step and steadies each against noise.
+Every position of a history is supervised, each with a chain of its own (`thinking/chain.py`): the paper's row a
+prefix, in one pass. Weights of the steps and the direction of ERL's gradient follow the authors' code, which differs
+from the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue import losses
+from forethought.catalogue.moments import Moments, moments
+from forethought.catalogue.ranking import Items
+from forethought.data.batches import Batch
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_whole
+from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.items import ItemLoss, ItemTable
+from forethought.thinking.chain import History, roots_at_end, roots_everywhere, think, think_with_noise
+from forethought.thinking.contrast import info_nce
+from forethought.thinking.halting import Halting, Judge, look_at, think_until
+
+Learning = Literal["erl", "prl"]
+StepWeights = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaRec:
+    """Configuration: a backbone that thinks K steps."""
+
+    backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=lambda: SASRec(input_norm=True))
+    """The encoder of histories, and of thoughts."""
+    loss: ItemLoss = field(default_factory=ItemLoss)
+    """Score and temperature tau; full cross-entropy only."""
+    learning: Learning = "prl"
+    """erl: ensemble of all steps; prl: progressive, the last step speaks."""
+    steps: int = 2
+    """K, reasoning steps."""
+    step_weights: StepWeights = "mean"
+    """PRL: the steps before the last weigh 1 together (mean, the authors' code) or 1 each (sum, the text)."""
+    warmth: float = 1.0
+    """PRL's alpha: step k is trained at temperature tau * alpha^(K - k); 1 is the same for all."""
+    divergence_weight: float = 0.05
+    """ERL's lambda: how strongly the steps' predictions are pushed apart."""
+    contrast_weight: float = 0.0
+    """PRL: weight of the contrast of each step with its noisy twin (the authors' code: 1)."""
+    noise: float = 0.01
+    """gamma, standard deviation of the noise on a step's input."""
+    contrast_from: int = 2
+    """Epochs before the contrast sets in."""
+    item_std: float = 0.02
+    """Spread of the items' initial vectors."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "learning", get_args(Learning))
+        check_choice(self, "step_weights", get_args(StepWeights))
+        check_whole(self, "steps")
+        check_whole(self, "contrast_from", least=0)
+        check_positive(self, "warmth", "item_std")
+        for name in ("divergence_weight", "contrast_weight", "noise"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"ReaRec's {name} is {getattr(self, name)!r}, but must be a number from 0 up.")
+        if self.loss.kind != "ce":
+            raise ConfigError(f"ReaRec is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
+
+    def build(self, n_items: int) -> ReaRecModel:
+        return ReaRecModel(self, n_items)
+
+    def check(self, split: Split) -> None:
+        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
+            raise DataError(
+                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
+                "choose use_times=False (on the command line --no-use-times)."
+            )
+
+
+class ReaRecModel(Method):
+    def __init__(self, config: ReaRec, n_items: int) -> None:
+        super().__init__()
+        self.config = config
+        self.items = ItemTable(n_items, config.backbone.width, config.loss, config.item_std)
+        self.backbone = config.backbone.build()
+        self.marks = nn.Parameter(torch.randn(config.steps, config.backbone.width) * 0.02)  # p_1 .. p_K
+        self.window = config.backbone.window
+        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        self.contrasting = False
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.contrasting = self.config.contrast_weight > 0 and epoch >= self.config.contrast_from
+
+    def loss(self, batch: Batch) -> Losses:
+        assert batch.targets_BL is not None
+        roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
+        chains = think(self.backbone, roots, self.marks)
+        states = [state[roots.real_BP] for state in chains]  # K + 1 of [P, D], all positions of the batch
+        targets_P = batch.targets_BL[batch.valid_BL()]
+        if self.config.learning == "erl":
+            return self._erl(states, targets_P, batch.weight)
+        named = self._prl(states, targets_P, batch.weight)
+        if not self.contrasting:
+            return Losses(named, {"loss": named.detach()})
+        noisy = think_with_noise(self.backbone, roots, chains, self.marks, self.config.noise)
+        contrast = self._contrast([n[roots.real_BP] for n in noisy], states[1:], targets_P, batch)
+        total = named + self.config.contrast_weight * contrast
+        return Losses(total, {"loss": total.detach(), "named": named.detach(), "contrast": contrast.detach()})
+
+    def _prl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Tensor:
+        """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products."""
+        K, P = self.config.steps, len(targets_P)
+        early = 1.0 if self.config.step_weights == "sum" else 1.0 / K
+        scaled = [self.items.scaled_states(r, self.config.warmth ** (K - k)) for k, r in enumerate(states)]
+        weights = torch.tensor([early] * K + [1.0], dtype=self.marks.dtype, device=self.marks.device)
+        rows = (weights / weight).repeat_interleave(P)
+        smoothing = self.config.loss.smoothing
+        return losses.cross_entropy(
+            torch.cat(scaled), self.items.scaled_items(), targets_P.repeat(K + 1), rows, smoothing=smoothing
+        ) + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
+
+    def _erl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Losses:
+        """CE of the mean state - lambda mean_{i != j} KL(p_j || p_i), p_i held still (eq. 4).
+
+        3 products for the mean state, 7 for each step's moments and the covariance in their gradient.
+        """
+        K, P, e = self.config.steps, len(targets_P), self.items.scaled_items()
+        rows = torch.full((P,), 1.0 / weight, dtype=self.marks.dtype, device=self.marks.device)
+        ensemble = self.items.scaled_states(torch.stack(states).mean(0))
+        named = losses.cross_entropy(ensemble, e, targets_P, rows, smoothing=self.config.loss.smoothing)
+        named = named + 0 * sum(r.sum() for r in states)
+        if not self.config.divergence_weight:
+            return Losses(named, {"loss": named.detach()})
+        r_SPD = torch.stack([self.items.scaled_states(r) for r in states])
+        lse, mean = moments(r_SPD.flatten(0, 1), e)
+        of = [Moments(*each) for each in zip(lse.view(K + 1, P), mean.view_as(r_SPD), strict=True)]
+        still = [Moments(*(moment.detach() for moment in each)) for each in of]
+        steps = range(K + 1)
+        pairs = [losses.kl(r_SPD[j], of[j], r_SPD[i].detach(), still[i]) for i in steps for j in steps if i != j]
+        divergence = torch.stack(pairs).mean(0).sum() / weight
+        total = named - self.config.divergence_weight * divergence
+        return Losses(total, {"loss": total.detach(), "named": named.detach(), "divergence": divergence.detach()})
+
+    def _contrast(self, noisy: list[Tensor], clean: list[Tensor], targets_P: Tensor, batch: Batch) -> Tensor:
+        """-mean_k log exp(r~_k . r_k / tau) / sum_b' exp(r~_k . r_k^b' / tau) (eq. 7).
+
+        Positions of one user or with one target are no negatives of each other: a row a prefix never met them.
+        """
+        assert batch.users_B is not None
+        users_P = batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
+        alike = (users_P[:, None] == users_P) | (targets_P[:, None] == targets_P)
+        steps = [
+            info_nce(self._unit(a), self._unit(b), self.config.loss.temperature, alike)
+            for a, b in zip(noisy, clean, strict=True)
+        ]
+        return torch.stack(steps).mean(0).sum() / batch.weight
+
+    def _unit(self, states_PD: Tensor) -> Tensor:
+        return self.items.states(states_PD)
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+        halting = halting or Halting(rule="fixed")
+        marks = self.marks[: halting.steps(self.config.steps)]
+        roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
+        if self.config.learning == "erl":
+            states = torch.stack(think(self.backbone, roots, marks)).mean(0)[:, 0]
+            return Thought(self.items.states(states), torch.full_like(batch.lengths_B, len(marks)))
+        items = self.items.scaled_items()
+        judge = Judge(lambda r: look_at(self.items.scaled_states(r), items), len(self.items.weight))
+        states, steps, told = think_until(self.backbone, roots, marks, judge, halting, trace=trace)
+        return Thought(self.items.states(states), steps, told)
+
+    def catalogue(self) -> Items:
+        return self.items.catalogue()

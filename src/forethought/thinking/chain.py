@@ -1,0 +1,99 @@
+"""Chains of thought behind the positions of a history (ReaRec, arXiv 2503.22675, section 3).
+
+    r_0 = f(history)[i]        r_t = f(history, ..., r_{t-1} + p_t)[last]        t = 1..T
+
+One chain hangs behind every position in training, and all of them grow at once on one encoding; at inference a chain
+hangs behind the last position alone. Where a backbone looks both ways, each prefix is a row of its own.
+
+Shapes: B rows, P chains a row, D width, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from forethought.backbones.interface import Backbone, Chain
+from forethought.nn.transformer import last_positions
+
+
+class History(NamedTuple):
+    """What a chain hangs behind: right-padded items and their lengths; times for backbones that read them."""
+
+    items_BL: Tensor
+    lengths_B: Tensor
+    times_BL: Tensor | None = None
+
+    def prefixes(self) -> History:
+        """One row for each prefix of each row, in the order of positions; what comes later counts as padding."""
+        row, at = (torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]).nonzero(
+            as_tuple=True
+        )
+        return History(self.items_BL[row], at + 1, None if self.times_BL is None else self.times_BL[row])
+
+
+class Roots(NamedTuple):
+    """States r_0 and what the chains behind them remember.
+
+    Attributes:
+        states_BPD: r_0.
+        chain: to be handed to `think`.
+        real_BP: False where a chain hangs behind padding.
+    """
+
+    states_BPD: Tensor
+    chain: Chain
+    real_BP: Tensor
+
+
+def roots_everywhere(backbone: Backbone, vectors: Callable[[Tensor], Tensor], history: History) -> Roots:
+    """A chain behind every position. `real_BP` picks them in the order rows, then positions, for every backbone."""
+    if not backbone.causal:
+        return roots_at_end(backbone, vectors, history.prefixes())
+    items_BL, lengths_B, times_BL = history
+    at_L = torch.arange(items_BL.shape[1], device=items_BL.device)
+    states, chain = backbone.encode(vectors(items_BL), lengths_B, positions=at_L.expand_as(items_BL), times=times_BL)
+    assert chain is not None
+    return Roots(states, chain, at_L < lengths_B[:, None])
+
+
+def roots_at_end(backbone: Backbone, vectors: Callable[[Tensor], Tensor], history: History) -> Roots:
+    """A chain behind each row's last position: P = 1. The last layer is spared the other positions."""
+    items_BL, lengths_B, times_BL = history
+    at_B1 = last_positions(lengths_B)
+    states, chain = backbone.encode(vectors(items_BL), lengths_B, positions=at_B1, times=times_BL, last_only=True)
+    assert chain is not None
+    return Roots(states, chain, torch.ones_like(at_B1, dtype=torch.bool))
+
+
+def think(backbone: Backbone, roots: Roots, marks_TD: Tensor) -> list[Tensor]:
+    """r_0 .. r_T, [B, P, D] each.
+
+    Args:
+        marks_TD: the reasoning position vectors p_1 .. p_T, added to each step's input.
+    """
+    states, chain = [roots.states_BPD], roots.chain
+    for mark in marks_TD:
+        state, chain = backbone.think(states[-1] + mark, chain)
+        states.append(state)
+    return states
+
+
+def think_with_noise(
+    backbone: Backbone, roots: Roots, states: list[Tensor], marks_TD: Tensor, std: float
+) -> list[Tensor]:
+    """A second branch from the same roots: its step t starts from the clean r_{t-1} and fresh noise.
+
+    Errors do not pile up, since only the clean states are fed on; the noisy links see each other.
+
+    Returns:
+        r~_1 .. r~_T.
+    """
+    noisy, chain = [], roots.chain
+    for before, mark in zip(states, marks_TD, strict=False):
+        state, chain = backbone.think(before + mark + std * torch.randn_like(before), chain)
+        noisy.append(state)
+    return noisy

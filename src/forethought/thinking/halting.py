@@ -1,0 +1,231 @@
+"""When to stop thinking: indicators of convergence, the rules that read them, and the loop that obeys.
+
+Adaptive Reasoning Halting is DTRec's (arXiv 2512.14036, section 3.2): a small net reads how sure a state is, how far
+its prediction moved and how far the state itself moved. Other rules are here to be compared with it. Rows that have
+halted leave the batch, keys and values included.
+
+Shapes: P rows, D width, T steps, N items (or prototypes that stand for them).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.interface import Backbone
+from forethought.catalogue.moments import moments
+from forethought.errors import ConfigError, check_choice, check_whole
+from forethought.thinking.chain import Roots
+
+Rule = Literal["arh", "soft", "fixed", "change", "entropy", "random"]
+INDICATORS = ("entropy", "consistency", "change")
+KL_CAP = 5.0  # nats; consistency is cut there and divided by it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halting:
+    """When a row stops; can be chosen anew for a trained model."""
+
+    rule: Rule = "arh"
+    """arh: the halting net is over the threshold; soft: all steps, weighted as in training; fixed: all steps;
+    change, entropy: that indicator is below the threshold; random: with the threshold as probability."""
+    threshold: float = 0.5
+    """delta, at each step from the first on; the last step always ends."""
+    max_steps: int | None = None
+    """Steps at most; None: as many as were trained."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on the indicators, to see what a rule can bear."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "rule", get_args(Rule))
+        for name, least in (("threshold", -math.inf), ("noise", 0.0)):
+            value = getattr(self, name)
+            if (
+                not isinstance(value, int | float)
+                or isinstance(value, bool)
+                or not math.isfinite(value)
+                or value < least
+            ):
+                raise ConfigError(f"Halting's {name} is {value!r}, but must be a number{' from 0 up' * (least == 0)}.")
+        if self.max_steps is not None:
+            check_whole(self, "max_steps", least=0)
+
+    def steps(self, trained: int) -> int:
+        """How many steps to take at most, of those that were trained.
+
+        Raises:
+            ConfigError: more than were trained.
+        """
+        if self.max_steps is not None and self.max_steps > trained:
+            raise ConfigError(
+                f"The model was trained to think {trained} steps and cannot take {self.max_steps}: choose fewer."
+            )
+        return trained if self.max_steps is None else self.max_steps
+
+
+class Look(NamedTuple):
+    """States held against the catalogue: their scaled form, and the two moments of its softmax."""
+
+    states_PD: Tensor
+    lse_P: Tensor
+    mean_PD: Tensor
+
+    def select(self, rows: Tensor) -> Look:
+        return Look(self.states_PD[rows], self.lse_P[rows], self.mean_PD[rows])
+
+
+@torch.no_grad()
+def look_at(states_PD: Tensor, items_ND: Tensor, sizes_N: Tensor | None = None) -> Look:
+    """Two products, over all items or over prototypes.
+
+    Args:
+        states_PD, items_ND: scaled, so that their inner product is the score (`catalogue.moments.scaled`).
+        sizes_N: how many items each row stands for: prototypes. A multiplicity is log n more in the lse, and no part
+            of the score, so entropy stays that of a distribution over items.
+    """
+    if sizes_N is None:
+        return Look(states_PD, *moments(states_PD, items_ND))
+    real = sizes_N > 0
+    counts = sizes_N[real].to(items_ND.dtype).log()
+    ones = states_PD.new_ones(states_PD.shape[0], 1)
+    of = moments(torch.cat([states_PD, ones], dim=1), torch.cat([items_ND[real], counts[:, None]], dim=1))
+    return Look(states_PD, of.lse_P, of.mean_PD[:, :-1])
+
+
+@torch.no_grad()
+def indicators(before: Look, now: Look, change_P: Tensor, n_items: int, width: int) -> Tensor:
+    """[Ent_t / ln N, min(Cons_t, 5) / 5, Delta_t / sqrt(d)], [P, 3] (eq. 7; scales: the spec's section 3).
+
+    Ent = lse - r.mean; Cons = KL(before || now) = (r' - r).mean' - lse' + lse; Delta = ||r_t - r_{t-1}||.
+    No product beyond those of the looks.
+    """
+    entropy = now.lse_P - (now.states_PD * now.mean_PD).sum(-1)
+    kl = ((before.states_PD - now.states_PD) * before.mean_PD).sum(-1) - before.lse_P + now.lse_P
+    scaled = (entropy / math.log(max(n_items, 2)), kl.clamp(0, KL_CAP) / KL_CAP, change_P / math.sqrt(width))
+    return torch.stack(scaled, dim=-1).to(change_P.dtype)
+
+
+class HaltingHead(nn.Module):
+    """p_halt = sigmoid(MLP([Ent, Cons, Delta])), [..., 3] -> [...] (eq. 8)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(len(INDICATORS), width), nn.Linear(width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.down(self.up(features).relu())[..., 0].sigmoid()
+
+
+def soft_weights(halts_PT: Tensor) -> Tensor:
+    """w_t = p_t prod_{j<t} (1 - p_j), what is left given to the last step, so that each row sums to 1 (eq. 9)."""
+    on_PT = torch.cumprod(1 - halts_PT, dim=1)
+    before_PT = torch.cat([torch.ones_like(on_PT[:, :1]), on_PT[:, :-1]], dim=1)
+    weights = halts_PT * before_PT
+    return torch.cat([weights[:, :-1], before_PT[:, -1:]], dim=1)
+
+
+class Trace(NamedTuple):
+    """Every step of every row, those after its exit included.
+
+    Attributes:
+        states_PSD: r_0 .. r_T, [P, T + 1, D].
+        indicators_PT3: as the halting net reads them; NaN where the rule reads none.
+        halts_PT: p_halt, NaN where there is no net.
+    """
+
+    states_PSD: Tensor
+    indicators_PT3: Tensor
+    halts_PT: Tensor
+
+
+@dataclass
+class Judge:
+    """What a method gives the loop to decide with.
+
+    Attributes:
+        look: raw states [P, D] -> Look; costs two products over what it looks at.
+        n_items: size of the catalogue that is looked at or stood for.
+        head: p_halt from indicators.
+    """
+
+    look: Callable[[Tensor], Look]
+    n_items: int
+    head: HaltingHead | None = None
+
+    def needs_look(self, halting: Halting) -> bool:
+        return halting.rule in ("arh", "soft", "entropy")
+
+    def read(self, before: Tensor, now: Tensor, looked: Look | None, looks: Look | None, noise: float) -> Tensor:
+        """Indicators [P, 3] of one step."""
+        change = (now - before).norm(dim=-1)
+        if looked is None or looks is None:
+            none = torch.full_like(change, torch.nan)
+            features = torch.stack([none, none, change / math.sqrt(now.shape[-1])], dim=-1)
+        else:
+            features = indicators(looked, looks, change, self.n_items, now.shape[-1])
+        return features + noise * torch.randn_like(features) if noise else features
+
+    def halt(self, halting: Halting, features: Tensor) -> tuple[Tensor, Tensor]:
+        """p_halt (NaN without a net), and which rows stop."""
+        rule, none = halting.rule, torch.full_like(features[:, 0], torch.nan)
+        halts = none if self.head is None or features[:, 0].isnan().any() else self.head(features)
+        if rule == "arh":
+            return halts, halts > halting.threshold
+        if rule == "random":
+            return halts, torch.rand_like(none) < halting.threshold
+        if rule in ("change", "entropy"):
+            return halts, features[:, INDICATORS.index(rule)] < halting.threshold
+        return halts, torch.zeros_like(none, dtype=torch.bool)
+
+
+@torch.no_grad()
+def think_until(
+    backbone: Backbone, roots: Roots, marks_TD: Tensor, judge: Judge, halting: Halting, *, trace: bool = False
+) -> tuple[Tensor, Tensor, Trace | None]:
+    """Think behind one position a row until each row halts.
+
+    Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought.
+    With `rule="soft"` the final state is the mean of the steps' unit states under `soft_weights`: their scores mixed.
+
+    Returns:
+        Final states [B, D], steps used int64 [B], and the trace.
+    """
+    if halting.rule in ("arh", "soft") and judge.head is None:
+        raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
+    now, chain = roots.states_BPD[:, 0], roots.chain
+    final, steps = now.clone(), torch.zeros(len(now), dtype=torch.int64, device=now.device)
+    live, going = torch.arange(len(now), device=now.device), torch.ones_like(steps, dtype=torch.bool)
+    looking = judge.needs_look(halting) or (trace and judge.head is not None)
+    looked = judge.look(now) if looking and len(marks_TD) else None
+    kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([now], [], [])
+    for t, mark in enumerate(marks_TD, start=1):
+        before = now
+        states, chain = backbone.think((before + mark)[:, None], chain)
+        now = states[:, 0]
+        final[live[going]], steps[live[going]] = now[going], t
+        if t == len(marks_TD) and not trace and halting.rule != "soft":
+            break
+        looks = judge.look(now) if looking else None
+        features = judge.read(before, now, looked, looks, halting.noise)
+        halts, stop = judge.halt(halting, features)
+        looked, going = looks, going & ~stop
+        for part, value in zip(kept, (now, features, halts), strict=True):
+            part.append(value)
+        if trace or halting.rule == "soft":
+            continue
+        rows = going.nonzero()[:, 0]
+        if len(rows) == 0:
+            break
+        if len(rows) < len(going):
+            now, chain, live, going = now[rows], chain.select(rows), live[rows], going[rows]
+            looked = None if looked is None else looked.select(rows)
+    if halting.rule == "soft" and len(marks_TD):
+        units = nn.functional.normalize(torch.stack(kept[0][1:], dim=1), dim=-1)
+        final = (soft_weights(torch.stack(kept[2], dim=1))[..., None] * units).sum(1)
+    told = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and len(marks_TD) else None
+    return final, steps, told
