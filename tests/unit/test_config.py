@@ -58,7 +58,7 @@ def test_recipes_round_trip_and_name_their_parts(name: str) -> None:
     recipe = METHODS[name]()
     told = to_json(RunConfig(method=recipe.method, training=recipe.training))
     types = (told["method"]["type"], told["method"]["backbone"]["type"])
-    assert name.split("-")[0] in types
+    assert name.split("-", maxsplit=1)[0] in types
     assert from_json(RunConfig, json.loads(json.dumps(told))).method == recipe.method
 
 
@@ -84,7 +84,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("training.type", "fast", r"training\.type is not a setting of Training\."),
         ("method", ..., r"^method is missing\.$"),
         ("method", 3, r"method\.type is None, but must be one of next_item, masked_item, rearec, dtrec\."),
-        ("method.type", "dtrek", r"method\.type is 'dtrek', but must be one of next_item, masked_item, rearec, dtrec\."),
+        (
+            "method.type",
+            "dtrek",
+            r"method\.type is 'dtrek', but must be one of next_item, masked_item, rearec, dtrec\.",
+        ),
         (
             "method.backbone.type",
             "bert4rec",

@@ -21,7 +21,7 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import losses
-from forethought.catalogue.moments import Moments, moments
+from forethought.catalogue.expectation import expectation
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
@@ -131,22 +131,19 @@ class ReaRecModel(Method):
     def _erl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Losses:
         """CE of the mean state - lambda mean_{i != j} KL(p_j || p_i), p_i held still (eq. 4).
 
-        3 products for the mean state, 7 for each step's moments and the covariance in their gradient.
+        3 products for the mean state and 4 for each step.
         """
         K, P, e = self.config.steps, len(targets_P), self.items.scaled_items()
         rows = torch.full((P,), 1.0 / weight, dtype=self.marks.dtype, device=self.marks.device)
         ensemble = self.items.scaled_states(torch.stack(states).mean(0))
         named = losses.cross_entropy(ensemble, e, targets_P, rows, smoothing=self.config.loss.smoothing)
-        named = named + 0 * sum(r.sum() for r in states)
+        named = named + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
         if not self.config.divergence_weight:
             return Losses(named, {"loss": named.detach()})
         r_SPD = torch.stack([self.items.scaled_states(r) for r in states])
-        lse, mean = moments(r_SPD.flatten(0, 1), e)
-        of = [Moments(*each) for each in zip(lse.view(K + 1, P), mean.view_as(r_SPD), strict=True)]
-        still = [Moments(*(moment.detach() for moment in each)) for each in of]
-        steps = range(K + 1)
-        pairs = [losses.kl(r_SPD[j], of[j], r_SPD[i].detach(), still[i]) for i in steps for j in steps if i != j]
-        divergence = torch.stack(pairs).mean(0).sum() / weight
+        # sum_i KL(p_j || p_i) = sum_i (r_j - r_i).mean_j + lse_i - lse_j, and over all pairs no lse is left
+        apart_SPD = (K + 1) * r_SPD - r_SPD.sum(0)
+        divergence = expectation(r_SPD.flatten(0, 1), e, apart_SPD.flatten(0, 1)) / (K * (K + 1) * weight)
         total = named - self.config.divergence_weight * divergence
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "divergence": divergence.detach()})
 

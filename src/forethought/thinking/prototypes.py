@@ -80,6 +80,7 @@ def _kmeans(vectors_ND: Tensor, k: int, start_KD: Tensor | None, unit: bool, see
 
     points = vectors_ND.cpu().contiguous().numpy()
     settings = {"niter": ITERATIONS, "spherical": unit, "seed": seed, "min_points_per_centroid": 1}
+    settings["init_method"] = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     means = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(points) // k + 1, **settings)
     means.train(points, init_centroids=None if start_KD is None else start_KD.cpu().contiguous().numpy())
     return torch.from_numpy(means.index.search(points, 1)[1][:, 0]).to(vectors_ND.device)

@@ -1,0 +1,71 @@
+"""How the public codes train a chain of thought: one row for each prefix, padded, with all logits in memory.
+
+It is the reference twice over: the tests hold the library's loss and gradients against it, and the benchmark its time.
+Nothing here but `encode` and `think` of the backbone is the library's; scores and losses are written out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forethought.data.batches import Batch
+from forethought.methods.items import ItemLoss
+from forethought.methods.rearec import ReaRecModel
+
+
+def prefix_rows(batch: Batch, pad_to: int | None = None) -> Batch:
+    """One row for each supervised position: the items up to it, its target, and padding behind."""
+    assert batch.targets_BL is not None
+    items, targets, times, lengths = [], [], [], []
+    L = pad_to or batch.items_BL.shape[1]
+    for row, length in enumerate(batch.lengths_B.tolist()):
+        for end in range(1, length + 1):
+            items.append(F.pad(batch.items_BL[row, :end], (0, L - end)))
+            targets.append(batch.targets_BL[row, end - 1])
+            lengths.append(end)
+            if batch.times_BL is not None:
+                times.append(F.pad(batch.times_BL[row, :end], (0, L - end)))
+    return Batch(
+        torch.stack(items),
+        torch.tensor(lengths),
+        torch.stack(targets),
+        torch.stack(times) if times else None,
+        None,
+        len(items),
+    )
+
+
+def chain_states(model: torch.nn.Module, rows: Batch) -> list[Tensor]:
+    """r_0 .. r_T of each row, [B, D] each: encode it, then append r_{t-1} + p_t and read the last state."""
+    last_B1 = rows.lengths_B[:, None] - 1
+    vectors = model.items.weight[rows.items_BL]
+    states_BLD, chain = model.backbone.encode(vectors, rows.lengths_B, positions=last_B1, times=rows.times_BL)
+    at = torch.arange(len(last_B1))
+    # a backbone that is not causal says nothing of other positions, all say r_0 of the last
+    states = [states_BLD[at, last_B1[:, 0]]]
+    for mark in model.marks:
+        link, chain = model.backbone.think((states[-1] + mark)[:, None], chain)
+        states.append(link[:, 0])
+    return states
+
+
+def logits(states_BD: Tensor, items_ND: Tensor, loss: ItemLoss, bias_N: Tensor | None = None) -> Tensor:
+    """[B, N], all of them."""
+    if loss.cosine:
+        states_BD = states_BD / states_BD.norm(dim=-1, keepdim=True)
+        items_ND = items_ND / items_ND.norm(dim=-1, keepdim=True)
+    scores = states_BD @ items_ND.T / loss.temperature
+    return scores if bias_N is None else scores + bias_N
+
+
+def prl_loss(model: ReaRecModel, rows: Batch) -> Tensor:
+    """ReaRec-PRL without its contrast: CE of the last step and the others' mean (or all, summed)."""
+    config, K = model.config, model.config.steps
+    early = 1.0 if config.step_weights == "sum" else 1.0 / K
+    total = torch.zeros(())
+    for k, state in enumerate(chain_states(model, rows)):
+        scores = logits(state, model.items.weight, config.loss) / config.warmth ** (K - k)
+        total = total + (1.0 if k == K else early) * F.cross_entropy(scores, rows.targets_BL)
+    return total

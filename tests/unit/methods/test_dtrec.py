@@ -1,0 +1,181 @@
+"""DTRec's loss against whole matrices, and its halting against one row at a time (arXiv 2512.14036)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.data.batches import Batch, training_batch, windows
+from forethought.data.splits import Split
+from forethought.errors import ConfigError
+from forethought.methods.dtrec import DTRec, DTRecModel
+from forethought.methods.items import ItemLoss
+from forethought.thinking.halting import Halting
+from row_per_prefix import chain_states, logits, prefix_rows
+
+SMALL: dict[str, Any] = {"width": 16, "window": 12, "dropout": 0.0}
+BACKBONES = {
+    "sasrec": SASRec(**SMALL, ffn_width=24, input_norm=True, count_from="start"),
+    "gru4rec": GRU4Rec(**SMALL),
+    "hstu": HSTU(**SMALL, head_width=6),
+    "bert4rec": BERT4Rec(**SMALL, ffn_width=24, input_norm=True),
+}
+
+
+def given(split: Split, backbone: str = "gru4rec", **settings: Any) -> tuple[DTRecModel, Batch, Batch]:
+    """A model in float64 with prototypes, a batch, and its prefixes as rows."""
+    torch.manual_seed(0)
+    config = DTRec(
+        backbone=BACKBONES[backbone],
+        **{"first_clusters": 4, "most_clusters": 12, "warmup_epochs": 0, "prototype_weight": 0.4, **settings},
+    )
+    model = config.build(split.data.n_items).double()
+    for parameter in model.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.3
+    model.begin_epoch(0)
+    batch = training_batch(windows(split.train, model.window).take(np.arange(6)))
+    return model, batch, prefix_rows(batch)
+
+
+def features_of(model: DTRecModel, states: list[torch.Tensor]) -> torch.Tensor:
+    """Ent, Cons, Delta of each step (eq. 7), [P, T, 3], from whole distributions."""
+    n, items = len(model.items.weight), model.items
+    if model.config.sight == "exact":
+        logs = [torch.log_softmax(logits(r, items.weight, items.loss, items.bias), -1) for r in states]
+        plain = logs
+    else:
+        centres, sizes = model.prototypes.level(len(model.prototypes.counts) - 1)
+        scores = [F.normalize(r, dim=-1) @ centres.T / items.loss.temperature for r in states]
+        logs = [torch.log_softmax(s + sizes.log(), -1) for s in scores]  # a cluster's mass
+        plain = [each - sizes.log() for each in logs]  # an item's, all of a cluster alike
+    told = []
+    for t in range(1, len(states)):
+        entropy = -(logs[t].exp() * plain[t]).sum(-1)
+        kl = (logs[t - 1].exp() * (logs[t - 1] - logs[t])).sum(-1)
+        change = (states[t] - states[t - 1]).norm(dim=-1)
+        told.append(torch.stack([entropy / math.log(n), kl.clamp(max=5) / 5, change / 4], -1))
+    return torch.stack(told, 1).detach()
+
+
+def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
+    """Section 3 of the paper's algorithm, word by word, with [P, N] matrices."""
+    config, items, targets = model.config, model.items, rows.targets_BL
+    states, T = chain_states(model, rows), config.max_steps
+    scores = [logits(r, items.weight, items.loss, items.bias) for r in states]
+    halts = model.head(features_of(model, states))
+    w, left = [], torch.ones(len(targets))
+    for t in range(T):
+        w.append(left * (halts[:, t] if t < T - 1 else 1.0))
+        left = left * (1 - halts[:, t])
+    ce = [F.cross_entropy(s, targets, reduction="none") for s in scores]
+    total = sum((w[t] * ce[t + 1]).mean() for t in range(T)) + config.base_weight * torch.stack(ce).mean()
+    for t in range(T):
+        centres, _ = model.prototypes.level(t)
+        p = centres[model.prototypes.clusters_of(t, targets)]
+        if config.loss.bias:
+            p = torch.cat([p[:, :-1] / config.loss.temperature, torch.ones(len(p), 1)], 1)
+            q = torch.softmax(p @ torch.cat([F.normalize(items.weight, dim=-1), items.bias[:, None]], 1).T, -1).detach()
+        else:
+            q = torch.softmax(p @ F.normalize(items.weight, dim=-1).T / config.loss.temperature, -1).detach()
+        total = total + weight / T * -(q * torch.log_softmax(scores[t + 1], -1)).sum(-1).mean()
+    if config.ponder_weight:
+        prior = torch.tensor([config.ponder_rate * (1 - config.ponder_rate) ** t for t in range(T)])
+        w_PT, prior = torch.stack(w, 1), prior / prior.sum()
+        total = total + config.ponder_weight * (w_PT * (w_PT / prior).log()).sum(1).mean()
+    return total
+
+
+CASES = [
+    *({"backbone": name, "sight": sight} for name in BACKBONES for sight in ("exact", "prototypes")),
+    {"supervision": "fixed"},
+    {"supervision": "none", "sight": "exact"},
+    {"base_weight": 0.0, "ponder_weight": 0.2, "max_steps": 2},
+    {"loss": ItemLoss(bias=True), "sight": "exact"},
+]
+
+
+@pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(str(v)[:12] for v in s.values()))
+def test_loss_and_gradients_are_those_of_whole_matrices(settings: dict[str, Any], split: Split) -> None:
+    model, batch, rows = given(split, **settings)
+    weight = 0.0 if settings.get("supervision") == "none" else 0.4
+    told = []
+    for loss in (lambda: model.loss(batch).total, lambda: loss_of_rows(model, rows, weight)):
+        model.zero_grad()
+        value = loss()
+        value.backward()
+        told.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    assert len(told[0]) == 1 + len(list(model.parameters()))
+    for got, wanted in zip(*told, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-7)
+
+
+def test_warm_up_and_levels(split: Split) -> None:
+    """lambda(e) = lambda_p min(1, e / 10); prototypes are made once an epoch; k_t as eq. 3 has it."""
+    model, _, _ = given(split, warmup_epochs=10, max_steps=3, cluster_speed=0.5)
+    told = []
+    for epoch in (0, 1, 5, 10, 20):
+        model.begin_epoch(epoch)
+        told.append(model.prototype_weight)
+    assert told == pytest.approx([0.0, 0.04, 0.2, 0.4, 0.4])
+    assert model.prototypes.counts == [4, round(12 - 8 * math.exp(-0.5)), round(12 - 8 * math.exp(-1))]
+    fixed, _, _ = given(split, supervision="fixed", max_steps=3, cluster_speed=0.5)
+    assert fixed.prototypes.counts == [model.prototypes.counts[-1]] * 3
+
+
+@pytest.mark.parametrize("sight", ["exact", "prototypes"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_rows_stop_where_they_would_alone(backbone: str, sight: str, split: Split) -> None:
+    """Hard exit: the first step whose p_halt is over delta, else T; the state is that step's (eq. 10)."""
+    model, batch, rows = given(split, backbone, sight=sight, max_steps=4)
+    last = batch.lengths_B.cumsum(0) - 1
+    with torch.no_grad():
+        states = [r[last] for r in chain_states(model, rows)]
+        halts = model.head(features_of(model, states))
+    between = halts[:, :-1].flatten().sort().values[len(halts) : len(halts) + 2]
+    threshold = between.mean().item()  # not on any row's probability
+    thought = model.user_states(batch, Halting(threshold=threshold))
+    wanted = [next((t for t in (1, 2, 3) if p[t - 1] > threshold), 4) for p in halts]
+    assert thought.steps_B.tolist() == wanted
+    assert len(set(wanted)) > 1
+    exits = torch.stack([states[t][row] for row, t in enumerate(wanted)])
+    torch.testing.assert_close(thought.states_BD, F.normalize(exits, dim=-1))
+    traced = model.user_states(batch, Halting(threshold=threshold), trace=True)
+    assert torch.equal(traced.steps_B, thought.steps_B)
+    assert traced.trace is not None
+    torch.testing.assert_close(traced.trace.halts_PT, halts)
+    torch.testing.assert_close(traced.trace.states_PSD, torch.stack(states, 1))
+
+
+def test_soft_halting_mixes_the_scores(split: Split) -> None:
+    """The final scores are sum_t w_t (unit r_t . e), w as in training."""
+    model, batch, rows = given(split, sight="exact")
+    last = batch.lengths_B.cumsum(0) - 1
+    with torch.no_grad():
+        states = [r[last] for r in chain_states(model, rows)]
+        h = model.head(features_of(model, states))
+        w = torch.stack([h[:, 0], (1 - h[:, 0]) * h[:, 1], (1 - h[:, 0]) * (1 - h[:, 1])], 1)
+        vectors = F.normalize(model.items.weight, dim=-1)
+        wanted = sum(w[:, t, None] * (F.normalize(states[t + 1], dim=-1) @ vectors.T) for t in range(3))
+        got = model.user_states(batch, Halting(rule="soft")).states_BD
+        got = got / got.norm(dim=-1, keepdim=True)  # a scale changes no order
+        torch.testing.assert_close(got @ vectors.T, wanted / (wanted / (got @ vectors.T))[:, :1])
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match="max_steps is 0"):
+        DTRec(max_steps=0)
+    with pytest.raises(ConfigError, match="trained to think 2 steps and cannot take 3"):
+        DTRec(max_steps=2, halting=Halting(max_steps=3))
+    with pytest.raises(ConfigError, match="ponder_rate is 1"):
+        DTRec(ponder_rate=1)
+    with pytest.raises(ConfigError, match="must be ce without smoothing"):
+        DTRec(loss=ItemLoss(smoothing=0.1))

@@ -1,0 +1,160 @@
+"""ReaRec's losses against whole matrices (arXiv 2503.22675)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.data.batches import Batch, training_batch, windows
+from forethought.data.reading import read
+from forethought.data.splits import Split, leave_last_out
+from forethought.errors import ConfigError, DataError
+from forethought.methods.items import ItemLoss
+from forethought.methods.rearec import ReaRec, ReaRecModel
+from forethought.thinking.halting import Halting
+from row_per_prefix import chain_states, logits, prefix_rows
+
+BACKBONE = GRU4Rec(width=16, window=12, dropout=0.0)
+
+
+def given(split: Split, **settings: Any) -> tuple[ReaRecModel, Batch, Batch]:
+    """A model in float64, a batch, and its prefixes as rows."""
+    torch.manual_seed(0)
+    model = ReaRec(backbone=BACKBONE, **settings).build(split.data.n_items).double()
+    for parameter in model.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.3
+    batch = training_batch(windows(split.train, model.window).take(np.arange(6)))
+    return model, batch, prefix_rows(batch)
+
+
+def same_gradients(model: ReaRecModel, *losses: Callable[[], torch.Tensor]) -> None:
+    told = []
+    for loss in losses:
+        model.zero_grad()
+        value = loss()
+        value.backward()
+        told.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    assert len(told[0]) == 1 + len(list(model.parameters()))
+    for got, wanted in zip(*told, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_erl(split: Split, bias: bool) -> None:
+    """CE of the mean state less lambda times the mean KL of all ordered pairs, the second of each held still."""
+    model, batch, rows = given(split, learning="erl", steps=3, divergence_weight=0.3, loss=ItemLoss(bias=bias))
+    items = model.items
+
+    def wanted() -> torch.Tensor:
+        states = chain_states(model, rows)
+        named = F.cross_entropy(
+            logits(torch.stack(states).mean(0), items.weight, items.loss, items.bias), rows.targets_BL
+        )
+        logs = [torch.log_softmax(logits(r, items.weight, items.loss, items.bias), -1) for r in states]
+        pairs = [
+            (a.exp() * (a - b.detach())).sum(-1).mean()
+            for j, a in enumerate(logs)
+            for i, b in enumerate(logs)
+            if i != j
+        ]
+        assert len(pairs) == 12
+        return named - 0.3 * torch.stack(pairs).mean()
+
+    same_gradients(model, lambda: model.loss(batch).total, wanted)
+
+
+def test_contrast_of_prl(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the noise fixed, each step's noisy twin against the clean states of other users with other targets."""
+    model, batch, rows = given(split, contrast_weight=0.7, noise=0.2, contrast_from=1)
+    model.begin_epoch(0)
+    plain = model.loss(batch)
+    assert "contrast" not in plain.parts
+    model.begin_epoch(1)
+    shift = torch.randn(16, dtype=torch.float64)
+    monkeypatch.setattr(torch, "randn_like", shift.expand_as)
+
+    def wanted() -> torch.Tensor:
+        clean = chain_states(model, rows)
+        users = torch.repeat_interleave(torch.arange(len(batch.lengths_B)), batch.lengths_B)
+        last_B1 = rows.lengths_B[:, None] - 1
+        _, chain = model.backbone.encode(model.items.weight[rows.items_BL], rows.lengths_B, positions=last_B1)
+        total = plain_value()
+        for k, mark in enumerate(model.marks):
+            noisy, chain = model.backbone.think((clean[k] + mark + 0.2 * shift)[:, None], chain)
+            a, o = F.normalize(noisy[:, 0], dim=-1), F.normalize(clean[k + 1], dim=-1)
+            scores = a @ o.T / model.config.loss.temperature
+            for p in range(len(scores)):
+                others = (users != users[p]) & (rows.targets_BL != rows.targets_BL[p])
+                others[p] = True
+                total = total - 0.7 / 2 / len(scores) * (scores[p, p] - scores[p, others].logsumexp(0))
+        return total
+
+    def plain_value() -> torch.Tensor:
+        model.begin_epoch(0)
+        value = model.loss(batch).total
+        model.begin_epoch(1)
+        return value
+
+    same_gradients(model, lambda: model.loss(batch).total, wanted)
+
+
+def test_fewer_steps_than_trained(split: Split) -> None:
+    """PRL stops after as many steps as asked for; ERL averages so many."""
+    for learning in ("erl", "prl"):
+        model, batch, rows = given(split, learning=learning, steps=3)
+        states = chain_states(model, rows)
+        last = batch.lengths_B.cumsum(0) - 1
+        for steps in range(4):
+            thought = model.user_states(batch, Halting(rule="fixed", max_steps=steps))
+            wanted = torch.stack(states[: steps + 1]).mean(0) if learning == "erl" else states[steps]
+            torch.testing.assert_close(thought.states_BD, F.normalize(wanted[last], dim=-1))
+            assert thought.steps_B.tolist() == [steps] * len(last)
+
+
+def test_exits_by_the_exact_indicators(split: Split) -> None:
+    """PRL has no halting net, but can stop where its entropy over the catalogue falls below a threshold."""
+    model, batch, rows = given(split, steps=3)
+    last = batch.lengths_B.cumsum(0) - 1
+    states = [r[last] for r in chain_states(model, rows)]
+    logs = [torch.log_softmax(logits(r, model.items.weight, model.items.loss), -1) for r in states]
+    entropies = torch.stack([-(p.exp() * p).sum(-1) for p in logs]) / np.log(len(model.items.weight))
+    threshold = entropies[1:].median().item()
+    thought = model.user_states(batch, Halting(rule="entropy", threshold=threshold))
+    for row, steps in enumerate(thought.steps_B.tolist()):
+        below = [t for t in (1, 2) if entropies[t, row] < threshold]
+        assert steps == (below[0] if below else 3)
+    assert len(set(thought.steps_B.tolist())) > 1
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match="steps is 0"):
+        ReaRec(steps=0)
+    with pytest.raises(ConfigError, match="its loss cannot be 'bce'"):
+        ReaRec(loss=ItemLoss(kind="bce"))
+    with pytest.raises(ConfigError, match="divergence_weight is -1, but must be a number from 0 up"):
+        ReaRec(divergence_weight=-1)
+    with pytest.raises(ConfigError, match="noise is nan"):
+        ReaRec(noise=float("nan"))
+
+
+def test_no_net_to_halt_by(split: Split) -> None:
+    model, batch, _ = given(split)
+    with pytest.raises(ConfigError, match=r"no halting net.*choose another rule"):
+        model.user_states(batch, Halting(rule="arh"))
+    with pytest.raises(ConfigError, match="trained to think 2 steps and cannot take 5"):
+        model.user_states(batch, Halting(rule="fixed", max_steps=5))
+
+
+def test_times_that_are_not_there(shop: Any, tmp_path: Any) -> None:
+    table = "user_id,item_id\n" + "".join(f"u{u},i{(u + n) % 7}\n" for u in range(6) for n in range(5))
+    (tmp_path / "t.csv").write_text(table)
+    split = leave_last_out(read(tmp_path / "t.csv", user="user_id", item="item_id"))
+    with pytest.raises(DataError, match="needs the time of each interaction"):
+        ReaRec(backbone=HSTU()).check(split)
