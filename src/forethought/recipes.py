@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.gru4rec import GRU4Rec
@@ -70,3 +70,17 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "dtrec": dtrec,
 }
 """What the command line calls the methods."""
+
+BACKBONES = {
+    "sasrec": SASRec(input_norm=True),
+    "gru4rec": GRU4Rec(),
+    "hstu": HSTU(),
+    "bert4rec": BERT4Rec(input_norm=True),
+}
+"""What the methods that think can be put on."""
+THINKERS = ("rearec-erl", "rearec-prl", "dtrec")
+
+
+def on_backbone(recipe: Recipe, backbone: str) -> Recipe:
+    """The same method on another backbone."""
+    return replace(recipe, method=replace(recipe.method, backbone=BACKBONES[backbone]))  # type: ignore[arg-type]

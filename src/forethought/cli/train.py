@@ -10,11 +10,14 @@ import sys
 import textwrap
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
 from forethought.cli.shared import CHOICES, Choice, Columns, Splitting, console, open_split, parse, print_json
+
+if TYPE_CHECKING:
+    from forethought.recipes import Recipe
 
 
 @dataclass(kw_only=True)
@@ -66,8 +69,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
     from forethought.training.settings import Training
 
-    recipe = recipes.METHODS[name]()
-
+    recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
     method = _as_given(recipe.method)
     parts: list[Any] = [
         ("options", Annotated[_flat(Options), tyro.conf.FlagCreatePairsOff]),
@@ -76,6 +78,8 @@ def _train(name: str, arguments: list[str]) -> None:
     parts += [("training", _flat(Training), field(default=recipe.training))]
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
+    if name in recipes.THINKERS:
+        about += f"\n\n--backbone NAME, before all else, is one of {', '.join(recipes.BACKBONES)}; sasrec if not given."
     args = parse(Train, arguments, f"train {name}", about, pairs=True)
     options = args.options
     view = console()
@@ -110,6 +114,25 @@ def _train(name: str, arguments: list[str]) -> None:
         view.print(f"The run lies in {options.out}; next: forethought evaluate {options.out}")
 
 
+def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
+    """The recipe on the backbone of a leading `--backbone NAME`, whose options are then the command's, and the rest."""
+    from forethought import recipes
+    from forethought.errors import ConfigError, nearest
+
+    if not arguments or arguments[0].partition("=")[0] != "--backbone":
+        return recipe, arguments
+    if name not in recipes.THINKERS:
+        raise ConfigError(f"{name} has no choice of a backbone: leave --backbone out.")
+    _, joined, chosen = arguments[0].partition("=")
+    chosen, rest = (chosen, arguments[1:]) if joined else (" ".join(arguments[1:2]), arguments[2:])
+    if chosen not in recipes.BACKBONES:
+        raise ConfigError(
+            f"--backbone is {chosen!r}, but must be one of {', '.join(recipes.BACKBONES)}."
+            f"{nearest(chosen, recipes.BACKBONES)}"
+        )
+    return recipes.on_backbone(recipe, chosen), rest
+
+
 def _flat(cls: Any) -> Any:
     """The options of a dataclass without its name in front."""
     return Annotated[cls, tyro.conf.arg(name="")]
@@ -117,9 +140,9 @@ def _flat(cls: Any) -> Any:
 
 def _as_given(config: Any) -> Any:
     """A dataclass with the fields of `config`, each of the type it has there: the recipe chose the backbone."""
-    parts, told = [], _docstrings(type(config))
+    parts, told, types = [], _docstrings(type(config)), get_type_hints(type(config))
     for name, value in vars(config).items():
-        cls: Any = _flat(type(value)) if name == "backbone" else type(value)
+        cls: Any = _flat(type(value)) if name == "backbone" else types[name]
         parts.append((name, Annotated[cls, tyro.conf.arg(help=told.get(name))], field(default=value)))
     return make_dataclass(type(config).__name__, parts, kw_only=True)
 
