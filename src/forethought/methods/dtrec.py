@@ -11,6 +11,7 @@ those of the paper's summary as we count them (docs/methods/dtrec.md).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -40,6 +41,7 @@ from forethought.thinking.halting import (
     soft_weights,
     think_until,
 )
+from forethought.thinking.health import Health, likeness, of_prototypes, of_steps, of_trajectory, together
 from forethought.thinking.prototypes import Prototypes, cluster_counts
 
 Supervision = Literal["dynamic", "fixed", "none"]
@@ -183,7 +185,21 @@ class DTRecModel(Method):
         else:
             lse = (lse_weights * lse_SP).sum()
         total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / weight
-        return Losses(total, self._told(total, w_PT, lse_SP.detach(), r_SPD.detach(), target_PD.detach(), weight))
+        told = self._told(total, w_PT, lse_SP.detach(), r_SPD.detach(), target_PD.detach(), weight)
+        return Losses(total, told | {"likeness": likeness(states[1], states[-1]) / weight})
+
+    def health(self, figures: Mapping[str, float]) -> Health:
+        """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
+        found = of_steps(figures["soft_steps"], self.config.max_steps)
+        if self.config.max_steps > 1:
+            found = together(found, of_trajectory(figures["likeness"]))
+        if self.config.supervision == "none":
+            return found
+        scale = self.config.loss.temperature * self.config.prototype_temperature
+        of = of_prototypes(self.prototypes, self.items.scaled_items(), scale)
+        if self.config.supervision == "fixed":
+            of.warnings.clear()  # all levels are alike on purpose
+        return together(found, of, Health({"prototype_weight": self.prototype_weight}))
 
     def _halting_weights(self, states: list[Tensor], looks: list[Look]) -> Tensor:
         """w_t from p_halt of each step's indicators, which carry no gradient into the states; [P, T]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.thinking.halting import Halting, Trace
+from forethought.thinking.health import Health
 
 
 class Losses(NamedTuple):
@@ -58,6 +60,14 @@ class Method(nn.Module):
 
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError
+
+    def health(self, figures: Mapping[str, float]) -> Health:
+        """What the epoch that has just ended shows beside its losses; most methods have nothing to say.
+
+        Args:
+            figures: means of the loss parts over the epoch.
+        """
+        return Health()
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
         """Read histories and, if the method reasons, think.

@@ -10,6 +10,7 @@ from the text.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -28,9 +29,10 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_whole
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.thinking.chain import History, roots_at_end, roots_everywhere, think, think_with_noise
+from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
 from forethought.thinking.contrast import info_nce
 from forethought.thinking.halting import Halting, Judge, look_at, think_until
+from forethought.thinking.health import Health, likeness, of_trajectory
 
 Learning = Literal["erl", "prl"]
 StepWeights = Literal["mean", "sum"]
@@ -106,6 +108,15 @@ class ReaRecModel(Method):
         chains = think(self.backbone, roots, self.marks)
         states = [state[roots.real_BP] for state in chains]  # K + 1 of [P, D], all positions of the batch
         targets_P = batch.targets_BL[batch.valid_BL()]
+        told = self._losses(roots, chains, states, targets_P, batch)
+        return Losses(told.total, told.parts | {"likeness": likeness(states[0], states[-1]) / batch.weight})
+
+    def health(self, figures: Mapping[str, float]) -> Health:
+        return of_trajectory(figures["likeness"])
+
+    def _losses(
+        self, roots: Roots, chains: list[Tensor], states: list[Tensor], targets_P: Tensor, batch: Batch
+    ) -> Losses:
         if self.config.learning == "erl":
             return self._erl(states, targets_P, batch.weight)
         named = self._prl(states, targets_P, batch.weight)

@@ -43,6 +43,7 @@ class Observer(Protocol):
     def begin_epoch(self, epoch: int, batches: int, done: int) -> None: ...
     def step(self, losses: dict[str, float], positions: int) -> None: ...
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None: ...
+    def warn(self, sentence: str) -> None: ...
     def finish(self, progress: Progress) -> None: ...
     def close(self) -> None: ...
 
@@ -158,6 +159,8 @@ class Fit:
         """Validate, log, keep the best, and decide whether to go on."""
         here = self.progress
         figures = {name: total / max(here.positions, 1) for name, total in here.sums.items()}
+        health = self.method.health(figures)
+        figures |= health.figures
         begin = time.perf_counter()
         figures["valid_ndcg@10"] = quality = fabric.broadcast(self._validate(fabric))
         figures |= {"epoch": here.epoch + 1, "trained_s": here.trained_s, "valid_s": time.perf_counter() - begin}
@@ -172,8 +175,11 @@ class Fit:
             if improved:
                 self.keep_best(self.method)
             self.trackers.log(figures, here.step)
+            self.trackers.warn(health.warnings, here.step)
         self._save(fabric, optimiser)
         self.observer.end_epoch(here.epoch, figures, improved)
+        for sentence in health.warnings:
+            self.observer.warn(sentence)
 
     def _validate(self, fabric: Fabric) -> float:
         if not fabric.is_global_zero:

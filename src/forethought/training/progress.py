@@ -26,6 +26,9 @@ class Quiet:
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
         """Nothing to show."""
 
+    def warn(self, sentence: str) -> None:
+        """Nothing to show."""
+
     def finish(self, progress: state.Progress) -> None:
         """Nothing to show."""
 
@@ -38,6 +41,7 @@ class Watch(Quiet):
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.warned: set[str] = set()
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
@@ -77,6 +81,11 @@ class Watch(Quiet):
             f"  {figures['trained_s']:.0f} s",
             highlight=False,
         )
+
+    def warn(self, sentence: str) -> None:
+        if sentence not in self.warned:  # once is enough
+            self.console.print(f"  warning: {sentence}", style="yellow", highlight=False)
+            self.warned.add(sentence)
 
     def finish(self, progress: state.Progress) -> None:
         why = "all epochs done" if progress.epoch >= self.epochs else f"no gain for {progress.stale} epochs"

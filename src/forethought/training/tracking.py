@@ -34,7 +34,7 @@ class JsonLines:
             text = "".join(line + "\n" for line in lines)
             replace_file(self.path, lambda part: part.write_text(text, encoding="utf-8"))
 
-    def log(self, figures: Mapping[str, float], step: int) -> None:
+    def log(self, figures: Mapping[str, Any], step: int) -> None:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **figures}) + "\n")
@@ -124,6 +124,11 @@ class Trackers:
     def log(self, figures: Mapping[str, float], step: int) -> None:
         for tracker in self.all:
             tracker.log(figures, step)
+
+    def warn(self, sentences: Sequence[str], step: int) -> None:
+        """Warnings go into the run's own log only."""
+        if sentences:
+            self.lines.log({"warnings": list(sentences)}, step)
 
     def finish(self) -> None:
         for tracker in self.all:
