@@ -12,7 +12,7 @@ from typing import Any, get_args
 import polars as pl
 import torch
 
-from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, to_json
+from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, from_json, to_json
 from forethought.data.splits import Split, SplitConfig
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation import protocol as protocols
@@ -314,7 +314,8 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
         raise RunError(f"{folder / CONFIG_FILE} is damaged: copy the run again, or train it anew with --overwrite.")
     if not state.exists(folder / "state"):
         raise RunError(f"{folder} has no saved state yet: train it anew with --overwrite.")
-    changed = _differences(parts["config"], to_json(run.config))
+    before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
+    changed = _differences(before, to_json(run.config))
     if changed:
         raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
     if parts["about"]["data_hash"] != run.about["data_hash"]:

@@ -196,6 +196,19 @@ def test_a_finished_run_has_nothing_left_to_do(
     same(tmp_path / "run", uninterrupted)
 
 
+def test_options_newer_than_the_run_are_as_they_were(
+    stopped: Path, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    """A run of before an option existed goes on where that option is at its default."""
+    shutil.copytree(stopped, tmp_path / "run")
+    parts = json.loads((tmp_path / "run/config.json").read_text())
+    del parts["config"]["method"]["backbone"]["input_norm"]
+    (tmp_path / "run/config.json").write_text(json.dumps(parts))
+    resume(tmp_path / "run", sasrec, split, quick)
+    with pytest.raises(ConfigError, match="input_norm: False -> True"):
+        resume(tmp_path / "run", replace(sasrec, input_norm=True), split, quick)
+
+
 # ---- what cannot be resumed
 
 

@@ -1,0 +1,87 @@
+"""forethought study"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from forethought.cli.shared import Columns, Splitting, console, open_split, parse
+
+
+@dataclass(kw_only=True)
+class Options:
+    data: str
+    """Data folder, table, or "sql: SELECT ..."."""
+    columns: Annotated[Columns, tyro.conf.arg(name="")]
+    splitting: Annotated[Splitting, tyro.conf.arg(name="")]
+    seeds: tuple[int, ...] = (0,)
+    """Seeds, such as --seeds 0 1 2; the whole study with the first, then with the next."""
+    only: tuple[str, ...] = ()
+    """Train these variants only; the page tells of all there are."""
+    results: Path = Path("docs/results")
+    """Where results and pages go; what has its result there is not trained again."""
+    runs: Path = Path("runs")
+    """Where the models are trained."""
+    quiet: bool = False
+    """No progress."""
+
+
+def run(arguments: list[str]) -> None:
+    from forethought.errors import ConfigError, nearest
+    from forethought.studies.catalogue import STUDIES
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_help())
+        sys.exit(0 if arguments else 2)
+    name, rest = arguments[0], arguments[1:]
+    if name not in STUDIES:
+        raise ConfigError(f"There is no study {name!r}; there are {', '.join(STUDIES)}.{nearest(name, STUDIES)}")
+    _study(name, rest)
+
+
+def _study(name: str, arguments: list[str]) -> None:
+    from forethought.errors import check_seed
+    from forethought.studies.catalogue import STUDIES
+    from forethought.studies.runner import Desk, carry_out
+    from forethought.training.interrupt import Interrupted
+    from forethought.training.progress import Quiet, Watch
+
+    study = STUDIES[name]
+    about = (
+        f"{study.title}. {study.question}\n\nVariants: {', '.join(study.variants)}.\n\n"
+        f"Example: forethought study {name} --data data/beauty --ties shuffle --seeds 0 1 2"
+    )
+    options = parse(Options, arguments, f"study {name}", about)
+    for seed in options.seeds:
+        check_seed(seed)
+    view = console()
+    desk = Desk(
+        split=open_split(options.data, options.columns, options.splitting),
+        data_path=options.data,
+        results=options.results,
+        runs=options.runs,
+        say=(lambda _: None) if options.quiet else view.print,
+        observer=Quiet if options.quiet else (lambda: Watch(view)),
+        command=shlex.join(["forethought", "study", name, *arguments]),
+    )
+    try:
+        page = carry_out(study, desk, options.seeds, options.only)
+    except Interrupted:
+        raise Interrupted("Everything is saved: the same command goes on from here.") from None
+    view.print(f"The page lies in {page}.")
+
+
+def _help() -> str:
+    from forethought.studies.catalogue import STUDIES
+
+    listed = "\n".join(f"  {study.name:<17} {study.title}" for study in STUDIES.values())
+    return (
+        f"usage: forethought study STUDY --data DATA [options]\n\nSTUDY is one of\n{listed}\n\n"
+        "forethought study STUDY --help says what it asks, which variants it trains, and its options.\n\n"
+        "Example: forethought study hps --data data/beauty --ties shuffle --seeds 0 1 2\n"
+    )

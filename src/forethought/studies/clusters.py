@@ -1,0 +1,146 @@
+"""Do prototypes mean anything? k-means of trained item vectors beside the shop's own categories and beside chance.
+
+HPS supposes that clusters of item vectors mirror levels of abstraction (DTRec, section 3.1.2); nobody has checked.
+Purity is the share of items that are of their cluster's commonest category; chance gives it to clusters of the same
+sizes drawn at random. Adjusted mutual information is 0 for chance and 1 for the same partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch.nn import functional as F
+
+from forethought.data.splits import Split
+from forethought.errors import MissingExtraError
+from forethought.files import replace_file
+from forethought.recommender import Recommender
+from forethought.studies.page import Page
+from forethought.studies.results import Result, run_name
+from forethought.studies.study import Study
+from forethought.thinking.prototypes import Prototypes
+
+COUNTS = (10, 100, 3000)
+SHEET = "clusters.md"
+SHOWN = {10: 10, 100: 15, 3000: 15}  # clusters on the sheet
+TITLES = 6
+
+
+def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
+    """Agreement of clusters with categories; a sheet to read is left in the run folder."""
+    vectors = F.normalize(model.method.get_submodule("items").weight.detach().float(), dim=-1)  # type: ignore[union-attr]
+    levels = category_levels(model.item_table)
+    told: dict[str, Any] = {"items": len(vectors), "levels": {name: len(set(of)) for name, of in levels.items()}}
+    sheet = [f"# Clusters of {model.folder.name if model.folder else 'items'}", ""]
+    rows = []
+    for k in COUNTS:
+        if k * 2 > len(vectors):
+            continue
+        made = Prototypes([k], len(vectors), vectors.shape[1], unit=True)
+        made.make(vectors, 0)
+        cluster = made.clusters_of(0, torch.arange(len(vectors))).numpy()
+        sheet += _sheet(k, cluster, vectors, made.level(0)[0], model.item_table, levels)
+        for name, of in levels.items():
+            rows.append({"k": k, "level": name, **agreement(cluster, of)})
+    told["agreement"] = rows
+    if model.folder is not None:
+        text = "\n".join(sheet) + "\n"
+        replace_file(model.folder / SHEET, lambda part: part.write_text(text, encoding="utf-8"))
+    return told
+
+
+def category_levels(items: pl.DataFrame) -> dict[str, np.ndarray]:
+    """The category of each item at each depth of its path, "" where the path is shorter; empty without categories.
+
+    A level that has one category only (a root that all items share) says nothing and is left out.
+    """
+    if "categories" not in items.columns or items.schema["categories"] != pl.List(pl.String):
+        return {}
+    depth = int(items["categories"].list.len().max() or 0)  # type: ignore[arg-type]
+    levels = {}
+    for at in range(min(depth, 4)):
+        path = items["categories"].list.head(at + 1).list.join(" > ").fill_null("")
+        whole = (items["categories"].list.len() > at).fill_null(value=False)
+        of = path.zip_with(whole, pl.Series([""])).to_numpy()
+        if len(set(of[of != ""])) > 1:
+            levels[f"level {at + 1}"] = of
+    return levels
+
+
+def agreement(cluster: np.ndarray, category: np.ndarray) -> dict[str, float]:
+    """Purity, purity of clusters as large but drawn at random, and adjusted mutual information.
+
+    Items without a category are left out.
+    """
+    try:
+        from sklearn.metrics import adjusted_mutual_info_score
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "report", "Comparing clusters with categories") from error
+    known = category != ""
+    cluster, category = cluster[known], category[known]
+    shuffled = np.random.default_rng(0).permutation(cluster)
+    return {
+        "purity": purity(cluster, category),
+        "purity_by_chance": purity(shuffled, category),
+        "ami": float(adjusted_mutual_info_score(category, cluster)),
+    }
+
+
+def purity(cluster: np.ndarray, category: np.ndarray) -> float:
+    pairs = pl.DataFrame({"c": cluster, "of": category}).group_by("c", "of").len()
+    return float(pairs.group_by("c").agg(pl.col("len").max())["len"].sum() / len(cluster))
+
+
+def _sheet(
+    k: int, cluster: np.ndarray, vectors: torch.Tensor, centres: torch.Tensor, items: pl.DataFrame, levels: Mapping
+) -> list[str]:
+    """The largest clusters, each by its commonest categories and the items nearest to its centre."""
+    lines = [f"## k = {k}", ""]
+    sizes = np.bincount(cluster, minlength=k)
+    names = items["title"].to_list() if "title" in items.columns else items["item_id"].to_list()
+    finest = list(levels.values())[-1] if levels else None
+    middle = levels.get("level 2", finest)
+    nearness = (vectors * F.normalize(centres, dim=-1)[cluster]).sum(-1).numpy()
+    for c in np.argsort(-sizes)[: SHOWN[k]]:
+        members = np.flatnonzero(cluster == c)
+        nearest = members[np.argsort(-nearness[members])][:TITLES]
+        about = ""
+        if middle is not None:
+            values, counts = np.unique(middle[members], return_counts=True)
+            top = np.argsort(-counts)[:3]
+            about = "; ".join(f"{values[t] or 'no category'} {counts[t] / len(members):.0%}" for t in top)
+        lines += [f"- **{len(members)} items** ({about}): " + " | ".join(str(names[i])[:60] for i in nearest)]
+    return [*lines, ""]
+
+
+def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
+    page.say(f"A sheet to read, with titles, lies in each run folder ({SHEET}).")
+    for runs in found.values():
+        for run in runs:
+            if run.probe is None:
+                continue
+            page.heading(run_name(run.variant, run.place, run.seed))
+            if not run.probe["agreement"]:
+                page.say("This data has no categories.")
+                continue
+            page.table(
+                ["k", "categories", "number of them", "purity", "by chance", "adjusted mutual information"],
+                [
+                    (a["k"], a["level"], run.probe["levels"][a["level"]], a["purity"], a["purity_by_chance"], a["ami"])
+                    for a in run.probe["agreement"]
+                ],
+            )
+
+
+STUDY = Study(
+    name="clusters",
+    title="What prototypes mean",
+    question="Are clusters of item vectors categories and subcategories, more so than those of plain SASRec?",
+    variants=("dtrec", "sasrec"),
+    write=write,
+    probe=probe,
+)

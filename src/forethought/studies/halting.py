@@ -1,0 +1,276 @@
+"""How deep to think: quality against cost, for every fixed depth and every rule that stops by itself.
+
+Thresholds are set on the validation part, so that each rule is tried at several mean depths; the best fixed depth is
+chosen there too. Every figure is of the test part. Nothing is trained: one model, halted in many ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+
+from forethought.data.histories import Cases
+from forethought.data.splits import Split
+from forethought.evaluation.flops import flops_per_history
+from forethought.evaluation.groups import quantile_groups
+from forethought.evaluation.metrics import ndcg, recall
+from forethought.evaluation.ranking import rank_cases
+from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
+from forethought.methods.interface import Method
+from forethought.recommender import Recommender
+from forethought.studies.page import Page
+from forethought.studies.results import Result, run_name
+from forethought.studies.study import Study
+from forethought.thinking.halting import INDICATORS, Halting, Rule
+
+DELTAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+QUANTILES = (0.15, 0.3, 0.5, 0.7, 0.85)
+NOISES = (0.0, 0.02, 0.05, 0.1, 0.2)
+REPETITIONS = 3  # of what is timed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way of halting on one part: per case, and what it cost."""
+
+    ndcg: np.ndarray
+    recall: np.ndarray
+    steps: np.ndarray
+    encode_s: float
+
+
+def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
+    """All curves of one model."""
+    method, exclude = model.method, model.about["exclude_history"]
+    T = method.depth
+    valid = {d: _measure(method, split.valid, exclude, Halting(rule="fixed", max_steps=d), 1) for d in range(T + 1)}
+    best = max(valid, key=lambda d: valid[d].ndcg.mean())
+    traced = _trace(method, split.valid)
+    ways = [("fixed depth", Halting(rule="fixed", max_steps=d)) for d in range(T + 1)]
+    ways += [("soft", Halting(rule="soft"))]
+    ways += [("ARH", Halting(rule="arh", threshold=delta)) for delta in DELTAS]
+    ways += [("ARH, quantiles", Halting(rule="arh", threshold=t)) for t in _thresholds(traced.halts_PT)]
+    for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
+        column = traced.indicators_PT3[..., INDICATORS.index(rule)]
+        ways += [(name, Halting(rule=rule, threshold=t)) for t in _thresholds(column)]  # type: ignore[arg-type]
+    base = _measure(method, split.test, exclude, Halting(rule="fixed", max_steps=best), REPETITIONS)
+    curve = [_point(name, way, model, split, base) for name, way in ways]
+    for point in [p for p in curve if p["way"] == "ARH, quantiles" and 1 < p["steps"] < T]:
+        random = Halting(rule="random", threshold=_chance(point["steps"], T))
+        curve.append(_point("random", random, model, split, base, seed))
+    return {
+        "trained_steps": T,
+        "best_fixed": best,
+        "valid_ndcg": {str(d): float(m.ndcg.mean()) for d, m in valid.items()},
+        "curve": curve,
+        "noise": _under_noise(model, split, traced, seed),
+        "indicators": _indicators_compared(model, split),
+    }
+
+
+def _measure(method: Method, cases: Cases, exclude: bool, halting: Halting, repetitions: int) -> Measured:
+    ranked = [rank_cases(method, cases, exclude_history=exclude, halting=halting) for _ in range(repetitions)]
+    seconds = min(each.seconds["encode"] for each in ranked)
+    return Measured(ndcg(ranked[0].ranks, 10), recall(ranked[0].ranks, 10), ranked[0].steps, seconds)
+
+
+def _point(
+    name: str, halting: Halting, model: Recommender, split: Split, base: Measured, seed: int = 0
+) -> dict[str, Any]:
+    """One point of the curve, with its paired difference to the best fixed depth, relative."""
+    torch.manual_seed(seed)
+    cases = split.test
+    got = _measure(model.method, cases, model.about["exclude_history"], halting, REPETITIONS)
+    users = cases.history.users
+    sums = cluster_sums(np.column_stack([got.ndcg - base.ndcg, base.ndcg]), users)
+    draws = bootstrap_sums(sums)
+    low, high = interval((draws[:, 0] / draws[:, 1])[:, None])
+    groups = quantile_groups(cases.history.lengths)
+    return {
+        "way": name,
+        "rule": halting.rule,
+        "threshold": halting.threshold,
+        "noise": halting.noise,
+        "steps": float(got.steps.mean()),
+        "steps_quantiles": np.quantile(got.steps, [0.1, 0.5, 0.9]).tolist(),
+        "steps_by_length": {str(g): float(got.steps[groups == g].mean()) for g in np.unique(groups)},
+        "ndcg@10": float(got.ndcg.mean()),
+        "recall@10": float(got.recall.mean()),
+        "relative": float(sums[:, 0].sum() / sums[:, 1].sum()),
+        "relative_ci95": [float(low[0]), float(high[0])],
+        "flops": flops_per_history(model.method, cases, halting=halting)["encode"],
+        "ms": 1000 * got.encode_s / len(cases),
+    }
+
+
+def _trace(method: Method, cases: Cases) -> Any:
+    """Indicators and halting probabilities of all steps, of at most 5,000 cases."""
+    from forethought.data.batches import history_batch
+
+    rows = np.arange(0, len(cases), max(1, len(cases) // 5000))
+    with torch.inference_mode():
+        thought = method.user_states(history_batch(cases.history.take(rows), method.window), trace=True)
+    assert thought.trace is not None
+    return thought.trace
+
+
+def _thresholds(values_PT: torch.Tensor) -> list[float]:
+    """Quantiles of what a rule compares, so that mean depths are spread out; equal ones once."""
+    flat = values_PT[:, :-1].flatten().double()
+    return sorted({float(q) for q in torch.quantile(flat, torch.tensor(QUANTILES, dtype=torch.float64))})
+
+
+def _chance(steps: float, most: int) -> float:
+    """The halting probability that takes so many steps on average: (1 - (1 - p)^T) / p."""
+    return float(brentq(lambda p: (1 - (1 - p) ** most) / p - steps, 1e-9, 1.0))
+
+
+def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> list[dict[str, Any]]:
+    """The rules that read indicators, each at its middle threshold, with Gaussian noise on what they read."""
+    ways: list[tuple[str, Rule, float]] = [("ARH", "arh", _middle(traced.halts_PT))]
+    for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
+        ways.append((name, rule, _middle(traced.indicators_PT3[..., INDICATORS.index(rule)])))  # type: ignore[arg-type]
+    told = []
+    for name, rule, threshold in ways:
+        still: Measured | None = None
+        for noise in NOISES:
+            torch.manual_seed(seed)
+            halting = Halting(rule=rule, threshold=threshold, noise=noise)
+            got = _measure(model.method, split.test, model.about["exclude_history"], halting, 1)
+            still = still or got
+            told.append(
+                {
+                    "way": name,
+                    "noise": noise,
+                    "steps": float(got.steps.mean()),
+                    "same_exit": float((got.steps == still.steps).mean()),
+                    "ndcg@10": float(got.ndcg.mean()),
+                }
+            )
+    return told
+
+
+def _middle(values_PT: torch.Tensor) -> float:
+    return float(values_PT[:, :-1].flatten().double().median())
+
+
+def _indicators_compared(model: Recommender, split: Split) -> dict[str, Any]:
+    """Prototype indicators beside exact ones, and how often the same net decides alike on both."""
+    method: Any = model.method
+    own, told = method.config, {}
+    try:
+        for sight in ("prototypes", "exact"):
+            method.config = replace(own, sight=sight)
+            told[sight] = _trace(method, split.test)
+    finally:
+        method.config = own
+    a, b = (told[sight].indicators_PT3.numpy() for sight in ("prototypes", "exact"))
+    p, q = (told[sight].halts_PT.numpy() for sight in ("prototypes", "exact"))
+    named = {}
+    for n, name in enumerate(INDICATORS):
+        x, y = a[..., n].ravel(), b[..., n].ravel()
+        related = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else float("nan")
+        named[name] = {"correlation": related, "mean_difference": float(np.abs(x - y).mean()), "mean": float(y.mean())}
+    return {**named, "same_decision": {str(d): float(((p > d) == (q > d)).mean()) for d in DELTAS}}
+
+
+def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
+    for variant, runs in found.items():
+        for run in runs:
+            if run.probe is None:
+                continue
+            page.heading(run_name(run.variant, run.place, run.seed))
+            _one_run(page, f"{variant}-{run.place.data}-{run.place.ties}-{run.seed}", run.probe)
+
+
+def _one_run(page: Page, name: str, told: dict[str, Any]) -> None:
+    page.say(
+        f"Trained for {told['trained_steps']} steps; best fixed depth on validation: {told['best_fixed']} "
+        f"(NDCG@10 by depth: {', '.join(f'{d}: {v:.4f}' for d, v in told['valid_ndcg'].items())}). {_verdict(told)}"
+    )
+    with page.plot(name, "NDCG@10 against mean steps and against time, a line for each way of halting", 2) as both:
+        for axes, x, label in zip(both, ("steps", "ms"), ("mean steps", "ms a history"), strict=True):
+            for way in dict.fromkeys(p["way"] for p in told["curve"]):
+                points = sorted((p[x], p["ndcg@10"]) for p in told["curve"] if p["way"] == way)
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=way)
+            axes.set_xlabel(label)
+            axes.set_ylabel("NDCG@10")
+        both[1].legend(frameon=False, fontsize=8)
+    page.table(
+        [
+            "way",
+            "threshold",
+            "steps",
+            "NDCG@10",
+            "Recall@10",
+            "against best fixed depth",
+            "MFLOPs",
+            "ms",
+            "steps by length G1..G5",
+        ],
+        [
+            (
+                p["way"],
+                "" if p["rule"] in ("fixed", "soft") else f"{p['threshold']:.3g}",
+                f"{p['steps']:.2f}",
+                p["ndcg@10"],
+                p["recall@10"],
+                f"{p['relative']:+.1%} [{p['relative_ci95'][0]:+.1%}, {p['relative_ci95'][1]:+.1%}]",
+                f"{p['flops'] / 1e6:.2f}",
+                f"{p['ms']:.3f}",
+                ", ".join(f"{s:.2f}" for s in p["steps_by_length"].values()),
+            )
+            for p in told["curve"]
+        ],
+    )
+    page.say("Noise on the indicators (Gaussian, in their own scale), each rule at its median threshold:")
+    page.table(
+        ["way", "noise", "steps", "same exit as without", "NDCG@10"],
+        [
+            (n["way"], f"{n['noise']:g}", f"{n['steps']:.2f}", f"{n['same_exit']:.0%}", n["ndcg@10"])
+            for n in told["noise"]
+        ],
+    )
+    of = told["indicators"]
+    page.say("Indicators from prototypes beside exact ones (test part, all steps):")
+    page.table(
+        ["indicator", "correlation", "mean absolute difference", "mean"],
+        [
+            (n, f"{of[n]['correlation'] or float('nan'):.3f}", of[n]["mean_difference"], of[n]["mean"])
+            for n in INDICATORS
+        ],
+    )
+    same = ", ".join(f"{d}: {share:.0%}" for d, share in of["same_decision"].items())
+    page.say(f"The halting net decides alike on both, by threshold: {same}.")
+
+
+def _verdict(told: dict[str, Any]) -> str:
+    """The issue's question: how many steps are saved at no loss?"""
+    best = next(p for p in told["curve"] if p["way"] == "fixed depth" and p["steps"] == told["best_fixed"])
+    sound = [p for p in told["curve"] if p["rule"] == "arh" and p["relative_ci95"][0] > -0.01]
+    if not sound or best["steps"] == 0:
+        return "No ARH point keeps the lower end of its interval above -1%." if best["steps"] else "No step is needed."
+    least = min(sound, key=lambda p: p["steps"])
+    flops, time = 1 - least["flops"] / best["flops"], 1 - least["ms"] / best["ms"]
+    return (
+        f"At no loss (interval above -1%) ARH takes {least['steps']:.2f} steps, "
+        f"{1 - least['steps'] / best['steps']:.1%} fewer; FLOPs {flops:+.1%} saved, time {time:+.1%} saved."
+    )
+
+
+STUDY = Study(
+    name="halting",
+    title="Adaptive depth: quality against cost",
+    question=(
+        "Does a learned halting rule beat every fixed depth, simple thresholds and chance at the same cost, and does "
+        "it save time or only steps? Intervals are paired, over users, relative to the best fixed depth."
+    ),
+    variants=("dtrec", "dtrec-exact", "dtrec-wide"),
+    write=write,
+    probe=probe,
+)

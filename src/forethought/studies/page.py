@@ -1,0 +1,93 @@
+"""A page of results: Markdown with tables, and plots beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forethought.errors import MissingExtraError
+from forethought.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, told apart by the colour-blind too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+
+
+class Page:
+    """Grows from top to bottom and is written at the end.
+
+    Attributes:
+        folder: where the page and its plots go.
+        name: of the page's file, and the beginning of its plots' names.
+    """
+
+    def __init__(self, folder: Path, name: str, title: str, question: str) -> None:
+        self.folder, self.name = folder, name
+        self.lines = [f"# {title}", "", question, ""]
+
+    def heading(self, text: str) -> None:
+        self.lines += [f"## {text}", ""]
+
+    def say(self, text: str) -> None:
+        self.lines += [text, ""]
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        self.lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        self.lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+        self.lines.append("")
+
+    def plot(self, name: str, text: str, axes: int = 1) -> Plot:
+        """A plot to draw in, `with page.plot(...) as axes`; it stands where it was begun.
+
+        Args:
+            name: of the file, after the page's.
+            text: what it shows, for those who cannot see it.
+            axes: how many, side by side.
+        """
+        self.lines += [f"![{text}]({self.name}-{name}.svg)", ""]
+        return Plot(self.folder / f"{self.name}-{name}.svg", axes)
+
+    def write(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{self.name}.md"
+        replace_file(path, lambda part: part.write_text("\n".join(self.lines).rstrip() + "\n", encoding="utf-8"))
+        return path
+
+
+class Plot:
+    """A figure that is saved when its `with` ends well."""
+
+    def __init__(self, path: Path, axes: int) -> None:
+        self.path, self.n_axes = path, axes
+
+    def __enter__(self) -> list[Axes]:
+        try:
+            import matplotlib as mpl
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingExtraError("matplotlib", "report", "Drawing the plots of a study") from error
+        mpl.rcParams["svg.hashsalt"] = "forethought"  # the same picture is the same file
+        self.figure = Figure(figsize=(5.6 * self.n_axes, 3.8), layout="constrained")
+        all_axes = [self.figure.add_subplot(1, self.n_axes, n + 1) for n in range(self.n_axes)]
+        for axes in all_axes:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.25)
+            axes.set_prop_cycle(color=COLOURS)
+        return all_axes
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self.path, lambda part: self.figure.savefig(part, format="svg", metadata={"Date": None}))
+
+
+def number(value: float, digits: int = 4) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _cell(value: object) -> str:
+    return number(value) if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,0 +1,104 @@
+"""Results of finished runs: one small JSON each, so that a study goes on from them in a fresh checkout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forethought.errors import RunError
+from forethought.files import first_line, write_json
+from forethought.studies.variants import canonical
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which data, cut how."""
+
+    data: str
+    ties: str
+
+    def __str__(self) -> str:
+        return f"{self.data}, ties {'shuffled' if self.ties == 'shuffle' else 'in file order'}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: what was done, and what came of it.
+
+    Attributes:
+        parts: the whole JSON; `metrics` {name: {mean, ci95}}, `cost`, `protocol`, `training`, `command` and so on.
+        probe: what the study at hand measured on it, None if it has not.
+    """
+
+    variant: str
+    place: Place
+    seed: int
+    parts: dict[str, Any]
+    probe: dict[str, Any] | None = None
+
+    def mean(self, metric: str) -> float:
+        return self.parts["metrics"][metric]["mean"]
+
+
+def run_name(variant: str, place: Place, seed: int) -> str:
+    return f"{variant}-{place.data}-{place.ties}-{seed}"
+
+
+def read_results(folder: Path, variants: Sequence[str], study: str | None = None) -> dict[str, list[Result]]:
+    """All results of the variants by variant, ordered by data, ties and seed; with what the study probed.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    runs: dict[str, list[Result]] = {}
+    for path in sorted((folder / "runs").glob("*.json")):
+        parts = read(path)
+        place, probed = Place(parts["data"], parts["ties"]), folder / str(study) / path.name
+        probe = read(probed) if study and probed.is_file() else None
+        runs.setdefault(parts["variant"], []).append(Result(parts["variant"], place, parts["seed"], parts, probe))
+    return {variant: runs.get(canonical(variant), []) for variant in variants}
+
+
+def read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({first_line(error)}): remove it, and the study makes it anew.") from error
+
+
+def write(path: Path, parts: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, parts)
+
+
+def places(results: dict[str, list[Result]]) -> list[Place]:
+    """Where there are results, most of them first."""
+    count: dict[Place, int] = {}
+    for runs in results.values():
+        for run in runs:
+            count[run.place] = count.get(run.place, 0) + 1
+    return sorted(count, key=lambda place: (-count[place], str(place)))
+
+
+def at(results: dict[str, list[Result]], place: Place) -> dict[str, list[Result]]:
+    """The results of one place, variants without any left out."""
+    here = {variant: [run for run in runs if run.place == place] for variant, runs in results.items()}
+    return {variant: runs for variant, runs in here.items() if runs}
+
+
+def over_seeds(runs: Sequence[Result], metric: str) -> tuple[float, float]:
+    """Mean over seeds and their standard deviation (n - 1), NaN for one seed."""
+    values = np.array([run.mean(metric) for run in runs])
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def differences(folder: Path, study: str, place: Place) -> dict[str, dict[str, Any]]:
+    """ "variant metric" -> what `compare` found against the first variant; empty where it could not."""
+    path = folder / study / f"differences-{place.data}-{place.ties}.json"
+    told = read(path)["differences"] if path.is_file() else []
+    return {f"{each['method']} {each['metric']}": each for each in told}

@@ -1,0 +1,203 @@
+"""Carry a study out: train what is missing, measure it, keep one JSON a run, write the page.
+
+Whatever has its JSON is done and is not trained again, in a fresh checkout neither; what was stopped goes on where it
+stopped. A probe needs the trained model: where its folder is gone, the run is trained again for it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from forethought.config import to_json
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, RunError
+from forethought.evaluation.compare import compare
+from forethought.evaluation.report import Evaluation
+from forethought.evaluation.storage import METRICS_FILE, plain
+from forethought.recipes import Recipe
+from forethought.recommender import MODEL_FILE, Recommender
+from forethought.runs import evaluate, train
+from forethought.studies import results
+from forethought.studies.page import Page
+from forethought.studies.results import Place, Result, run_name
+from forethought.studies.study import Study
+from forethought.studies.variants import VARIANTS, canonical
+from forethought.training import state
+from forethought.training.loop import Observer
+
+COMPARED = ("recall@10", "ndcg@10")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a study is carried out.
+
+    Attributes:
+        split, data_path: what is trained on.
+        results: folder of results and pages.
+        runs: folder of run folders; may be emptied when all is done.
+        say: told what is being done.
+        observer: told how training goes; called once a run.
+    """
+
+    split: Split
+    data_path: str
+    results: Path
+    runs: Path
+    say: Callable[[str], None]
+    observer: Callable[[], Observer]
+    command: str
+
+    @property
+    def place(self) -> Place:
+        return Place(self.split.data.name, self.split.protocol.get("ties", "file"))
+
+
+def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str] = ()) -> Path:
+    """Do what is missing, and write the page.
+
+    Args:
+        only: variants to train now; all if empty. The page tells of whatever there is.
+
+    Raises:
+        ConfigError: a variant that the study does not have.
+    """
+    for variant in only:
+        if variant not in study.variants:
+            raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
+    for seed in seeds:  # the whole study with one seed first
+        for variant in dict.fromkeys(canonical(name) for name in only or study.variants):
+            _one(study, variant, seed, desk)
+    return write_page(study, desk.results, desk.runs)
+
+
+def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
+    """The page from all results there are; differences are renewed where the runs' cases are at hand."""
+    found = results.read_results(folder, study.variants, study.name)
+    page = Page(folder, study.name, study.title, study.question)
+    for place in results.places(found):
+        here = results.at(found, place)
+        _compare(study, place, here, folder, runs)
+    study.write(page, found)
+    _sources(page, found)
+    return page.write()
+
+
+def _one(study: Study, variant: str, seed: int, desk: Desk) -> None:
+    name, recipe = run_name(variant, desk.place, seed), VARIANTS[variant]()
+    told, probed = desk.results / "runs" / f"{name}.json", desk.results / study.name / f"{name}.json"
+    if told.is_file() and results.read(told)["config"]["method"] != to_json(recipe.method):
+        raise RunError(f"{told} is of another configuration of {variant}: remove it, and the study makes it anew.")
+    model: Recommender | None = None
+    if not told.is_file():
+        desk.say(f"{name}: training")
+        model, wall_s = _trained(name, recipe, seed, desk)
+        desk.say(f"{name}: evaluating")
+        results.write(told, _told(variant, seed, model, wall_s, desk))
+    if study.probe is not None and not probed.is_file():
+        model = model or _trained(name, recipe, seed, desk)[0]
+        desk.say(f"{name}: measuring for {study.name}")
+        results.write(probed, plain(study.probe(model, desk.split, seed)) | {"run": name, "commit": _commit()})
+
+
+def _trained(name: str, recipe: Recipe, seed: int, desk: Desk) -> tuple[Recommender, float]:
+    folder, begin = desk.runs / name, time.perf_counter()
+    going_on = state.exists(folder / "state")
+    model = train(
+        recipe.method,
+        desk.split,
+        folder,
+        training=recipe.training,
+        seed=seed,
+        resume=going_on,
+        overwrite=not going_on and (folder / MODEL_FILE).is_file(),
+        observer=desk.observer(),
+        data_path=desk.data_path,
+    )
+    return model, time.perf_counter() - begin
+
+
+def _told(variant: str, seed: int, model: Recommender, wall_s: float, desk: Desk) -> dict[str, Any]:
+    """The run's JSON; every case stays in the run folder."""
+    assert model.folder is not None
+    valid = evaluate(model, desk.split, part="valid", lists=False, resamples=100)
+    evaluation = evaluate(model, desk.split)
+    evaluation.write(model.folder)
+    parts = evaluation.to_json()
+    return {
+        "variant": variant,
+        "data": desk.place.data,
+        "ties": desk.place.ties,
+        "seed": seed,
+        "command": desk.command,
+        "commit": _commit(),
+        "config": {"method": to_json(model.config.method), "training": asdict(model.config.training)},
+        "protocol": parts["protocol"] | {"data_hash": desk.split.data.data_hash},
+        "metrics": parts["metrics"],
+        "groups": parts["groups"],
+        "lists": parts["lists"],
+        "valid": {name: valid.metrics[name].mean for name in COMPARED},
+        "cost": parts["cost"],
+        "training": model.outcome() | {"wall_s": wall_s},
+        "machine": _machine(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _compare(study: Study, place: Place, here: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None) -> None:
+    """Paired differences to the first variant, kept as JSON; without the runs' cases those of before stay."""
+    first = next(iter(study.variants))
+    found = {name: [e for run in here.get(name, []) if (e := _cases(run, runs))] for name in study.variants}
+    sound = {name: e for name, e in found.items() if e and len(e) == len(here[name])}
+    if first not in sound or len(sound) < 2:
+        return
+    comparison = compare(sound, first, metrics=COMPARED)
+    results.write(folder / study.name / f"differences-{place.data}-{place.ties}.json", comparison.to_json())
+
+
+def _cases(run: Result, runs: Path | None) -> Evaluation | None:
+    folder = None if runs is None else runs / run_name(run.variant, run.place, run.seed)
+    return Evaluation.read(folder) if folder is not None and (folder / METRICS_FILE).is_file() else None
+
+
+def _sources(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
+    page.heading("Every run")
+    runs = {run_name(r.variant, r.place, r.seed): r for rows in found.values() for r in rows}
+    page.table(
+        ["run", "command", "commit", "data hash", "epochs (best)", "wall time", "machine"],
+        [
+            (
+                f"[{name}](runs/{name}.json)",
+                f"`{r.parts['command']}`",
+                r.parts["commit"][:7],
+                r.parts["protocol"]["data_hash"],
+                f"{r.parts['training']['epochs']} ({r.parts['training']['best_epoch']})",
+                f"{r.parts['training']['wall_s']:.0f} s",
+                r.parts["machine"],
+            )
+            for name, r in runs.items()
+        ],
+    )
+
+
+def _commit() -> str:
+    """Of the checkout we run from; empty where we were installed."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
+    return f"{platform.machine()}, {device}, {torch.get_num_threads()} threads"

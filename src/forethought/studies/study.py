@@ -1,0 +1,35 @@
+"""What a study is: which variants are trained, what is looked at in each, and the page that tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forethought.data.splits import Split
+from forethought.recommender import Recommender
+from forethought.studies.page import Page
+from forethought.studies.results import Result
+
+Probe = Callable[[Recommender, Split, int], dict[str, Any]]
+"""(trained model, its split, seed) -> figures, as JSON takes them."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment as a declaration.
+
+    Attributes:
+        name: what the command line calls it.
+        title, question: of its page.
+        variants: names in `variants.VARIANTS`; the others are held against the first.
+        write: makes the page of all results, those of other data sets and seeds included.
+        probe: what is measured on each trained variant beside its metrics, once.
+    """
+
+    name: str
+    title: str
+    question: str
+    variants: Sequence[str]
+    write: Callable[[Page, Mapping[str, Sequence[Result]]], None]
+    probe: Probe | None = None

@@ -1,0 +1,180 @@
+"""Studies on a tiny shop: what is missing is trained, what is done is not, and the page tells of all there is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
+from forethought.backbones.sasrec import SASRec
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, RunError
+from forethought.methods.dtrec import DTRec
+from forethought.methods.next_item import NextItem
+from forethought.recipes import Recipe
+from forethought.studies import clusters, halting, results, runner, variants
+from forethought.studies.catalogue import STUDIES
+from forethought.studies.results import Place
+from forethought.studies.runner import Desk, carry_out, write_page
+from forethought.training.progress import Quiet
+from forethought.training.settings import Training
+
+SMALL = SASRec(width=16, heads=2, window=8, ffn_width=32)
+QUICK = Training(epochs=2, batch_positions=128, learning_rate=5e-3, warmup_steps=5)
+TINY = {
+    "sasrec": Recipe(method=NextItem(backbone=SMALL), training=QUICK),
+    "dtrec": Recipe(
+        method=DTRec(backbone=replace(SMALL, input_norm=True), first_clusters=4, most_clusters=12), training=QUICK
+    ),
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variants that train in a second; the third is the first under another name."""
+    few = {name: (lambda recipe=recipe: recipe) for name, recipe in TINY.items()}
+    few["dtrec-again"] = few["dtrec"]
+    for module in (variants, runner):
+        monkeypatch.setattr(module, "VARIANTS", few)
+
+
+@pytest.fixture
+def desk(split: Split, shop: Path, tmp_path: Path) -> Desk:
+    said: list[str] = []
+    return Desk(
+        split, str(shop), tmp_path / "results", tmp_path / "runs", said.append, Quiet, "forethought study x --data shop"
+    )
+
+
+def study(*names: str, of: str = "latent-reasoning", **changed: Any) -> Any:
+    return replace(STUDIES[of], variants=names, **changed)
+
+
+def said(desk: Desk) -> list[str]:
+    return desk.say.__self__  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_study_from_nothing_to_its_page_and_on(desk: Desk) -> None:
+    page = carry_out(study("sasrec", "dtrec", "dtrec-again"), desk, seeds=[0])
+    name = f"dtrec-{desk.split.data.name}-file-0"
+    told = json.loads((desk.results / "runs" / f"{name}.json").read_text())
+    assert {"command", "commit", "config", "protocol", "metrics", "cost", "training", "machine", "date"} <= told.keys()
+    assert told["protocol"]["data_hash"] == desk.split.data.data_hash
+    assert len(list((desk.results / "runs").glob("*.json"))) == 2  # the same recipe is trained once
+    text = page.read_text()
+    for row in ("| sasrec | 1 |", "| dtrec | 1 |", "| dtrec-again | 1 |"):
+        assert row in text
+    assert "p 1.000" in text or "p 0." in text  # differences to the first row
+    for plot in page.parent.glob("*.svg"):
+        assert plot.read_text().startswith("<?xml")
+        assert f"({plot.name})" in text
+    assert [line for line in said(desk) if "training" in line] == [
+        f"{v}-{desk.split.data.name}-file-0: training" for v in ("sasrec", "dtrec")
+    ]
+
+    # a fresh checkout: results are there, run folders are not
+    shutil.rmtree(desk.runs)
+    said(desk).clear()
+    assert carry_out(study("sasrec", "dtrec", "dtrec-again"), desk, seeds=[0]).read_text() == text
+    assert said(desk) == []
+    carry_out(study("sasrec", "dtrec"), desk, seeds=[0, 1], only=["sasrec"])
+    assert said(desk) == [f"sasrec-{desk.split.data.name}-file-1: {what}" for what in ("training", "evaluating")]
+    assert "| sasrec | 2 |" in page.read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_another_configuration_is_not_passed_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out(study("sasrec"), desk, seeds=[0])
+    other = replace(TINY["sasrec"], method=NextItem(backbone=replace(SMALL, dropout=0.1)))
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: other)
+    with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
+        carry_out(study("sasrec"), desk, seeds=[0])
+    with pytest.raises(ConfigError, match="has no variant 'dtrek'; it has sasrec"):
+        carry_out(study("sasrec"), desk, seeds=[0], only=["dtrek"])
+    path = next((desk.results / "runs").glob("*.json"))
+    path.write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        write_page(study("sasrec"), desk.results)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_halting_curves(desk: Desk) -> None:
+    page = carry_out(study("dtrec", of="halting"), desk, seeds=[0])
+    told = json.loads(next((desk.results / "halting").glob("dtrec-*.json")).read_text())
+    fixed = [p for p in told["curve"] if p["way"] == "fixed depth"]
+    assert [p["steps"] for p in fixed] == [0, 1, 2, 3]
+    assert [p["flops"] for p in fixed] == sorted(p["flops"] for p in fixed)
+    assert fixed[told["best_fixed"]]["relative"] == 0
+    assert {p["way"] for p in told["curve"]} >= {"soft", "ARH", "change (REE)", "entropy"}
+    still = [n for n in told["noise"] if n["noise"] == 0]
+    assert [n["same_exit"] for n in still] == [1.0] * 3
+    assert "| fixed depth |" in page.read_text()
+
+
+def test_chance_takes_so_many_steps() -> None:
+    for steps in (1.2, 2.0, 2.9):
+        p = halting._chance(steps, 3)
+        assert p + 2 * p * (1 - p) + 3 * (1 - p) ** 2 == pytest.approx(steps)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_clusters_beside_categories(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "COUNTS", (5, 10, 3000))
+    monkeypatch.setattr(clusters, "SHOWN", {5: 5, 10: 3})
+    page = carry_out(study("sasrec", of="clusters"), desk, seeds=[0])
+    told = json.loads(next((desk.results / "clusters").glob("sasrec-*.json")).read_text())
+    assert {a["k"] for a in told["agreement"]} == {5, 10}
+    assert "| 5 | level 1 |" in page.read_text()
+    sheet = next(desk.runs.glob("*/clusters.md")).read_text()
+    assert "## k = 10" in sheet
+    assert sheet.count("- **") == 5 + 3
+
+
+def test_agreement_against_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    cluster, category = rng.integers(0, 4, 60), rng.integers(0, 3, 60).astype(str)
+    category[:10] = ""
+    got = clusters.agreement(cluster, category)
+    table = contingency_matrix(category[10:], cluster[10:])
+    assert got["purity"] == pytest.approx(table.max(axis=0).sum() / 50)
+    assert got["ami"] == pytest.approx(adjusted_mutual_info_score(category[10:], cluster[10:]))
+    same = clusters.agreement(cluster, cluster.astype(str))
+    assert (same["purity"], same["ami"]) == (1.0, pytest.approx(1.0))
+    assert same["purity_by_chance"] < 0.6
+
+
+def test_category_levels() -> None:
+    items = pl.DataFrame({"categories": [["Shop", "A", "x"], ["Shop", "B"], ["Shop", "A", "y"], None]})
+    levels = clusters.category_levels(items)
+    assert list(levels) == ["level 2", "level 3"]  # all share the root
+    assert levels["level 2"].tolist() == ["Shop > A", "Shop > B", "Shop > A", ""]
+    assert levels["level 3"].tolist() == ["Shop > A > x", "", "Shop > A > y", ""]
+    assert clusters.category_levels(pl.DataFrame({"title": ["a"]})) == {}
+
+
+def test_seeds_are_averaged() -> None:
+    runs = [
+        results.Result("a", Place("d", "file"), seed, {"metrics": {"ndcg@10": {"mean": mean}}})
+        for seed, mean in enumerate((0.1, 0.2, 0.6))
+    ]
+    mean, spread = results.over_seeds(runs, "ndcg@10")
+    assert mean == pytest.approx(0.3)
+    assert spread == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_is_of_known_variants(name: str) -> None:
+    if "lares" not in variants.VARIANTS and "lares" in STUDIES[name].variants:
+        pytest.skip("lares is not there yet")
+    for variant in STUDIES[name].variants:
+        assert variants.canonical(variant) in variants.VARIANTS
