@@ -30,7 +30,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_whole
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.thinking.chain import History, roots_at_end, roots_everywhere, think
+from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
 from forethought.thinking.halting import (
     Halting,
     HaltingHead,
@@ -45,6 +45,7 @@ from forethought.thinking.health import Health, likeness, of_prototypes, of_step
 from forethought.thinking.prototypes import Prototypes, cluster_counts
 
 Supervision = Literal["dynamic", "fixed", "none"]
+Readout = Literal["mean", "last"]
 Sight = Literal["prototypes", "exact"]
 
 
@@ -58,6 +59,10 @@ class DTRec:
     """Score and temperature tau; full cross-entropy only."""
     max_steps: int = 3
     """T, reasoning steps at most."""
+    link_dropout: bool = False
+    """Drop units inside the reasoning links too, as ReaRec's authors do; each link then adds noise to the last."""
+    readout: Readout = "mean"
+    """What speaks after a step: the mean of all states so far (the paper's "weighted prediction"), or the last one."""
     supervision: Supervision = "dynamic"
     """HPS: k_t rises from step to step (dynamic), is the finest at every step (fixed), or there is none."""
     first_clusters: int = 32
@@ -88,6 +93,7 @@ class DTRec:
     """Spread of the items' initial vectors."""
 
     def __post_init__(self) -> None:
+        check_choice(self, "readout", get_args(Readout))
         check_choice(self, "supervision", get_args(Supervision))
         check_choice(self, "sight", get_args(Sight))
         check_whole(self, "max_steps", "halting_width")
@@ -154,7 +160,10 @@ class DTRecModel(Method):
         """
         assert batch.targets_BL is not None
         roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
-        states = [state[roots.real_BP] for state in think(self.backbone, roots, self.marks)]
+        chains = think(self.backbone, roots, self.marks, dropout=self.config.link_dropout)
+        states = [state[roots.real_BP] for state in chains]
+        if self.config.readout == "mean":
+            states = running_means(states)
         targets_P = batch.targets_BL[batch.valid_BL()]
         T, P, weight = self.config.max_steps, len(targets_P), batch.weight
         r_SPD, e_ND = torch.stack([self.items.scaled_states(r) for r in states]), self.items.scaled_items()
@@ -244,7 +253,8 @@ class DTRecModel(Method):
         halting = halting or self.config.halting
         marks = self.marks[: halting.steps(self.config.max_steps)]
         roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
-        states, steps, told = think_until(self.backbone, roots, marks, self.judge(), halting, trace=trace)
+        mean = self.config.readout == "mean"
+        states, steps, told = think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace)
         return Thought(self.items.states(states), steps, told)
 
     def judge(self) -> Judge:

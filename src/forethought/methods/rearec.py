@@ -50,6 +50,8 @@ class ReaRec:
     """erl: ensemble of all steps; prl: progressive, the last step speaks."""
     steps: int = 2
     """K, reasoning steps."""
+    link_dropout: bool = False
+    """Drop units inside the reasoning links too, as the authors of ReaRec do; each link then adds noise to the last."""
     step_weights: StepWeights = "mean"
     """PRL: the steps before the last weigh 1 together (mean, the authors' code) or 1 each (sum, the text)."""
     warmth: float = 1.0
@@ -105,7 +107,7 @@ class ReaRecModel(Method):
     def loss(self, batch: Batch) -> Losses:
         assert batch.targets_BL is not None
         roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
-        chains = think(self.backbone, roots, self.marks)
+        chains = think(self.backbone, roots, self.marks, dropout=self.config.link_dropout)
         states = [state[roots.real_BP] for state in chains]  # K + 1 of [P, D], all positions of the batch
         targets_P = batch.targets_BL[batch.valid_BL()]
         told = self._losses(roots, chains, states, targets_P, batch)
@@ -122,7 +124,8 @@ class ReaRecModel(Method):
         named = self._prl(states, targets_P, batch.weight)
         if not self.contrasting:
             return Losses(named, {"loss": named.detach()})
-        noisy = think_with_noise(self.backbone, roots, chains, self.marks, self.config.noise)
+        noise, dropout = self.config.noise, self.config.link_dropout
+        noisy = think_with_noise(self.backbone, roots, chains, self.marks, noise, dropout=dropout)
         contrast = self._contrast([n[roots.real_BP] for n in noisy], states[1:], targets_P, batch)
         total = named + self.config.contrast_weight * contrast
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "contrast": contrast.detach()})

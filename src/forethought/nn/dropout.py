@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,3 +37,16 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.share}"
+
+
+@contextmanager
+def no_dropout(module: nn.Module) -> Iterator[None]:
+    """Inside, nothing of the module drops units."""
+    parts = [part for part in module.modules() if isinstance(part, Dropout) and part.training]
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.training = True

@@ -11,12 +11,14 @@ Shapes: B rows, P chains a row, D width, T steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from forethought.backbones.interface import Backbone, Chain
+from forethought.nn.dropout import no_dropout
 from forethought.nn.transformer import last_positions
 
 
@@ -69,21 +71,32 @@ def roots_at_end(backbone: Backbone, vectors: Callable[[Tensor], Tensor], histor
     return Roots(states, chain, torch.ones_like(at_B1, dtype=torch.bool))
 
 
-def think(backbone: Backbone, roots: Roots, marks_TD: Tensor) -> list[Tensor]:
+def think(backbone: Backbone, roots: Roots, marks_TD: Tensor, *, dropout: bool = True) -> list[Tensor]:
     """r_0 .. r_T, [B, P, D] each.
 
     Args:
         marks_TD: the reasoning position vectors p_1 .. p_T, added to each step's input.
+        dropout: drop units inside the links too; what they look back at has been through dropout in any case.
     """
     states, chain = [roots.states_BPD], roots.chain
-    for mark in marks_TD:
-        state, chain = backbone.think(states[-1] + mark, chain)
-        states.append(state)
+    with nullcontext() if dropout else no_dropout(backbone):
+        for mark in marks_TD:
+            state, chain = backbone.think(states[-1] + mark, chain)
+            states.append(state)
     return states
 
 
+def running_means(states: list[Tensor]) -> list[Tensor]:
+    """What is read after each step where all thoughts so far speak together: r_0, (r_0 + r_1) / 2, ..."""
+    total, means = torch.zeros_like(states[0]), []
+    for t, state in enumerate(states, start=1):
+        total = total + state
+        means.append(total / t)
+    return means
+
+
 def think_with_noise(
-    backbone: Backbone, roots: Roots, states: list[Tensor], marks_TD: Tensor, std: float
+    backbone: Backbone, roots: Roots, states: list[Tensor], marks_TD: Tensor, std: float, *, dropout: bool = True
 ) -> list[Tensor]:
     """A second branch from the same roots: its step t starts from the clean r_{t-1} and fresh noise.
 
@@ -93,7 +106,8 @@ def think_with_noise(
         r~_1 .. r~_T.
     """
     noisy, chain = [], roots.chain
-    for before, mark in zip(states, marks_TD, strict=False):
-        state, chain = backbone.think(before + mark + std * torch.randn_like(before), chain)
-        noisy.append(state)
+    with nullcontext() if dropout else no_dropout(backbone):
+        for before, mark in zip(states, marks_TD, strict=False):
+            state, chain = backbone.think(before + mark + std * torch.randn_like(before), chain)
+            noisy.append(state)
     return noisy

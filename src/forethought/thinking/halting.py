@@ -185,36 +185,48 @@ class Judge:
 
 @torch.no_grad()
 def think_until(
-    backbone: Backbone, roots: Roots, marks_TD: Tensor, judge: Judge, halting: Halting, *, trace: bool = False
+    backbone: Backbone,
+    roots: Roots,
+    marks_TD: Tensor,
+    judge: Judge,
+    halting: Halting,
+    *,
+    mean: bool = False,
+    trace: bool = False,
 ) -> tuple[Tensor, Tensor, Trace | None]:
     """Think behind one position a row until each row halts.
 
     Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought.
     With `rule="soft"` the final state is the mean of the steps' unit states under `soft_weights`: their scores mixed.
 
+    Args:
+        mean: what is read after a step, judged and returned, is the mean of all states so far, not the last one.
+
     Returns:
         Final states [B, D], steps used int64 [B], and the trace.
     """
     if halting.rule in ("arh", "soft") and judge.head is None:
         raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
-    now, chain = roots.states_BPD[:, 0], roots.chain
-    final, steps = now.clone(), torch.zeros(len(now), dtype=torch.int64, device=now.device)
-    live, going = torch.arange(len(now), device=now.device), torch.ones_like(steps, dtype=torch.bool)
+    state, chain = roots.states_BPD[:, 0], roots.chain
+    read, total = state, state
+    final, steps = read.clone(), torch.zeros(len(read), dtype=torch.int64, device=read.device)
+    live, going = torch.arange(len(read), device=read.device), torch.ones_like(steps, dtype=torch.bool)
     looking = judge.needs_look(halting) or (trace and judge.head is not None)
-    looked = judge.look(now) if looking and len(marks_TD) else None
-    kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([now], [], [])
+    looked = judge.look(read) if looking and len(marks_TD) else None
+    kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read], [], [])
     for t, mark in enumerate(marks_TD, start=1):
-        before = now
-        states, chain = backbone.think((before + mark)[:, None], chain)
-        now = states[:, 0]
-        final[live[going]], steps[live[going]] = now[going], t
+        states, chain = backbone.think((state + mark)[:, None], chain)
+        before, state = read, states[:, 0]
+        total = total + state
+        read = total / (t + 1) if mean else state
+        final[live[going]], steps[live[going]] = read[going], t
         if t == len(marks_TD) and not trace and halting.rule != "soft":
             break
-        looks = judge.look(now) if looking else None
-        features = judge.read(before, now, looked, looks, halting.noise)
+        looks = judge.look(read) if looking else None
+        features = judge.read(before, read, looked, looks, halting.noise)
         halts, stop = judge.halt(halting, features)
         looked, going = looks, going & ~stop
-        for part, value in zip(kept, (now, features, halts), strict=True):
+        for part, value in zip(kept, (read, features, halts), strict=True):
             part.append(value)
         if trace or halting.rule == "soft":
             continue
@@ -222,7 +234,8 @@ def think_until(
         if len(rows) == 0:
             break
         if len(rows) < len(going):
-            now, chain, live, going = now[rows], chain.select(rows), live[rows], going[rows]
+            state, total, read = state[rows], total[rows], read[rows]
+            chain, live, going = chain.select(rows), live[rows], going[rows]
             looked = None if looked is None else looked.select(rows)
     if halting.rule == "soft" and len(marks_TD):
         units = nn.functional.normalize(torch.stack(kept[0][1:], dim=1), dim=-1)

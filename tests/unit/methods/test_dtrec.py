@@ -46,6 +46,13 @@ def given(split: Split, backbone: str = "gru4rec", **settings: Any) -> tuple[DTR
     return model, batch, prefix_rows(batch)
 
 
+def readouts(model: DTRecModel, rows: Batch) -> list[torch.Tensor]:
+    states = chain_states(model, rows)
+    if model.config.readout == "last":
+        return states
+    return [torch.stack(states[: t + 1]).mean(0) for t in range(len(states))]
+
+
 def features_of(model: DTRecModel, states: list[torch.Tensor]) -> torch.Tensor:
     """Ent, Cons, Delta of each step (eq. 7), [P, T, 3], from whole distributions."""
     n, items = len(model.items.weight), model.items
@@ -69,7 +76,7 @@ def features_of(model: DTRecModel, states: list[torch.Tensor]) -> torch.Tensor:
 def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
     """Section 3 of the paper's algorithm, word by word, with [P, N] matrices."""
     config, items, targets = model.config, model.items, rows.targets_BL
-    states, T = chain_states(model, rows), config.max_steps
+    states, T = readouts(model, rows), config.max_steps
     scores = [logits(r, items.weight, items.loss, items.bias) for r in states]
     halts = model.head(features_of(model, states))
     w, left = [], torch.ones(len(targets))
@@ -97,6 +104,7 @@ def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
 CASES = [
     *({"backbone": name, "sight": sight} for name in BACKBONES for sight in ("exact", "prototypes")),
     {"supervision": "fixed"},
+    {"readout": "last"},
     {"supervision": "none", "sight": "exact"},
     {"base_weight": 0.0, "ponder_weight": 0.2, "max_steps": 2},
     {"loss": ItemLoss(bias=True), "sight": "exact"},
@@ -132,13 +140,13 @@ def test_warm_up_and_levels(split: Split) -> None:
 
 
 @pytest.mark.parametrize("sight", ["exact", "prototypes"])
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_rows_stop_where_they_would_alone(backbone: str, sight: str, split: Split) -> None:
+@pytest.mark.parametrize(("backbone", "readout"), [*((name, "mean") for name in BACKBONES), ("gru4rec", "last")])
+def test_rows_stop_where_they_would_alone(backbone: str, readout: str, sight: str, split: Split) -> None:
     """Hard exit: the first step whose p_halt is over delta, else T; the state is that step's (eq. 10)."""
-    model, batch, rows = given(split, backbone, sight=sight, max_steps=4)
+    model, batch, rows = given(split, backbone, sight=sight, max_steps=4, readout=readout)
     last = batch.lengths_B.cumsum(0) - 1
     with torch.no_grad():
-        states = [r[last] for r in chain_states(model, rows)]
+        states = [r[last] for r in readouts(model, rows)]
         halts = model.head(features_of(model, states))
     between = halts[:, :-1].flatten().sort().values[len(halts) : len(halts) + 2]
     threshold = between.mean().item()  # not on any row's probability
@@ -160,7 +168,7 @@ def test_soft_halting_mixes_the_scores(split: Split) -> None:
     model, batch, rows = given(split, sight="exact")
     last = batch.lengths_B.cumsum(0) - 1
     with torch.no_grad():
-        states = [r[last] for r in chain_states(model, rows)]
+        states = [r[last] for r in readouts(model, rows)]
         h = model.head(features_of(model, states))
         w = torch.stack([h[:, 0], (1 - h[:, 0]) * h[:, 1], (1 - h[:, 0]) * (1 - h[:, 1])], 1)
         vectors = F.normalize(model.items.weight, dim=-1)

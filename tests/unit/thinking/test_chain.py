@@ -90,3 +90,6 @@ def test_dropout_is_drawn_anew_in_each_link(split: Split) -> None:
     roots = roots_at_end(model.backbone, model.items, History(batch.items_BL, batch.lengths_B))
     first, second = (think(model.backbone, roots, model.marks)[-1] for _ in range(2))
     assert not torch.equal(first, second)
+    first, second = (think(model.backbone, roots, model.marks, dropout=False)[-1] for _ in range(2))
+    assert torch.equal(first, second)
+    assert all(part.training for part in model.backbone.modules())
