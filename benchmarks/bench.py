@@ -41,7 +41,9 @@ def main() -> None:
     data = args.data or (BEAUTY if BEAUTY.is_dir() else _shop())
     about = {"machine": _machine(args.threads), "commit": _commit(), "date": time.strftime("%Y-%m-%d")}
     result: dict[str, Any] = {"data": data.name, **about}
-    result |= _ours(data, args.repetitions, args.threads)
+    result |= _measured("ours", data, args.repetitions, args.threads)
+    share = ["--share", "0.04" if args.quick else "0.1"]
+    result["thinking"] = _measured("thinking", data, min(args.repetitions, 3), args.threads, *share)
     if not args.quick:
         export(data, WORK / "data")
         result["peers"] = run_peers(
@@ -68,11 +70,11 @@ def _peers_as_last_measured(path: Path, data: str) -> dict[str, Any]:
     return {key: last[key] for key in ("peers", "peers_measured") if key in last and last["data"] == data}
 
 
-def _ours(data: Path, repetitions: int, threads: int) -> dict[str, Any]:
+def _measured(what: str, data: Path, repetitions: int, threads: int, *more: str) -> dict[str, Any]:
     """Our figures, from a process that has done nothing else."""
-    out = WORK / "ours.json"
-    command = [sys.executable, str(HERE / "ours.py"), str(data), str(out)]
-    command += ["--repetitions", str(repetitions), "--threads", str(threads)]
+    out = WORK / f"{what}.json"
+    command = [sys.executable, str(HERE / f"{what}.py"), str(data), str(out)]
+    command += ["--repetitions", str(repetitions), "--threads", str(threads), *more]
     subprocess.run(
         command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     )
@@ -106,12 +108,36 @@ def _page(r: dict[str, Any]) -> str:
         f"| `import forethought` | {r['import_s']:.3f} s | | |",
         f"| peak memory | {r['peak_rss_mb']:,.0f} MB, of which {r['base_rss_mb']:,.0f} MB interpreter and torch | | |",
     ]
+    lines += _thinking(r["thinking"])
     if "peers" in r:
         then = r["peers_measured"]
         same_run = all(then[key] == r[key] for key in then)
         when = "same run" if same_run else f"not this run but that of {then['date']}, commit {then['commit']}"
         lines += ["", f"## Peers, same data and objective, {when}", "", markdown(r["peers"]), _ratios(r)]
     return "\n".join(lines) + "\n"
+
+
+def _thinking(t: dict[str, float]) -> list[str]:
+    """Epochs of the methods that think, scaled from a share of one."""
+    prl, dtrec = (
+        (t[f"{name}_epoch_s"], t[f"{name}_floor_epoch_s"], t[f"{name}_over_floor"]) for name in ("prl", "dtrec")
+    )
+    return [
+        "",
+        "## Thinking, same data and backbone",
+        "",
+        "| training epoch | measured | floor (bare products) | ratio |",
+        "|---|---|---|---|",
+        f"| ReaRec-PRL with contrast, K = 2 | {prl[0]:.1f} s | {prl[1]:.1f} s | **{prl[2]:.2f}** |",
+        f"| DTRec, T = 3, indicators from prototypes | {dtrec[0]:.1f} s | {dtrec[1]:.1f} s | **{dtrec[2]:.2f}** |",
+        f"| DTRec, exact indicators | {t['dtrec_exact_epoch_s']:.1f} s | | |",
+        f"| DTRec without HPS | {t['dtrec_without_hps_epoch_s']:.1f} s | | |",
+        "| the same PRL, a row per prefix padded to 50, 256 rows and their noisy twins, all logits "
+        f"| {t['rows_epoch_s']:.0f} s | | |",
+        "",
+        f"A chain behind every position is **{t['rows_over_prl']:.1f} x** faster than a row per prefix. Of DTRec's "
+        f"epoch HPS takes {t['hps_share']:.0%}, HPS and exact indicators together {t['hps_and_exact_share']:.0%}.",
+    ]
 
 
 def _ratios(r: dict[str, Any]) -> str:

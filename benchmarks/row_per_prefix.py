@@ -62,10 +62,33 @@ def logits(states_BD: Tensor, items_ND: Tensor, loss: ItemLoss, bias_N: Tensor |
 
 def prl_loss(model: ReaRecModel, rows: Batch) -> Tensor:
     """ReaRec-PRL without its contrast: CE of the last step and the others' mean (or all, summed)."""
+    return _named(model, chain_states(model, rows), rows)
+
+
+def prl_loss_with_contrast(model: ReaRecModel, rows: Batch) -> Tensor:
+    """The whole of it as the public codes train it: the batch twice, its second half with noise before each link."""
+    config, B = model.config, len(rows.lengths_B)
+    assert rows.targets_BL is not None
+    twice = Batch(rows.items_BL.repeat(2, 1), rows.lengths_B.repeat(2), rows.targets_BL.repeat(2))
+    last_B1 = twice.lengths_B[:, None] - 1
+    states_BLD, chain = model.backbone.encode(model.items.weight[twice.items_BL], twice.lengths_B, positions=last_B1)
+    states = [states_BLD[torch.arange(2 * B), last_B1[:, 0]]]
+    contrast = torch.zeros(())
+    for mark in model.marks:
+        clean = states[-1][:B]
+        inputs = torch.cat([clean, clean + config.noise * torch.randn_like(clean)]) + mark
+        link, chain = model.backbone.think(inputs[:, None], chain)
+        states.append(link[:, 0])
+        now, noisy = (F.normalize(half, dim=-1) for half in states[-1].split(B))
+        contrast = contrast + F.cross_entropy(noisy @ now.T / config.loss.temperature, torch.arange(B))
+    return _named(model, [r[:B] for r in states], rows) + config.contrast_weight * contrast / config.steps
+
+
+def _named(model: ReaRecModel, states: list[Tensor], rows: Batch) -> Tensor:
     config, K = model.config, model.config.steps
     early = 1.0 if config.step_weights == "sum" else 1.0 / K
     total = torch.zeros(())
-    for k, state in enumerate(chain_states(model, rows)):
+    for k, state in enumerate(states):
         scores = logits(state, model.items.weight, config.loss) / config.warmth ** (K - k)
         total = total + (1.0 if k == K else early) * F.cross_entropy(scores, rows.targets_BL)
     return total

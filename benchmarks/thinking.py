@@ -28,7 +28,7 @@ from forethought.methods.interface import Method
 from forethought.methods.rearec import ReaRec, ReaRecModel
 from forethought.training.optimiser import adamw
 from forethought.training.settings import Training
-from row_per_prefix import prefix_rows, prl_loss
+from row_per_prefix import prefix_rows, prl_loss_with_contrast
 
 BACKBONE = SASRec(width=64, layers=2, heads=2, window=50, dropout=0.5, input_norm=True)
 ROWS = 256  # the batch of the public codes
@@ -49,13 +49,14 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
     batches = [training_batch(rows.take(c)) for c in chosen]
     prefixes = [_rows_of(batches, n) for n in range(ROW_BATCHES)]
     torch.manual_seed(0)
-    prl = ReaRec(backbone=BACKBONE, steps=2).build(n_items)
+    prl = ReaRec(backbone=BACKBONE, steps=2, link_dropout=True, contrast_weight=1.0).build(n_items)  # as the rows do
+    prl.begin_epoch(20)
     models = {name: config.build(n_items) for name, config in VARIANTS.items()}
     for model in models.values():
         model.begin_epoch(20)
     steps = {name: _steps(model, batches, settings) for name, model in {"prl": prl, **models}.items()}
     steps["rows"] = _row_steps(prl, prefixes, settings)
-    steps["prl_floor"] = _floor(3, batches, n_items, [])
+    steps["prl_floor"] = _floor(3, batches, n_items, _contrast_products(batches))
     steps["dtrec_floor"] = _floor(4, batches, n_items, _hps_products(models["dtrec"], batches))
     each: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repetitions + 1):
@@ -100,7 +101,7 @@ def _row_steps(model: ReaRecModel, prefixes: list[Batch], settings: Training) ->
 
     def run() -> None:
         for rows in prefixes:
-            _step(prl_loss(model, rows), model, optimiser, settings)
+            _step(prl_loss_with_contrast(model, rows), model, optimiser, settings)
 
     return run
 
@@ -128,6 +129,14 @@ def _floor(states: int, batches: list[Batch], n_items: int, more: list[Product])
         products += encoder_products(shapes, BACKBONE, backward=True)
     products += more
     return lambda: (seconds(products), None)[1]
+
+
+def _contrast_products(batches: list[Batch]) -> list[Product]:
+    """PRL's noisy links, two of them, and of each the products of all positions with each other."""
+    products = encoder_products([tuple(b.items_BL.shape) for b in batches] * 2, BACKBONE, backward=True)
+    for b in batches * 2:
+        products += catalogue_products(b.weight, b.weight, 64, backward=True)
+    return products
 
 
 def _hps_products(model: DTRecModel, batches: list[Batch]) -> list[Product]:

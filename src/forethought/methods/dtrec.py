@@ -162,6 +162,7 @@ class DTRecModel(Method):
         roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
         chains = think(self.backbone, roots, self.marks, dropout=self.config.link_dropout)
         states = [state[roots.real_BP] for state in chains]
+        alike = likeness(states[1], states[-1]) / batch.weight
         if self.config.readout == "mean":
             states = running_means(states)
         targets_P = batch.targets_BL[batch.valid_BL()]
@@ -195,7 +196,7 @@ class DTRecModel(Method):
             lse = (lse_weights * lse_SP).sum()
         total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / weight
         told = self._told(total, w_PT, lse_SP.detach(), r_SPD.detach(), target_PD.detach(), weight)
-        return Losses(total, told | {"likeness": likeness(states[1], states[-1]) / weight})
+        return Losses(total, told | {"likeness": alike})
 
     def health(self, figures: Mapping[str, float]) -> Health:
         """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
