@@ -46,7 +46,7 @@ from forethought.thinking.prototypes import Prototypes, cluster_counts
 
 Supervision = Literal["dynamic", "fixed", "none"]
 Readout = Literal["mean", "last"]
-Sight = Literal["prototypes", "exact"]
+Sight = Literal["coarse", "fine", "exact"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,9 @@ class DTRec:
     """tau_p in units of tau."""
     base_weight: float = 1.0
     """c_0, weight of the plain mean over steps 0..T, so that steps nobody stops at still learn."""
-    sight: Sight = "prototypes"
-    """Indicators from the finest prototypes (cheap), or from the whole catalogue (exact, two products a step)."""
+    sight: Sight = "coarse"
+    """What the indicators are of: the first step's prototypes (coarse; costs far less than a link), the last step's
+    (fine), or the whole catalogue (exact). Two products over them a step."""
     halting: Halting = field(default_factory=Halting)
     """When a row stops; threshold is delta."""
     halting_width: int = 16
@@ -140,7 +141,7 @@ class DTRecModel(Method):
 
     @property
     def uses_prototypes(self) -> bool:
-        return self.config.supervision != "none" or self.config.sight == "prototypes"
+        return self.config.supervision != "none" or self.config.sight != "exact"
 
     def begin_epoch(self, epoch: int) -> None:
         """Cluster the items anew, and warm the prototype loss up: lambda(e) = lambda_p min(1, e / 10) (eq. 11)."""
@@ -221,7 +222,7 @@ class DTRecModel(Method):
         return soft_weights(self.head(torch.stack(features, dim=1)))
 
     def _look_at_prototypes(self, r_PD: Tensor) -> Look:
-        centres, sizes = self.prototypes.level(len(self.prototypes.counts) - 1)
+        centres, sizes = self.prototypes.level(0 if self.config.sight == "coarse" else self.config.max_steps - 1)
         return look_at(r_PD, centres.to(r_PD.dtype), sizes)
 
     def _soft_targets(self, t: int, targets_P: Tensor, e_ND: Tensor) -> Tensor:
@@ -259,7 +260,7 @@ class DTRecModel(Method):
         return Thought(self.items.states(states), steps, told)
 
     def judge(self) -> Judge:
-        if self.config.sight == "prototypes":
+        if self.config.sight != "exact":
             return Judge(
                 lambda r: self._look_at_prototypes(self.items.scaled_states(r)), len(self.items.weight), self.head
             )

@@ -164,13 +164,13 @@ def _indicators_compared(model: Recommender, split: Split) -> dict[str, Any]:
     method: Any = model.method
     own, told = method.config, {}
     try:
-        for sight in ("prototypes", "exact"):
+        for sight in (own.sight, "exact"):
             method.config = replace(own, sight=sight)
             told[sight] = _trace(method, split.test)
     finally:
         method.config = own
-    a, b = (told[sight].indicators_PT3.numpy() for sight in ("prototypes", "exact"))
-    p, q = (told[sight].halts_PT.numpy() for sight in ("prototypes", "exact"))
+    a, b = (told[sight].indicators_PT3.numpy() for sight in (own.sight, "exact"))
+    p, q = (told[sight].halts_PT.numpy() for sight in (own.sight, "exact"))
     named = {}
     for n, name in enumerate(INDICATORS):
         x, y = a[..., n].ravel(), b[..., n].ravel()
@@ -237,7 +237,7 @@ def _one_run(page: Page, name: str, told: dict[str, Any]) -> None:
         ],
     )
     of = told["indicators"]
-    page.say("Indicators from prototypes beside exact ones (test part, all steps):")
+    page.say("Indicators as the model reads them beside exact ones (test part, all steps):")
     page.table(
         ["indicator", "correlation", "mean absolute difference", "mean"],
         [

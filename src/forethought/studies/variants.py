@@ -29,6 +29,7 @@ def on(name: str, backbone: str) -> Callable[[], Recipe]:
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
     "dtrec-exact": changed("dtrec", sight="exact"),
+    "dtrec-fine": changed("dtrec", sight="fine"),
     "dtrec-fixed-k": changed("dtrec", supervision="fixed"),
     "dtrec-no-hps": changed("dtrec", supervision="none"),
     **{f"dtrec-warmup-{n}": changed("dtrec", warmup_epochs=n) for n in (0, 5, 10, 15)},

@@ -60,7 +60,7 @@ def features_of(model: DTRecModel, states: list[torch.Tensor]) -> torch.Tensor:
         logs = [torch.log_softmax(logits(r, items.weight, items.loss, items.bias), -1) for r in states]
         plain = logs
     else:
-        centres, sizes = model.prototypes.level(len(model.prototypes.counts) - 1)
+        centres, sizes = model.prototypes.level(0 if model.config.sight == "coarse" else -1 % model.config.max_steps)
         scores = [F.normalize(r, dim=-1) @ centres.T / items.loss.temperature for r in states]
         logs = [torch.log_softmax(s + sizes.log(), -1) for s in scores]  # a cluster's mass
         plain = [each - sizes.log() for each in logs]  # an item's, all of a cluster alike
@@ -102,7 +102,7 @@ def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
 
 
 CASES = [
-    *({"backbone": name, "sight": sight} for name in BACKBONES for sight in ("exact", "prototypes")),
+    *({"backbone": name, "sight": sight} for name in BACKBONES for sight in ("exact", "coarse")),
     {"supervision": "fixed"},
     {"readout": "last"},
     {"supervision": "none", "sight": "exact"},
@@ -139,7 +139,7 @@ def test_warm_up_and_levels(split: Split) -> None:
     assert fixed.prototypes.counts == [model.prototypes.counts[-1]] * 3
 
 
-@pytest.mark.parametrize("sight", ["exact", "prototypes"])
+@pytest.mark.parametrize("sight", ["exact", "coarse", "fine"])
 @pytest.mark.parametrize(("backbone", "readout"), [*((name, "mean") for name in BACKBONES), ("gru4rec", "last")])
 def test_rows_stop_where_they_would_alone(backbone: str, readout: str, sight: str, split: Split) -> None:
     """Hard exit: the first step whose p_halt is over delta, else T; the state is that step's (eq. 10)."""
