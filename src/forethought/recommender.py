@@ -27,6 +27,7 @@ from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
 from forethought.files import first_line, read_json, replace_file, write_json
 from forethought.methods.interface import Method
+from forethought.thinking.halting import Halting
 
 CONFIG_FILE, MODEL_FILE, ITEMS_FILE = "config.json", "model.safetensors", "items.parquet"
 FORMAT = 1
@@ -99,6 +100,7 @@ class Recommender:
         allow: Iterable[Any] | None = None,
         deny: Iterable[Any] | None = None,
         unknown: Unknown = "error",
+        halting: Halting | None = None,
     ) -> list[Recommendation]:
         """The k best items for each history.
 
@@ -109,8 +111,10 @@ class Recommender:
             allow: recommend only these items.
             deny: never recommend these.
             unknown: what to do with ids the model does not know: name them in an error, or drop and report them.
+            halting: when to stop thinking; None: as the model was trained.
 
         Raises:
+            ConfigError: a halting that the model cannot obey.
             DataError: an empty history, unknown ids, or times that do not fit.
 
         Example:
@@ -127,7 +131,7 @@ class Recommender:
             batch = self._batch([known[n] for n in asked], self._times(times, rows, asked))
             exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
             excluded = self._excluded([known[n] for n in asked]) if exclude else None
-            found_asked = self._best(batch, k, excluded, self._allowed(allow, deny))
+            found_asked = self._best(batch, k, excluded, self._allowed(allow, deny), self.method.obeyed(halting))
             for n, pair in zip(asked, found_asked, strict=True):
                 found[n] = pair
         return [
@@ -142,9 +146,14 @@ class Recommender:
 
     @torch.inference_mode()
     def _best(
-        self, batch: Batch, k: int, excluded: Excluded | None, allowed_N: torch.Tensor | None
+        self,
+        batch: Batch,
+        k: int,
+        excluded: Excluded | None,
+        allowed_N: torch.Tensor | None,
+        halting: Halting | None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        thought, k = self.method.user_states(batch), min(k, len(self.items))
+        thought, k = self.method.user_states(batch, halting), min(k, len(self.items))
         if self.index is not None:
             items, scores = self.index.search(thought.states_BD, k, excluded, allowed_N)
         else:
@@ -229,17 +238,30 @@ class Recommender:
             return []
         return list(zip(self.items.id_list(range(len(self.items))), self.item_table["title"].to_list(), strict=True))
 
+    def progress(self) -> dict[str, Any]:
+        """Where its training stands, as `training.state.Progress` has it; empty where no state lies beside it."""
+        path = None if self.folder is None else self.folder / "state" / "state.json"
+        if path is None or not path.is_file():
+            return {}
+        told = read_json(path, "train it again")
+        if not isinstance(told, dict) or not {"epoch", "batch", "best", "best_epoch", "trained_s"} <= told.keys():
+            raise RunError(f"{path} is damaged: train the run again.")
+        return told
+
     def outcome(self) -> dict[str, Any]:
         """What training came to: epochs, the best of them, its validation NDCG@10, seconds."""
-        if self.folder is None or not (self.folder / "state" / "state.json").is_file():
+        if not (told := self.progress()):
             return {}
-        told = read_json(self.folder / "state" / "state.json", "train it again")
         named = {"epochs": "epoch", "best_epoch": "best_epoch", "valid_ndcg@10": "best", "trained_s": "trained_s"}
         return {name: told[key] + (key == "best_epoch") for name, key in named.items()}
 
     @cached_property
     def n_parameters(self) -> int:
         return sum(p.numel() for p in self.method.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.method.parameters()).device
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` reads: configuration, weights, items. Existing files are replaced."""

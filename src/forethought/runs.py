@@ -13,17 +13,21 @@ import polars as pl
 import torch
 
 from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, from_json, to_json
+from forethought.data.batches import history_batch, plan, windows
 from forethought.data.splits import Split, SplitConfig
-from forethought.errors import ConfigError, DataError, RunError
+from forethought.errors import ConfigError, DataError, RunError, check_seed
 from forethought.evaluation import protocol as protocols
+from forethought.evaluation.flops import flops_per_epoch, flops_per_history
 from forethought.evaluation.ranking import Ranked, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.sampled import Sample, sampled_ranks
 from forethought.evaluation.storage import plain
+from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.recommender import CONFIG_FILE, Recommender, load, write_about, write_items, write_weights
 from forethought.reports.model_card import model_card
 from forethought.reports.tables import evaluation_markdown
+from forethought.thinking.halting import Halting
 from forethought.training import state
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.progress import Quiet
@@ -124,6 +128,7 @@ def evaluate(
     *,
     part: protocols.Part = "test",
     exclude_history: bool | None = None,
+    halting: Halting | None = None,
     sample: Sample | None = None,
     lists: bool = True,
     batch: int = 1024,
@@ -138,27 +143,34 @@ def evaluate(
         split: of the same items as the run was trained on.
         part: "test" or "valid".
         exclude_history: None: as the run was trained.
+        halting: when to stop thinking; None: as the run was trained.
         sample: rank among sampled negatives instead; labelled as biased wherever it is shown.
         lists: also make top-20 lists, for coverage, Gini, novelty and popularity bias.
-        batch: cases encoded together; no metric depends on it.
-        resamples, seed: of the bootstrap behind the intervals.
+        batch: cases encoded together; no metric depends on it, unless rows halt at random.
+        resamples: of the bootstrap behind the intervals.
+        seed: of the bootstrap, and of halting at random.
 
     Raises:
+        ConfigError: a part that is not there, or a halting that the model cannot obey.
         DataError: the split is not the one the run was trained on.
     """
-    if part not in get_args(protocols.Part):
-        raise ConfigError(f"part is {part!r}, but must be one of {', '.join(get_args(protocols.Part))}.")
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}, but at least one case must be encoded at once.")
+    _check_asked(part, batch, seed)
     model = run if isinstance(run, Recommender) else load(run)
     _check_same_split(model, split)
+    halting = model.method.obeyed(halting)
     exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
     cases = split.test if part == "test" else split.valid
-    begin = time.perf_counter()
     k = min(LIST_LENGTH, split.data.n_items) if lists and sample is None else None
-    ranked = rank_cases(model.method, cases, exclude_history=exclude, k=k, batch=batch, report=report)
-    if sample is not None:
-        ranked = _among_negatives(model, split, ranked, part=part, sample=sample, exclude=exclude)
+    flops = flops_per_history(model.method, cases, halting=halting, batch=batch)  # first: it warms up what is timed
+    ms = ms_per_history(model.method, cases, exclude_history=exclude, halting=halting, batch=batch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        begin = time.perf_counter()
+        ranked = rank_cases(
+            model.method, cases, exclude_history=exclude, halting=halting, k=k, batch=batch, report=report
+        )
+        if sample is not None:
+            ranked = _among_negatives(model, split, ranked, halting, part=part, sample=sample, exclude=exclude)
     evaluation = summarise(
         ranked,
         cases,
@@ -167,11 +179,39 @@ def evaluate(
         history_excluded=exclude,
         part=part,
         sample=None if sample is None else sample.protocol(),
+        halting=None if halting is None else asdict(halting),
         resamples=resamples,
         seed=seed,
     )
-    cost = {"parameters": model.n_parameters, "wall_s": time.perf_counter() - begin}
-    return replace(evaluation, cost=evaluation.cost | cost)
+    cost = {
+        "flops_per_history": flops,
+        "ms_per_history": evaluation.cost["ms_per_history"] | ms,
+        "parameters": model.n_parameters,
+        "wall_s": time.perf_counter() - begin,
+        "machine": {"device": model.device.type, "threads": torch.get_num_threads(), "batch": batch},
+    }
+    return replace(evaluation, cost=evaluation.cost | cost | {"training": training_cost(model, split)})
+
+
+def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
+    """`epochs`, `trained_s` and `s_per_epoch` as they were; `flops_per_epoch` counted anew, as in the best epoch.
+
+    None where no training state lies beside the model. The model and the random generators stay as they are.
+    """
+    told, seed = model.progress(), model.config.seed
+    if not told or told["best_epoch"] < 0:
+        return None
+    positions, every = model.config.training.batch_positions, model.config.training.all_windows
+    rows = windows(split.train, model.method.window, every=every)
+    epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, positions, seed, told["epoch"]))
+    return {
+        "epochs": told["epoch"],
+        "trained_s": told["trained_s"],
+        "s_per_epoch": told["trained_s"] / epochs,
+        "flops_per_epoch": flops_per_epoch(
+            model.method, rows, positions=positions, seed=seed, epoch=told["best_epoch"]
+        ),
+    }
 
 
 def split_of(model: Recommender, source: str | None = None) -> Split:
@@ -199,16 +239,21 @@ def split_of(model: Recommender, source: str | None = None) -> Split:
 
 
 def _among_negatives(
-    model: Recommender, split: Split, full: Ranked, *, part: protocols.Part, sample: Sample, exclude: bool
+    model: Recommender,
+    split: Split,
+    full: Ranked,
+    halting: Halting | None,
+    *,
+    part: protocols.Part,
+    sample: Sample,
+    exclude: bool,
 ) -> Ranked:
     """Ranks among drawn items, from the same scores."""
-    from forethought.data.batches import history_batch
-
     cases = split.test if part == "test" else split.valid
 
     @torch.inference_mode()
     def scores_of(rows: Any, items: Any) -> Any:
-        thought = model.method.user_states(history_batch(cases.history.take(rows), model.method.window))
+        thought = model.method.user_states(history_batch(cases.history.take(rows), model.method.window), halting)
         catalogue = model.method.catalogue()
         vectors = catalogue.vectors_ND[torch.from_numpy(items)]
         scores = (vectors @ thought.states_BD[..., None])[..., 0]
@@ -217,6 +262,14 @@ def _among_negatives(
     popularity = split.train.item_counts(split.data.n_items)
     ranks = sampled_ranks(scores_of, cases, popularity, sample, history_excluded=exclude)
     return Ranked(ranks, None, full.steps, full.seconds)
+
+
+def _check_asked(part: str, batch: int, seed: int) -> None:
+    if part not in get_args(protocols.Part):
+        raise ConfigError(f"part is {part!r}, but must be one of {', '.join(get_args(protocols.Part))}.")
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}, but at least one case must be encoded at once.")
+    check_seed(seed)
 
 
 def _check_same_split(model: Recommender, split: Split) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from forethought.config import MethodConfig
 from forethought.data.batches import Batch, history_batch, training_batch, windows
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
+from forethought.errors import ConfigError
 from forethought.evaluation.metrics import per_case
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
@@ -23,6 +24,7 @@ from forethought.methods.interface import Method
 from forethought.recipes import METHODS
 from forethought.recommender import load
 from forethought.runs import train
+from forethought.thinking.halting import Halting, Rule
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -118,6 +120,28 @@ def test_steps_are_told(given: Given, name: str) -> None:
     least, most = STEPS.get(name, (0, 0))
     assert ((thought.steps_B >= least) & (thought.steps_B <= most)).all()
     assert thought.states_BD.dtype == given.method.catalogue().vectors_ND.dtype
+
+
+def test_every_rule_it_names_is_obeyed(given: Given) -> None:
+    method, batch = given.method, given.batch()
+    own = method.obeyed(None)
+    assert (own is None) == (method.halting is None) == (method.depth == 0) == (not method.rules)
+    if own is None:
+        with pytest.raises(ConfigError, match="does not reason"):
+            method.obeyed(Halting())
+        return
+    assert own.max_steps is not None
+    assert own.rule in method.rules
+    close(method.user_states(batch, own).states_BD, given.states(batch))
+    for rule in get_args(Rule):
+        asked = Halting(rule=rule, max_steps=1)
+        if rule in method.rules:
+            assert method.user_states(batch, method.obeyed(asked)).steps_B.tolist() == [1] * 20
+        else:
+            with pytest.raises(ConfigError, match=f"cannot halt by '{rule}'"):
+                method.obeyed(asked)
+    with pytest.raises(ConfigError, match="cannot take"):
+        method.obeyed(replace(own, max_steps=method.depth + 1))
 
 
 # ---- training

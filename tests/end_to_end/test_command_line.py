@@ -158,13 +158,77 @@ def test_every_verb_has_help_with_an_example(shell: Shell) -> None:
     for verb in VERBS:
         said = shell.run(verb, "--help")
         assert said.code == 0
-        assert f"xample{'s' * (verb == 'recommend')}: forethought {verb}" in said.out
+        assert f"xample{'s' * (verb in ('evaluate', 'recommend'))}: forethought {verb}" in said.out
     said = shell.run("train", "hstu", "--help")
     assert said.code == 0
     assert "--no-use-times" in said.out
     assert all(verb in shell.ok("--help") for verb in VERBS)
     assert re.fullmatch(r"forethought \d+\.\d+\.\d+\n", shell.ok("--version"))
     assert shell.run().code == 2
+
+
+# ---- when to stop thinking
+
+
+@pytest.fixture(scope="module")
+def thinking_run(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "dtrec"
+    clusters = ["--first-clusters", "4", "--most-clusters", "16"]
+    main(["train", "dtrec", "--data", str(shop), "--out", str(out), *TINY, *clusters, "--quiet"])
+    return out
+
+
+def test_halting_is_chosen_when_a_run_is_evaluated(shell: Shell, thinking_run: Path, tmp_path: Path) -> None:
+    own = shell.json("evaluate", thinking_run, "--resamples", 20)
+    assert own["halting"]["rule"] == "arh"
+    before = tree(thinking_run)
+    said = shell.run("evaluate", thinking_run, "--resamples", 20, "--steps", 2)
+    assert "arh): " in said.out
+    assert "after 2 steps at most" in said.out
+    assert "--out FOLDER would keep it" in said.err
+    one, soft = tmp_path / "one step", tmp_path / "soft"
+    told = shell.json("evaluate", thinking_run, "--resamples", 20, "--halt", "fixed", "--steps", 1, "--out", one)
+    assert told["cost"]["steps"] == 1
+    assert json.loads((one / "metrics.json").read_text()) == told
+    shell.ok("evaluate", thinking_run, "--resamples", 20, "--halt", "soft", "--out", soft)
+    assert tree(thinking_run) == before
+    told = shell.json("compare", thinking_run, f"one={one}", f"soft={soft}", "--metric", "ndcg@10")
+    assert [method["cost"]["steps"] for method in told["methods"].values()][1:] == [1, 3]
+    assert "one against soft, reading and thinking: 67% fewer steps" in shell.ok(
+        "compare", f"soft={soft}", f"one={one}", "--metric", "ndcg@10"
+    )
+    asked = ["recommend", thinking_run, "--history", "i00001,i00002"]
+    assert shell.json(*asked, "--halt", "fixed", "--steps", 0) != shell.json(*asked)
+    input_ = ["recommend", thinking_run, "--input", thinking_run.parent / "none.parquet", "--out", tmp_path / "x"]
+    assert "There is no file" in shell.wrong(*input_, "--halt", "entropy", "--delta", 0.5)
+
+
+def test_wrong_choices_of_halting(shell: Shell, thinking_run: Path, run: Path) -> None:
+    for words, sentence in (
+        (["--halt", "fixed", "--delta", 0.5], "The rule fixed knows no threshold: leave --delta out"),
+        (["--halt", "soft", "--delta", 0.5], "The rule soft knows no threshold"),
+        (["--halt", "entropy"], "The rule entropy needs a threshold that fits it: give one with --delta"),
+        (["--halt", "random", "--delta", 1.5], "--delta is 1.5, but random compares it with a probability"),
+        (["--delta", -0.1], "--delta is -0.1, but arh compares it"),
+        (["--halt", "change", "--delta", "nan"], "Halting's threshold is nan"),
+        (["--steps", 4], "trained to think 3 steps and cannot take 4"),
+        (["--steps", -1], "Halting's max_steps is -1"),
+    ):
+        assert sentence in shell.wrong("evaluate", thinking_run, *words)
+        assert sentence in shell.wrong("recommend", thinking_run, "--history", "i00001", *words)
+    for words in (["--halt", "fixed"], ["--delta", 0.5], ["--steps", 1]):
+        assert "does not reason, so there is nothing to halt" in shell.wrong("evaluate", run, *words)
+    assert shell.run("evaluate", thinking_run, "--halt", "arr").code == 2
+
+
+def test_the_command_line_knows_every_rule() -> None:
+    from typing import get_args, get_type_hints
+
+    from forethought.cli.shared import Thinking
+    from forethought.thinking.halting import Rule
+
+    offered, _ = get_args(get_type_hints(Thinking)["halt"])
+    assert get_args(offered) == get_args(Rule)
 
 
 # ---- wrong words

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, parse, print_json
+from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json
 
 
 @dataclass(kw_only=True)
 class Evaluate:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
+    thinking: Annotated[Thinking, tyro.conf.arg(name="")]
     data: str | None = None
     """Where the data lies now; by default where it lay when the run was trained."""
     part: Literal["test", "valid"] = "test"
@@ -29,19 +30,28 @@ class Evaluate:
     resamples: int = 1000
     """Bootstrap resamples behind each interval."""
     seed: int = 0
-    """Of bootstrap and sampling."""
+    """Of bootstrap, sampling and random halting."""
+    out: Path | None = None
+    """Folder for metrics.json and per_user.parquet, which compare reads; by default the run folder, unless cases,
+    candidates or halting are others than the run's own."""
     json: bool = False
     """Print the evaluation as JSON."""
 
 
 def run(arguments: list[str]) -> None:
-    about = "Rank every held-out item among all items.\n\nExample: forethought evaluate runs/sasrec-beauty --json"
+    about = (
+        "Rank every held-out item among all items; metrics and what they cost.\n\n"
+        "Examples: forethought evaluate runs/sasrec-beauty --json\n"
+        "          forethought evaluate runs/dtrec-beauty --halt arh --delta 0.3 --out evaluations/eager\n"
+        "          forethought evaluate runs/dtrec-beauty --halt fixed --steps 1 --out evaluations/one-step"
+    )
     args = parse(Evaluate, arguments, "evaluate", about)
     from forethought.evaluation.sampled import Sample
     from forethought.recommender import load
     from forethought.runs import evaluate, split_of, write_card
 
     model = load(args.run)
+    halting = args.thinking.of(model.method)
     split = split_of(model, args.data)
     with Bar("ranking") as bar:
         evaluation = evaluate(
@@ -49,15 +59,24 @@ def run(arguments: list[str]) -> None:
             split,
             part=args.part,
             exclude_history=CHOICES[args.exclude_history],
+            halting=halting,
             sample=None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed),
             batch=args.batch,
             resamples=args.resamples,
             seed=args.seed,
             report=bar.counted,
         )
-    if args.part == "test" and args.sampled is None:
+    own = args.part == "test" and args.sampled is None and halting is None
+    if args.out is not None:
+        evaluation.write(args.out)
+        console().print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}")
+    elif own:
         evaluation.write(args.run)
         write_card(model, evaluation)
+    else:
+        console().print(
+            "Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it."
+        )
     if args.json:
         print_json(evaluation.to_json())
     else:

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, console, parse, print_json
+from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json
 
 
 @dataclass(kw_only=True)
 class Recommend:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
+    thinking: Annotated[Thinking, tyro.conf.arg(name="")]
     history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID ...")] = ()
     """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists)."""
     times: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SECOND,SECOND ...")] = ()
@@ -46,7 +47,8 @@ def run(arguments: list[str]) -> None:
     about = (
         "Recommend items for histories.\n\n"
         "Examples: forethought recommend runs/first --history i00042,i00007 --k 5\n"
-        "          forethought recommend runs/first --input histories.parquet --out recs.parquet"
+        "          forethought recommend runs/first --input histories.parquet --out recs.parquet\n"
+        "          forethought recommend runs/dtrec --history i00042,i00007 --halt fixed --steps 1"
     )
     args = parse(Recommend, arguments, "recommend", about)
     from forethought.errors import ConfigError
@@ -65,6 +67,7 @@ def run(arguments: list[str]) -> None:
         "allow": allow,
         "deny": deny,
         "unknown": args.unknown,
+        "halting": args.thinking.of(model.method),
     }
     if args.input is not None:
         _score_table(model, args, choices)

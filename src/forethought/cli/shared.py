@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from forethought.data.interactions import Interactions
     from forethought.data.splits import Split
+    from forethought.methods.interface import Method
+    from forethought.thinking.halting import Halting
 
 T = TypeVar("T")
 PREPARED_FILE = "prepared.json"
@@ -130,6 +132,47 @@ class Splitting:
             cold_users=self.cold_users,
             cold_items=self.cold_items,
         )
+
+
+@dataclass(kw_only=True)
+class Thinking:
+    """When a model that reasons stops, where it shall not do as it was trained."""
+
+    halt: Literal["arh", "soft", "fixed", "change", "entropy", "random"] | None = None
+    """Rule: the halting net (arh), all steps (fixed), all steps weighted as in training (soft), that indicator is
+    small enough (change, entropy), or chance (random); by default as the run was trained."""
+    delta: float | None = None
+    """Threshold of arh, change and entropy, or probability of random."""
+    steps: int | None = None
+    """Steps at most, 0 or more; by default all that were trained."""
+
+    def of(self, method: Method) -> Halting | None:
+        """The halting that was asked for, None if none was.
+
+        Raises:
+            ConfigError: the model does not reason, or the options do not go together.
+        """
+        from dataclasses import replace
+
+        from forethought.errors import ConfigError
+        from forethought.thinking.halting import Halting
+
+        if self == Thinking():
+            return None
+        own = method.halting
+        if own is None:
+            return method.obeyed(Halting())
+        rule, delta = self.halt or own.rule, self.delta
+        if rule in ("fixed", "soft"):
+            if delta is not None:
+                raise ConfigError(f"The rule {rule} knows no threshold: leave --delta out, or choose another --halt.")
+        elif delta is None and rule != own.rule:
+            raise ConfigError(f"The rule {rule} needs a threshold that fits it: give one with --delta.")
+        elif delta is not None and rule in ("arh", "random") and not 0 <= delta <= 1:
+            raise ConfigError(f"--delta is {delta:g}, but {rule} compares it with a probability: give one from 0 to 1.")
+        threshold = own.threshold if delta is None else delta
+        most = own.max_steps if self.steps is None else self.steps
+        return method.obeyed(replace(own, rule=rule, threshold=threshold, max_steps=most))
 
 
 def _moment(text: str | None) -> str | float | int | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forethought.errors import DataError, nearest
-from forethought.evaluation import storage
+from forethought.evaluation import cost, storage
 from forethought.evaluation.protocol import conflicts
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
@@ -33,8 +33,11 @@ class Standing:
         metrics: means with 95% intervals over users.
         seed_means: each seed's mean, by metric.
         seed_std: their standard deviation (n - 1), by metric; None with a single seed.
-        cost: mean reasoning `steps` and `states_per_second`, where they are known.
+        cost: means over the seeds, where they are known: `parameters`; `steps`; `flops` and `ms` of a history (read and
+            thought about), `rank_flops` and `rank_ms`; `states_per_second`; `epochs`, `train_s_per_epoch` and
+            `train_flops_per_epoch`.
         window: the longest history it reads, in items.
+        halting: how it stopped thinking; None if it does not reason.
     """
 
     seeds: int
@@ -43,6 +46,7 @@ class Standing:
     seed_std: dict[str, float | None]
     cost: dict[str, float]
     window: int | None
+    halting: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,8 @@ def _check(runs: dict[str, list[Evaluation]], baseline: str | None) -> str:
         raise DataError(f"The baseline {baseline!r} is not among {', '.join(runs)}.{nearest(baseline, runs)}")
     first = runs[baseline][0]
     for method, seeds in runs.items():
+        if any(evaluation.halting != seeds[0].halting for evaluation in seeds):
+            raise DataError(f"The seeds of {method!r} stopped thinking by different rules: give each rule a name.")
         for evaluation in seeds:
             if differing := conflicts(first.protocol, evaluation.protocol):
                 raise DataError(
@@ -181,14 +187,14 @@ def _aligned(evaluation: Evaluation, first: Evaluation, names: list[str]) -> np.
 def _standing(seeds: list[Evaluation], values: np.ndarray, estimates: list[Estimate], names: list[str]) -> Standing:
     by_seed = values.mean(axis=1)  # [seeds, M]
     spread = by_seed.std(axis=0, ddof=1).tolist() if len(seeds) > 1 else [None] * len(names)
-    known = {key: [e.cost[key] for e in seeds if e.cost.get(key) is not None] for key in ("steps", "states_per_second")}
     return Standing(
         seeds=len(seeds),
         metrics=dict(zip(names, estimates, strict=True)),
         seed_means=dict(zip(names, by_seed.T.tolist(), strict=True)),
         seed_std=dict(zip(names, spread, strict=True)),
-        cost={key: float(np.mean(numbers)) for key, numbers in known.items() if numbers},
+        cost=cost.averaged([e.cost for e in seeds]),
         window=seeds[0].protocol.get("window"),
+        halting=seeds[0].halting,
     )
 
 

@@ -19,11 +19,13 @@ class Group:
         cases: how many.
         range: smallest and largest value (history length, or target popularity) among them.
         metrics: means with 95% intervals.
+        steps: mean reasoning steps; None where they were not noted.
     """
 
     cases: int
     range: tuple[int, int]
     metrics: dict[str, Estimate]
+    steps: float | None = None
 
 
 def quantile_groups(values: np.ndarray, n_groups: int = N_GROUPS) -> np.ndarray:

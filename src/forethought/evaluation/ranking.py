@@ -13,6 +13,7 @@ from forethought.catalogue.ranking import Excluded
 from forethought.data.batches import case_batches
 from forethought.data.histories import Cases, Spans
 from forethought.methods.interface import Method
+from forethought.thinking.halting import Halting
 
 BATCH = 1024
 
@@ -40,6 +41,7 @@ def rank_cases(
     cases: Cases,
     *,
     exclude_history: bool,
+    halting: Halting | None = None,
     k: int | None = None,
     batch: int = BATCH,
     device: torch.device | None = None,
@@ -49,8 +51,9 @@ def rank_cases(
 
     Args:
         exclude_history: whether items of the (whole) history are no candidates.
+        halting: when to stop thinking; None: as the method is configured.
         k: length of the lists to make as well; None makes none.
-        batch: cases encoded together; results do not depend on it.
+        batch: cases encoded together; results do not depend on it, unless rows halt at random.
         report: called with cases done and their total.
     """
     device = device or torch.device("cpu")
@@ -60,15 +63,15 @@ def rank_cases(
     lists = None if k is None else np.empty((len(cases), k), np.int32)
     seconds: dict[str, float] = dict.fromkeys(("encode", "rank") + (() if k is None else ("lists",)), 0.0)
     for done, (rows, histories) in enumerate(case_batches(cases, method.window, batch)):
-        with _clock(seconds, "encode", device):
-            thought = method.user_states(histories.to(device))
-        with _clock(seconds, "rank", device):
+        with clock(seconds, "encode", device):
+            thought = method.user_states(histories.to(device), halting)
+        with clock(seconds, "rank", device):
             excluded = excluded_of(cases.history.take(rows), device) if exclude_history else None
             targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
             ranks[rows] = method.rank_of(thought, targets, excluded).cpu().numpy()
             steps[rows] = thought.steps_B.float().cpu().numpy()
         if lists is not None and k is not None:
-            with _clock(seconds, "lists", device):
+            with clock(seconds, "lists", device):
                 lists[rows] = method.recommend(thought, k, excluded)[0].cpu().numpy()
         if report is not None:
             report(min((done + 1) * batch, len(cases)), len(cases))
@@ -85,7 +88,7 @@ def excluded_of(history: Spans, device: torch.device) -> Excluded:
     return Excluded(torch.from_numpy(rows).to(device), torch.from_numpy(items).to(device))
 
 
-class _clock:
+class clock:
     """Adds the time spent inside to one entry of a dictionary."""
 
     def __init__(self, seconds: dict[str, float], name: str, device: torch.device) -> None:

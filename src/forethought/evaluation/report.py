@@ -14,8 +14,8 @@ import polars as pl
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
 from forethought.errors import DataError, RunError
+from forethought.evaluation import cost, storage
 from forethought.evaluation import protocol as protocols
-from forethought.evaluation import storage
 from forethought.evaluation.groups import Group, membership, quantile_groups
 from forethought.evaluation.lists import beyond_accuracy
 from forethought.evaluation.metrics import per_case
@@ -42,7 +42,10 @@ class Evaluation:
         metrics: means over cases with 95% intervals over users, by name (`ndcg@10`).
         lists: coverage, Gini, novelty and popularity of the lists (`coverage@10`); empty if no lists were made.
         groups: `history_length` and `target_popularity`, each with its groups `G1`.. of ascending quantiles.
-        cost: `steps` (mean), `seconds` by stage, `states_per_second` (lists apart).
+        cost: `steps` (mean) with `steps_quantiles` and `steps_saved` (of those it could have used), `seconds` by stage,
+            `ms_per_history` and `flops_per_history` by stage, `states_per_second` (lists apart), `parameters`,
+            `training` (`epochs`, `trained_s`, `s_per_epoch`, `flops_per_epoch`) and the `machine` that was timed.
+        halting: the rule by which it stopped thinking, with its threshold and depth; None if it does not reason.
     """
 
     protocol: dict[str, Any]
@@ -51,6 +54,7 @@ class Evaluation:
     lists: dict[str, float]
     groups: dict[str, dict[str, Group]]
     cost: dict[str, Any]
+    halting: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the cases, as values that `json.dumps` takes; what is not a number becomes null."""
@@ -62,6 +66,7 @@ class Evaluation:
                 by: {name: asdict(group) for name, group in groups.items()} for by, groups in self.groups.items()
             },
             "cost": self.cost,
+            "halting": self.halting,
         }
         return storage.plain(parts)
 
@@ -80,6 +85,7 @@ class Evaluation:
                 lists={name: _number(value) for name, value in parts["lists"].items()},
                 groups={by: {name: _group(g) for name, g in groups.items()} for by, groups in parts["groups"].items()},
                 cost=dict(parts["cost"]),
+                halting=None if parts.get("halting") is None else dict(parts["halting"]),
             )
             belongs = cases.height == evaluation.protocol["n_cases"] and all(
                 math.isclose(cases[name].to_numpy().mean(), estimate.mean, abs_tol=1e-9)
@@ -131,6 +137,7 @@ def summarise(
     history_excluded: bool,
     part: protocols.Part = "test",
     sample: dict[str, Any] | None = None,
+    halting: dict[str, Any] | None = None,
     extras: Mapping[str, Any] | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -145,6 +152,8 @@ def summarise(
         history_excluded: whether items of the history were left out of the candidates.
         part: which part of the split the cases are.
         sample: `sampled.Sample.protocol()` where ranks are among sampled negatives.
+        halting: how the model stopped thinking, `max_steps` among it; None if it does not reason. It is part of the
+            method and not of the protocol: the same weights may be compared under several.
         extras: further keys of the protocol; methods are compared only where these agree too.
         resamples, seed: of the bootstrap.
 
@@ -162,7 +171,8 @@ def summarise(
     frame = _frame(ranked, cases, split, popularity).with_columns(**{n: pl.Series(v) for n, v in by_case.items()})
     metrics, groups = _estimate(frame, by_case, cases.history.users, resamples, seed)
     lists = {} if ranked.lists is None else beyond_accuracy(ranked.lists, cases.history, popularity)
-    return Evaluation(protocol, frame, metrics, lists, groups, _cost(ranked))
+    spent = cost.of_ranking(ranked.steps, ranked.seconds, None if halting is None else halting["max_steps"])
+    return Evaluation(protocol, frame, metrics, lists, groups, spent, halting)
 
 
 def _check(ranks: np.ndarray, n_cases: int) -> None:
@@ -206,19 +216,10 @@ def _estimate(
     rows = estimate_means(table, users, resamples=resamples, seed=seed, strata=everyone)
     groups: dict[str, dict[str, Group]] = {by: {} for by in GROUPINGS}
     for (by, name), members, row in zip(keys, everyone.T[1:], rows[1:], strict=True):
-        values = frame[by].to_numpy()[members]
+        values, steps = frame[by].to_numpy()[members], frame["steps"].to_numpy()[members]
         found = dict(zip(by_case, row, strict=True))
-        groups[by][name] = Group(len(values), (int(values.min()), int(values.max())), found)
+        groups[by][name] = Group(len(values), (int(values.min()), int(values.max())), found, float(steps.mean()))
     return dict(zip(by_case, rows[0], strict=True)), groups
-
-
-def _cost(ranked: Ranked) -> dict[str, Any]:
-    ranking = sum(seconds for stage, seconds in ranked.seconds.items() if stage != "lists")
-    return {
-        "steps": float(np.mean(ranked.steps)),
-        "seconds": {stage: float(seconds) for stage, seconds in ranked.seconds.items()},
-        "states_per_second": len(ranked.ranks) / ranking if ranking > 0 else float("nan"),
-    }
 
 
 def _estimates(parts: dict[str, Any]) -> dict[str, Estimate]:
@@ -226,8 +227,9 @@ def _estimates(parts: dict[str, Any]) -> dict[str, Estimate]:
 
 
 def _group(parts: dict[str, Any]) -> Group:
-    low, high = parts["range"]
-    return Group(int(parts["cases"]), (int(low), int(high)), _estimates(parts["metrics"]))
+    (low, high), steps = parts["range"], parts.get("steps")
+    known = None if steps is None else float(steps)
+    return Group(int(parts["cases"]), (int(low), int(high)), _estimates(parts["metrics"]), known)
 
 
 def _number(value: float | None) -> float:

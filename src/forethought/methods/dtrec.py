@@ -36,6 +36,7 @@ from forethought.thinking.halting import (
     HaltingHead,
     Judge,
     Look,
+    Rule,
     indicators,
     look_at,
     soft_weights,
@@ -138,6 +139,7 @@ class DTRecModel(Method):
         self.window = config.backbone.window
         self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
         self.prototype_weight = 0.0
+        self.depth, self.halting, self.rules = T, config.halting, get_args(Rule)
 
     @property
     def uses_prototypes(self) -> bool:
@@ -156,8 +158,8 @@ class DTRecModel(Method):
         """L = mean sum_t w_t CE_t + c_0 mean_t CE_t + lambda(e) mean_t softCE_t (eqs. 9 to 12).
 
         Every cross-entropy is lse - r.m, so all of them share one walk over the items: 3 (T + 1) products where
-        prototypes tell the halting weights beforehand, 4 (T + 1) with exact indicators, and up to 4 of
-        (clusters x items x width) a level for HPS.
+        prototypes tell the halting weights beforehand, and 2 (T + 1) of (positions x prototypes x width) for that;
+        4 (T + 1) with exact indicators. HPS takes 4 of (clusters in the batch x items x width) a level.
         """
         assert batch.targets_BL is not None
         roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))

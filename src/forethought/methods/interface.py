@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.thinking.halting import Halting, Trace
+from forethought.errors import ConfigError
+from forethought.thinking.halting import Halting, Rule, Trace
 from forethought.thinking.health import Health
 
 
@@ -46,6 +47,27 @@ class Method(nn.Module):
 
     window: int  # the longest history it reads
     needs_times: bool = False
+    depth: int = 0  # reasoning steps it was trained to take
+    halting: Halting | None = None  # when it stops thinking unless asked otherwise; None: it does not reason
+    rules: tuple[Rule, ...] = ()  # the halting rules that it can obey
+
+    def obeyed(self, asked: Halting | None) -> Halting | None:
+        """The halting that `user_states` obeys when asked for this one, its `max_steps` filled in.
+
+        Raises:
+            ConfigError: the method does not reason, knows no such rule, or was trained for fewer steps.
+        """
+        if self.halting is None:
+            if asked is not None:
+                raise ConfigError(
+                    "This model reads a history and does not reason, so there is nothing to halt: leave the halting "
+                    "out (on the command line --halt, --delta and --steps)."
+                )
+            return None
+        chosen = asked or self.halting
+        if chosen.rule not in self.rules:
+            raise ConfigError(f"This model cannot halt by {chosen.rule!r}: choose one of {', '.join(self.rules)}.")
+        return replace(chosen, max_steps=chosen.steps(self.depth))
 
     def compile_encoder(self) -> None:
         """Pass the modules that read histories through torch.compile, in place; the walk over items stays as it is."""

@@ -100,6 +100,8 @@ class ReaRecModel(Method):
         self.window = config.backbone.window
         self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
         self.contrasting = False
+        self.depth, self.halting = config.steps, Halting(rule="fixed")
+        self.rules = ("fixed",) if config.learning == "erl" else ("fixed", "change", "entropy", "random")
 
     def begin_epoch(self, epoch: int) -> None:
         self.contrasting = self.config.contrast_weight > 0 and epoch >= self.config.contrast_from

@@ -48,6 +48,7 @@ def comparison_page(comparison: Comparison, title: str = "Comparison") -> str:
         for metric in metrics
     )
     sheets = "\n".join(map(_table, tables.comparison_sheets(comparison)))
+    notes = "\n".join(f'<p class="note">{escape(note)}</p>' for note in tables.notes(comparison))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -63,7 +64,7 @@ def comparison_page(comparison: Comparison, title: str = "Comparison") -> str:
 <p class="note">A filled dot: below {tables.ALPHA} after Holm's correction. An open dot: not told apart from chance.</p>
 {plots}
 {sheets}
-<p class="note">{escape(tables.footnote(comparison))}</p>
+{notes}
 </body>
 </html>
 """

@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+BARE = ("next_item", "masked_item")  # methods that are called by their backbone
+
 
 def model_card(name: str, config: Mapping[str, Any], about: Mapping[str, Any], evaluated: str | None = None) -> str:
     """Markdown, from the run's configuration and what it says of its data; `evaluated` is a table of metrics."""
     method = config["method"]
-    kind = method.get("backbone", method)["type"]
+    backbone = method.get("backbone", method)["type"]
+    kind = backbone if method["type"] in BARE else f"{method['type']}** around a **{backbone}"
     excluded = "left out of" if about["exclude_history"] else "kept among"
     return f"""# {name}
 

@@ -16,6 +16,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from forethought.reports import costs
+from forethought.reports.numbers import number
+
 if TYPE_CHECKING:
     from forethought.evaluation.compare import Comparison, Difference
     from forethought.evaluation.groups import Group as CaseGroup
@@ -98,31 +101,25 @@ def describe(protocol: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def cost_line(cost: Mapping[str, Any]) -> str:
-    """Steps and seconds in one line."""
-    seconds = [f"{stage} {value:.2f} s" for stage, value in cost.get("seconds", {}).items() if value is not None]
-    rate = [f"{_count(cost.get('states_per_second'))} states/s"]
-    return " · ".join([f"{_number(cost.get('steps'), '.2f')} reasoning steps a case", *seconds, *rate])
-
-
 def evaluation_sheets(evaluation: Evaluation) -> list[Sheet]:
-    """Accuracy, lists and groups of one evaluation."""
+    """Accuracy, lists, groups and cost of one evaluation."""
     sheets = [
         _by_cut("accuracy, mean [95% interval over users]", {n: interval(e) for n, e in evaluation.metrics.items()})
     ]
     if evaluation.lists:
-        sheets.append(_by_cut("lists", {name: _number(value, ".4g") for name, value in evaluation.lists.items()}))
-    return sheets + [_groups(GROUPINGS.get(by, by), groups) for by, groups in evaluation.groups.items()]
+        sheets.append(_by_cut("lists", {name: number(value, ".4g") for name, value in evaluation.lists.items()}))
+    sheets += [_groups(GROUPINGS.get(by, by), groups) for by, groups in evaluation.groups.items()]
+    return [*sheets, Sheet("cost", *costs.stage_rows(evaluation.cost))]
 
 
 def evaluation_view(evaluation: Evaluation) -> RenderableType:
     """An evaluation for the terminal."""
-    return _stack(evaluation.protocol, evaluation_sheets(evaluation), f"cost: {cost_line(evaluation.cost)}")
+    return _stack(evaluation.protocol, evaluation_sheets(evaluation), costs.evaluation_notes(evaluation))
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """An evaluation for a document, such as a model card."""
-    return _markdown(evaluation.protocol, evaluation_sheets(evaluation), f"Cost: {cost_line(evaluation.cost)}")
+    return _markdown(evaluation.protocol, evaluation_sheets(evaluation), costs.evaluation_notes(evaluation))
 
 
 def comparison_sheets(comparison: Comparison) -> list[Sheet]:
@@ -134,47 +131,44 @@ def comparison_sheets(comparison: Comparison) -> list[Sheet]:
             metric,
             method,
             interval(standing.metrics[metric]),
-            _number(standing.seed_std[metric], ".4f"),
+            number(standing.seed_std[metric], ".4f"),
             *_gain(gains.get((method, metric))),
         ]
         for metric in methods[comparison.baseline].metrics
         for method, standing in methods.items()
     ]
-    cost = [
-        [
-            name,
-            str(m.seeds),
-            str(m.window),
-            _number(m.cost.get("steps"), ".2f"),
-            _count(m.cost.get("states_per_second")),
-        ]
-        for name, m in methods.items()
-    ]
+    case = costs.case_rows(methods)
     columns = ["metric", "method", "mean [95%]", "seed std", "difference [95%]", "relative [95%]", "p (Holm)"]
     return [
         Sheet(f"accuracy, against {comparison.baseline}", columns, accuracy, names=2),
-        Sheet("cost", ["method", "seeds", "window", "steps", "states/s"], cost),
+        Sheet("cost of a history: read and thought about, then all items ranked", costs.CASE_COLUMNS, case, names=2),
+        Sheet("cost of training", costs.TRAINING_COLUMNS, costs.training_rows(methods)),
     ]
 
 
-def footnote(comparison: Comparison) -> str:
-    """How the intervals and p-values of a comparison came about."""
-    return (
+def notes(comparison: Comparison) -> list[str]:
+    """What saved steps saved, and how intervals, p-values and costs came about."""
+    statistics = (
         f"Intervals: percentile bootstrap over users ({comparison.resamples:,} resamples), paired for differences. "
         f"p: two-sided paired sign-flip test ({comparison.permutations:,} permutations); Holm's correction over all "
         f"{len(comparison.differences)} differences, * below {ALPHA}. Both speak of users; "
         "the seed std speaks of training seeds."
     )
+    spent = (
+        "FLOPs: products and attention, padding included. ms: wall clock as each run was evaluated; "
+        "hold them against each other only if that was on the same idle machine."
+    )
+    return [*costs.savings(comparison), statistics, spent]
 
 
 def comparison_view(comparison: Comparison) -> RenderableType:
     """A comparison for the terminal."""
-    return _stack(comparison.protocol, comparison_sheets(comparison), footnote(comparison))
+    return _stack(comparison.protocol, comparison_sheets(comparison), notes(comparison))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """A comparison for a document."""
-    return _markdown(comparison.protocol, comparison_sheets(comparison), footnote(comparison))
+    return _markdown(comparison.protocol, comparison_sheets(comparison), notes(comparison))
 
 
 def interval(estimate: Estimate, form: str = ".4f") -> str:
@@ -210,28 +204,25 @@ def _by_cut(title: str, values: Mapping[str, str]) -> Sheet:
 def _groups(by: str, groups: Mapping[str, CaseGroup]) -> Sheet:
     known = next(iter(groups.values())).metrics if groups else {}
     shown = [name for name in known if name.endswith(HEADLINE)]
+    thinks = any(g.steps for g in groups.values())
     rows = [
-        [name, f"{g.range[0]:,}–{g.range[1]:,}", f"{g.cases:,}", *(interval(g.metrics[metric]) for metric in shown)]
+        [
+            *(name, f"{g.range[0]:,}–{g.range[1]:,}", f"{g.cases:,}"),
+            *(interval(g.metrics[metric]) for metric in shown),
+            *([number(g.steps, ".2f")] if thinks else []),
+        ]
         for name, g in groups.items()
     ]
-    return Sheet(f"by {by}", ["group", "range", "cases", *shown], rows)
+    return Sheet(f"by {by}", ["group", "range", "cases", *shown, *(["steps"] if thinks else [])], rows)
 
 
-def _stack(protocol: Mapping[str, Any], sheets: list[Sheet], note: str) -> RenderableType:
+def _stack(protocol: Mapping[str, Any], sheets: list[Sheet], remarks: list[str]) -> RenderableType:
     style = "bold red" if protocol.get("candidates") == "sampled" else "dim"
     parts: list[RenderableType] = [Text(describe(protocol), style=style)]
     for sheet in sheets:
         parts += [Text(), sheet.rich()]
-    return Group(*parts, Text(), Text(note, style="dim"))
+    return Group(*parts, Text(), *(Text(remark, style="dim") for remark in remarks))
 
 
-def _markdown(protocol: Mapping[str, Any], sheets: list[Sheet], note: str) -> str:
-    return "\n\n".join([f"Protocol: {describe(protocol)}", *(sheet.markdown() for sheet in sheets), note]) + "\n"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:{form}}"
-
-
-def _count(value: float | None) -> str:
-    return _number(value, ",.0f")
+def _markdown(protocol: Mapping[str, Any], sheets: list[Sheet], remarks: list[str]) -> str:
+    return "\n\n".join([f"Protocol: {describe(protocol)}", *(sheet.markdown() for sheet in sheets), *remarks]) + "\n"

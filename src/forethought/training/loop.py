@@ -104,9 +104,9 @@ class Fit:
         here = self.progress
         batches = plan(rows.lengths - 1, self.settings.batch_positions, self.seed, here.epoch)
         self.observer.begin_epoch(here.epoch, len(batches), here.batch)
+        saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
         self.method.begin_epoch(here.epoch)
-        saved_at = clock = time.perf_counter()
         for chosen in batches[here.batch :]:
             parts, weight = self._step(fabric, model, optimiser, rows.take(chosen))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rich.console import Console
 from forethought.backbones.sasrec import SASRec
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
+from forethought.methods.next_item import NextItemModel
 from forethought.recommender import Recommender, load
 from forethought.runs import train
 from forethought.training import loop
@@ -53,6 +55,14 @@ def test_the_same_seed_gives_the_same_weights(
     assert not any(
         torch.equal(other[name], tensor) for name, tensor in trained.method.state_dict().items() if tensor.ndim > 1
     )
+
+
+def test_what_an_epoch_begins_with_is_part_of_its_cost(
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NextItemModel, "begin_epoch", lambda *_: time.sleep(0.3))
+    train(sasrec, split, tmp_path / "run", training=quick)
+    assert lines(tmp_path / "run")[-1]["trained_s"] > 0.6
 
 
 def test_early_stopping_keeps_the_best_epoch(

@@ -1,0 +1,93 @@
+"""FLOPs of reading, thinking, ranking and training, counted by watching every product that is really computed.
+
+A multiplication and an addition are two. Only products and attention are counted, as `FlopCounterMode` does it; norms,
+activations and softmaxes are not, nor what is done outside PyTorch (faiss's clustering). Padding is computed, so it
+counts, and causal attention counts whole. Rows that have halted are gone and count no more.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from forethought.data.batches import case_batches, plan, training_batch
+from forethought.data.histories import Cases, Spans
+from forethought.methods.interface import Method
+from forethought.thinking.halting import Halting
+
+SAMPLE = 1024  # cases that stand for all
+TRAINING_BATCHES = 4  # batches that stand for an epoch; they come in random order and are of one size
+
+aten = torch.ops.aten
+# What FlopCounterMode passes over in silence, and the kin of the same arguments that it knows.
+KIN = {
+    aten.addmm_: aten.addmm,
+    aten.baddbmm_: aten.baddbmm,
+    aten._scaled_dot_product_flash_attention_for_cpu: aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: aten._scaled_dot_product_flash_attention_backward,
+}
+
+
+def counter() -> FlopCounterMode:
+    """A context whose `get_total_flops()` knows the products inside it, CPU kernels and in-place sums included."""
+    mode = FlopCounterMode(display=False)
+    mode.flop_registry |= {op: mode.flop_registry[kin] for op, kin in KIN.items()}
+    return mode
+
+
+@torch.inference_mode()
+def flops_per_history(
+    method: Method, cases: Cases, *, halting: Halting | None = None, batch: int = SAMPLE, sample: int = SAMPLE
+) -> dict[str, float]:
+    """FLOPs of one case: "encode" (reading and thinking, looks at the catalogue included) and "rank".
+
+    The method and the random generators stay as they are.
+
+    Args:
+        halting: as in `Method.user_states`.
+        batch: cases that are encoded together when all of them are ranked. The sample is cut into as many batches as
+            all cases are, so that it is padded alike.
+        sample: how many cases stand for all; always the same ones.
+    """
+    chosen = np.random.default_rng(0).choice(len(cases), min(sample, len(cases)), replace=False)
+    some, was_training = cases.take(np.sort(chosen)), method.training
+    method.eval()
+    encode, rank = counter(), counter()
+    total = dict.fromkeys(("encode", "rank"), 0)
+    with torch.random.fork_rng(devices=[]):
+        for _, histories in case_batches(some, method.window, max(1, round(batch * len(some) / max(len(cases), 1)))):
+            with encode:
+                method.user_states(histories, halting)
+            total["encode"] += encode.get_total_flops()
+        for rows, histories in case_batches(some, method.window, batch):  # small batches would meet more shards a row
+            thought = method.user_states(histories, halting)
+            with rank:
+                method.rank_of(thought, torch.from_numpy(some.targets[rows].astype(np.int64)))
+            total["rank"] += rank.get_total_flops()
+    method.train(was_training)
+    return {stage: flops / max(len(some), 1) for stage, flops in total.items()}
+
+
+def flops_per_epoch(method: Method, rows: Spans, *, positions: int, seed: int, epoch: int) -> float:
+    """FLOPs of an epoch's losses and gradients, from a few of its batches; the optimiser's are not counted.
+
+    The method stays as it is, and so do the random generators.
+
+    Args:
+        rows: training rows, as `data.batches.windows` cuts them.
+        positions: in a batch, padding included.
+        seed, epoch: which batches, and how the method trains in that epoch (its schedules and warm-ups).
+    """
+    method = copy.deepcopy(method).train()
+    flops, supervised = 0, 0
+    with torch.random.fork_rng(devices=[]):
+        method.begin_epoch(epoch)
+        for chosen in plan(rows.lengths - 1, positions, seed, epoch)[:TRAINING_BATCHES]:
+            batch = training_batch(rows.take(chosen))
+            with counter() as products:
+                method.loss(batch).total.backward()
+            flops, supervised = flops + products.get_total_flops(), supervised + batch.weight
+    return flops / max(supervised, 1) * float((rows.lengths - 1).sum())
