@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ def _thresholds(values_PT: torch.Tensor) -> list[float]:
 
 def _chance(steps: float, most: int) -> float:
     """The halting probability that takes so many steps on average: (1 - (1 - p)^T) / p."""
-    return float(brentq(lambda p: (1 - (1 - p) ** most) / p - steps, 1e-9, 1.0))
+    return cast("float", brentq(lambda p: (1 - (1 - p) ** most) / p - steps, 1e-9, 1.0))
 
 
 def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def write(path: Path, parts: dict[str, Any]) -> None:
     write_json(path, parts)
 
 
-def places(results: dict[str, list[Result]]) -> list[Place]:
+def places(results: Mapping[str, Sequence[Result]]) -> list[Place]:
     """Where there are results, most of them first."""
     count: dict[Place, int] = {}
     for runs in results.values():
@@ -85,7 +85,7 @@ def places(results: dict[str, list[Result]]) -> list[Place]:
     return sorted(count, key=lambda place: (-count[place], str(place)))
 
 
-def at(results: dict[str, list[Result]], place: Place) -> dict[str, list[Result]]:
+def at(results: Mapping[str, Sequence[Result]], place: Place) -> dict[str, list[Result]]:
     """The results of one place, variants without any left out."""
     here = {variant: [run for run in runs if run.place == place] for variant, runs in results.items()}
     return {variant: runs for variant, runs in here.items() if runs}
