@@ -12,8 +12,9 @@ those of the paper's summary as we count them (docs/methods/dtrec.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,9 @@ class DTRec:
     """tau_p in units of tau."""
     base_weight: float = 1.0
     """c_0, weight of the plain mean over steps 0..T, so that steps nobody stops at still learn."""
+    draw_step: bool = False
+    """Train one step of each position, drawn by its weight in the loss, in place of all: the same loss on average for
+    3 products, not 3 (T + 1)."""
     sight: Sight = "coarse"
     """What the indicators are of: the first step's prototypes (coarse; costs far less than a link), the last step's
     (fine), or the whole catalogue (exact). Two products over them a step."""
@@ -122,6 +126,14 @@ class DTRec:
             )
 
 
+class Pick(NamedTuple):
+    """What is trained of a batch: R pairs of a step (0 .. T) and a position (row), and the factor each counts by."""
+
+    step_R: Tensor
+    row_R: Tensor
+    scale_R: Tensor
+
+
 class DTRecModel(Method):
     def __init__(self, config: DTRec, n_items: int) -> None:
         super().__init__()
@@ -157,9 +169,10 @@ class DTRecModel(Method):
     def loss(self, batch: Batch) -> Losses:
         """L = mean sum_t w_t CE_t + c_0 mean_t CE_t + lambda(e) mean_t softCE_t (eqs. 9 to 12).
 
-        Every cross-entropy is lse - r.m, so all of them share one walk over the items: 3 (T + 1) products where
-        prototypes tell the halting weights beforehand, and 2 (T + 1) of (positions x prototypes x width) for that;
-        4 (T + 1) with exact indicators. HPS takes 4 of (clusters in the batch x items x width) a level.
+        Every cross-entropy is lse - r.m, so all of them share one walk over the items: 3 (T + 1) products, or 3 with
+        `draw_step`. Looks take 2 (T + 1) of (positions x prototypes x width); exact ones 2 (T + 1) whole products,
+        half of which serve the losses again where no step is drawn. HPS takes 4 of (clusters in the batch x items x
+        width) a level.
         """
         assert batch.targets_BL is not None
         roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
@@ -169,37 +182,44 @@ class DTRecModel(Method):
         if self.config.readout == "mean":
             states = running_means(states)
         targets_P = batch.targets_BL[batch.valid_BL()]
-        T, P, weight = self.config.max_steps, len(targets_P), batch.weight
         r_SPD, e_ND = torch.stack([self.items.scaled_states(r) for r in states]), self.items.scaled_items()
-        if self.config.sight == "exact":
-            of = moments(r_SPD.flatten(0, 1), e_ND)
-            lse_SP = of.lse_P.view(T + 1, P)
-            looks = [
-                Look(*each)
-                for each in zip(*(x.detach() for x in (r_SPD, lse_SP, of.mean_PD.view_as(r_SPD))), strict=True)
-            ]
-            w_PT = self._halting_weights(states, looks)
+        w_PT, lse_SP = self._halting_weights(states, r_SPD, e_ND)
+
+        T, lambda_ = self.config.max_steps, self.prototype_weight
+        hard_SP = (nn.functional.pad(w_PT.T, (0, 0, 1, 0)) + self.config.base_weight / (T + 1)) / batch.weight
+        soft_S = torch.tensor([0.0] + [lambda_ / T / batch.weight] * T, dtype=e_ND.dtype, device=e_ND.device)
+        pick = self._pick(hard_SP + soft_S[:, None])
+        r_RD, hard_R, soft_R = r_SPD[pick.step_R, pick.row_R], hard_SP[pick.step_R, pick.row_R], soft_S[pick.step_R]
+        hard_R, soft_R = hard_R * pick.scale_R, soft_R * pick.scale_R
+        target_RD = nn.functional.embedding(targets_P[pick.row_R], e_ND)
+        towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
+        if lambda_:
+            towards = towards + (soft_R * (r_RD * self._soft_targets(pick, targets_P, e_ND)).sum(-1)).sum()
+        if lse_SP is None or self.config.draw_step:
+            lse, lse_R = weighted_lse(r_RD, e_ND, hard_R + soft_R)
         else:
-            lse_SP, looks = None, [self._look_at_prototypes(r.detach()) for r in r_SPD]
-            w_PT = self._halting_weights(states, looks)
-        plain = self.config.base_weight / (T + 1)
-        hard_SP = torch.cat([torch.full_like(w_PT[:, :1], plain), w_PT + plain], dim=1).T / weight
-        soft = self.prototype_weight / T / weight
-        target_PD = nn.functional.embedding(targets_P, e_ND)
-        towards = (hard_SP * (r_SPD * target_PD).sum(-1)).sum()
-        lse_weights = hard_SP
-        if self.prototype_weight:
-            lse_weights = torch.cat([hard_SP[:1], hard_SP[1:] + soft])
-            m_TPD = torch.stack([self._soft_targets(t, targets_P, e_ND) for t in range(T)])
-            towards = towards + soft * (r_SPD[1:] * m_TPD).sum()
-        if lse_SP is None:
-            lse, lse_P = weighted_lse(r_SPD.flatten(0, 1), e_ND, lse_weights.flatten())
-            lse_SP = lse_P.view(T + 1, P)
-        else:
-            lse = (lse_weights * lse_SP).sum()
-        total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / weight
-        told = self._told(total, w_PT, lse_SP.detach(), r_SPD.detach(), target_PD.detach(), weight)
-        return Losses(total, told | {"likeness": alike})
+            lse_R = lse_SP.flatten()
+            lse = ((hard_R + soft_R) * lse_R).sum()
+        total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / batch.weight
+        ce_R = (lse_R - (r_RD * target_RD).sum(-1)).detach() * pick.scale_R / batch.weight
+        steps = (w_PT.detach() * torch.arange(1, T + 1, device=w_PT.device)).sum() / batch.weight
+        told = {
+            "loss": total.detach(),
+            "ce_first": ce_R[pick.step_R == 0].sum(),
+            "ce_last": ce_R[pick.step_R == T].sum(),
+        }
+        return Losses(total, {**told, "soft_steps": steps, "likeness": alike})
+
+    def _pick(self, weights_SP: Tensor) -> Pick:
+        """Every step of every position; or one of each, drawn by its weight: on average the same loss."""
+        S, P = weights_SP.shape
+        rows = torch.arange(P, device=weights_SP.device)
+        if not self.config.draw_step:
+            steps = torch.arange(S, device=rows.device).repeat_interleave(P)
+            return Pick(steps, rows.repeat(S), torch.ones_like(weights_SP).flatten())
+        share_PS = (weights_SP / weights_SP.sum(0)).detach().T
+        steps = torch.multinomial(share_PS, 1)[:, 0] if P else rows
+        return Pick(steps, rows, 1 / share_PS[rows, steps])
 
     def health(self, figures: Mapping[str, float]) -> Health:
         """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
@@ -214,42 +234,53 @@ class DTRecModel(Method):
             of.warnings.clear()  # all levels are alike on purpose
         return together(found, of, Health({"prototype_weight": self.prototype_weight}))
 
-    def _halting_weights(self, states: list[Tensor], looks: list[Look]) -> Tensor:
-        """w_t from p_halt of each step's indicators, which carry no gradient into the states; [P, T]."""
-        n, d = len(self.items.weight), states[0].shape[-1]
+    def _halting_weights(self, states: list[Tensor], r_SPD: Tensor, e_ND: Tensor) -> tuple[Tensor, Tensor | None]:
+        """w_t from p_halt of each step's indicators, which carry no gradient into the states, [P, T].
+
+        And the lse of every state, [T + 1, P] with gradient, where exact sight has made it for all.
+        """
+        S, P, d = r_SPD.shape[0], r_SPD.shape[1], states[0].shape[-1]
+        lse_SP = None
+        if self.config.sight == "exact":
+            with nullcontext() if not self.config.draw_step else torch.no_grad():
+                of = moments(r_SPD.flatten(0, 1), e_ND)
+            lse_SP = of.lse_P.view(S, P)
+            parts = (part.detach() for part in (r_SPD, lse_SP, of.mean_PD.view_as(r_SPD)))
+            looks = [Look(*each) for each in zip(*parts, strict=True)]
+        else:
+            looks = [self._look_at_prototypes(r.detach()) for r in r_SPD]
         features = [
-            indicators(looks[t - 1], looks[t], (states[t] - states[t - 1]).detach().norm(dim=-1), n, d)
-            for t in range(1, len(states))
+            indicators(looks[t - 1], looks[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(e_ND), d)
+            for t in range(1, S)
         ]
-        return soft_weights(self.head(torch.stack(features, dim=1)))
+        return soft_weights(self.head(torch.stack(features, dim=1))), lse_SP
 
     def _look_at_prototypes(self, r_PD: Tensor) -> Look:
         centres, sizes = self.prototypes.level(0 if self.config.sight == "coarse" else self.config.max_steps - 1)
         return look_at(r_PD, centres.to(r_PD.dtype), sizes)
 
-    def _soft_targets(self, t: int, targets_P: Tensor, e_ND: Tensor) -> Tensor:
-        """m_q of the prototype of each target's cluster at level t, of those in the batch only (eqs. 5 and 6)."""
-        present, at = self.prototypes.clusters_of(t, targets_P).unique(return_inverse=True)
-        centres, _ = self.prototypes.level(t)
+    def _soft_targets(self, pick: Pick, targets_P: Tensor, e_ND: Tensor) -> Tensor:
+        """m_q of the prototype of each target's cluster at its step's level, [R, D]; step 0 has none (eqs. 5 and 6).
+
+        Only clusters in the batch are predicted from.
+        """
+        m_RD = e_ND.new_zeros(len(pick.step_R), e_ND.shape[1])
         scale = self.config.loss.temperature * self.config.prototype_temperature
-        centres = centres[present].to(e_ND.dtype) / scale
-        if self.config.loss.bias:  # a prototype speaks as a state does: the items' biases count in full
-            centres[:, -1] = 1.0
-        return nn.functional.embedding(at, soft_target(centres, e_ND))
+        for t in range(self.config.max_steps):
+            at = (pick.step_R == t + 1).nonzero()[:, 0]
+            clusters = self.prototypes.clusters_of(t, targets_P[pick.row_R[at]])
+            present, which = clusters.unique(return_inverse=True)
+            centres = self.prototypes.level(t)[0][present].to(e_ND.dtype) / scale
+            if self.config.loss.bias:  # a prototype speaks as a state does: the items' biases count in full
+                centres[:, -1] = 1.0
+            m_RD = m_RD.index_copy(0, at, nn.functional.embedding(which, soft_target(centres, e_ND)))
+        return m_RD
 
     def _ponder(self, w_PT: Tensor) -> Tensor:
         """sum_p KL(w_p || geometric), cut off at T."""
         steps = torch.arange(w_PT.shape[1], device=w_PT.device, dtype=w_PT.dtype)
         prior = self.config.ponder_rate * (1 - self.config.ponder_rate) ** steps
         return (w_PT * (w_PT.clamp_min(1e-9) / (prior / prior.sum())).log()).sum()
-
-    @torch.no_grad()
-    def _told(
-        self, total: Tensor, w_PT: Tensor, lse_SP: Tensor, r_SPD: Tensor, target_PD: Tensor, weight: int
-    ) -> dict[str, Tensor]:
-        ce_S = (lse_SP - (r_SPD * target_PD).sum(-1)).sum(1) / weight
-        steps = (w_PT * torch.arange(1, w_PT.shape[1] + 1, device=w_PT.device)).sum() / weight
-        return {"loss": total.detach(), "ce_first": ce_S[0], "ce_last": ce_S[-1], "soft_steps": steps}
 
     # ---- inference
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,36 @@ def test_loss_and_gradients_are_those_of_whole_matrices(settings: dict[str, Any]
     assert len(told[0]) == 1 + len(list(model.parameters()))
     for got, wanted in zip(*told, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("sight", ["coarse", "exact"])
+def test_drawn_steps_are_the_whole_loss_on_average(sight: str, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss and gradients of every step that may be drawn for a position, weighed by how often it is."""
+    model, batch, _ = given(split, sight=sight, ponder_weight=0.1)
+    assert batch.targets_BL is not None
+    one = Batch(batch.items_BL[:1, :1], torch.tensor([1]), batch.targets_BL[:1, :1], None, None, 1)
+
+    def told() -> list[torch.Tensor]:
+        model.zero_grad()
+        value = model.loss(one).total
+        value.backward()
+        return [value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    wanted = told()
+    model.config = replace(model.config, draw_step=True)
+    shares: list[torch.Tensor] = []
+    got = [torch.zeros_like(each) for each in wanted]
+    for step in range(4):
+
+        def draw(share_PS: torch.Tensor, n: int, step: int = step) -> torch.Tensor:
+            shares.append(share_PS[0])
+            return torch.full((len(share_PS), n), step)
+
+        monkeypatch.setattr(torch, "multinomial", draw)
+        each = told()
+        got = [total + shares[-1][step] * part for total, part in zip(got, each, strict=True)]
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_warm_up_and_levels(split: Split) -> None:
