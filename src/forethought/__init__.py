@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from forethought.evaluation.report import Evaluation
     from forethought.methods.dtrec import DTRec
     from forethought.methods.items import ItemLoss
+    from forethought.methods.lares import LARES, Reinforcement
     from forethought.methods.masked_item import MaskedItem
     from forethought.methods.next_item import NextItem
     from forethought.methods.rearec import ReaRec
@@ -55,6 +56,7 @@ _ROOMS = {
     "evaluation.report": ("Evaluation",),
     "methods.dtrec": ("DTRec",),
     "methods.items": ("ItemLoss",),
+    "methods.lares": ("LARES", "Reinforcement"),
     "methods.masked_item": ("MaskedItem",),
     "methods.next_item": ("NextItem",),
     "methods.rearec": ("ReaRec",),

@@ -11,6 +11,7 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.config import MethodConfig
 from forethought.methods.dtrec import DTRec
+from forethought.methods.lares import LARES
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
@@ -60,6 +61,11 @@ def dtrec() -> Recipe:
     return Recipe(method=DTRec())
 
 
+def lares() -> Recipe:
+    """Loss, dropout and training as found for SASRec; layers, depth and weights are those of the authors' code."""
+    return Recipe(method=LARES())
+
+
 METHODS: dict[str, Callable[[], Recipe]] = {
     "sasrec": sasrec,
     "gru4rec": gru4rec,
@@ -68,6 +74,7 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "rearec-erl": rearec_erl,
     "rearec-prl": rearec_prl,
     "dtrec": dtrec,
+    "lares": lares,
 }
 """What the command line calls the methods."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -194,7 +195,8 @@ def evaluate(
 
 
 def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
-    """`epochs`, `trained_s` and `s_per_epoch` as they were; `flops_per_epoch` counted anew, as in the best epoch.
+    """`epochs`, `trained_s` and `s_per_epoch` as they were, over all stages; `flops_per_epoch` counted anew, as in the
+    best epoch.
 
     None where no training state lies beside the model. The model and the random generators stay as they are.
     """
@@ -204,12 +206,19 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     positions, every = model.config.training.batch_positions, model.config.training.all_windows
     rows = windows(split.train, model.method.window, every=every)
     epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, positions, seed, told["epoch"]))
+    begun = told.get("stages", [0])
+    stage = bisect_right(begun, told["best_epoch"]) - 1
     return {
         "epochs": told["epoch"],
         "trained_s": told["trained_s"],
         "s_per_epoch": told["trained_s"] / epochs,
         "flops_per_epoch": flops_per_epoch(
-            model.method, rows, positions=positions, seed=seed, epoch=told["best_epoch"]
+            model.method,
+            rows,
+            positions=positions,
+            seed=seed,
+            epoch=told["best_epoch"] - begun[stage],
+            stage=model.method.stages()[stage].name,
         ),
     }
 

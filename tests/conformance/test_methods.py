@@ -21,6 +21,7 @@ from forethought.evaluation.metrics import per_case
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
 from forethought.methods.interface import Method
+from forethought.methods.lares import LARES
 from forethought.recipes import METHODS
 from forethought.recommender import load
 from forethought.runs import train
@@ -30,7 +31,7 @@ from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
-STEPS = {"rearec-erl": (2, 2), "rearec-prl": (2, 2), "dtrec": (1, 3)}
+STEPS = {"rearec-erl": (2, 2), "rearec-prl": (2, 2), "dtrec": (1, 3), "lares": (3, 3)}
 SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8}
 
 
@@ -39,6 +40,9 @@ def small(name: str, **changed: Any) -> MethodConfig:
     method = METHODS[name]().method
     if isinstance(method, DTRec):
         method = replace(method, first_clusters=4, most_clusters=16)
+    if isinstance(method, LARES):  # brings its own layers; an epoch of each of its stages
+        method = replace(method, reinforcement=replace(method.reinforcement, epochs=1))
+        return replace(method, **{key: value for key, value in (SMALL | changed).items() if hasattr(method, key)})
     settings = {key: value for key, value in (SMALL | changed).items() if hasattr(method.backbone, key)}
     return replace(method, backbone=replace(method.backbone, **settings))  # type: ignore[arg-type]
 
@@ -122,7 +126,7 @@ def test_steps_are_told(given: Given, name: str) -> None:
     assert thought.states_BD.dtype == given.method.catalogue().vectors_ND.dtype
 
 
-def test_every_rule_it_names_is_obeyed(given: Given) -> None:
+def test_every_rule_it_names_is_obeyed(given: Given, name: str) -> None:
     method, batch = given.method, given.batch()
     own = method.obeyed(None)
     assert (own is None) == (method.halting is None) == (method.depth == 0) == (not method.rules)
@@ -140,8 +144,12 @@ def test_every_rule_it_names_is_obeyed(given: Given) -> None:
         else:
             with pytest.raises(ConfigError, match=f"cannot halt by '{rule}'"):
                 method.obeyed(asked)
+    deeper = replace(own, max_steps=method.depth + 1)
+    if name == "lares":  # its steps are all the same
+        assert method.user_states(batch, method.obeyed(deeper)).steps_B.tolist() == [deeper.max_steps] * 20
+        return
     with pytest.raises(ConfigError, match="cannot take"):
-        method.obeyed(replace(own, max_steps=method.depth + 1))
+        method.obeyed(deeper)
 
 
 # ---- training
@@ -158,7 +166,7 @@ def test_an_empty_share_adds_nothing_and_reaches_all_parameters(given: Given) ->
 
 
 def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
-    """Losses and gradients of two processes sum to those of one; where items are masked at random, only the weights."""
+    """Losses and gradients of two processes sum to those of one; of random masks or beginnings, only the weights."""
     torch.manual_seed(0)
     method = small(name).build(split.data.n_items).double()
     method.begin_epoch(9)
@@ -172,7 +180,7 @@ def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
 
     one, two = gradients(1), gradients(2)
     assert len(one) == len(two) == len(list(method.parameters()))
-    if name != "bert4rec":
+    if name not in ("bert4rec", "lares"):
         for got, wanted in zip(two, one, strict=True):
             close(got, wanted)
 

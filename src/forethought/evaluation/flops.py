@@ -71,7 +71,9 @@ def flops_per_history(
     return {stage: flops / max(len(some), 1) for stage, flops in total.items()}
 
 
-def flops_per_epoch(method: Method, rows: Spans, *, positions: int, seed: int, epoch: int) -> float:
+def flops_per_epoch(
+    method: Method, rows: Spans, *, positions: int, seed: int, epoch: int, stage: str | None = None
+) -> float:
     """FLOPs of an epoch's losses and gradients, from a few of its batches; the optimiser's are not counted.
 
     The method stays as it is, and so do the random generators.
@@ -79,11 +81,16 @@ def flops_per_epoch(method: Method, rows: Spans, *, positions: int, seed: int, e
     Args:
         rows: training rows, as `data.batches.windows` cuts them.
         positions: in a batch, padding included.
-        seed, epoch: which batches, and how the method trains in that epoch (its schedules and warm-ups).
+        seed, epoch: which batches and draws, and how the method trains in that epoch (its schedules and warm-ups).
+        stage: which one the epoch is of; None: the one that the method stands in.
     """
-    method = copy.deepcopy(method).train()
+    method = copy.deepcopy(method)
     flops, supervised = 0, 0
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        if stage is not None:
+            method.begin_stage(stage)
+        method.train()
         method.begin_epoch(epoch)
         for chosen in plan(rows.lengths - 1, positions, seed, epoch)[:TRAINING_BATCHES]:
             batch = training_batch(rows.take(chosen))

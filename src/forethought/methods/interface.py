@@ -42,6 +42,23 @@ class Thought:
     trace: Trace | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of a training, with an optimiser, a schedule and early stopping of its own.
+
+    Attributes:
+        name: what `begin_stage` is told; names a file too.
+        epochs: at most; None: as many as the training's settings say.
+        rate: its learning rate, as a share of the settings'.
+        candidate: whether its weights may become the run's; False where a part of the method is still untrained.
+    """
+
+    name: str
+    epochs: int | None = None
+    rate: float = 1.0
+    candidate: bool = True
+
+
 class Method(nn.Module):
     """Everything in `methods/`; generative methods override `rank_of` and `recommend`."""
 
@@ -74,8 +91,19 @@ class Method(nn.Module):
         for module in getattr(self, "backbone", nn.Module()).children():
             module.compile(dynamic=True)
 
+    def stages(self) -> tuple[Stage, ...]:
+        """Pre-train, train, align: one after the other; most methods have one."""
+        return (Stage(name="train"),)
+
+    def begin_stage(self, name: str) -> None:
+        """A stage begins, with the best weights of the one before: freeze parameters, keep a copy, change the loss.
+
+        Called again when a run is resumed inside the stage, with those same weights and no earlier stage begun. What
+        is set beside the weights must follow from them and the name alone; copies are kept out of the module tree.
+        """
+
     def begin_epoch(self, epoch: int) -> None:
-        """Schedules, warm-up, clustering; most methods have none.
+        """Schedules, warm-up, clustering; most methods have none. Epochs count from 0 in each stage.
 
         Called again when a run is resumed inside an epoch: what is drawn here must follow from the epoch alone.
         """

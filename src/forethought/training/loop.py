@@ -1,4 +1,4 @@
-"""The one training loop: plan, step, validate, keep the best, stop early, go on after a kill.
+"""The one training loop: plan, step, validate, keep the best, stop early, go on after a kill; stage after stage.
 
 It knows the interface of a method and nothing of any paper. On one process or under `torchrun` it makes the same
 updates: each process takes its rows of every batch, and losses are divided by the positions of the whole batch.
@@ -23,7 +23,7 @@ from forethought.data.splits import Split
 from forethought.errors import RunError
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import rank_cases
-from forethought.methods.interface import Method
+from forethought.methods.interface import Method, Stage
 from forethought.training import state
 from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.optimiser import adamw, learning_rate
@@ -40,6 +40,7 @@ class Observer(Protocol):
     """Somebody who watches: the console, or nobody."""
 
     def start(self, progress: Progress, settings: Training) -> None: ...
+    def begin_stage(self, stage: Stage, ends: int) -> None: ...
     def begin_epoch(self, epoch: int, batches: int, done: int) -> None: ...
     def step(self, losses: dict[str, float], positions: int) -> None: ...
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None: ...
@@ -70,33 +71,52 @@ class Fit:
     progress: Progress = field(default_factory=Progress)
 
     def run(self, fabric: Fabric) -> Progress:
-        """Train to the end or to early stopping.
+        """Train to the end or to early stopping of the last stage.
 
         Raises:
             Interrupted: somebody pressed Ctrl-C; the state is saved.
             RunError: the loss is no number any more, or the folder cannot be written.
         """
-        optimiser = adamw(self.method, self.settings)
-        if state.exists(self.folder / "state"):
-            self.progress = state.load(self.folder / "state", self.method, optimiser, rank=fabric.global_rank)
+        saved = state.exists(self.folder / "state")
+        if saved:
+            self.progress = state.load_progress(self.folder / "state")
         if fabric.is_global_zero:
             self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
         if self.settings.compile:
             self.method.compile_encoder()
-        model, wrapped = fabric.setup(self.method, optimiser)
-        model.mark_forward_method("loss")
-        rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
-        self._steps_an_epoch = len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))
         self.observer.start(self.progress, self.settings)
         try:
             with Interrupt() as interrupt:
+                model, optimiser = self._begin_stage(fabric)
+                if saved:
+                    state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank)
+                rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
+                self._steps_an_epoch = len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))
                 while not self.progress.done:
-                    self._train_epoch(fabric, model, wrapped, rows, interrupt)
-                    self._end_epoch(fabric, wrapped)
+                    self._train_epoch(fabric, model, optimiser, rows, interrupt)
+                    if self._end_epoch(fabric) and not self.progress.done:
+                        model, optimiser = self._begin_stage(fabric)
+                    self._save(fabric, optimiser)
             self.observer.finish(self.progress)
         finally:
             self.observer.close()
         return self.progress
+
+    def _begin_stage(self, fabric: Fabric) -> tuple[_FabricModule, _FabricOptimizer]:
+        """From the best weights of the stage before; what trains, and how it is wrapped, may be different in each."""
+        here, stages = self.progress, self.method.stages()
+        self._stage, self._stages_left = stages[here.stage], len(stages) - here.stage - 1
+        self._epochs = self._stage.epochs or self.settings.epochs
+        if here.stage:
+            fabric.barrier()  # they are written by one process
+            state.load_weights(self.folder / "state", stages[here.stage - 1].name, self.method)
+        if len(stages) > 1:
+            self.observer.begin_stage(self._stage, here.stages[-1] + self._epochs)
+        self.method.to(fabric.device)
+        self.method.begin_stage(self._stage.name)
+        model, optimiser = fabric.setup(self.method, adamw(self.method, self.settings))
+        model.mark_forward_method("loss")
+        return model, optimiser
 
     def _train_epoch(
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, interrupt: Interrupt
@@ -106,7 +126,7 @@ class Fit:
         self.observer.begin_epoch(here.epoch, len(batches), here.batch)
         saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
-        self.method.begin_epoch(here.epoch)
+        self.method.begin_epoch(here.stage_epoch)
         for chosen in batches[here.batch :]:
             parts, weight = self._step(fabric, model, optimiser, rows.take(chosen))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
@@ -127,7 +147,8 @@ class Fit:
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans
     ) -> tuple[dict[str, Tensor], int]:
         """One update; this process's share of the loss parts, and the positions they are a mean of."""
-        rate = learning_rate(self.progress.step, self._steps_an_epoch * self.settings.epochs, self.settings)
+        step, steps = self.progress.step - self.progress.stage_step, self._steps_an_epoch * self._epochs
+        rate = self._stage.rate * learning_rate(step, steps, self.settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = training_batch(rows, rank=fabric.global_rank, world=fabric.world_size).to(fabric.device)
@@ -155,8 +176,8 @@ class Fit:
             )
         return losses, stops > 0, saves > 0
 
-    def _end_epoch(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
-        """Validate, log, keep the best, and decide whether to go on."""
+    def _end_epoch(self, fabric: Fabric) -> bool:
+        """Validate, log, keep the best, and decide whether to go on; True where the stage is over."""
         here = self.progress
         figures = {name: total / max(here.positions, 1) for name, total in here.sums.items()}
         health = self.method.health(figures)
@@ -164,22 +185,32 @@ class Fit:
         begin = time.perf_counter()
         figures["valid_ndcg@10"] = quality = fabric.broadcast(self._validate(fabric))
         figures |= {"epoch": here.epoch + 1, "trained_s": here.trained_s, "valid_s": time.perf_counter() - begin}
-        improved = quality > here.best
+        if here.stage or self._stages_left:  # one of several
+            figures["stage"] = here.stage + 1
+        improved, best = quality > here.stage_best, self._stage.candidate and quality > here.best
         if improved:
-            here.best, here.best_epoch, here.stale = quality, here.epoch, 0
+            here.stage_best, here.stale = quality, 0
         else:
             here.stale += 1
-        here.epoch, here.batch, here.positions, here.sums = here.epoch + 1, 0, 0, {}
-        here.done = here.epoch >= self.settings.epochs or here.stale >= self.settings.patience
+        if best:
+            here.best, here.best_epoch = quality, here.epoch
         if fabric.is_global_zero:
-            if improved:
+            if improved and self._stages_left:
+                state.save_weights(self.folder / "state", self._stage.name, self.method)
+            if best:
                 self.keep_best(self.method)
             self.trackers.log(figures, here.step)
             self.trackers.warn(health.warnings, here.step)
-        self._save(fabric, optimiser)
-        self.observer.end_epoch(here.epoch, figures, improved)
+        here.epoch, here.batch, here.positions, here.sums = here.epoch + 1, 0, 0, {}
+        self.observer.end_epoch(here.epoch, figures, best or (improved and not self._stage.candidate))
         for sentence in health.warnings:
             self.observer.warn(sentence)
+        over = here.stage_epoch >= self._epochs or here.stale >= self.settings.patience
+        if over and self._stages_left:
+            here.next_stage()
+        else:
+            here.done = over
+        return over
 
     def _validate(self, fabric: Fabric) -> float:
         if not fabric.is_global_zero:

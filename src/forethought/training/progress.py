@@ -7,6 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from forethought.methods.interface import Stage
 from forethought.training import state
 from forethought.training.settings import Training
 
@@ -15,6 +16,9 @@ class Quiet:
     """Nobody watches."""
 
     def start(self, progress: state.Progress, settings: Training) -> None:
+        """Nothing to show."""
+
+    def begin_stage(self, stage: Stage, ends: int) -> None:
         """Nothing to show."""
 
     def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
@@ -57,6 +61,10 @@ class Watch(Quiet):
         if progress.step and not progress.done:
             self.console.print(f"Going on at epoch {progress.epoch + 1}, batch {progress.batch + 1}.")
 
+    def begin_stage(self, stage: Stage, ends: int) -> None:
+        self.epochs = ends
+        self.console.print(f"Stage {stage.name}: up to epoch {ends}.", highlight=False)
+
     def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
         if self.console.is_terminal:
             self.bar.start()
@@ -74,7 +82,7 @@ class Watch(Quiet):
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
         self.close()
         self.bar.remove_task(self.task)
-        apart = ("epoch", "trained_s", "valid_s", "valid_ndcg@10")
+        apart = ("epoch", "stage", "trained_s", "valid_s", "valid_ndcg@10")
         losses = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name not in apart)
         self.console.print(
             f"epoch {epoch:>3}  {losses}  valid ndcg@10 {figures['valid_ndcg@10']:.4f}{' *' if improved else '  '}"

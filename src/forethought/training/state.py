@@ -3,10 +3,15 @@
 The plan of an epoch follows from (seed, epoch), the learning rate from the step; so weights, optimiser moments,
 the random generators and a few counters are the whole state. Both files are written under new names and the
 JSON, which names its tensors, is replaced last: a kill at any moment leaves one whole state.
+
+A stage that another one follows leaves its best weights in a file of its own, which that one starts from. They are
+written before the state that knows of them; after a kill in between they are made again, bit for bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,7 @@ from forethought.errors import RunError
 from forethought.files import first_line, read_json, replace_file, write_json
 
 STATE_FILE = "state.json"
+MEND = "start the training anew in another folder"
 
 
 @dataclass
@@ -29,13 +35,16 @@ class Progress:
     Attributes:
         epoch, batch: the next batch to train, counted from 0.
         step: optimiser steps made.
-        best: best validation NDCG@10 so far, -1 before the first.
+        best: best validation NDCG@10 so far, of all stages whose weights may become the run's; -1 before the first.
         best_epoch: the epoch that gave it.
-        stale: epochs since then.
+        stale: epochs since the best one of the stage.
         sums: of loss parts over this epoch's batches, weighted by positions.
         positions: supervised in this epoch so far.
         trained_s: seconds of training behind it, over all sittings.
         done: the training has ended.
+        stages: the epoch that each stage began with, of those begun.
+        stage_step: the step that this one began with.
+        stage_best: best validation NDCG@10 of this one, -1 before the first.
     """
 
     epoch: int = 0
@@ -48,6 +57,23 @@ class Progress:
     positions: int = 0
     trained_s: float = 0.0
     done: bool = False
+    stages: list[int] = field(default_factory=lambda: [0])
+    stage_step: int = 0
+    stage_best: float = -1.0
+
+    @property
+    def stage(self) -> int:
+        """Which one, counted from 0."""
+        return len(self.stages) - 1
+
+    @property
+    def stage_epoch(self) -> int:
+        """The next epoch, counted from the beginning of the stage."""
+        return self.epoch - self.stages[-1]
+
+    def next_stage(self) -> None:
+        self.stages.append(self.epoch)
+        self.stage_step, self.stage_best, self.stale = self.step, -1.0, 0
 
 
 def save(
@@ -85,19 +111,56 @@ def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, r
     Raises:
         RunError: there is no state, or it is damaged, or it belongs to another configuration.
     """
-    mend = "start the training anew in another folder"
-    parts: dict[str, Any] = read_json(folder / STATE_FILE, mend)
-    try:
-        name = parts.pop("tensors")
+    with _whole(folder):
+        name, progress = _told(folder)
         tensors = load_file(folder / name)
-        progress = Progress(**parts)
         method.load_state_dict(_below(tensors, "method/"))
         _load_optimiser(optimiser, _below(tensors, "optimiser/"))
         _set_generators(_below(tensors, f"random/{rank}/"))
+    return progress
+
+
+def load_progress(folder: Path) -> Progress:
+    """The counters alone, which say what stage the rest belongs to.
+
+    Raises:
+        RunError: there is no state, or it is damaged.
+    """
+    with _whole(folder):
+        return _told(folder)[1]
+
+
+def save_weights(folder: Path, stage: str, method: nn.Module) -> None:
+    """The best weights of a stage so far, for the next one to start from."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.state_dict().items()}
+    replace_file(folder / f"{stage}.safetensors", lambda part: save_file(tensors, part))
+
+
+def load_weights(folder: Path, stage: str, method: nn.Module) -> None:
+    """Put the best weights of a stage into the method.
+
+    Raises:
+        RunError: the file is not there, or damaged.
+    """
+    with _whole(folder):
+        method.load_state_dict(load_file(folder / f"{stage}.safetensors"))
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Whatever broken files make of themselves becomes one sentence."""
+    try:
+        yield
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".:")
-        raise RunError(f"The saved state in {folder} is damaged ({said}): {mend}.") from error
-    return progress
+        raise RunError(f"The saved state in {folder} is damaged ({said}): {MEND}.") from error
+
+
+def _told(folder: Path) -> tuple[str, Progress]:
+    """What `state.json` says: the name of the tensors' file, and the counters."""
+    parts: dict[str, Any] = read_json(folder / STATE_FILE, MEND)
+    parts.setdefault("stage_best", parts["best"])  # states from before there were stages
+    return parts.pop("tensors"), Progress(**parts)
 
 
 def exists(folder: Path) -> bool:

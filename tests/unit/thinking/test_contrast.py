@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from forethought.thinking.contrast import info_nce
+from forethought.thinking.contrast import info_nce, info_nce_both, partners
 
 
 def test_against_a_loop() -> None:
@@ -22,3 +22,26 @@ def test_against_a_loop() -> None:
 
 def test_alone_there_is_nothing_to_tell_apart() -> None:
     assert info_nce(torch.ones(1, 2), torch.ones(1, 2), 1.0).tolist() == [0.0]
+
+
+def test_both_directions() -> None:
+    torch.manual_seed(0)
+    a, o, ignored = torch.randn(6, 3).double(), torch.randn(6, 3).double(), torch.rand(6, 6) < 0.4
+    wanted = (info_nce(a, o, 0.3, ignored) + info_nce(o, a, 0.3, ignored.T)) / 2
+    torch.testing.assert_close(info_nce_both(a, o, 0.3, ignored), wanted)
+    torch.testing.assert_close(info_nce_both(a, o, 0.3), (info_nce(a, o, 0.3) + info_nce(o, a, 0.3)) / 2)
+    assert info_nce_both(a[:0], o[:0], 0.3).shape == (0,)
+
+
+def test_partners_share_a_label() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([3, 1, 3, 7, 1, 3, 9])
+    seen: dict[int, set[int]] = {}
+    for _ in range(200):
+        partner = partners(labels)
+        assert torch.equal(labels[partner], labels)
+        assert sorted(partner.tolist()) == list(range(7))
+        for row, other in enumerate(partner.tolist()):
+            seen.setdefault(row, set()).add(other)
+    assert seen == {0: {2, 5}, 2: {0, 5}, 5: {0, 2}, 1: {4}, 4: {1}, 3: {3}, 6: {6}}
+    assert partners(labels[:0]).tolist() == []

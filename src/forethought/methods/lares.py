@@ -1,0 +1,334 @@
+"""LARES: a block of layers refines the states of all tokens, again and again (Liu et al., 2025, arXiv 2505.16865).
+
+    H = A(E_u + P)        T_0 = omega z        T_i = C(LN(f(T_{i-1}, H))),  i = 1..k          (eqs. 1, 2)
+
+Two stages. Supervised: cross-entropy of the last step, next to two alignments: of trajectories that lead to the same
+item (TLA), and of a trajectory's end with one of its steps (SLA). Reinforcement: several thoughts about a history,
+from other beginnings and of other depths, are rewarded by the rank they give to the target (GRPO).
+
+Equation numbers are those of our summary of the paper and of its authors' code. Where we differ from both:
+- Both blocks are causal, so every position is supervised at once, where they train on the last position of a row a
+  prefix. The depth k is drawn once a batch (by each process for its share), so both sides of a TLA pair have the same.
+- A TLA pair is two positions of a batch, from one encoding; a position whose target nobody shares is its own twin
+  and is only told apart from the others. Positions of one user, or with one target, are no negatives.
+- The reinforcement stage takes one position a history, at random, as a row of its own, without dropout: rollouts
+  differ by T_0 and k alone, and with the same T_0 the reference agrees at the start to the last bit. A history
+  weighs as much as it has positions, so the sum stands for a mean over all of them and over all processes.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from forethought.catalogue.moments import moments
+from forethought.catalogue.ranking import Items, rank_of
+from forethought.data.batches import Batch
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_whole
+from forethought.methods.interface import Losses, Method, Stage, Thought
+from forethought.methods.items import ItemLoss, ItemTable
+from forethought.nn.dropout import Dropout
+from forethought.nn.positions import CountFrom, Positions
+from forethought.nn.transformer import Activation, Transformer, at_positions, initialise, last_positions
+from forethought.thinking.contrast import info_nce_both, partners
+from forethought.thinking.grpo import Reward, advantages, grpo, reward_of
+from forethought.thinking.halting import Halting, Trace
+from forethought.thinking.recurrence import Combine, Recurrence, StateInit, draw_depth, draw_start
+
+SUPERVISED, REINFORCED = "supervised", "reinforced"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinforcement:
+    """Configuration of the second stage."""
+
+    epochs: int = 5
+    """At most; 0: there is no such stage."""
+    rate: float = 0.1
+    """Its learning rate, as a share of the training's (the authors' code: 1)."""
+    rollouts: int = 4
+    """G, thoughts about each history, 2 at least."""
+    kl_weight: float = 1.0
+    """beta, pull towards the supervised model."""
+    reward: Reward = "recall"
+    """recall: 1 for a target within the first `top`; ndcg: 1 / log2(rank + 1) there."""
+    top: int = 10
+    """How far down a list the reward reaches."""
+    filter_top: int = 100
+    """Histories whose target the supervised model ranks below are dropped, the paper's filter; 0: none is."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "epochs", "filter_top", least=0)
+        check_whole(self, "rollouts", least=2)
+        check_whole(self, "top")
+        check_positive(self, "rate")
+        check_choice(self, "reward", get_args(Reward))
+        if not self.kl_weight >= 0:
+            raise ConfigError(f"Reinforcement's kl_weight is {self.kl_weight!r}, but must be a number from 0 up.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LARES:
+    """Configuration: its own layers, of which the core is applied k times."""
+
+    width: int = 64
+    """State width d, a multiple of `heads`."""
+    pre_layers: int = 2
+    """Layers of the pre-block A."""
+    core_layers: int = 2
+    """Layers of the core C."""
+    heads: int = 2
+    """Attention heads."""
+    window: int = 50
+    """Longest history that is read; older items are cut."""
+    ffn_width: int = 256
+    """Width inside the feed-forward nets."""
+    dropout: float = 0.35
+    """Share of embedding and branch units dropped in supervised training, 0 to 1 (the authors' code: 0.5)."""
+    activation: Activation = "gelu"
+    """Of the feed-forward nets."""
+    count_from: CountFrom = "end"
+    """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
+    loss: ItemLoss = field(default_factory=ItemLoss)
+    """Score and temperature of the items; full cross-entropy only."""
+    combine: Combine = "add"
+    """f: add, (T + H) / 2; concat, W [T; H] + b; linear, g T + (1 - g) H with one learned g."""
+    state_scale: float = 3.0
+    """omega, scale of the state that thinking begins with."""
+    sigma: float = 1.0
+    """Standard deviation of z, which is cut at three times that."""
+    state_init: StateInit = "normal_zero"
+    """T_0 is drawn in training and zero afterwards (normal_zero), or drawn always, so that results vary (normal)."""
+    mean_recurrence: int = 3
+    """m, steps of a trained model; in training k is 1 + m on average and 3 m at most."""
+    trajectory_weight: float = 0.2
+    """alpha, weight of TLA."""
+    step_weight: float = 0.1
+    """gamma, weight of SLA."""
+    align_temperature: float = 0.1
+    """Of both alignments, between states as they are held against items (the authors' code: plain dot products, 1)."""
+    reinforcement: Reinforcement = field(default_factory=Reinforcement)
+    """The second stage."""
+    item_std: float = 0.02
+    """Spread of the items' initial vectors."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "pre_layers", "core_layers", "heads", "window", "ffn_width", "mean_recurrence")
+        check_share(self, "dropout", one=False)
+        check_positive(self, "state_scale", "sigma", "align_temperature", "item_std")
+        kinds = {"activation": Activation, "count_from": CountFrom, "combine": Combine, "state_init": StateInit}
+        for name, kind in kinds.items():
+            check_choice(self, name, get_args(kind))
+        for name in ("trajectory_weight", "step_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"LARES's {name} is {getattr(self, name)!r}, but must be a number from 0 up.")
+        if self.width % self.heads:
+            raise ConfigError(f"LARES's width is {self.width}, but must be a multiple of its {self.heads} heads.")
+        if self.loss.kind != "ce":
+            raise ConfigError(f"LARES is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
+
+    def build(self, n_items: int) -> LARESModel:
+        return LARESModel(self, n_items)
+
+    def check(self, split: Split) -> None:
+        """Any data serves."""
+
+
+class LARESModel(Method):
+    def __init__(self, config: LARES, n_items: int) -> None:
+        super().__init__()
+        self.config, self.window = config, config.window
+        self.depth, self.halting, self.rules = config.mean_recurrence, Halting(rule="fixed"), ("fixed",)
+        self.items = ItemTable(n_items, config.width, config.loss, config.item_std)
+        self.positions = Positions(config.window, config.width, config.count_from)
+        self.dropout = Dropout(config.dropout)
+        self.pre = self._layers(config.pre_layers)
+        self.recurrence = Recurrence(self._layers(config.core_layers), config.width, config.combine)
+        for part in (self.pre, self.recurrence):
+            initialise(part)
+        self.stage = SUPERVISED
+        self.reference: tuple[LARESModel, ...] = ()  # in a tuple, a model is no part of this one: it is not saved
+
+    def _layers(self, layers: int) -> Transformer:
+        given = self.config
+        return Transformer(
+            width=given.width,
+            layers=layers,
+            heads=given.heads,
+            ffn_width=given.ffn_width,
+            dropout=given.dropout,
+            activation=given.activation,
+            norm_first=True,
+            causal=True,
+        )
+
+    def obeyed(self, asked: Halting | None) -> Halting | None:
+        """Any depth will do: the core is the same at every step, and in training k is drawn."""
+        if asked is None or asked.max_steps is None:
+            return super().obeyed(asked)
+        super().obeyed(replace(asked, max_steps=None))
+        return asked
+
+    def compile_encoder(self) -> None:
+        for module in (self.pre, self.recurrence):
+            module.compile(dynamic=True)
+
+    # ---- stages
+
+    def stages(self) -> tuple[Stage, ...]:
+        given = self.config.reinforcement
+        supervised = Stage(name=SUPERVISED)
+        if not given.epochs:
+            return (supervised,)
+        return supervised, Stage(name=REINFORCED, epochs=given.epochs, rate=given.rate)
+
+    def begin_stage(self, name: str) -> None:
+        self.stage, self.reference = name, ()
+        if name == REINFORCED:
+            self.reference = (copy.deepcopy(self).eval().requires_grad_(False),)
+
+    def train(self, mode: bool = True) -> Self:
+        """No unit is dropped in the reinforcement stage."""
+        return super().train(mode and self.stage != REINFORCED)
+
+    def loss(self, batch: Batch) -> Losses:
+        return self._reinforced(batch) if self.stage == REINFORCED else self._supervised(batch)
+
+    # ---- supervised
+
+    def _supervised(self, batch: Batch) -> Losses:
+        """L_rec + alpha L_TLA + gamma L_SLA (eqs. 3 to 6): 3 products, and 6 of (positions x positions x width)."""
+        assert batch.targets_BL is not None
+        real_BL, k = batch.valid_BL(), draw_depth(self.config.mean_recurrence)
+        H_BLD = self._read(batch)
+        states = self.recurrence.trajectory(self._start(H_BLD), H_BLD, batch.lengths_B, k)
+        steps = [state[real_BL] for state in states[1:]]
+        targets_P = batch.targets_BL[real_BL]
+        weights_P = torch.full_like(targets_P, 1.0 / batch.weight, dtype=self.items.weight.dtype)
+        named = self.items.loss_of(steps[-1], targets_P, weights_P)
+        total, told = named, {"named": named.detach()}
+        for part, weight, align in (
+            ("tla", self.config.trajectory_weight, self._align_trajectories),
+            ("sla", self.config.step_weight, self._align_steps),
+        ):
+            if weight:
+                aligned = align(steps, targets_P, self._users(batch)) / batch.weight
+                total, told[part] = total + weight * aligned, aligned.detach()
+        return Losses(total, {"loss": total.detach(), **told})
+
+    @staticmethod
+    def _users(batch: Batch) -> Tensor:
+        """Whose each real position is."""
+        assert batch.users_B is not None
+        return batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
+
+    def _align_trajectories(self, steps: list[Tensor], targets_P: Tensor, users_P: Tensor) -> Tensor:
+        """TLA: the sum over positions of InfoNCE between T_k and that of another one with the same target (eq. 4)."""
+        last_PD, twin_P = self.items.states(steps[-1]), partners(targets_P)
+        alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P[twin_P])
+        return info_nce_both(last_PD, last_PD[twin_P], self.config.align_temperature, alike_PP).sum()
+
+    def _align_steps(self, steps: list[Tensor], targets_P: Tensor, users_P: Tensor) -> Tensor:
+        """SLA: the same between T_k and one of the steps before it, drawn for each position (eq. 5); T_1 if k is 1."""
+        drawn_P = torch.randint(max(len(steps) - 1, 1), targets_P.shape, device=targets_P.device)
+        step_PD = torch.stack(steps)[drawn_P, torch.arange(len(drawn_P), device=drawn_P.device)]
+        last_PD, step_PD = self.items.states(steps[-1]), self.items.states(step_PD)
+        alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P)
+        return info_nce_both(last_PD, step_PD, self.config.align_temperature, alike_PP).sum()
+
+    # ---- reinforced
+
+    def _reinforced(self, batch: Batch) -> Losses:
+        """GRPO over G rollouts of one case a history (eqs. 8, 9).
+
+        About 6 products of (cases x items x width) for each step of each rollout, one for each reward, one to filter.
+        """
+        given, (reference,) = self.config.reinforcement, self.reference
+        case, targets_B, weights_B = self._draw_cases(batch)
+        if given.filter_top:
+            with torch.no_grad():
+                kept_B = reference.rank_of(reference.user_states(case), targets_B) <= given.filter_top
+            case = Batch(case.items_BL[kept_B], case.lengths_B[kept_B])
+            targets_B, weights_B = targets_B[kept_B], weights_B[kept_B]
+        H_BLD, items, e_ND = self._read(case), self.catalogue(), self.items.scaled_items()
+        with torch.no_grad():
+            H_ref_BLD, e_ref_ND = reference._read(case), reference.items.scaled_items()
+        thoughts, rewards = [], []
+        for _ in range(given.rollouts):
+            k, start_BLD = draw_depth(self.config.mean_recurrence), self._start(H_BLD)
+            states_TBD = self._last_steps(start_BLD, H_BLD, case.lengths_B, k)
+            with torch.no_grad():  # the same T_0: at the start there is no divergence
+                ref_TBD = reference._last_steps(start_BLD, H_ref_BLD, case.lengths_B, k)
+                ref_TB = reference._log_p(ref_TBD, targets_B, e_ref_ND)
+            thoughts.append((self._log_p(states_TBD, targets_B, e_ND), ref_TB))
+            ranks_B = rank_of(self.items.states(states_TBD[-1]).detach(), items, targets_B)
+            rewards.append(reward_of(ranks_B, given.reward, given.top).to(e_ND.dtype))
+        rewards_GB = torch.stack(rewards)
+        each = [
+            grpo(logp_TB, ref_TB, advantage_B, given.kl_weight)
+            for (logp_TB, ref_TB), advantage_B in zip(thoughts, advantages(rewards_GB), strict=True)
+        ]
+        loss_B, kl_B = (torch.stack(part).mean(0) for part in zip(*each, strict=True))
+        total = (weights_B * loss_B).sum()
+        parts = {"reward": rewards_GB.mean(0), "kl": kl_B, "kept": torch.ones_like(kl_B)}
+        told = {name: (weights_B * value).sum().detach() for name, value in parts.items()}
+        return Losses(total, {"loss": total.detach(), **told})
+
+    def _draw_cases(self, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
+        """A random prefix of each row, the item that follows it, and the row's share of all positions."""
+        assert batch.targets_BL is not None
+        drawn_B = torch.rand(len(batch.lengths_B), device=batch.lengths_B.device)
+        last_B = (drawn_B * batch.lengths_B).long().clamp_max(batch.lengths_B - 1)
+        targets_B = batch.targets_BL.gather(1, last_B[:, None])[:, 0]
+        shares_B = (batch.lengths_B / batch.weight).to(self.items.weight.dtype)
+        return Batch(batch.items_BL, last_B + 1), targets_B, shares_B
+
+    def _last_steps(self, start_BLD: Tensor, H_BLD: Tensor, lengths_B: Tensor, k: int) -> Tensor:
+        """T_1 .. T_k behind each row's last position, [k, B, D]."""
+        states = self.recurrence.trajectory(start_BLD, H_BLD, lengths_B, k)
+        return torch.stack([at_positions(state, last_positions(lengths_B))[:, 0] for state in states[1:]])
+
+    def _log_p(self, states_TBD: Tensor, targets_B: Tensor, e_ND: Tensor) -> Tensor:
+        """log p(target) after each step, [T, B]: 4 products, 2 without gradient."""
+        r_TBD = self.items.scaled_states(states_TBD)
+        lse_TB = moments(r_TBD.flatten(0, 1), e_ND).lse_P.view(r_TBD.shape[:2])
+        return (r_TBD * nn.functional.embedding(targets_B, e_ND)).sum(-1) - lse_TB
+
+    # ---- both, and inference
+
+    def _read(self, batch: Batch) -> Tensor:
+        """H = A(E_u + P), [B, L, D] (eq. 1)."""
+        x_BLD = self.items(batch.items_BL) + self.positions(batch.lengths_B, batch.items_BL.shape[1])
+        return self.pre(self.dropout(x_BLD), batch.lengths_B)[0]
+
+    def _start(self, H_BLD: Tensor) -> Tensor:
+        return draw_start(H_BLD, self.config.state_scale, self.config.sigma)
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+        """k = m steps, or `halting.max_steps`, which may be more than were trained; the rule is always fixed depth."""
+        k = self.config.mean_recurrence if halting is None or halting.max_steps is None else halting.max_steps
+        if k < 1:
+            raise ConfigError(f"LARES thinks one step at least, so max_steps cannot be {k}.")
+        H_BLD, lengths_B = self._read(batch), batch.lengths_B
+        now_BLD = torch.zeros_like(H_BLD) if self.config.state_init == "normal_zero" else self._start(H_BLD)
+        kept = [at_positions(now_BLD, last_positions(lengths_B))]
+        for step in range(1, k + 1):
+            now_BLD = self.recurrence(now_BLD, H_BLD, lengths_B, last_only=step == k)
+            kept.append(now_BLD if step == k else at_positions(now_BLD, last_positions(lengths_B)))
+        told = _trace(torch.cat(kept, dim=1)) if trace else None
+        return Thought(self.items.states(kept[-1][:, 0]), torch.full_like(lengths_B, k), told)
+
+    def catalogue(self) -> Items:
+        return self.items.catalogue()
+
+
+def _trace(states_BSD: Tensor) -> Trace:
+    """Every step; of the indicators only the change is known, and there is no halting net."""
+    change_BT = states_BSD.diff(dim=1).norm(dim=-1) / states_BSD.shape[-1] ** 0.5
+    unknown_BT = torch.full_like(change_BT, torch.nan)
+    return Trace(states_BSD, torch.stack([unknown_BT, unknown_BT, change_BT], dim=-1), unknown_BT)
