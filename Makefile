@@ -21,13 +21,14 @@ help:  ## show this list
 	.venv/bin/python -m pip install --quiet -e . --no-deps
 	@touch $@
 
-quickstart: .venv/.ready  ## train, evaluate and recommend on a simulated shop: about a minute
+quickstart: .venv/.ready  ## train, evaluate, recommend and explain on a simulated shop: about a minute
 	@rm -rf quickstart
 	forethought simulate --out quickstart/shop
 	forethought doctor quickstart/shop
-	forethought train sasrec --data quickstart/shop --out quickstart/sasrec
-	forethought evaluate quickstart/sasrec
-	forethought recommend quickstart/sasrec --history i00002,i00003 --k 5
+	forethought train dtrec --data quickstart/shop --out quickstart/dtrec --most-clusters 200 --epochs 8
+	forethought evaluate quickstart/dtrec
+	forethought recommend quickstart/dtrec --history i00002,i00003 --k 5
+	forethought explain quickstart/dtrec --history i00002,i00003 --picture quickstart/thought.png
 
 # All checks run even where one fails, and pytest comes last; any failure makes the whole fail.
 # One thread a process: two processes with two threads each would fight over two cores.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
+    from forethought.explaining.explanation import Explanation
     from forethought.methods.dtrec import DTRec
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import LARES, Reinforcement
@@ -54,6 +55,7 @@ _ROOMS = {
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),
     "evaluation.compare": ("compare",),
     "evaluation.report": ("Evaluation",),
+    "explaining.explanation": ("Explanation",),
     "methods.dtrec": ("DTRec",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("LARES", "Reinforcement"),

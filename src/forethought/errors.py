@@ -57,6 +57,12 @@ def check_seed(seed: int, name: str = "seed") -> None:
         raise ConfigError(f"{name} is {seed!r}, but must be a whole number from 0 up.")
 
 
+def check_count(value: int, name: str) -> None:
+    """Refuse what is no whole number from 1 up."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} is {value!r}, but must be a whole number from 1 up.")
+
+
 def check_share(config: object, *names: str, one: bool = True) -> None:
     """Refuse settings outside [0, 1], or outside [0, 1) where `one` itself makes no sense."""
     for name in names:

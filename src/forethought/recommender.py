@@ -24,7 +24,9 @@ from forethought.config import RunConfig
 from forethought.data.batches import Batch, history_batch
 from forethought.data.histories import Histories
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
-from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
+from forethought.errors import ConfigError, DataError, ForethoughtError, RunError, check_count
+from forethought.explaining.explain import Known, explain
+from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, write_json
 from forethought.methods.interface import Method
 from forethought.thinking.halting import Halting
@@ -122,8 +124,7 @@ class Recommender:
         """
         histories = self._lists(histories)
         rows = self._rows(histories, unknown)
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ConfigError(f"k is {k!r}, but must be a whole number from 1 up.")
+        check_count(k, "k")
         known = [row[row != UNKNOWN] for row in rows]
         found = [(np.zeros(0, np.int64), np.zeros(0))] * len(rows)
         asked = [n for n, row in enumerate(known) if len(row)]
@@ -143,6 +144,56 @@ class Recommender:
             )
             for history, row, (items, scores) in zip(histories, rows, found, strict=True)
         ]
+
+    def explain(
+        self,
+        history: Sequence[Any],
+        *,
+        k: int = 5,
+        target: Any = None,
+        times: Sequence[int] | None = None,
+        exclude_history: bool | None = None,
+        unknown: Unknown = "error",
+        halting: Halting | None = None,
+    ) -> Explanation:
+        """How the model comes from a history to its answer, step by step; of a model that does not reason, step 0.
+
+        Args:
+            history: item ids of one user, oldest first.
+            target: an item whose rank is followed from step to step.
+            k, times, exclude_history, unknown, halting: as in `recommend`.
+
+        Raises:
+            ConfigError, DataError: as in `recommend`; a target that the model does not know.
+        """
+        if isinstance(history, str | bytes) or not isinstance(history, Iterable):
+            raise DataError('A history is a list of item ids, such as ["i1", "i2"].')
+        given = list(history)
+        check_count(k, "k")
+        try:
+            (row,) = self._rows([given], unknown)
+            known = row[row != UNKNOWN]
+            if len(known) == 0:
+                raise DataError("History 0 has no item that the model knows, so there is nothing to explain.")
+            batch = self._batch([known], self._times(None if times is None else [times], [row], [0]))
+        except DataError as error:  # there is but one
+            raise DataError(str(error).replace("History 0", "The history").replace("[[...]]", "[...]")) from None
+        exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
+        return explain(
+            self.method,
+            batch,
+            self._known,
+            history=known,
+            dropped=[given[i] for i in np.flatnonzero(row == UNKNOWN)],
+            k=k,
+            target=None if target is None else self._known.row_of(target),
+            excluded=np.unique(known) if exclude else None,
+            halting=halting,
+        )
+
+    @cached_property
+    def _known(self) -> Known:
+        return Known.read(self.items, self.item_table)
 
     @torch.inference_mode()
     def _best(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -231,6 +232,19 @@ def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path)
     assert first.lists is not None
     assert second.lists is not None
     assert np.array_equal(first.lists, second.lists)
+
+
+def test_explains_itself(name: str, split: Split, quick: Training, tmp_path: Path) -> None:
+    """Every step is told of, and the answer is what is recommended."""
+    model = train(small(name), split, tmp_path / "run", training=replace(quick, epochs=1))
+    history, (target,) = model.items.id_list([3, 1, 4]), model.items.id_list([9])
+    told = model.explain(history, k=4, target=target, times=[1, 2, 3])
+    (found,) = model.recommend([history], k=4, times=[[1, 2, 3]])
+    assert [one.item for one in told.answer] == found.items
+    assert len(told.steps) == 1 + STEPS.get(name, (0, 0))[1]
+    assert [step.stopped for step in told.steps].count(True) == 1
+    assert all(movement.rank is not None for movement in told.movements)
+    json.dumps(told.to_json(), allow_nan=False)
 
 
 # ---- metrics

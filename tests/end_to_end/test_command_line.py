@@ -137,6 +137,42 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
     assert pl.read_parquet("recs.parquet")["items"].list.len().to_list() == [3] * 60
 
 
+def test_explain(shell: Shell, run: Path, tmp_path: Path) -> None:
+    words = ["explain", run, "--history", "i00001, i00002", "--target", "i00007", "--k", 3]
+    picture = tmp_path / "deep" / "way.png"
+    told = shell.json(*words, "--picture", picture)
+    assert picture.stat().st_size > 10_000
+    model = load(run)
+    assert told == model.explain(["i00001", "i00002"], target="i00007", k=3).to_json()
+    assert [len(step["items"]) for step in told["steps"]] == [3]
+    plain = shell.ok(*words)
+    assert re.findall(r"^(i\d+) .* \d+\.\d%$", plain, re.M) == [one["item"] for one in told["answer"]]
+    assert shell.json("explain", run, "--history", "i00001,nobody", "--unknown", "drop")["dropped"] == ["nobody"]
+    for wrong, sentence in (
+        (["--history", "i00001,nobody"], "The history has items that the model does not know: 'nobody'; ids look"),
+        (["--history", ""], "The history is empty"),
+        (["--history", "i00001", "--target", "nobody"], "The target 'nobody' is no item that the model knows"),
+        (["--history", "i00001", "--picture", "way.pdf"], "way.pdf ends in .pdf, but a picture is written as .png or"),
+        (["--history", "i00001", "--steps", 2], "does not reason, so there is nothing to halt"),
+        (["--history", "i00001", "--k", 0], "k is 0"),
+        (["--history", "i00001", "--picture", run / "README.md" / "way.png"], "could not be written"),
+    ):
+        assert sentence in shell.wrong("explain", run, *wrong)
+    assert "There is no run folder" in shell.wrong("explain", tmp_path / "none", "--history", "i00001")
+
+
+def test_explain_a_method_that_thinks(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    few = ["--first-clusters", 4, "--most-clusters", 8]
+    shell.ok("train", "dtrec", "--data", shop, "--out", tmp_path / "run", *TINY, *few)
+    words = ["explain", tmp_path / "run", "--history", "i00001,i00002"]
+    told = shell.json(*words, "--halt", "arh", "--delta", 0)
+    assert [step["stopped"] for step in told["steps"]] == [False, True, False, False]
+    assert told["halting"] == {"rule": "arh", "threshold": 0.0, "max_steps": 3, "noise": 0.0}
+    assert len(shell.json(*words, "--steps", 2, "--halt", "fixed")["steps"]) == 3
+    assert "was trained to think 3 steps and cannot take 9" in shell.wrong(*words, "--steps", 9)
+    assert "Nearest prototypes" in shell.ok(*words)
+
+
 def test_compare(shell: Shell, run: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(run, tmp_path / "other"))
     shell.ok("evaluate", run, "--resamples", 50)

@@ -18,10 +18,16 @@ SHARD = 2**14  # items scored together: their vectors and a block of scores shar
 
 @dataclass(frozen=True)
 class Items:
-    """The item side of the final product: score = state . vectors^T (+ bias)."""
+    """The item side of the final product: score = state . vectors^T (+ bias).
+
+    Ranking needs no more; who wants probabilities divides scores by `temperature`, and brings states of a trace to
+    unit length where `unit` says so.
+    """
 
     vectors_ND: Tensor
     bias_N: Tensor | None = None
+    temperature: float = 1.0
+    unit: bool = False
 
     def __len__(self) -> int:
         return self.vectors_ND.shape[0]

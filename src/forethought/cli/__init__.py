@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": "rank every held-out item; metrics with 95% intervals",
     "compare": "hold runs against each other with paired tests",
     "recommend": "recommend items for histories",
+    "explain": "show step by step how a model comes to its answer",
     "study": "carry out an experiment of the papers: train, measure, tabulate",
 }
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130

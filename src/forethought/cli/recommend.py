@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json
+from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json, seconds, typed_id
 
 
 @dataclass(kw_only=True)
@@ -72,8 +72,8 @@ def run(arguments: list[str]) -> None:
     if args.input is not None:
         _score_table(model, args, choices)
         return
-    histories = [[_typed(i, model) for i in h.split(",")] for h in args.history]
-    times = [[_second(text) for text in each.split(",")] for each in args.times] or None
+    histories = [[typed_id(i, model) for i in h.split(",")] for h in args.history]
+    times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
     found = model.recommend(histories, args.k, times=times, **choices)
     if args.json:
         print_json([{"history": _plain(r.history), "items": _plain(r.items), "scores": r.scores} for r in found])
@@ -108,28 +108,9 @@ def _ids(path: Path | None, model: Any) -> list[Any] | None:
     if path is None:
         return None
     try:
-        return [_typed(line.strip(), model) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [typed_id(line.strip(), model) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a list of ids ({error}).") from error
-
-
-def _typed(text: str, model: Any) -> Any:
-    """A word of the command line as the kind of id the model has; what does not fit stays text and is named unknown."""
-    if model.items.kind == "integer":
-        try:
-            return int(text)
-        except ValueError:
-            return text
-    return text.strip()
-
-
-def _second(text: str) -> int:
-    from forethought.errors import DataError
-
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"--times has {text!r}, but Unix seconds are whole numbers.") from None
 
 
 def _plain(ids: list[Any]) -> list[Any]:

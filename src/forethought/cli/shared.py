@@ -80,6 +80,25 @@ class Bar:
         self.named(self.what, done, total)
 
 
+def typed_id(text: str, model: Any) -> Any:
+    """A word of the command line as the kind of id the model has; what does not fit stays text and is named unknown."""
+    if model.items.kind == "integer":
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    return text.strip()
+
+
+def seconds(text: str) -> int:
+    from forethought.errors import DataError
+
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"--times has {text!r}, but Unix seconds are whole numbers.") from None
+
+
 @dataclass(kw_only=True)
 class Columns:
     """Which columns of the table mean what."""

@@ -29,7 +29,7 @@ from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_whole
-from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.interface import Landmarks, Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
 from forethought.thinking.halting import (
@@ -299,6 +299,14 @@ class DTRecModel(Method):
             )
         items = self.items.scaled_items()
         return Judge(lambda r: look_at(self.items.scaled_states(r), items), len(items), self.head)
+
+    def landmarks(self, step: int) -> Landmarks | None:
+        """The prototypes that step t >= 1 was trained towards, those of level t."""
+        if step == 0 or int(self.prototypes.made_in) < 0:
+            return None
+        centres, sizes = self.prototypes.level(step - 1)
+        width = self.items.weight.shape[1]  # a bias is one more column of a prototype
+        return Landmarks("prototype", centres[:, :width], sizes, self.prototypes.cluster_TN[step - 1])
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

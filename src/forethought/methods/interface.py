@@ -42,6 +42,22 @@ class Thought:
     trace: Trace | None = None
 
 
+class Landmarks(NamedTuple):
+    """Vectors that a method thinks along, each standing for a cluster of items: prototypes, intents.
+
+    Attributes:
+        name: what one is called.
+        vectors_KD: in the space of the catalogue's vectors.
+        sizes_K: items each stands for, 0 where a cluster ran empty.
+        cluster_N: the landmark of each item.
+    """
+
+    name: str
+    vectors_KD: Tensor
+    sizes_K: Tensor
+    cluster_N: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A part of a training, with an optimiser, a schedule and early stopping of its own.
@@ -127,6 +143,10 @@ class Method(nn.Module):
             trace: keep every state and indicator, for `explain`.
         """
         raise NotImplementedError
+
+    def landmarks(self, step: int) -> Landmarks | None:
+        """What step 0..T is explained by, for methods that think along prototypes or intents; most have none."""
+        return None
 
     def catalogue(self) -> ranking.Items:
         """The item side of the final product: vectors and, if the method has them, biases."""

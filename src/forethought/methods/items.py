@@ -60,9 +60,9 @@ class ItemTable(nn.Module):
 
     def catalogue(self) -> Items:
         """The item side of ranking; scale and temperature do not change an order, unit length and bias do."""
-        if not self.loss.cosine:
-            return Items(self.weight, None if self.bias is None else self.bias * self.loss.temperature)
-        return Items(F.normalize(self.weight, dim=-1), None if self.bias is None else self.bias * self.loss.temperature)
+        temperature, unit = self.loss.temperature, self.loss.cosine
+        bias = None if self.bias is None else self.bias * temperature
+        return Items(F.normalize(self.weight, dim=-1) if unit else self.weight, bias, temperature, unit)
 
     def states(self, states: Tensor) -> Tensor:
         """States as ranking wants them."""

@@ -320,15 +320,8 @@ class LARESModel(Method):
         for step in range(1, k + 1):
             now_BLD = self.recurrence(now_BLD, H_BLD, lengths_B, last_only=step == k)
             kept.append(now_BLD if step == k else at_positions(now_BLD, last_positions(lengths_B)))
-        told = _trace(torch.cat(kept, dim=1)) if trace else None
+        told = Trace.unread(torch.cat(kept, dim=1)) if trace else None
         return Thought(self.items.states(kept[-1][:, 0]), torch.full_like(lengths_B, k), told)
 
     def catalogue(self) -> Items:
         return self.items.catalogue()
-
-
-def _trace(states_BSD: Tensor) -> Trace:
-    """Every step; of the indicators only the change is known, and there is no halting net."""
-    change_BT = states_BSD.diff(dim=1).norm(dim=-1) / states_BSD.shape[-1] ** 0.5
-    unknown_BT = torch.full_like(change_BT, torch.nan)
-    return Trace(states_BSD, torch.stack([unknown_BT, unknown_BT, change_BT], dim=-1), unknown_BT)

@@ -31,7 +31,7 @@ from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
 from forethought.thinking.contrast import info_nce
-from forethought.thinking.halting import Halting, Judge, look_at, think_until
+from forethought.thinking.halting import Halting, Judge, Trace, look_at, think_until
 from forethought.thinking.health import Health, likeness, of_trajectory
 
 Learning = Literal["erl", "prl"]
@@ -185,8 +185,9 @@ class ReaRecModel(Method):
         marks = self.marks[: halting.steps(self.config.steps)]
         roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
         if self.config.learning == "erl":
-            states = torch.stack(think(self.backbone, roots, marks)).mean(0)[:, 0]
-            return Thought(self.items.states(states), torch.full_like(batch.lengths_B, len(marks)))
+            states_BSD = torch.stack([state[:, 0] for state in think(self.backbone, roots, marks)], dim=1)
+            told = Trace.unread(states_BSD) if trace else None
+            return Thought(self.items.states(states_BSD.mean(1)), torch.full_like(batch.lengths_B, len(marks)), told)
         items = self.items.scaled_items()
         judge = Judge(lambda r: look_at(self.items.scaled_states(r), items), len(self.items.weight))
         states, steps, told = think_until(self.backbone, roots, marks, judge, halting, trace=trace)

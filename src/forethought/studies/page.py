@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forethought.errors import MissingExtraError
 from forethought.files import replace_file
+from forethought.reports.pictures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,13 +65,8 @@ class Plot:
         self.path, self.n_axes = path, axes
 
     def __enter__(self) -> list[Axes]:
-        try:
-            import matplotlib as mpl
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingExtraError("matplotlib", "report", "Drawing the plots of a study") from error
-        mpl.rcParams["svg.hashsalt"] = "forethought"  # the same picture is the same file
-        self.figure = Figure(figsize=(5.6 * self.n_axes, 3.8), layout="constrained")
+        size = (5.6 * self.n_axes, 3.8)
+        self.figure = new_figure(size, "Drawing the plots of a study", layout="constrained")
         all_axes = [self.figure.add_subplot(1, self.n_axes, n + 1) for n in range(self.n_axes)]
         for axes in all_axes:
             axes.spines[["top", "right"]].set_visible(False)

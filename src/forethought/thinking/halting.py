@@ -142,6 +142,13 @@ class Trace(NamedTuple):
     indicators_PT3: Tensor
     halts_PT: Tensor
 
+    @classmethod
+    def unread(cls, states_PSD: Tensor) -> Trace:
+        """Of a method of fixed depth: of the indicators only the change is known, and there is no halting net."""
+        change_PT = states_PSD.diff(dim=1).norm(dim=-1) / math.sqrt(states_PSD.shape[-1])
+        none_PT = torch.full_like(change_PT, torch.nan)
+        return cls(states_PSD, torch.stack([none_PT, none_PT, change_PT], dim=-1), none_PT)
+
 
 @dataclass
 class Judge:

@@ -1,0 +1,74 @@
+"""forethought explain"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from forethought.cli.shared import CHOICES, Choice, Thinking, console, parse, print_json, seconds, typed_id
+
+
+@dataclass(kw_only=True)
+class Explain:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder."""
+    thinking: Annotated[Thinking, tyro.conf.arg(name="")]
+    history: Annotated[str, tyro.conf.arg(metavar="ID,ID")]
+    """Item ids of one user, oldest first, with commas between."""
+    target: str | None = None
+    """An item whose rank is followed from step to step."""
+    times: Annotated[str | None, tyro.conf.arg(metavar="SECOND,SECOND")] = None
+    """Unix seconds beside each item, for models that read times."""
+    k: int = 5
+    """Items a list."""
+    exclude_history: Choice = "auto"
+    """Leave out what the user has met; auto: as the run was trained."""
+    unknown: Literal["error", "drop"] = "error"
+    """What to do with ids that the model does not know."""
+    picture: Path | None = None
+    """Also draw the way of the steps, as .png or .svg."""
+    json: bool = False
+    """Print all of it as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    about = (
+        "Show step by step how a model comes to its answer.\n\n"
+        "Example: forethought explain runs/dtrec --history i00042,i00007 --picture thought.png"
+    )
+    args = parse(Explain, arguments, "explain", about)
+    from forethought.recommender import load
+    from forethought.reports.pictures import check_picture
+
+    if args.picture is not None:
+        check_picture(args.picture)
+    model = load(args.run)
+    told = model.explain(
+        [typed_id(word, model) for word in args.history.split(",")] if args.history.strip() else [],
+        k=args.k,
+        target=None if args.target is None else typed_id(args.target, model),
+        times=None if args.times is None else [seconds(word) for word in args.times.split(",")],
+        exclude_history=CHOICES[args.exclude_history],
+        unknown=args.unknown,
+        halting=args.thinking.of(model.method),
+    )
+    if args.picture is not None:
+        from forethought.reports.trajectory import write_trajectory
+
+        write_trajectory(told, args.picture)
+        console().print(f"Drawn to {args.picture}.")
+    if args.json:
+        print_json(told.to_json())
+        return
+    if not sys.stdout.isatty():
+        sys.stdout.write(f"{told}\n")
+        return
+    from rich.console import Console
+
+    from forethought.reports.explanation import view
+
+    Console(highlight=False).print(view(told))

@@ -1,0 +1,302 @@
+"""From a history to an explanation, with whatever method: it knows states, the catalogue, and landmarks if any.
+
+Each state of the chain is asked what it would have recommended. Entropy and divergence are those of the exact softmax
+over the whole catalogue, from its moments, whatever the halting rule itself had read.
+
+Shapes: one history; S = T + 1 states of steps, and the final one behind them; N items, D width, U items told of.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forethought.catalogue import losses
+from forethought.catalogue.moments import Moments, moments, scaled
+from forethought.catalogue.ranking import Excluded, Items
+from forethought.data.batches import Batch
+from forethought.data.vocabulary import UNKNOWN, Vocabulary
+from forethought.errors import DataError
+from forethought.explaining.categories import Categories
+from forethought.explaining.explanation import (
+    Candidate,
+    Explanation,
+    Landmark,
+    Movement,
+    Named,
+    Plane,
+    Point,
+    PointKind,
+    Step,
+)
+from forethought.explaining.plane import project
+from forethought.methods.interface import Landmarks, Method, Thought
+from forethought.thinking.halting import INDICATORS, Halting, Trace
+
+NEAREST, CENTRAL = 3, 3  # landmarks a step, and items that stand for each
+SAME = 1e-5  # two states are the same answer
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the items: ids, titles, categories."""
+
+    ids: Vocabulary
+    titles: pl.Series | None
+    categories: Categories | None
+
+    @classmethod
+    def read(cls, ids: Vocabulary, table: pl.DataFrame) -> Known:
+        titles = table["title"].cast(pl.String) if "title" in table.columns else None
+        return cls(ids, titles, Categories.read(table))
+
+    def row_of(self, target: Any) -> int:
+        """The row of an item.
+
+        Raises:
+            DataError: there is no such item.
+        """
+        row = int(self.ids.index_of([target])[0])
+        if row == UNKNOWN:
+            example = self.ids.id_list([0])[0]
+            raise DataError(
+                f"The target {target!r} is no item that the model knows; ids look like {example!r}: correct it."
+            )
+        return row
+
+    def named(self, row: int) -> Named:
+        return Named(self.ids.id_list([row])[0], None if self.titles is None else self.titles[row])
+
+
+class Sight(NamedTuple):
+    """All states held against the catalogue: the steps', then the final one."""
+
+    items: Items
+    raw_SD: Tensor
+    ready_SD: Tensor
+    scaled_SD: Tensor
+    of: Moments
+
+
+@torch.inference_mode()
+def explain(
+    method: Method,
+    batch: Batch,
+    known: Known,
+    *,
+    history: np.ndarray,
+    dropped: list[Any],
+    k: int,
+    target: int | None = None,
+    excluded: np.ndarray | None = None,
+    halting: Halting | None = None,
+) -> Explanation:
+    """Every step of one history.
+
+    Args:
+        batch: the history, as the method reads it.
+        history: all of its item rows.
+        dropped: unknown ids, to be told of.
+        target: an item row whose rank is followed.
+        excluded: item rows that are no candidates.
+        halting: another than the method's own.
+
+    Raises:
+        ConfigError: a halting that the method cannot obey.
+    """
+    halting = method.obeyed(halting)
+    thought = method.user_states(batch, halting, trace=True)
+    used = 0 if thought.trace is None else int(thought.steps_B[0])
+    sight = _look(method.catalogue(), thought)
+    met_S = _mass(sight, torch.from_numpy(np.unique(history)).long()).tolist()
+    lists, told = _rank(method, sight, min(k, len(sight.items)), target, excluded)
+    answer, *best = [_candidates(each, known) for each in (lists[-1], *lists[:-1])]
+    marks = [method.landmarks(step) for step in range(len(best))]
+    steps = _steps(sight, best, marks, met_S, used, thought.trace, known)
+    own = torch.allclose(sight.ready_SD[used], sight.ready_SD[-1], rtol=SAME, atol=SAME)
+    return Explanation(
+        history=[known.named(row) for row in history.tolist()],
+        dropped=dropped,
+        read=int(batch.lengths_B[0]),
+        history_excluded=excluded is not None,
+        halting=halting,
+        landmark=next((m.name for m in marks if m is not None), None),
+        answer=answer,
+        answer_step=used if own else None,
+        steps=steps,
+        movements=[Movement(n.item, n.title, r[:-1], r[-1]) for n, r in ((known.named(u), r) for u, r in told)],
+        target=None if target is None else known.named(target),
+        plane=_plane(sight, steps, marks, [u for u, _ in told], target, known, used),
+    )
+
+
+def _steps(
+    sight: Sight,
+    best: list[list[Candidate]],
+    marks: list[Landmarks | None],
+    met_S: list[float],
+    used: int,
+    trace: Trace | None,
+    known: Known,
+) -> list[Step]:
+    return [
+        Step(
+            step=step,
+            taken=step <= used,
+            stopped=step == used,
+            items=items,
+            **_certainty(sight, step),
+            on_history=met_S[step],
+            **_read(trace, step),
+            landmarks=_near(sight, step, level, known),
+            n_landmarks=0 if level is None else int((level.sizes_K > 0).sum()),
+        )
+        for step, (items, level) in enumerate(zip(best, marks, strict=True))
+    ]
+
+
+def _look(items: Items, thought: Thought) -> Sight:
+    """Moments of every state: two products of (states x items x width)."""
+    final_SD = thought.states_BD[:1]
+    raw_SD = final_SD if thought.trace is None else thought.trace.states_PSD[0]
+    steps_SD = F.normalize(raw_SD, dim=-1) if items.unit and thought.trace is not None else raw_SD
+    ready_SD = torch.cat([steps_SD, final_SD])
+    bias_N = None if items.bias_N is None else items.bias_N / items.temperature
+    r, e = scaled(ready_SD, items.vectors_ND, temperature=items.temperature, bias_N=bias_N)
+    return Sight(items, raw_SD, ready_SD, r, moments(r, e))
+
+
+def _rank(
+    method: Method, sight: Sight, k: int, target: int | None, excluded: np.ndarray | None
+) -> tuple[list[list[tuple[int, float, float]]], list[tuple[int, list[float | None]]]]:
+    """Each state's k best as (item, score, probability), and the ranks of all of these items at each state."""
+    S = len(sight.ready_SD)
+
+    def left_out(rows: int) -> Excluded | None:
+        if excluded is None:
+            return None
+        one = torch.from_numpy(excluded.astype(np.int64))
+        return Excluded(torch.arange(rows).repeat_interleave(len(one)), one.repeat(rows))
+
+    items_SK, scores_SK = method.recommend(_thoughts(sight.ready_SD), k, left_out(S))
+    logs_SK = scores_SK / sight.items.temperature - sight.of.lse_P[:, None]
+    found = zip(items_SK.tolist(), scores_SK.tolist(), logs_SK.exp().tolist(), strict=True)
+    lists = [[each for each in zip(*row, strict=True) if each[0] >= 0] for row in found]
+    if sight.items.bias_N is None:  # a state of nothing likes all items alike: it has no best ones
+        lists = [each if state.any() else [] for each, state in zip(lists, sight.ready_SD, strict=True)]
+    told = list(dict.fromkeys([i for each in lists for i, _, _ in each] + ([] if target is None else [target])))
+    states = sight.ready_SD.repeat(len(told), 1)
+    targets = torch.tensor(told, dtype=torch.int64).repeat_interleave(S)
+    ranks = method.rank_of(_thoughts(states), targets, left_out(len(states))).view(len(told), S).tolist()
+    moved = [(u, [r if math.isfinite(r) else None for r in each]) for u, each in zip(told, ranks, strict=True)]
+    return lists, sorted(moved, key=lambda each: math.inf if each[1][-1] is None else each[1][-1])
+
+
+def _thoughts(states_BD: Tensor) -> Thought:
+    return Thought(states_BD, torch.zeros(len(states_BD), dtype=torch.int64))
+
+
+def _candidates(found: list[tuple[int, float, float]], known: Known) -> list[Candidate]:
+    named = [(known.named(item), score, probability) for item, score, probability in found]
+    return [Candidate(n.item, n.title, score, probability) for n, score, probability in named]
+
+
+def _mass(sight: Sight, items: Tensor) -> Tensor:
+    """Share of each state's prediction that lies on some items, [S]; one product over these alone."""
+    bias_N = sight.items.bias_N
+    some = Items(sight.items.vectors_ND[items], None if bias_N is None else bias_N[items])
+    return ((some.scores(sight.ready_SD) / sight.items.temperature).logsumexp(1) - sight.of.lse_P).exp()
+
+
+def _certainty(sight: Sight, step: int) -> dict[str, Any]:
+    """How sure a step was, and how far it moved."""
+    at, before = slice(step, step + 1), slice(step - 1, step)
+    of = Moments(sight.of.lse_P[at], sight.of.mean_PD[at])
+    entropy = max(float(losses.entropy(sight.scaled_SD[at], of)), 0.0)
+    consistency = change = None
+    if step:
+        old = Moments(sight.of.lse_P[before], sight.of.mean_PD[before])
+        consistency = max(float(losses.kl(sight.scaled_SD[before], old, sight.scaled_SD[at], of)), 0.0)
+        change = float((sight.raw_SD[step] - sight.raw_SD[step - 1]).norm())
+    share = entropy / math.log(max(len(sight.items), 2))
+    return {"entropy_nats": entropy, "entropy": share, "consistency": consistency, "change": change}
+
+
+def _read(trace: Trace | None, step: int) -> dict[str, Any]:
+    """What the halting rule read at a step, and what its net said."""
+    if trace is None or step == 0:
+        return {"halt": None, "read": None}
+    seen = [_number(value) for value in trace.indicators_PT3[0, step - 1]]
+    read = None if seen == [None] * len(seen) else dict(zip(INDICATORS, seen, strict=True))
+    return {"halt": _number(trace.halts_PT[0, step - 1]), "read": read}
+
+
+def _near(sight: Sight, step: int, marks: Landmarks | None, known: Known) -> list[Landmark]:
+    """The nearest landmarks of a step that stand for anything, each with what typifies it."""
+    if marks is None:
+        return []
+    directions_KD = F.normalize(marks.vectors_KD.to(sight.ready_SD.dtype), dim=-1)
+    near_K = (directions_KD @ F.normalize(sight.ready_SD[step], dim=-1)).masked_fill(marks.sizes_K == 0, -torch.inf)
+    told = []
+    for row in near_K.argsort(descending=True, stable=True)[:NEAREST].tolist():
+        if marks.sizes_K[row] == 0:
+            break
+        member_N = marks.cluster_N == row
+        rows = member_N.nonzero()[:, 0]
+        vectors_CD = F.normalize(sight.items.vectors_ND[rows], dim=-1)
+        central = (vectors_CD @ directions_KD[row]).argsort(descending=True, stable=True)[:CENTRAL]
+        told.append(
+            Landmark(
+                number=row,
+                similarity=float(near_K[row]),
+                probability=float(_mass(sight, rows)[step]),
+                size=int(marks.sizes_K[row]),
+                central=[known.named(item) for item in rows[central].tolist()],
+                category=None if known.categories is None else known.categories.typical(member_N.numpy()),
+            )
+        )
+    return told
+
+
+def _plane(
+    sight: Sight,
+    steps: list[Step],
+    marks: list[Landmarks | None],
+    items: list[int],
+    target: int | None,
+    known: Known,
+    used: int,
+) -> Plane:
+    """Steps, their landmarks, the items told of and the target, in the plane that shows most of them."""
+    vectors = [*sight.ready_SD[:-1]]
+    named: list[tuple[PointKind, str, int | None]] = [("step", f"step {step.step}", step.step) for step in steps]
+    for step, level in zip(steps, marks, strict=True):
+        for each in step.landmarks:
+            assert level is not None
+            vectors.append(level.vectors_KD[each.number].to(sight.ready_SD.dtype))
+            label = _word(each.central[0]) if each.category is None else each.category.label
+            named.append(("landmark", label, step.step))
+    for item in items:
+        vectors.append(sight.items.vectors_ND[item])
+        named.append(("target" if item == target else "item", _word(known.named(item)), None))
+    places, share = project(torch.stack(vectors).double().cpu().numpy(), 0, used)
+    points = [
+        Point(kind, label, float(x), float(y), at) for (kind, label, at), (x, y) in zip(named, places, strict=True)
+    ]
+    return Plane(share, points)
+
+
+def _word(of: Named) -> str:
+    return str(of.title or of.item)
+
+
+def _number(value: Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,186 @@
+"""An explanation for the terminal: the answer, how sure each step was, how items moved, what each step was near to."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forethought.reports.tables import text
+
+if TYPE_CHECKING:
+    from forethought.explaining.explanation import Candidate, Explanation, Landmark, Movement, Named, Step
+
+WIDTH = 100  # columns of plain text
+SHOWN = 8  # items of a history, the last ones
+MOVED = 10  # items whose ranks are shown, beside the target
+
+
+def as_text(told: Explanation) -> str:
+    """What the terminal would show, without colours."""
+    return text(view(told), WIDTH)
+
+
+def view(told: Explanation) -> RenderableType:
+    """All of it for Rich."""
+    parts = [_history(told), _answer(told), _certainty(told)]
+    if len(told.steps) > 1 or told.target is not None:
+        parts.append(_movements(told))
+    if told.landmark is not None:
+        parts.append(_landmarks(told))
+    spaced = [part for each in parts for part in (each, Text())]
+    return Group(*spaced[:-1])
+
+
+def _history(told: Explanation) -> RenderableType:
+    table = _table("After", "item", "title")
+    table.show_header = False
+    hidden = len(told.history) - SHOWN
+    if hidden > 0:
+        table.add_row(f"{hidden} earlier", "", style="dim")
+    for named in told.history[-SHOWN:]:
+        table.add_row(*_cells(named))
+    notes = []
+    if told.dropped:
+        notes.append(f"Unknown and left out: {', '.join(map(str, told.dropped))}.")
+    if told.read < len(told.history):
+        notes.append(f"The model reads the last {told.read} of {len(told.history)} items.")
+    return Group(table, *map(Text, notes))
+
+
+def _answer(told: Explanation) -> RenderableType:
+    table = _table("Next", "item", "title", score="score", probability="probability")
+    for named in told.answer:
+        table.add_row(*_cells(named), f"{named.score:.3f}", f"{named.probability:.1%}")
+    return Group(table, Text(" ".join(_sentences(told))))
+
+
+def _sentences(told: Explanation) -> Iterator[str]:
+    last = len(told.steps) - 1
+    if last == 0:
+        yield "The answer is read off the history alone, without further steps."
+    elif told.answer_step is None:
+        yield "The answer blends the states of several steps."
+    elif told.answer_step < last:
+        yield f"It stopped after step {told.answer_step} of {last}{_why(told)}."
+        yield "Later steps show what it would have thought."
+    else:
+        yield f"The answer is that of step {told.answer_step}, the last one."
+    if told.history_excluded:
+        yield "Items of the history are no candidates, but count in the probabilities."
+
+
+def _why(told: Explanation) -> str:
+    halting, step = told.halting, told.steps[told.answer_step or 0]
+    if halting is None:
+        return ""
+    if halting.rule == "arh" and step.halt is not None:
+        return f", where the halting net said {step.halt:.2f}, more than {halting.threshold:g}"
+    if halting.rule in ("change", "entropy") and step.read is not None:
+        return f", where the {halting.rule} it reads was {step.read[halting.rule]:.3f}, less than {halting.threshold:g}"
+    return f" by the rule {halting.rule!r}"
+
+
+def _certainty(told: Explanation) -> RenderableType:
+    """Columns that hold nothing are left out."""
+    steps = told.steps
+    columns = {
+        "entropy": [f"{s.entropy_nats:.2f} nats" for s in steps],
+        "of ln N": [f"{s.entropy:.0%}" for s in steps],
+        "on history": [f"{s.on_history:.0%}" for s in steps],
+        "KL": [_or_blank(s.consistency) for s in steps],
+        "change": [_or_blank(s.change) for s in steps],
+        "p(halt)": [_or_blank(s.halt) for s in steps],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    table = _table("How sure", "step", **{name: name for name in filled}, end="left")
+    for step, *cells in zip(steps, *filled.values(), strict=True):
+        table.add_row(str(step.step), *cells, _fate(step, told), style=_style(step))
+    legend = "Entropy: 0 nats is certain, ln N knows nothing. On history: probability on items met already."
+    if "KL" in filled:
+        legend += " KL: how far the prediction moved since the step before; change: how far the state did."
+    return Group(table, Text(legend, style="dim"))
+
+
+def _fate(step: Step, told: Explanation) -> str:
+    if not step.taken:
+        return "not taken"
+    return "stops here" if step.step == told.answer_step and len(told.steps) > 1 else ""
+
+
+def _movements(told: Explanation) -> RenderableType:
+    marks = {s.step: "*" if s.step == told.answer_step and len(told.steps) > 1 else "" for s in told.steps}
+    blended = {} if told.answer_step is not None else {"answer": "answer*"}
+    table = _table(
+        "Ranks, step by step", "item", "title", **{f"s{s}": f"step {s}{mark}" for s, mark in marks.items()}, **blended
+    )
+    target = None if told.target is None else told.target.item
+    rows = [m for place, m in enumerate(told.movements) if place < MOVED or m.item == target]
+    for moved in rows:
+        ranks = [*moved.ranks, *([moved.rank] if blended else [])]
+        cells = ["no" if rank is None else f"{rank:g}" for rank in ranks]
+        item, title = _cells(moved)
+        is_target = moved.item == target
+        table.add_row(f"> {item}" if is_target else item, title, *cells, style="bold" if is_target else "")
+    notes = []
+    if target is not None:
+        gone = told.history_excluded and any(named.item == target for named in told.history)
+        why = " It is in the history, so it is no candidate and has no rank." if gone else ""
+        notes.append(Text(f"> is the target.{why}"))
+    if len(told.movements) > len(rows):
+        notes.append(Text(f"{len(told.movements) - len(rows)} more items were among the best of some step."))
+    return Group(table, *notes)
+
+
+def _landmarks(told: Explanation) -> RenderableType:
+    numbers = {name: name for name in ("cosine", "probability", "items")}
+    table = _table(f"Nearest {told.landmark}s", "step", **numbers, what="left")
+    for step in told.steps:
+        for place, each in enumerate(step.landmarks):
+            number = f"{step.step} of {step.n_landmarks}" if place == 0 else ""
+            cells = (f"{each.similarity:.2f}", f"{each.probability:.1%}", f"{each.size:,}", _typical(each))
+            table.add_row(number, *cells, style=_style(step))
+    legend = "Probability: how much of the step's prediction lies on its items."
+    return Group(table, Text(legend, style="dim"))
+
+
+def _typical(each: Landmark) -> str:
+    """The category, of whose path two levels say enough, and the most central items."""
+    like = "; ".join(_short(named) for named in each.central)
+    if each.category is None:
+        return like
+    share, overall = each.category.share, each.category.overall
+    return f"{' › '.join(each.category.path[-2:])}: {share:.0%} of them, {overall:.1%} of all items\n{like}"
+
+
+def _table(title: str, *names: str, **others: str) -> Table:
+    """Columns of text, then those of numbers by their heading; the heading "left" is a blank column of text."""
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in names:
+        heading = "" if name in ("item", "title") else name
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=44)
+    for heading in others.values():
+        blank = heading == "left"
+        table.add_column("" if blank else heading, justify="left" if blank else "right", no_wrap=not blank)
+    return table
+
+
+def _cells(named: Named | Candidate | Movement) -> tuple[str, str]:
+    return str(named.item), named.title or ""
+
+
+def _short(named: Named, most: int = 30) -> str:
+    name = str(named.title or named.item)
+    return name if len(name) <= most else textwrap.shorten(name, most, placeholder="…")
+
+
+def _or_blank(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _style(step: Step) -> str:
+    return "" if step.taken else "dim"

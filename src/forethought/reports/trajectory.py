@@ -1,0 +1,107 @@
+"""A chain of thought as a picture: where each step came to, among the prototypes and items it was near to."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forethought.reports.pictures import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, Label, place_labels, write_picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from forethought.explaining.explanation import Explanation, Point
+
+LABELLED = 4  # items of the answer that are named in the picture
+LONGEST = 30  # letters of a name
+WIDE = {"step": 0.36, "landmark": 0.16, "item": 0.12, "target": 0.26}  # marks in inches, with a margin
+
+
+def write_trajectory(told: Explanation, path: str | Path) -> Path:
+    """Write the plane of an explanation as .png or .svg.
+
+    Raises:
+        ConfigError: another ending.
+        MissingExtraError: matplotlib is not installed.
+    """
+    return write_picture(path, lambda axes: _draw(axes, told))
+
+
+def _draw(axes: Axes, told: Explanation) -> None:
+    points = told.plane.points
+    of = {kind: [p for p in points if p.kind == kind] for kind in ("step", "landmark", "item", "target")}
+    axes.scatter(*_xy(of["item"]), s=26, color=GREEN, linewidth=0, zorder=2)
+    axes.scatter(*_xy(of["landmark"]), s=52, color=ORANGE, marker="D", linewidth=0, zorder=2)
+    axes.scatter(*_xy(of["target"]), s=190, color=VERMILION, marker="*", linewidth=0, zorder=3)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.16, 0.12)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)
+    _steps(axes, told, of["step"])
+    place_labels(axes, _labels(told, of), [(p.x, p.y, WIDE[p.kind]) for p in points])
+    _heading(axes, told, of)
+
+
+def _steps(axes: Axes, told: Explanation, places: list[Point]) -> None:
+    """The way: full where it was gone, faint where it would have gone on, a ring where it stopped."""
+    for (before, after), step in zip(pairwise(places), told.steps[1:], strict=True):
+        taken = {"color": BLUE if step.taken else FAINT, "linestyle": "-" if step.taken else (0, (4, 3))}
+        arrow = {"arrowstyle": "-|>", "shrinkA": 8, "shrinkB": 9, "linewidth": 1.6 if step.taken else 1.1, **taken}
+        axes.annotate("", (after.x, after.y), (before.x, before.y), arrowprops=arrow, zorder=4)
+    for place, step in zip(places, told.steps, strict=True):
+        if step.step == told.answer_step and len(places) > 1:
+            axes.scatter(place.x, place.y, s=420, facecolor="none", edgecolor=BLUE, linewidth=1.4, zorder=5)
+        face, edge, ink = (BLUE, BLUE, "white") if step.taken else ("white", FAINT, FAINT)
+        axes.scatter(place.x, place.y, s=210, facecolor=face, edgecolor=edge, linewidth=1.1, zorder=5)
+        number = {"color": ink, "ha": "center", "va": "center_baseline", "fontweight": "bold", "fontsize": 9}
+        axes.text(place.x, place.y, str(step.step), zorder=6, **number)
+
+
+def _labels(told: Explanation, of: dict[str, list[Point]]) -> list[Label]:
+    """Names of the best items, of each step's nearest landmark, of the target, and of the end."""
+    labels = [Label(p.x, p.y, _short(p.label), VERMILION, 3, bold=True) for p in of["target"]]
+    best = [str(each.title or each.item) for each in told.answer[:LABELLED]]
+    labels += [Label(p.x, p.y, _short(p.label), GREEN, 1) for p in of["item"] if p.label in best]
+    nearest = {p.step: p for p in reversed(of["landmark"])}
+    for step, place in nearest.items():
+        size = told.steps[step or 0].landmarks[0].size
+        named = f"{_short(place.label)}, {size:,} item{'s' * (size != 1)} (step {step})"
+        labels.append(Label(place.x, place.y, named, "#9a6a00", 2))
+    if len(of["step"]) > 1 and told.answer_step is not None:
+        place = of["step"][told.answer_step]
+        last = told.answer_step == len(of["step"]) - 1
+        labels.append(Label(place.x, place.y, "the last step" if last else "stops here", BLUE, 4, bold=True))
+    return labels
+
+
+def _heading(axes: Axes, told: Explanation, of: dict[str, list[Point]]) -> None:
+    items = f"{len(told.history):,} item{'s' * (len(told.history) != 1)}"
+    if len(told.steps) == 1:
+        title = f"Where a history of {items} led"
+    elif told.answer_step is None:
+        title = f"Where a history of {items} led: several steps blended"
+    else:
+        title = f"Where a history of {items} led in {told.answer_step} of {len(told.steps) - 1} steps"
+    axes.figure.text(0.03, 0.965, title, fontsize=13, fontweight="bold", color=INK, va="top")
+    legend = [("● step" if len(told.steps) == 1 else "● steps", BLUE), ("● best items", GREEN)]
+    if of["landmark"]:
+        legend.append((f"◆ nearest {told.landmark}s", "#9a6a00"))
+    if of["target"]:
+        legend.append(("★ target", VERMILION))
+    left = 0.03
+    for words, colour in legend:
+        text = axes.figure.text(left, 0.915, words, color=colour, va="top", fontsize=10)
+        left = axes.figure.transFigure.inverted().transform(text.get_window_extent().get_points())[1][0] + 0.025
+    note = f"Directions in the plane that shows most of them: {told.plane.share:.0%} of the spread."
+    axes.figure.text(0.97, 0.02, note, fontsize=8, color=FAINT, ha="right")
+
+
+def _xy(points: list[Point]) -> tuple[list[float], list[float]]:
+    return [p.x for p in points], [p.y for p in points]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip(" ,;") + "…"

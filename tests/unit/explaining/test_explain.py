@@ -1,0 +1,414 @@
+"""What an explanation says, recomputed from the trace with whole matrices in numpy."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.config import MethodConfig
+from forethought.data.batches import lists_batch
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, DataError
+from forethought.explaining.explanation import (
+    Candidate,
+    Category,
+    Explanation,
+    Landmark,
+    Movement,
+    Named,
+    Plane,
+    Point,
+    Step,
+)
+from forethought.methods.dtrec import DTRec
+from forethought.methods.items import ItemLoss
+from forethought.methods.lares import LARES, Reinforcement
+from forethought.methods.next_item import NextItem
+from forethought.methods.rearec import ReaRec
+from forethought.recommender import Recommender
+from forethought.runs import train
+from forethought.thinking.halting import Halting, Rule
+from forethought.training.settings import Training
+
+BACKBONE = SASRec(width=16, layers=1, window=8, ffn_width=32, input_norm=True)
+FEW = {"first_clusters": 4, "most_clusters": 12}
+DOT = ItemLoss(cosine=False, temperature=1.0, bias=True)
+METHODS: dict[str, MethodConfig] = {
+    "plain": NextItem(backbone=BACKBONE),
+    "prl": ReaRec(backbone=BACKBONE, learning="prl"),
+    "erl": ReaRec(backbone=BACKBONE, learning="erl"),
+    "dtrec": DTRec(backbone=BACKBONE, **FEW),
+    "dtrec of dot products": DTRec(backbone=BACKBONE, loss=DOT, readout="last", sight="exact", **FEW),
+}
+HISTORY = [3, 17, 5, 3, 30]
+TARGET = 11
+
+
+@pytest.fixture(scope="module")
+def models(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recommender]:
+    """One of each kind, its weights made larger, so that probabilities differ and mistakes show."""
+    folder, made = tmp_path_factory.mktemp("explained"), {}
+    for name, config in METHODS.items():
+        made[name] = train(config, split, folder / name, training=replace(quick, epochs=1))
+        torch.manual_seed(0)
+        for parameter in made[name].method.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+        made[name].method.begin_epoch(5)
+    return made
+
+
+@pytest.fixture(params=METHODS)
+def model(request: pytest.FixtureRequest, models: dict[str, Recommender]) -> Recommender:
+    return models[request.param]
+
+
+@pytest.fixture
+def dtrec(models: dict[str, Recommender]) -> Recommender:
+    return models["dtrec"]
+
+
+def ids(model: Recommender, rows: list[int]) -> list[Any]:
+    return model.items.id_list(rows)
+
+
+def rows(model: Recommender, named: list[Any]) -> list[int]:
+    return model.items.index_of([each.item for each in named]).tolist()
+
+
+def told(model: Recommender, **choices: Any) -> Explanation:
+    return model.explain(ids(model, HISTORY), target=ids(model, [TARGET])[0], **choices)
+
+
+class Whole:
+    """The states of a chain and the softmax over all items, as matrices in float64."""
+
+    def __init__(self, model: Recommender) -> None:
+        method: Any = model.method
+        with torch.inference_mode():
+            thought = method.user_states(lists_batch([np.array(HISTORY)], method.window), trace=True)
+        final = thought.states_BD[0].double().numpy()
+        self.steps = int(thought.steps_B[0])
+        self.trace = thought.trace
+        self.raw = final[None] if self.trace is None else self.trace.states_PSD[0].double().numpy()
+        self.items = method.items.weight.detach().double().numpy()
+        loss = method.items.loss
+        states = np.vstack([self.raw, final])
+        if loss.cosine:
+            states = states / np.linalg.norm(states, axis=1, keepdims=True)
+            self.items = self.items / np.linalg.norm(self.items, axis=1, keepdims=True)
+        logits = states @ self.items.T / loss.temperature
+        if method.items.bias is not None:
+            logits += method.items.bias.detach().double().numpy()
+        self.scores, self.states = logits * loss.temperature, states
+        self.p = np.exp(logits - logits.max(1, keepdims=True))
+        self.p /= self.p.sum(1, keepdims=True)
+
+    def best(self, state: int, k: int, left_out: list[int]) -> list[int]:
+        scores = self.scores[state].copy()
+        scores[left_out] = -np.inf
+        return np.argsort(-scores)[:k].tolist()
+
+
+def near(value: Any) -> Any:
+    return pytest.approx(value, rel=2e-4, abs=2e-5)
+
+
+# ---- figures
+
+
+def test_certainty_and_movement(model: Recommender) -> None:
+    whole, said = Whole(model), told(model)
+    assert [step.step for step in said.steps] == list(range(len(whole.raw)))
+    for t, step in enumerate(said.steps):
+        p = whole.p[t]
+        entropy = -(p * np.log(p)).sum()
+        assert step.entropy_nats == near(entropy)
+        assert step.entropy == near(entropy / math.log(len(p)))
+        assert step.on_history == near(p[sorted(set(HISTORY))].sum())
+        if t == 0:
+            assert (step.consistency, step.change, step.halt, step.read) == (None, None, None, None)
+            continue
+        before = whole.p[t - 1]
+        assert step.consistency == near((before * np.log(before / p)).sum())
+        assert step.change == near(np.linalg.norm(whole.raw[t] - whole.raw[t - 1]))
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+def test_best_items_scores_and_ranks(model: Recommender, exclude: bool) -> None:
+    whole, said = Whole(model), told(model, k=4, exclude_history=exclude)
+    left_out = HISTORY if exclude else []
+    union = {TARGET}
+    for t, items in enumerate([*(step.items for step in said.steps), said.answer]):
+        best = whole.best(t, 4, left_out)
+        assert rows(model, items) == best
+        assert [each.score for each in items] == near(whole.scores[t, best].tolist())
+        assert [each.probability for each in items] == near(whole.p[t, best].tolist())
+        union |= set(best)
+    moved = rows(model, said.movements)
+    assert set(moved) == union
+    scores = whole.scores.copy()
+    scores[:, left_out] = -np.inf
+    for item, movement in zip(moved, said.movements, strict=True):
+        ranks = (1 + (scores > scores[:, [item]]).sum(1)).tolist()
+        assert [*movement.ranks, movement.rank] == ranks
+    assert [m.rank for m in said.movements] == sorted(m.rank for m in said.movements if m.rank is not None)
+    assert said.target == Named(ids(model, [TARGET])[0], said.movements[moved.index(TARGET)].title)
+
+
+def test_the_answer_is_what_is_recommended(model: Recommender) -> None:
+    for halting in (None, Halting(rule="fixed", max_steps=1)) if len(told(model).steps) > 1 else (None,):
+        said, batch = told(model, halting=halting), lists_batch([np.array(HISTORY)], model.method.window)
+        with torch.inference_mode():
+            state = model.method.user_states(batch, halting).states_BD
+        scores = state.double().numpy() @ Whole(model).items.T
+        method: Any = model.method
+        if method.items.bias is not None:
+            scores = scores + method.items.bias.detach().double().numpy()
+        scores[:, HISTORY] = -np.inf
+        assert rows(model, said.answer) == np.argsort(-scores[0])[:5].tolist()
+    (found,) = model.recommend([ids(model, HISTORY)], k=5)
+    assert [each.item for each in told(model).answer] == found.items
+    assert [each.score for each in told(model).answer] == pytest.approx(found.scores, abs=1e-6)
+
+
+def test_a_step_answers_or_several_do(models: dict[str, Recommender]) -> None:
+    assert told(models["plain"]).answer_step == 0
+    assert told(models["prl"]).answer_step == 2
+    assert told(models["erl"]).answer_step is None
+    assert told(models["dtrec"], halting=Halting(rule="fixed")).answer_step == 3
+    assert told(models["dtrec"], halting=Halting(rule="soft")).answer_step is None
+
+
+def test_a_state_of_nothing_has_no_best_items(split: Split, quick: Training, tmp_path: Path) -> None:
+    config = LARES(width=16, window=8, ffn_width=32, reinforcement=Reinforcement(epochs=1))
+    model = train(config, split, tmp_path / "run", training=replace(quick, epochs=1))
+    said = told(model)
+    assert [len(step.items) for step in said.steps] == [0, 5, 5, 5]
+    assert said.steps[0].entropy == pytest.approx(1.0)
+    assert {movement.ranks[0] for movement in said.movements} == {(1 + 40 - len(set(HISTORY))) / 2}
+
+
+# ---- halting
+
+
+@pytest.mark.parametrize(
+    ("rule", "thresholds"),
+    [("arh", (0.0, 0.3, 0.5, 0.7, 1.0)), ("change", (0.0, 0.2, 0.5, 9.0)), ("entropy", (0.5, 0.9, 1.0))],
+)
+@pytest.mark.parametrize("name", ["dtrec", "dtrec of dot products"])
+def test_the_exit_is_the_hard_exit(
+    models: dict[str, Recommender], name: str, rule: Rule, thresholds: tuple[float, ...]
+) -> None:
+    """Without the trace, rows that halt leave the batch; with it, all steps are seen and the exit is marked."""
+    model, depths = models[name], set()
+    histories = [[3, 17, 5], [1], [30, 2, 9, 11, 8], [20, 21], [39, 0, 7]]
+    for threshold in thresholds:
+        halting = Halting(rule=rule, threshold=threshold)
+        with torch.inference_mode():
+            batch = lists_batch([np.array(h) for h in histories], model.method.window)
+            hard = model.method.user_states(batch, halting).steps_B.tolist()
+        for history, steps in zip(histories, hard, strict=True):
+            said = model.explain(ids(model, history), halting=halting)
+            assert said.halting == replace(halting, max_steps=3)
+            assert [step.stopped for step in said.steps] == [t == steps for t in range(4)]
+            assert [step.taken for step in said.steps] == [t <= steps for t in range(4)]
+            assert said.answer_step == steps
+            assert said.answer == said.steps[steps].items
+        depths |= set(hard)
+    assert {1, 3} <= depths
+
+
+def test_what_the_net_read_and_said(dtrec: Recommender) -> None:
+    trace = Whole(dtrec).trace
+    for t, step in enumerate(told(dtrec).steps[1:]):
+        assert step.halt == pytest.approx(float(trace.halts_PT[0, t]))
+        assert step.read is not None
+        assert list(step.read.values()) == pytest.approx(trace.indicators_PT3[0, t].tolist())
+        assert list(step.read) == ["entropy", "consistency", "change"]
+
+
+def test_fewer_steps_and_none(dtrec: Recommender) -> None:
+    assert len(told(dtrec, halting=Halting(max_steps=2)).steps) == 3
+    said = told(dtrec, halting=Halting(max_steps=0))
+    assert len(said.steps) == 1
+    assert said.answer == said.steps[0].items
+
+
+# ---- landmarks
+
+
+def test_prototypes_and_what_typifies_them(models: dict[str, Recommender]) -> None:
+    for name in ("dtrec", "dtrec of dot products"):
+        model = models[name]
+        whole, said, method = Whole(model), told(model), model.method
+        assert isinstance(model.config.method, DTRec)
+        categories = model.item_table["categories"].to_list()
+        assert said.steps[0].landmarks == []
+        for t, step in enumerate(said.steps[1:]):
+            prototypes: Any = method.get_submodule("prototypes")
+            centres, sizes = (each.double().numpy() for each in prototypes.level(t))
+            centres, cluster = centres[:, :16], prototypes.cluster_TN[t].numpy()
+            state = whole.states[t + 1]
+            cosines = centres @ state / np.linalg.norm(centres, axis=1) / np.linalg.norm(state)
+            order = [k for k in np.argsort(-cosines).tolist() if sizes[k]][:3]
+            assert [each.number for each in step.landmarks] == order
+            assert step.n_landmarks == (sizes > 0).sum()
+            for each in step.landmarks:
+                members = np.flatnonzero(cluster == each.number)
+                assert each.size == len(members)
+                assert each.similarity == near(cosines[each.number])
+                assert each.probability == near(whole.p[t + 1, members].sum())
+                unit = whole.items[members] / np.linalg.norm(whole.items[members], axis=1, keepdims=True)
+                assert rows(model, each.central) == members[np.argsort(-(unit @ centres[each.number]))[:3]].tolist()
+                assert each.category is not None
+                inside = sum(each.category.label in categories[m] for m in members) / len(members)
+                overall = sum(each.category.label in labels for labels in categories) / len(categories)
+                assert (each.category.share, each.category.overall) == (near(inside), near(overall))
+
+
+def test_methods_without_landmarks_have_none(models: dict[str, Recommender]) -> None:
+    for name in ("plain", "prl", "erl"):
+        said = told(models[name])
+        assert said.landmark is None
+        assert [step.landmarks for step in said.steps] == [[]] * len(said.steps)
+
+
+# ---- JSON and text
+
+KEYS = {
+    Explanation: [
+        *("history", "dropped", "read", "history_excluded", "halting", "landmark", "answer", "answer_step"),
+        *("steps", "movements", "target", "plane"),
+    ],
+    Step: [
+        *("step", "taken", "stopped", "items", "entropy_nats", "entropy", "on_history", "consistency", "change"),
+        *("halt", "read", "landmarks", "n_landmarks"),
+    ],
+    Candidate: ["item", "title", "score", "probability"],
+    Movement: ["item", "title", "ranks", "rank"],
+    Landmark: ["number", "similarity", "probability", "size", "central", "category"],
+    Category: ["label", "path", "share", "overall"],
+    Plane: ["share", "points"],
+    Point: ["kind", "label", "x", "y", "step"],
+}
+"""What programs rely on: a key is added, never renamed or taken away."""
+
+
+def test_json_is_complete_and_has_no_nan(model: Recommender) -> None:
+    said = told(model)
+    plain = json.loads(json.dumps(said.to_json(), allow_nan=False))
+    assert list(plain) == KEYS[Explanation]
+    assert all(list(step) == KEYS[Step] for step in plain["steps"])
+    assert plain == said.to_json()
+    assert plain["steps"][0]["halt"] is None
+    assert [point["kind"] for point in plain["plane"]["points"]].count("target") == 1
+
+
+def test_keys_stay_and_are_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "explain.md").read_text(encoding="utf-8")
+    for cls, keys in KEYS.items():
+        assert [field.name for field in fields(cls)] == keys
+        assert [key for key in keys if f"`{key}`" not in page] == []
+
+
+def test_json_of_other_values() -> None:
+    """UUIDs as text, what is no number as null; whole numbers stay."""
+    key = uuid.UUID(int=5)
+    empty: Any = Explanation([Named(key, None), Named(7, "x")], [], 2, False, None, None, [], 0, [], [], None, None)  # type: ignore[arg-type]
+    plain = replace(empty, read=math.nan).to_json()
+    assert plain["history"] == [{"item": str(key), "title": None}, {"item": 7, "title": "x"}]
+    assert plain["read"] is None
+
+
+def test_text_says_the_same(model: Recommender) -> None:
+    said = told(model)
+    text = str(said)
+    for named in (*said.history, *said.answer):
+        assert str(named.item) in text
+        assert str(named.title)[:30] in text
+    assert f"> {ids(model, [TARGET])[0]}" in text
+    assert all(f"{step.entropy_nats:.2f} nats" in text for step in said.steps)
+    assert ("Nearest prototypes" in text) == (said.landmark is not None)
+    assert ("p(halt)" in text) == (said.steps[-1].halt is not None)
+    assert ("stops here" in text) == (len(said.steps) > 1 and said.answer_step is not None)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_text_of_an_early_exit(dtrec: Recommender) -> None:
+    text = str(told(dtrec, halting=Halting(threshold=0.0)))
+    assert "It stopped after step 1 of 3, where the halting net said 0." in text
+    assert text.count("not taken") == 2
+
+
+def test_a_target_in_the_history_has_no_rank(dtrec: Recommender) -> None:
+    said = dtrec.explain(ids(dtrec, HISTORY), target=ids(dtrec, [17])[0])
+    (moved,) = [m for m in said.movements if m.item == ids(dtrec, [17])[0]]
+    assert (moved.ranks, moved.rank) == ([None] * 4, None)
+    assert "It is in the history, so it is no candidate and has no rank." in str(said)
+    kept = dtrec.explain(ids(dtrec, HISTORY), target=ids(dtrec, [17])[0], exclude_history=False)
+    assert all(m.rank is not None for m in kept.movements)
+
+
+def test_only_the_window_is_read(dtrec: Recommender) -> None:
+    said = dtrec.explain(ids(dtrec, [*range(20), *HISTORY]))
+    assert (len(said.history), said.read) == (25, 8)
+    assert "The model reads the last 8 of 25 items." in str(said)
+
+
+def test_a_shop_without_titles_and_categories(dtrec: Recommender) -> None:
+    bare = replace(dtrec, item_table=dtrec.item_table.select("item_id"))
+    said = told(bare)
+    assert said.history[0] == Named(ids(dtrec, [3])[0], None)
+    assert all(each.category is None for step in said.steps for each in step.landmarks)
+    assert str(said)
+    assert [m.ranks for m in said.movements] == [m.ranks for m in told(dtrec).movements]
+
+
+# ---- wrong input
+
+
+def test_wrong_input(models: dict[str, Recommender]) -> None:
+    model, known = models["dtrec"], ids(models["dtrec"], HISTORY)
+    for history, sentence in (
+        ([], "^The history is empty: give at least one item.$"),
+        ([*known, "nobody"], "^The history has items that the model does not know: 'nobody'; ids look like"),
+        ("i00003", "^A history is a list of item ids"),
+        (7, "^A history is a list of item ids"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            model.explain(history)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no item that the model knows, so there is nothing to explain"):
+        model.explain(["nobody"], unknown="drop")
+    assert model.explain([*known, "nobody"], unknown="drop").dropped == ["nobody"]
+    with pytest.raises(DataError, match="The target 'nobody' is no item that the model knows; ids look like 'i"):
+        model.explain(known, target="nobody")
+    for k in (0, 2.5, True):
+        with pytest.raises(ConfigError, match="must be a whole number from 1 up"):
+            model.explain(known, k=k)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="was trained to think 3 steps"):
+        model.explain(known, halting=Halting(max_steps=4))
+    with pytest.raises(ConfigError, match="does not reason, so there is nothing to halt"):
+        models["plain"].explain(known, halting=Halting())
+    assert len(model.explain(known, k=1000).answer) == 40 - len(set(HISTORY))
+
+
+def test_models_that_read_times(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> None:
+    backbone = HSTU(width=16, layers=1, head_width=8, window=8)
+    model = train(backbone, split, tmp_path_factory.mktemp("hstu") / "run", training=replace(quick, epochs=1))
+    known = ids(model, HISTORY)
+    with pytest.raises(DataError, match=r"reads the time of each interaction: .* times=\[\.\.\.\] "):
+        model.explain(known)
+    with pytest.raises(DataError, match=r"^The history has 5 items but 2 times: give one time an item\.$"):
+        model.explain(known, times=[1, 2])
+    (found,) = model.recommend([known], k=5, times=[[1, 2, 3, 4, 50]])
+    assert [each.item for each in model.explain(known, times=[1, 2, 3, 4, 50]).answer] == found.items
