@@ -6,11 +6,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from forethought import runs
 from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import history_batch, plan, windows
 from forethought.data.splits import Split
@@ -20,10 +22,12 @@ from forethought.evaluation.flops import flops_per_epoch
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.sampled import Sample
 from forethought.methods.dtrec import DTRec
+from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.rearec import ReaRec
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train, training_cost
 from forethought.thinking.halting import Halting
+from forethought.training import loop
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -186,3 +190,30 @@ def test_evaluating_changes_no_weight(thinker: Recommender, split: Split) -> Non
     assert first.equals(second)
     assert all(torch.equal(thinker.method.state_dict()[name], tensor) for name, tensor in before.items())
     assert not thinker.method.training
+
+
+def test_training_cost_is_that_of_the_stage_the_weights_come_from(
+    split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in the second epoch of the second stage, and reproducibly, though its depths are drawn."""
+    config = LARES(width=16, pre_layers=1, core_layers=1, window=8, reinforcement=Reinforcement(epochs=2))
+    told = iter([0.1, 0.2, 0.3, 0.4])
+    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(told)))
+    model = train(config, split, tmp_path / "run", training=quick)
+    asked: dict[str, Any] = {}
+
+    def noted(method: Any, rows: Any, **how: Any) -> float:
+        asked.update(how)
+        return flops_per_epoch(method, rows, **how)
+
+    monkeypatch.setattr(runs, "flops_per_epoch", noted)
+    cost, again = training_cost(model, split), training_cost(model, split)
+    assert (asked["stage"], asked["epoch"]) == ("reinforced", 1)
+    assert cost is not None
+    assert again is not None
+    assert cost["epochs"] == 4
+    assert cost["flops_per_epoch"] == again["flops_per_epoch"]
+    first = flops_per_epoch(
+        model.method, windows(split.train, 8), positions=quick.batch_positions, seed=0, epoch=1, stage="supervised"
+    )
+    assert cost["flops_per_epoch"] != first > 0

@@ -21,8 +21,10 @@ from forethought.data.histories import Cases, Histories
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
 from forethought.evaluation.flops import KIN, counter, flops_per_epoch, flops_per_history
+from forethought.methods import lares
 from forethought.methods.dtrec import DTRec
 from forethought.methods.items import ItemLoss
+from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
 from forethought.recipes import METHODS
@@ -202,6 +204,32 @@ def test_a_training_step_takes_the_products_it_says(config: MethodConfig, produc
     with counter() as flops:
         method.loss(batch).total.backward()
     assert flops.get_total_flops() / linear(batch.weight, width, n_items) == pytest.approx(products, rel=0.03)
+
+
+def test_both_stages_of_lares_take_the_products_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 a position, and 6 of (positions x positions); then 6 a case and step of a rollout, and one to judge each."""
+    n_items, width, k, G = 8_000, 32, 3, 2
+    monkeypatch.setattr(lares, "draw_depth", lambda mean: k)
+    thin = LARES(
+        **{"width": width, "pre_layers": 1, "core_layers": 1, "window": 8, "ffn_width": 32, "dropout": 0.0},
+        reinforcement=Reinforcement(rollouts=G, filter_top=n_items),
+    )
+    batch = training_batch(cases([9] * 16, n_items // 2).history)
+
+    def flops_of(stage: str, config: LARES, n_items: int) -> int:
+        torch.manual_seed(0)
+        method = config.build(n_items)
+        method.begin_stage(stage)
+        with counter() as flops:
+            method.train().loss(batch).total.backward()
+        return flops.get_total_flops()
+
+    for stage, wanted in (("supervised", 3 * batch.weight), ("reinforced", (6 * k * G + G + 1) * 16)):
+        more = flops_of(stage, thin, n_items) - flops_of(stage, thin, n_items // 2)  # layers cost the same in both
+        assert more == wanted * linear(1, width, n_items // 2)
+    apart = replace(thin, trajectory_weight=0.0, step_weight=0.0)
+    aligned = flops_of("supervised", thin, n_items) - flops_of("supervised", apart, n_items)
+    assert aligned == 6 * linear(batch.weight, width, batch.weight)
 
 
 def test_looking_at_prototypes_takes_two_products_of_them_a_state() -> None:

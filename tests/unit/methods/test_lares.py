@@ -156,6 +156,15 @@ def test_user_states(split: Split, combine: Any, steps: int | None) -> None:
     torch.testing.assert_close(plain.states_BD, thought.states_BD)
 
 
+def test_any_depth_is_obeyed_and_no_other_rule(split: Split) -> None:
+    model = given(split, mean_recurrence=2)
+    assert model.obeyed(None) == Halting(rule="fixed", max_steps=2)
+    assert model.obeyed(Halting(rule="fixed")) == Halting(rule="fixed", max_steps=2)
+    assert model.obeyed(Halting(rule="fixed", max_steps=9)) == Halting(rule="fixed", max_steps=9)
+    with pytest.raises(ConfigError, match="cannot halt by 'arh': choose one of fixed"):
+        model.obeyed(Halting(max_steps=9))
+
+
 def test_the_beginning_may_be_drawn_at_test_too(split: Split) -> None:
     batch = lists_batch([np.array([1, 2, 3])], 12)
     for init, same in (("normal_zero", True), ("normal", False)):
