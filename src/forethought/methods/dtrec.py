@@ -6,7 +6,7 @@ On ReaRec's chain (r_t = f(history, ..., r_{t-1} + p_t), eq. 1) it sets
 - ARH: a small net reads entropy, consistency and change of each step and says whether to stop (eqs. 7 to 10).
 
 What the paper leaves open is an option here, its default is the recommendation of our own study. Equation numbers are
-those of the paper's summary as we count them (docs/methods/dtrec.md).
+those of the paper's summary as we count them (docs/methods.md).
 """
 
 from __future__ import annotations

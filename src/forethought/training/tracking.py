@@ -37,7 +37,7 @@ class JsonLines:
     def log(self, figures: Mapping[str, Any], step: int) -> None:
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **figures}) + "\n")
+                file.write(json.dumps({**figures, "step": step}) + "\n")
         except OSError as error:
             raise RunError(f"{self.path} could not be written ({first_line(error)}): make room.") from error
 
