@@ -119,8 +119,9 @@ def _page(r: dict[str, Any]) -> str:
 
 def _thinking(t: dict[str, float]) -> list[str]:
     """Epochs of the methods that think, scaled from a share of one."""
-    prl, dtrec = (
-        (t[f"{name}_epoch_s"], t[f"{name}_floor_epoch_s"], t[f"{name}_over_floor"]) for name in ("prl", "dtrec")
+    prl, dtrec, all_steps = (
+        f"{t[f'{name}_epoch_s']:.1f} s | {t[f'{name}_floor_epoch_s']:.1f} s | **{t[f'{name}_over_floor']:.2f}**"
+        for name in ("prl", "dtrec", "dtrec_all_steps")
     )
     return [
         "",
@@ -128,10 +129,11 @@ def _thinking(t: dict[str, float]) -> list[str]:
         "",
         "| training epoch | measured | floor (bare products) | ratio |",
         "|---|---|---|---|",
-        f"| ReaRec-PRL with contrast, K = 2 | {prl[0]:.1f} s | {prl[1]:.1f} s | **{prl[2]:.2f}** |",
-        f"| DTRec, T = 3, indicators from prototypes | {dtrec[0]:.1f} s | {dtrec[1]:.1f} s | **{dtrec[2]:.2f}** |",
-        f"| DTRec, exact indicators | {t['dtrec_exact_epoch_s']:.1f} s | | |",
-        f"| DTRec without HPS | {t['dtrec_without_hps_epoch_s']:.1f} s | | |",
+        f"| ReaRec-PRL with contrast, K = 2 | {prl} |",
+        f"| DTRec, T = 3, one step of each position drawn (default) | {dtrec} |",
+        f"| DTRec, T = 3, all steps of each position | {all_steps} |",
+        f"| the same, exact indicators | {t['dtrec_all_steps_exact_epoch_s']:.1f} s | | |",
+        f"| the same, without HPS | {t['dtrec_all_steps_without_hps_epoch_s']:.1f} s | | |",
         "| the same PRL, a row per prefix padded to 50, 256 rows and their noisy twins, all logits "
         f"| {t['rows_epoch_s']:.0f} s | | |",
         "",

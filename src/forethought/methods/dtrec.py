@@ -81,7 +81,7 @@ class DTRec:
     """tau_p in units of tau."""
     base_weight: float = 1.0
     """c_0, weight of the plain mean over steps 0..T, so that steps nobody stops at still learn."""
-    draw_step: bool = False
+    draw_step: bool = True
     """Train one step of each position, drawn by its weight in the loss, in place of all: the same loss on average for
     3 products, not 3 (T + 1)."""
     sight: Sight = "coarse"

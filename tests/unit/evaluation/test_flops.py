@@ -189,10 +189,12 @@ def test_an_epoch_of_sasrec_by_hand() -> None:
         (NextItem(), 3),
         (ReaRec(learning="prl", steps=2), 3 * 3),
         (ReaRec(learning="erl", steps=2), 3 + 4 * 3),
-        (DTRec(supervision="none", max_steps=3, first_clusters=2, most_clusters=4), 3 * 4),
-        (DTRec(supervision="none", max_steps=3, sight="exact"), 4 * 4),
+        (DTRec(supervision="none", max_steps=3, first_clusters=2, most_clusters=4), 3),
+        (DTRec(supervision="none", max_steps=3, sight="exact"), 3 + 2 * 4),
+        (DTRec(supervision="none", max_steps=3, first_clusters=2, most_clusters=4, draw_step=False), 3 * 4),
+        (DTRec(supervision="none", max_steps=3, sight="exact", draw_step=False), 4 * 4),
     ],
-    ids=["next_item", "prl", "erl", "dtrec", "dtrec-exact"],
+    ids=["next_item", "prl", "erl", "dtrec", "dtrec-exact", "dtrec-all", "dtrec-all-exact"],
 )
 def test_a_training_step_takes_the_products_it_says(config: MethodConfig, products: int) -> None:
     """Over a large catalogue; the numbers are those of the docstrings and of docs/cost.md."""
@@ -203,7 +205,7 @@ def test_a_training_step_takes_the_products_it_says(config: MethodConfig, produc
     method.begin_epoch(0)
     with counter() as flops:
         method.loss(batch).total.backward()
-    assert flops.get_total_flops() / linear(batch.weight, width, n_items) == pytest.approx(products, rel=0.03)
+    assert flops.get_total_flops() / linear(batch.weight, width, n_items) == pytest.approx(products, rel=0.05)
 
 
 def test_both_stages_of_lares_take_the_products_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +254,7 @@ def test_looking_at_prototypes_takes_two_products_of_them_a_state() -> None:
 def test_prototypes_take_four_products_of_the_clusters_in_the_batch() -> None:
     n_items, width, T = 20_000, 32, 3
     tiny = SASRec(width=width, layers=1, heads=2, window=8, ffn_width=32, dropout=0.0)
-    base = DTRec(backbone=tiny, first_clusters=8, most_clusters=64, max_steps=T, warmup_epochs=0)
+    base = DTRec(backbone=tiny, first_clusters=8, most_clusters=64, max_steps=T, warmup_epochs=0, draw_step=False)
     batch = training_batch(cases([9] * 16, n_items).history)
     flops: dict[str, int] = {}
     for supervision in ("none", "dynamic"):

@@ -35,10 +35,8 @@ BACKBONES = {
 def given(split: Split, backbone: str = "gru4rec", **settings: Any) -> tuple[DTRecModel, Batch, Batch]:
     """A model in float64 with prototypes, a batch, and its prefixes as rows."""
     torch.manual_seed(0)
-    config = DTRec(
-        backbone=BACKBONES[backbone],
-        **{"first_clusters": 4, "most_clusters": 12, "warmup_epochs": 0, "prototype_weight": 0.4, **settings},
-    )
+    plain: dict[str, Any] = {"warmup_epochs": 0, "prototype_weight": 0.4, "draw_step": False}
+    config = DTRec(backbone=BACKBONES[backbone], first_clusters=4, most_clusters=12, **plain | settings)
     model = config.build(split.data.n_items).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
