@@ -50,7 +50,9 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
     batches = [training_batch(rows.take(c)) for c in chosen]
     prefixes = [_rows_of(batches, n) for n in range(ROW_BATCHES)]
     torch.manual_seed(0)
-    prl = ReaRec(backbone=BACKBONE, steps=2, link_dropout=True, contrast_weight=1.0).build(n_items)  # as the rows do
+    prl = ReaRec(backbone=BACKBONE, steps=2, link_dropout=True, contrast_weight=1.0, draw_step=False).build(
+        n_items
+    )  # as the rows do
     prl.begin_epoch(20)
     models = {name: config.build(n_items) for name, config in VARIANTS.items()}
     for model in models.values():

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ from forethought.thinking.halting import (
     think_until,
 )
 from forethought.thinking.health import Health, likeness, of_prototypes, of_steps, of_trajectory, together
+from forethought.thinking.picks import Pick, pick
 from forethought.thinking.prototypes import Prototypes, cluster_counts
 
 Supervision = Literal["dynamic", "fixed", "none"]
@@ -126,14 +127,6 @@ class DTRec:
             )
 
 
-class Pick(NamedTuple):
-    """What is trained of a batch: R pairs of a step (0 .. T) and a position (row), and the factor each counts by."""
-
-    step_R: Tensor
-    row_R: Tensor
-    scale_R: Tensor
-
-
 class DTRecModel(Method):
     def __init__(self, config: DTRec, n_items: int) -> None:
         super().__init__()
@@ -188,38 +181,27 @@ class DTRecModel(Method):
         T, lambda_ = self.config.max_steps, self.prototype_weight
         hard_SP = (nn.functional.pad(w_PT.T, (0, 0, 1, 0)) + self.config.base_weight / (T + 1)) / batch.weight
         soft_S = torch.tensor([0.0] + [lambda_ / T / batch.weight] * T, dtype=e_ND.dtype, device=e_ND.device)
-        pick = self._pick(hard_SP + soft_S[:, None])
-        r_RD, hard_R, soft_R = r_SPD[pick.step_R, pick.row_R], hard_SP[pick.step_R, pick.row_R], soft_S[pick.step_R]
-        hard_R, soft_R = hard_R * pick.scale_R, soft_R * pick.scale_R
-        target_RD = nn.functional.embedding(targets_P[pick.row_R], e_ND)
+        of = pick(hard_SP + soft_S[:, None], draw=self.config.draw_step)
+        r_RD, hard_R, soft_R = r_SPD[of.step_R, of.row_R], hard_SP[of.step_R, of.row_R], soft_S[of.step_R]
+        hard_R, soft_R = hard_R * of.scale_R, soft_R * of.scale_R
+        target_RD = nn.functional.embedding(targets_P[of.row_R], e_ND)
         towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
         if lambda_:
-            towards = towards + (soft_R * (r_RD * self._soft_targets(pick, targets_P, e_ND)).sum(-1)).sum()
+            towards = towards + (soft_R * (r_RD * self._soft_targets(of, targets_P, e_ND)).sum(-1)).sum()
         if lse_SP is None or self.config.draw_step:
             lse, lse_R = weighted_lse(r_RD, e_ND, hard_R + soft_R)
         else:
             lse_R = lse_SP.flatten()
             lse = ((hard_R + soft_R) * lse_R).sum()
         total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / batch.weight
-        ce_R = (lse_R - (r_RD * target_RD).sum(-1)).detach() * pick.scale_R / batch.weight
+        ce_R = (lse_R - (r_RD * target_RD).sum(-1)).detach() * of.scale_R / batch.weight
         steps = (w_PT.detach() * torch.arange(1, T + 1, device=w_PT.device)).sum() / batch.weight
         told = {
             "loss": total.detach(),
-            "ce_first": ce_R[pick.step_R == 0].sum(),
-            "ce_last": ce_R[pick.step_R == T].sum(),
+            "ce_first": ce_R[of.step_R == 0].sum(),
+            "ce_last": ce_R[of.step_R == T].sum(),
         }
         return Losses(total, {**told, "soft_steps": steps, "likeness": alike})
-
-    def _pick(self, weights_SP: Tensor) -> Pick:
-        """Every step of every position; or one of each, drawn by its weight: on average the same loss."""
-        S, P = weights_SP.shape
-        rows = torch.arange(P, device=weights_SP.device)
-        if not self.config.draw_step:
-            steps = torch.arange(S, device=rows.device).repeat_interleave(P)
-            return Pick(steps, rows.repeat(S), torch.ones_like(weights_SP).flatten())
-        share_PS = (weights_SP / weights_SP.sum(0)).detach().T
-        steps = torch.multinomial(share_PS, 1)[:, 0] if P else rows
-        return Pick(steps, rows, 1 / share_PS[rows, steps])
 
     def health(self, figures: Mapping[str, float]) -> Health:
         """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
@@ -259,16 +241,16 @@ class DTRecModel(Method):
         centres, sizes = self.prototypes.level(0 if self.config.sight == "coarse" else self.config.max_steps - 1)
         return look_at(r_PD, centres.to(r_PD.dtype), sizes)
 
-    def _soft_targets(self, pick: Pick, targets_P: Tensor, e_ND: Tensor) -> Tensor:
+    def _soft_targets(self, of: Pick, targets_P: Tensor, e_ND: Tensor) -> Tensor:
         """m_q of the prototype of each target's cluster at its step's level, [R, D]; step 0 has none (eqs. 5 and 6).
 
         Only clusters in the batch are predicted from.
         """
-        m_RD = e_ND.new_zeros(len(pick.step_R), e_ND.shape[1])
+        m_RD = e_ND.new_zeros(len(of.step_R), e_ND.shape[1])
         scale = self.config.loss.temperature * self.config.prototype_temperature
         for t in range(self.config.max_steps):
-            at = (pick.step_R == t + 1).nonzero()[:, 0]
-            clusters = self.prototypes.clusters_of(t, targets_P[pick.row_R[at]])
+            at = (of.step_R == t + 1).nonzero()[:, 0]
+            clusters = self.prototypes.clusters_of(t, targets_P[of.row_R[at]])
             present, which = clusters.unique(return_inverse=True)
             centres = self.prototypes.level(t)[0][present].to(e_ND.dtype) / scale
             if self.config.loss.bias:  # a prototype speaks as a state does: the items' biases count in full

@@ -33,6 +33,7 @@ from forethought.thinking.chain import History, Roots, roots_at_end, roots_every
 from forethought.thinking.contrast import info_nce
 from forethought.thinking.halting import Halting, Judge, Trace, look_at, think_until
 from forethought.thinking.health import Health, likeness, of_trajectory
+from forethought.thinking.picks import pick
 
 Learning = Literal["erl", "prl"]
 StepWeights = Literal["mean", "sum"]
@@ -52,6 +53,9 @@ class ReaRec:
     """K, reasoning steps."""
     link_dropout: bool = False
     """Drop units inside the reasoning links too, as the authors of ReaRec do; each link then adds noise to the last."""
+    draw_step: bool = True
+    """Train one step of each position, drawn by its weight, in place of all: the same loss on average for a share of
+    the products. ERL draws the step whose divergence counts."""
     step_weights: StepWeights = "mean"
     """PRL: the steps before the last weigh 1 together (mean, the authors' code) or 1 each (sum, the text)."""
     warmth: float = 1.0
@@ -133,21 +137,24 @@ class ReaRecModel(Method):
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "contrast": contrast.detach()})
 
     def _prl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Tensor:
-        """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products."""
+        """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products, or 3 with `draw_step`."""
         K, P = self.config.steps, len(targets_P)
         early = 1.0 if self.config.step_weights == "sum" else 1.0 / K
-        scaled = [self.items.scaled_states(r, self.config.warmth ** (K - k)) for k, r in enumerate(states)]
-        weights = torch.tensor([early] * K + [1.0], dtype=self.marks.dtype, device=self.marks.device)
-        rows = (weights / weight).repeat_interleave(P)
-        smoothing = self.config.loss.smoothing
+        r_SPD = torch.stack([self.items.scaled_states(r, self.config.warmth ** (K - k)) for k, r in enumerate(states)])
+        weights_SP = r_SPD.new_tensor([early] * K + [1.0])[:, None].expand(-1, P) / weight
+        of = pick(weights_SP, draw=self.config.draw_step)
         return losses.cross_entropy(
-            torch.cat(scaled), self.items.scaled_items(), targets_P.repeat(K + 1), rows, smoothing=smoothing
+            r_SPD[of.step_R, of.row_R],
+            self.items.scaled_items(),
+            targets_P[of.row_R],
+            weights_SP[of.step_R, of.row_R] * of.scale_R,
+            smoothing=self.config.loss.smoothing,
         ) + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
 
     def _erl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Losses:
         """CE of the mean state - lambda mean_{i != j} KL(p_j || p_i), p_i held still (eq. 4).
 
-        3 products for the mean state and 4 for each step.
+        3 products for the mean state, and 4 for each step j or, with `draw_step`, for one drawn.
         """
         K, P, e = self.config.steps, len(targets_P), self.items.scaled_items()
         rows = torch.full((P,), 1.0 / weight, dtype=self.marks.dtype, device=self.marks.device)
@@ -159,7 +166,9 @@ class ReaRecModel(Method):
         r_SPD = torch.stack([self.items.scaled_states(r) for r in states])
         # sum_i KL(p_j || p_i) = sum_i (r_j - r_i).mean_j + lse_i - lse_j, and over all pairs no lse is left
         apart_SPD = (K + 1) * r_SPD - r_SPD.sum(0)
-        divergence = expectation(r_SPD.flatten(0, 1), e, apart_SPD.flatten(0, 1)) / (K * (K + 1) * weight)
+        of = pick(r_SPD.new_ones(K + 1, P), draw=self.config.draw_step)
+        readers_RD = apart_SPD[of.step_R, of.row_R] * of.scale_R[:, None]
+        divergence = expectation(r_SPD[of.step_R, of.row_R], e, readers_RD) / (K * (K + 1) * weight)
         total = named - self.config.divergence_weight * divergence
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "divergence": divergence.detach()})
 

@@ -187,14 +187,16 @@ def test_an_epoch_of_sasrec_by_hand() -> None:
     ("config", "products"),
     [
         (NextItem(), 3),
-        (ReaRec(learning="prl", steps=2), 3 * 3),
-        (ReaRec(learning="erl", steps=2), 3 + 4 * 3),
+        (ReaRec(learning="prl", steps=2), 3),
+        (ReaRec(learning="erl", steps=2), 3 + 4),
+        (ReaRec(learning="prl", steps=2, draw_step=False), 3 * 3),
+        (ReaRec(learning="erl", steps=2, draw_step=False), 3 + 4 * 3),
         (DTRec(supervision="none", max_steps=3, first_clusters=2, most_clusters=4), 3),
         (DTRec(supervision="none", max_steps=3, sight="exact"), 3 + 2 * 4),
         (DTRec(supervision="none", max_steps=3, first_clusters=2, most_clusters=4, draw_step=False), 3 * 4),
         (DTRec(supervision="none", max_steps=3, sight="exact", draw_step=False), 4 * 4),
     ],
-    ids=["next_item", "prl", "erl", "dtrec", "dtrec-exact", "dtrec-all", "dtrec-all-exact"],
+    ids=["next_item", "prl", "erl", "prl-all", "erl-all", "dtrec", "dtrec-exact", "dtrec-all", "dtrec-all-exact"],
 )
 def test_a_training_step_takes_the_products_it_says(config: MethodConfig, products: int) -> None:
     """Over a large catalogue; the numbers are those of the docstrings and of docs/cost.md."""

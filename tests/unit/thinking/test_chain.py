@@ -29,7 +29,7 @@ BACKBONES = {
 
 def given(name: str, split: Split, **changed: object) -> tuple[ReaRecModel, Batch]:
     torch.manual_seed(0)
-    config = ReaRec(backbone=BACKBONES[name], steps=3, warmth=1.5, **changed)  # type: ignore[arg-type]
+    config = ReaRec(backbone=BACKBONES[name], steps=3, warmth=1.5, draw_step=False, **changed)  # type: ignore[arg-type]
     model = config.build(split.data.n_items).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
