@@ -24,6 +24,8 @@ from forethought.thinking.chain import Roots
 
 Rule = Literal["arh", "soft", "fixed", "change", "entropy", "random"]
 INDICATORS = ("entropy", "consistency", "change")
+OUTLIER = 5.0  # standard deviations at which an indicator is cut
+MEMORY = 0.01  # share of the newest batch in the running means
 KL_CAP = 5.0  # nats; consistency is cut there and divided by it
 
 
@@ -111,14 +113,38 @@ def indicators(before: Look, now: Look, change_P: Tensor, n_items: int, width: i
 
 
 class HaltingHead(nn.Module):
-    """p_halt = sigmoid(MLP([Ent, Cons, Delta])), [..., 3] -> [...] (eq. 8)."""
+    """p_halt = sigmoid(MLP([Ent, Cons, Delta])), [..., 3] -> [...] (eq. 8).
+
+    The indicators of all rows lie close together, far from zero, and a net that reads them as they are halts everybody
+    at once. So they are standardised, by running means and variances of the training batches (not by those of the
+    batch at hand: a row's fate does not depend on its neighbours).
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(len(INDICATORS), width), nn.Linear(width, 1)
+        self.register_buffer("mean", torch.zeros(len(INDICATORS)))
+        self.register_buffer("variance", torch.ones(len(INDICATORS)))
+        self.register_buffer("batches", torch.tensor(0))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.down(self.up(features).relu())[..., 0].sigmoid()
+        if self.training and features.numel():
+            self._watch(features)
+        standard = (features - self.mean) / (self.variance + 1e-8).sqrt()
+        return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0].sigmoid()
+
+    @torch.no_grad()
+    def _watch(self, features: Tensor) -> None:
+        """Averages over all batches at first, then over the last hundred or so."""
+        flat = features.reshape(-1, len(INDICATORS))
+        self.batches += 1
+        share = max(1 / int(self.batches), MEMORY)
+        self.mean.lerp_(flat.mean(0), share)
+        self.variance.lerp_((flat - self.mean).square().mean(0), share)
 
 
 def soft_weights(halts_PT: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ def given(split: Split, backbone: str = "gru4rec", **settings: Any) -> tuple[DTR
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
     model.begin_epoch(0)
+    model.head.eval()  # else each call moves its running means
     batch = training_batch(windows(split.train, model.window).take(np.arange(6)))
     return model, batch, prefix_rows(batch)
 

@@ -64,7 +64,18 @@ def test_soft_weights() -> None:
 def test_the_net() -> None:
     torch.manual_seed(0)
     head, features = HaltingHead(16).double(), torch.rand(5, 3, dtype=torch.float64)
+    seen = torch.rand(4, 50, 3, dtype=torch.float64) * 0.1 + 0.7
+    for batch in seen:
+        head(batch)
+    head.eval()
+    features = 0.7 + 0.1 * features
+    means, variances = [], []
+    for n, batch in enumerate(seen.numpy(), start=1):
+        means.append(batch.mean(0))
+        variances.append(((batch - np.mean(means, axis=0)) ** 2).mean(0))
+        assert len(means) == n
     (w1, b1, w2, b2), x = (p.detach().numpy() for p in head.parameters()), features.numpy()
+    x = (x - np.mean(means, axis=0)) / np.sqrt(np.mean(variances, axis=0) + 1e-8)
     wanted = 1 / (1 + np.exp(-(np.maximum(x @ w1.T + b1, 0) @ w2.T + b2)))
     np.testing.assert_allclose(head(features).detach().numpy(), wanted[:, 0], rtol=1e-12)
 
