@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,14 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
         n_items
     )  # as the rows do
     prl.begin_epoch(20)
+    drawn = replace(prl.config, draw_step=True).build(n_items)
+    drawn.begin_epoch(20)
     models = {name: config.build(n_items) for name, config in VARIANTS.items()}
     for model in models.values():
         model.begin_epoch(20)
-    steps = {name: _steps(model, batches, settings) for name, model in {"prl": prl, **models}.items()}
+    steps = {
+        name: _steps(model, batches, settings) for name, model in {"prl": prl, "prl_drawn": drawn, **models}.items()
+    }
     steps["rows"] = _row_steps(prl, prefixes, settings)
     steps["prl_floor"] = _floor(3, batches, n_items, _contrast_products(batches))
     model = models["dtrec"]
@@ -86,6 +91,7 @@ def _figures(each: dict[str, list[float]], positions: int, epoch: int) -> dict[s
     told["dtrec_over_floor"] = ratio("dtrec", "dtrec_floor")
     told["dtrec_all_steps_over_floor"] = ratio("dtrec_all_steps", "dtrec_all_steps_floor")
     told["rows_over_prl"] = ratio("rows", "prl")
+    told["rows_over_prl_drawn"] = ratio("rows", "prl_drawn")
     told["hps_share"] = 1 - 1 / ratio("dtrec_all_steps", "dtrec_all_steps_without_hps")
     told["hps_and_exact_share"] = 1 - 1 / ratio("dtrec_all_steps_exact", "dtrec_all_steps_without_hps")
     return told
