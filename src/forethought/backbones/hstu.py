@@ -118,6 +118,7 @@ class HSTUEncoder(Backbone):
 
     def __init__(self, config: HSTU) -> None:
         super().__init__()
+        self.needs_times = config.use_times
         self.width, self.window = config.width, config.window
         self.use_times, self.last_bucket = config.use_times, config.time_buckets
         self.dropout = Dropout(config.dropout)

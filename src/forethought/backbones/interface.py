@@ -24,9 +24,11 @@ class Backbone(nn.Module):
     Attributes:
         causal: a state never depends on what comes later, so chains may hang behind every position; otherwise
             each row is a prefix of its own and chains hang behind its last position only.
+        needs_times: `encode` must be given the time of each interaction.
     """
 
     causal: bool = True
+    needs_times: bool = False
     window: int
     width: int
 

@@ -28,8 +28,8 @@ from forethought.catalogue.ranking import Items
 from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_whole
-from forethought.methods.interface import Landmarks, Losses, Method, Thought
+from forethought.errors import ConfigError, check_choice, check_positive, check_whole
+from forethought.methods.interface import Landmarks, Losses, Method, Thought, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
 from forethought.thinking.halting import (
@@ -120,11 +120,7 @@ class DTRec:
         return DTRecModel(self, n_items)
 
     def check(self, split: Split) -> None:
-        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
-            raise DataError(
-                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
-                "choose use_times=False (on the command line --no-use-times)."
-            )
+        check_times(self.backbone, split)
 
 
 class DTRecModel(Method):
@@ -142,7 +138,7 @@ class DTRecModel(Method):
         vector = width + config.loss.bias
         self.prototypes = Prototypes(counts, n_items, vector, unit=config.loss.cosine and not config.loss.bias)
         self.window = config.backbone.window
-        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        self.needs_times = self.backbone.needs_times
         self.prototype_weight = 0.0
         self.depth, self.halting, self.rules = T, config.halting, get_args(Rule)
 

@@ -8,10 +8,12 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, DataError
 from forethought.thinking.halting import Halting, Rule, Trace
 from forethought.thinking.health import Health
 
@@ -161,6 +163,19 @@ class Method(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The k best items and their scores, [B, K] each, best first; -1 fills lists that run out of items."""
         return ranking.top_k(thought.states_BD, self.catalogue(), k, excluded, allowed_N)
+
+
+def check_times(backbone: BackboneConfig, split: Split) -> None:
+    """For `MethodConfig.check`.
+
+    Raises:
+        DataError: the backbone reads times and the data has none.
+    """
+    if isinstance(backbone, HSTU) and backbone.use_times and split.train.histories.times is None:
+        raise DataError(
+            "HSTU with use_times needs the time of each interaction, but this data has only an order: "
+            "choose use_times=False (on the command line --no-use-times)."
+        )
 
 
 class MethodConfig(Protocol):

@@ -17,8 +17,8 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import DataError, check_positive
-from forethought.methods.interface import Losses, Method, Thought
+from forethought.errors import check_positive
+from forethought.methods.interface import Losses, Method, Thought, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.halting import Halting
 
@@ -41,11 +41,7 @@ class NextItem:
         return NextItemModel(self, n_items)
 
     def check(self, split: Split) -> None:
-        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
-            raise DataError(
-                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
-                "choose use_times=False (on the command line --no-use-times)."
-            )
+        check_times(self.backbone, split)
 
 
 class NextItemModel(Method):
@@ -54,7 +50,7 @@ class NextItemModel(Method):
         self.items = ItemTable(n_items, config.backbone.width, config.loss, config.item_std)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
-        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        self.needs_times = self.backbone.needs_times
 
     def loss(self, batch: Batch) -> Losses:
         assert batch.targets_BL is not None

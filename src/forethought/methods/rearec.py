@@ -26,8 +26,8 @@ from forethought.catalogue.expectation import expectation
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_whole
-from forethought.methods.interface import Losses, Method, Thought
+from forethought.errors import ConfigError, check_choice, check_positive, check_whole
+from forethought.methods.interface import Losses, Method, Thought, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
 from forethought.thinking.contrast import info_nce
@@ -87,11 +87,7 @@ class ReaRec:
         return ReaRecModel(self, n_items)
 
     def check(self, split: Split) -> None:
-        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
-            raise DataError(
-                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
-                "choose use_times=False (on the command line --no-use-times)."
-            )
+        check_times(self.backbone, split)
 
 
 class ReaRecModel(Method):
@@ -102,7 +98,7 @@ class ReaRecModel(Method):
         self.backbone = config.backbone.build()
         self.marks = nn.Parameter(torch.randn(config.steps, config.backbone.width) * 0.02)  # p_1 .. p_K
         self.window = config.backbone.window
-        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        self.needs_times = self.backbone.needs_times
         self.contrasting = False
         self.depth, self.halting = config.steps, Halting(rule="fixed")
         self.rules = ("fixed",) if config.learning == "erl" else ("fixed", "change", "entropy", "random")
