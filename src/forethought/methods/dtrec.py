@@ -88,7 +88,7 @@ class DTRec:
     sight: Sight = "coarse"
     """What the indicators are of: the first step's prototypes (coarse; costs far less than a link), the last step's
     (fine), or the whole catalogue (exact). Two products over them a step."""
-    halting: Halting = field(default_factory=Halting)
+    halting: Halting = field(default_factory=lambda: Halting(threshold=0.3))
     """When a row stops; threshold is delta."""
     halting_width: int = 16
     """Hidden units of the halting net."""
