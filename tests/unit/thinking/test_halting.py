@@ -105,7 +105,7 @@ def roots(backbone: Counting, n_rows: int) -> Roots:
 
 
 ITEMS, MARKS = torch.randn(30, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(4, 4)
-JUDGE = Judge(lambda r: look_at(r, ITEMS), 30)
+JUDGE = Judge(lambda r: look_at(r, ITEMS), lambda r: r, 30)
 
 
 def think_by(rule: str, threshold: float, **more: Any) -> tuple[Counting, torch.Tensor, torch.Tensor, Any]:
