@@ -17,7 +17,7 @@ ITERATIONS = 20
 
 
 def cluster_counts(first: int, most: int, speed: float, steps: int, n_items: int) -> list[int]:
-    """k_t = k_upper - (k_upper - k_0) exp(-alpha (t - 1)) for t = 1 .. T, whole and within [2, N], 1 where N is (eq. 3)."""
+    """k_t = k_upper - (k_upper - k_0) exp(-alpha (t - 1)) for t = 1 .. T, whole and within [2, N] (eq. 3)."""
     exact = [most - (most - first) * math.exp(-speed * t) for t in range(steps)]
     return [min(max(round(k), 2), n_items) for k in exact]
 
