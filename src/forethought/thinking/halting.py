@@ -135,7 +135,8 @@ class HaltingHead(nn.Module):
         if self.training and features.numel():
             self._watch(features)
         standard = (features - self.mean) / (self.variance + 1e-8).sqrt()
-        return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0].sigmoid()
+        with torch.autocast(features.device.type, enabled=False):  # weights of the steps are to sum to 1
+            return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0].sigmoid()
 
     @torch.no_grad()
     def _watch(self, features: Tensor) -> None:

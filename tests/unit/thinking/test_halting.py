@@ -114,6 +114,13 @@ def think_by(rule: str, threshold: float, **more: Any) -> tuple[Counting, torch.
     return backbone, *think_until(backbone, roots(backbone, 9), MARKS, JUDGE, given)  # type: ignore[arg-type]
 
 
+def test_weights_sum_to_one_under_autocast() -> None:
+    head, features = HaltingHead(8), torch.randn(50, 6, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weights = soft_weights(head(features))
+    torch.testing.assert_close(weights.sum(1), torch.ones(50))
+
+
 def test_rows_that_halt_leave_the_batch() -> None:
     _, _, _, trace = backbone_of_all()
     middle = trace.indicators_PT3[:, :3, 2].flatten().sort().values[12:14].mean().item()
