@@ -33,6 +33,17 @@ def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
         ) from error
 
 
+def check_writable(folder: Path) -> None:
+    """To be asked before hours of work whose outcome goes there; the folder is made.
+
+    Raises:
+        RunError: nothing can be written there.
+    """
+    trial = folder / ".trial"
+    replace_file(trial, lambda part: part.touch())
+    trial.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -173,6 +173,18 @@ def test_explain_a_method_that_thinks(shell: Shell, shop: Path, tmp_path: Path) 
     assert "Nearest prototypes" in shell.ok(*words)
 
 
+@pytest.mark.parametrize("place", [0, -2])
+def test_a_backbone_may_be_named_anywhere(shell: Shell, shop: Path, tmp_path: Path, place: int) -> None:
+    words = ["--data", shop, "--out", tmp_path / "run", *TINY, "--steps", 1]
+    words[place:place] = ["--backbone", "gru4rec"]
+    shell.ok("train", "rearec-prl", *words)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["method"]
+    assert config["backbone"]["type"] == "gru4rec"
+    words[words.index("gru4rec")] = "gru"
+    assert "Did you mean 'gru4rec'?" in shell.wrong("train", "rearec-prl", *words)
+    assert "lares has no choice of a backbone" in shell.wrong("train", "lares", "--data", shop, "--backbone=hstu")
+
+
 def test_compare(shell: Shell, run: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(run, tmp_path / "other"))
     shell.ok("evaluate", run, "--resamples", 50)

@@ -15,9 +15,10 @@ def soft_target(prototypes_CD: Tensor, items_ND: Tensor) -> Tensor:
     """m_c = sum_i q_ci e_i with q = softmax(prototypes . items) held constant, [C, D].
 
     Both are scaled beforehand (`moments.scaled`). q gets no gradient, E does: a frozen m would lose the part
-    -q_i r of the gradient to the items. 2 products of (C x N x D) forward, 2 backward.
+    -q_i r of the gradient to the items. 2 products of (C x N x D) forward, 2 backward. Autocast narrows none of them.
     """
-    return _SoftTarget.apply(prototypes_CD.detach(), items_ND)
+    with torch.autocast(items_ND.device.type, enabled=False):
+        return _SoftTarget.apply(prototypes_CD.detach(), items_ND)
 
 
 class _SoftTarget(torch.autograd.Function):

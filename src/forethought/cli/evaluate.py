@@ -26,7 +26,7 @@ class Evaluate:
     sampled: int | None = None
     """Rank among so many drawn items only; biased, and labelled so."""
     batch: int = 1024
-    """Cases encoded together; no metric depends on it."""
+    """Cases encoded together; no metric depends on it, unless rows halt at random."""
     resamples: int = 1000
     """Bootstrap resamples behind each interval."""
     seed: int = 0

@@ -79,7 +79,7 @@ def _train(name: str, arguments: list[str]) -> None:
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
     if name in recipes.THINKERS:
-        about += f"\n\n--backbone NAME, before all else, is one of {', '.join(recipes.BACKBONES)}; sasrec if not given."
+        about += f"\n\n--backbone NAME is one of {', '.join(recipes.BACKBONES)}; sasrec if not given."
     args = parse(Train, arguments, f"train {name}", about, pairs=True)
     options = args.options
     view = console()
@@ -115,16 +115,18 @@ def _train(name: str, arguments: list[str]) -> None:
 
 
 def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
-    """The recipe on the backbone of a leading `--backbone NAME`, whose options are then the command's, and the rest."""
+    """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
     from forethought import recipes
     from forethought.errors import ConfigError, nearest
 
-    if not arguments or arguments[0].partition("=")[0] != "--backbone":
+    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == "--backbone"), None)
+    if at is None:
         return recipe, arguments
     if name not in recipes.THINKERS:
         raise ConfigError(f"{name} has no choice of a backbone: leave --backbone out.")
-    _, joined, chosen = arguments[0].partition("=")
-    chosen, rest = (chosen, arguments[1:]) if joined else (" ".join(arguments[1:2]), arguments[2:])
+    _, joined, chosen = arguments[at].partition("=")
+    end = at + 1 if joined else at + 2
+    chosen, rest = chosen if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
     if chosen not in recipes.BACKBONES:
         raise ConfigError(
             f"--backbone is {chosen!r}, but must be one of {', '.join(recipes.BACKBONES)}."

@@ -207,7 +207,7 @@ class DTRecModel(Method):
         if self.config.supervision == "none":
             return found
         scale = self.config.loss.temperature * self.config.prototype_temperature
-        of = of_prototypes(self.prototypes, self.items.scaled_items(), scale)
+        of = of_prototypes(self.prototypes, self.items.scaled_items(), scale, bias=self.config.loss.bias)
         if self.config.supervision == "fixed":
             of.warnings.clear()  # all levels are alike on purpose
         return together(found, of, Health({"prototype_weight": self.prototype_weight}))
@@ -248,9 +248,7 @@ class DTRecModel(Method):
             at = (of.step_R == t + 1).nonzero()[:, 0]
             clusters = self.prototypes.clusters_of(t, targets_P[of.row_R[at]])
             present, which = clusters.unique(return_inverse=True)
-            centres = self.prototypes.level(t)[0][present].to(e_ND.dtype) / scale
-            if self.config.loss.bias:  # a prototype speaks as a state does: the items' biases count in full
-                centres[:, -1] = 1.0
+            centres = self.prototypes.as_states(t, scale, bias=self.config.loss.bias)[present].to(e_ND.dtype)
             m_RD = m_RD.index_copy(0, at, nn.functional.embedding(which, soft_target(centres, e_ND)))
         return m_RD
 
@@ -267,16 +265,16 @@ class DTRecModel(Method):
         marks = self.marks[: halting.steps(self.config.max_steps)]
         roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
         mean = self.config.readout == "mean"
-        states, steps, told = think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace)
-        return Thought(self.items.states(states), steps, told)
+        return Thought(*think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace))
 
     def judge(self) -> Judge:
-        if self.config.sight != "exact":
-            return Judge(
-                lambda r: self._look_at_prototypes(self.items.scaled_states(r)), len(self.items.weight), self.head
-            )
-        items = self.items.scaled_items()
-        return Judge(lambda r: look_at(self.items.scaled_states(r), items), len(items), self.head)
+        exact = self.items.scaled_items() if self.config.sight == "exact" else None
+
+        def look(states_PD: Tensor) -> Look:
+            r_PD = self.items.scaled_states(states_PD)
+            return self._look_at_prototypes(r_PD) if exact is None else look_at(r_PD, exact)
+
+        return Judge(look, self.items.states, len(self.items.weight), self.head)
 
     def landmarks(self, step: int) -> Landmarks | None:
         """The prototypes that step t >= 1 was trained towards, those of level t."""

@@ -295,9 +295,9 @@ class LARESModel(Method):
 
     def _log_p(self, states_TBD: Tensor, targets_B: Tensor, e_ND: Tensor) -> Tensor:
         """log p(target) after each step, [T, B]: 4 products, 2 without gradient."""
-        r_TBD = self.items.scaled_states(states_TBD)
-        lse_TB = moments(r_TBD.flatten(0, 1), e_ND).lse_P.view(r_TBD.shape[:2])
-        return (r_TBD * nn.functional.embedding(targets_B, e_ND)).sum(-1) - lse_TB
+        r_PD = self.items.scaled_states(states_TBD.flatten(0, 1))
+        scores_TB = (r_PD.unflatten(0, states_TBD.shape[:2]) * nn.functional.embedding(targets_B, e_ND)).sum(-1)
+        return scores_TB - moments(r_PD, e_ND).lse_P.view_as(scores_TB)
 
     # ---- both, and inference
 

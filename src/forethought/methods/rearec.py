@@ -194,9 +194,8 @@ class ReaRecModel(Method):
             told = Trace.unread(states_BSD) if trace else None
             return Thought(self.items.states(states_BSD.mean(1)), torch.full_like(batch.lengths_B, len(marks)), told)
         items = self.items.scaled_items()
-        judge = Judge(lambda r: look_at(self.items.scaled_states(r), items), len(self.items.weight))
-        states, steps, told = think_until(self.backbone, roots, marks, judge, halting, trace=trace)
-        return Thought(self.items.states(states), steps, told)
+        judge = Judge(lambda r: look_at(self.items.scaled_states(r), items), self.items.states, len(items))
+        return Thought(*think_until(self.backbone, roots, marks, judge, halting, trace=trace))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

@@ -25,17 +25,16 @@ from forethought.studies.study import Study
 from forethought.thinking.prototypes import Prototypes
 
 COUNTS = (10, 100, 3000)
-SHEET = "clusters.md"
 SHOWN = {10: 10, 100: 15, 3000: 15}  # clusters on the sheet
 TITLES = 6
 
 
 def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
-    """Agreement of clusters with categories; a sheet to read is left in the run folder."""
+    """Agreement of clusters with categories, and the lines of a sheet to read."""
     vectors = F.normalize(model.method.get_submodule("items").weight.detach().float(), dim=-1)  # type: ignore[union-attr]
     levels = category_levels(model.item_table)
     told: dict[str, Any] = {"items": len(vectors), "levels": {name: len(set(of)) for name, of in levels.items()}}
-    sheet = [f"# Clusters of {model.folder.name if model.folder else 'items'}", ""]
+    sheet: list[str] = []
     rows = []
     for k in COUNTS:
         if k * 2 > len(vectors):
@@ -46,11 +45,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         sheet += _sheet(k, cluster, vectors, made.level(0)[0], model.item_table, levels)
         for name, of in levels.items():
             rows.append({"k": k, "level": name, **agreement(cluster, of)})
-    told["agreement"] = rows
-    if model.folder is not None:
-        text = "\n".join(sheet) + "\n"
-        replace_file(model.folder / SHEET, lambda part: part.write_text(text, encoding="utf-8"))
-    return told
+    return told | {"agreement": rows, "sheet": sheet}
 
 
 def category_levels(items: pl.DataFrame) -> dict[str, np.ndarray]:
@@ -118,22 +113,35 @@ def _sheet(
 
 
 def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
-    page.say(f"A sheet to read, with titles, lies in each run folder ({SHEET}).")
-    for runs in found.values():
-        for run in runs:
-            if run.probe is None:
-                continue
-            page.heading(run_name(run.variant, run.place, run.seed))
-            if not run.probe["agreement"]:
-                page.say("This data has no categories.")
-                continue
-            page.table(
-                ["k", "categories", "number of them", "purity", "by chance", "adjusted mutual information"],
-                [
-                    (a["k"], a["level"], run.probe["levels"][a["level"]], a["purity"], a["purity_by_chance"], a["ami"])
-                    for a in run.probe["agreement"]
-                ],
-            )
+    for variant, runs in found.items():
+        for run in (r for r in runs if r.probe is not None):
+            name = run_name(run.variant, run.place, run.seed)
+            page.heading(name)
+            _one_run(page, f"{variant}-{run.place.data}-{run.place.ties}-{run.seed}", name, run.probe or {})
+
+
+def _one_run(page: Page, plot: str, name: str, told: dict[str, Any]) -> None:
+    if told["sheet"]:
+        text = "\n".join([f"# Clusters of {name}", "", *told["sheet"]]).rstrip() + "\n"
+        replace_file(page.folder / page.name / f"{name}.md", lambda part: part.write_text(text, encoding="utf-8"))
+        page.say(f"[The largest clusters, to read]({page.name}/{name}.md).")
+    if not told["agreement"]:
+        page.say("This data has too few items." if told["levels"] else "This data has no categories.")
+        return
+    with page.plot(plot, f"Adjusted mutual information of clusters and categories, by k, of {name}") as (axes,):
+        for level in told["levels"]:
+            axes.plot(*zip(*((a["k"], a["ami"]) for a in told["agreement"] if a["level"] == level), strict=True), "o-")
+        axes.set_xscale("log")
+        axes.set_xlabel("k")
+        axes.set_ylabel("adjusted mutual information")
+        axes.legend(list(told["levels"]), frameon=False, fontsize=8)
+    page.table(
+        ["k", "categories", "number of them", "purity", "by chance", "adjusted mutual information"],
+        [
+            (a["k"], a["level"], told["levels"][a["level"]], a["purity"], a["purity_by_chance"], a["ami"])
+            for a in told["agreement"]
+        ],
+    )
 
 
 STUDY = Study(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,16 @@ from typing import Any
 import numpy as np
 
 from forethought.errors import RunError
-from forethought.files import first_line, write_json
+from forethought.files import read_json, write_json
 from forethought.studies.variants import canonical
+
+MEND = "remove it, and the study makes it anew"
+
+
+NEEDED = (
+    *("variant", "data", "ties", "seed", "command", "commit", "config", "split"),
+    *("protocol", "metrics", "cost", "valid", "training", "machine"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class Result:
     """One run: what was done, and what came of it.
 
     Attributes:
-        parts: the whole JSON; `metrics` {name: {mean, ci95}}, `cost`, `protocol`, `training`, `command` and so on.
+        parts: the whole JSON; `metrics` {name: {mean, ci95}}, `cost`, `protocol`, `training`, `command` and so on
+            (`NEEDED`).
         probe: what the study at hand measured on it, None if it has not.
     """
 
@@ -57,7 +65,7 @@ def read_results(folder: Path, variants: Sequence[str], study: str | None = None
     """
     runs: dict[str, list[Result]] = {}
     for path in sorted((folder / "runs").glob("*.json")):
-        parts = read(path)
+        parts = read_run(path)
         place, probed = Place(parts["data"], parts["ties"]), folder / str(study) / path.name
         probe = read(probed) if study and probed.is_file() else None
         runs.setdefault(parts["variant"], []).append(Result(parts["variant"], place, parts["seed"], parts, probe))
@@ -65,14 +73,23 @@ def read_results(folder: Path, variants: Sequence[str], study: str | None = None
 
 
 def read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({first_line(error)}): remove it, and the study makes it anew.") from error
+    return read_json(path, MEND)
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """What a run came to.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    parts = read(path)
+    missing = [part for part in NEEDED if part not in parts] if isinstance(parts, dict) else ["{"]
+    if missing:
+        raise RunError(f"{path} is damaged (it has no {missing[0]!r}): {MEND}.")
+    return parts
 
 
 def write(path: Path, parts: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, parts)
 
 

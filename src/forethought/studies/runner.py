@@ -23,6 +23,7 @@ from forethought.errors import ConfigError, RunError
 from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.storage import METRICS_FILE, plain
+from forethought.files import check_writable
 from forethought.recipes import Recipe
 from forethought.recommender import MODEL_FILE, Recommender
 from forethought.runs import evaluate, train
@@ -33,6 +34,7 @@ from forethought.studies.study import Study
 from forethought.studies.variants import VARIANTS, canonical
 from forethought.training import state
 from forethought.training.loop import Observer
+from forethought.training.settings import Training
 
 COMPARED = ("recall@10", "ndcg@10")
 
@@ -70,10 +72,14 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
 
     Raises:
         ConfigError: a variant that the study does not have.
+        RunError: results lie there that are of other data, of another split or of another configuration, or nothing
+            can be written there.
     """
     for variant in only:
         if variant not in study.variants:
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
+    check_writable(desk.results)
+    _check_same_split(study, desk)
     for seed in seeds:  # the whole study with one seed first
         for variant in dict.fromkeys(canonical(name) for name in only or study.variants):
             _one(study, variant, seed, desk)
@@ -92,10 +98,23 @@ def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
     return page.write()
 
 
+def _check_same_split(study: Study, desk: Desk) -> None:
+    """Results are told apart by the name of their data; what else is of that name must not be averaged with them."""
+    asked = (desk.split.data.data_hash, plain(desk.split.protocol))
+    for runs in results.read_results(desk.results, study.variants).values():
+        for run in (r for r in runs if r.place == desk.place):
+            if (run.parts["protocol"]["data_hash"], run.parts["split"]) != asked:
+                name = run_name(run.variant, run.place, run.seed)
+                raise RunError(
+                    f"{desk.results} has {name} of other data or another split than those given: choose another "
+                    "folder (on the command line --results, and --runs)."
+                )
+
+
 def _one(study: Study, variant: str, seed: int, desk: Desk) -> None:
     name, recipe = run_name(variant, desk.place, seed), VARIANTS[variant]()
     told, probed = desk.results / "runs" / f"{name}.json", desk.results / study.name / f"{name}.json"
-    if told.is_file() and results.read(told)["config"]["method"] != to_json(recipe.method):
+    if told.is_file() and not _same_recipe(results.read_run(told)["config"], recipe):
         raise RunError(f"{told} is of another configuration of {variant}: remove it, and the study makes it anew.")
     model: Recommender | None = None
     if not told.is_file():
@@ -107,6 +126,11 @@ def _one(study: Study, variant: str, seed: int, desk: Desk) -> None:
         model = model or _trained(name, recipe, seed, desk)[0]
         desk.say(f"{name}: measuring for {study.name}")
         results.write(probed, plain(study.probe(model, desk.split, seed)) | {"run": name, "commit": _commit()})
+
+
+def _same_recipe(told: Mapping[str, Any], recipe: Recipe) -> bool:
+    training = asdict(Training()) | told["training"]  # settings that are newer than the run are as they were
+    return told["method"] == to_json(recipe.method) and training == asdict(recipe.training)
 
 
 def _trained(name: str, recipe: Recipe, seed: int, desk: Desk) -> tuple[Recommender, float]:
@@ -141,6 +165,7 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, desk: Desk
         "command": desk.command,
         "commit": _commit(),
         "config": {"method": to_json(model.config.method), "training": asdict(model.config.training)},
+        "split": plain(desk.split.protocol),
         "protocol": parts["protocol"] | {"data_hash": desk.split.data.data_hash},
         "metrics": parts["metrics"],
         "groups": parts["groups"],

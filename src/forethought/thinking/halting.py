@@ -135,7 +135,8 @@ class HaltingHead(nn.Module):
         if self.training and features.numel():
             self._watch(features)
         standard = (features - self.mean) / (self.variance + 1e-8).sqrt()
-        return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0].sigmoid()
+        with torch.autocast(features.device.type, enabled=False):  # weights of the steps are to sum to 1
+            return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0].sigmoid()
 
     @torch.no_grad()
     def _watch(self, features: Tensor) -> None:
@@ -182,11 +183,13 @@ class Judge:
 
     Attributes:
         look: raw states [P, D] -> Look; costs two products over what it looks at.
+        ready: raw states -> as ranking wants them (`ItemTable.states`).
         n_items: size of the catalogue that is looked at or stood for.
         head: p_halt from indicators.
     """
 
     look: Callable[[Tensor], Look]
+    ready: Callable[[Tensor], Tensor]
     n_items: int
     head: HaltingHead | None = None
 
@@ -230,13 +233,13 @@ def think_until(
     """Think behind one position a row until each row halts.
 
     Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought.
-    With `rule="soft"` the final state is the mean of the steps' unit states under `soft_weights`: their scores mixed.
+    With `rule="soft"` the final state is the mean of the steps' states under `soft_weights`: their scores mixed.
 
     Args:
         mean: what is read after a step, judged and returned, is the mean of all states so far, not the last one.
 
     Returns:
-        Final states [B, D], steps used int64 [B], and the trace.
+        Final states [B, D] as ranking wants them, steps used int64 [B], and the trace, of raw states.
     """
     if halting.rule in ("arh", "soft") and judge.head is None:
         raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
@@ -271,7 +274,9 @@ def think_until(
             chain, live, going = chain.select(rows), live[rows], going[rows]
             looked = None if looked is None else looked.select(rows)
     if halting.rule == "soft" and len(marks_TD):
-        units = nn.functional.normalize(torch.stack(kept[0][1:], dim=1), dim=-1)
-        final = (soft_weights(torch.stack(kept[2], dim=1))[..., None] * units).sum(1)
+        weights_PT = soft_weights(torch.stack(kept[2], dim=1))
+        final = (weights_PT[..., None] * judge.ready(torch.stack(kept[0][1:], dim=1))).sum(1)
+    else:
+        final = judge.ready(final)
     told = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and len(marks_TD) else None
     return final, steps, told

@@ -65,12 +65,12 @@ def of_steps(soft_steps: float, max_steps: int) -> Health:
 
 
 @torch.no_grad()
-def of_prototypes(prototypes: Prototypes, items_ND: Tensor, scale: float) -> Health:
+def of_prototypes(prototypes: Prototypes, items_ND: Tensor, scale: float, *, bias: bool = False) -> Health:
     """Whether prototypes differ, and whether their predictions sharpen from level to level.
 
     Args:
         items_ND: as `ItemTable.scaled_items` has them.
-        scale: temperature of the prototypes' predictions.
+        scale, bias: as in `Prototypes.as_states`.
     """
     health, before = Health(), float("inf")
     for t in range(len(prototypes.counts)):
@@ -78,8 +78,9 @@ def of_prototypes(prototypes: Prototypes, items_ND: Tensor, scale: float) -> Hea
         unit = F.normalize(centres[sizes > 0], dim=-1)
         n = len(unit)
         alike = float((unit.sum(0).square().sum() - n) / max(n * (n - 1), 1))  # mean cosine of all pairs
-        of = moments(centres.to(items_ND.dtype) / scale, items_ND)
-        entropies = of.lse_P - (centres / scale * of.mean_PD).sum(-1)
+        states = prototypes.as_states(t, scale, bias=bias).to(items_ND.dtype)
+        of = moments(states, items_ND)
+        entropies = of.lse_P - (states * of.mean_PD).sum(-1)
         entropy = float((entropies * sizes).sum() / sizes.sum().clamp_min(1))
         health.figures |= {f"prototype_cosine_{t + 1}": alike, f"target_entropy_{t + 1}": entropy}
         if t == 0 and alike > COLLAPSED:

@@ -19,7 +19,7 @@ ITERATIONS = 20
 def cluster_counts(first: int, most: int, speed: float, steps: int, n_items: int) -> list[int]:
     """k_t = k_upper - (k_upper - k_0) exp(-alpha (t - 1)) for t = 1 .. T, whole and within [2, N] (eq. 3)."""
     exact = [most - (most - first) * math.exp(-speed * t) for t in range(steps)]
-    return [min(max(round(k), 2), max(n_items, 2)) for k in exact]
+    return [min(max(round(k), 2), n_items) for k in exact]
 
 
 class Prototypes(nn.Module):
@@ -46,6 +46,18 @@ class Prototypes(nn.Module):
         first = sum(self.counts[:t])
         rows = slice(first, first + self.counts[t])
         return self.centres_KD[rows], self.sizes_K[rows]
+
+    def as_states(self, t: int, scale: float, *, bias: bool) -> Tensor:
+        """Centres of level t as states whose inner product with the items is the score, [k_t, D].
+
+        Args:
+            scale: temperature of their predictions.
+            bias: the last coordinate stands against the items' biases, which count in full: it is 1.
+        """
+        states_KD = self.level(t)[0] / scale
+        if bias:
+            states_KD[:, -1] = 1.0
+        return states_KD
 
     def clusters_of(self, t: int, items: Tensor) -> Tensor:
         """The cluster of each item at level t."""

@@ -31,6 +31,13 @@ def test_cross_entropy_with_soft_targets_is_that_of_whole_matrices() -> None:
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
+def test_autocast_narrows_nothing() -> None:
+    centres, items = torch.randn(3, 4), torch.randn(7, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow = soft_target(centres, items)
+    assert torch.equal(narrow, soft_target(centres, items))
+
+
 def test_no_gradient_reaches_the_prototypes() -> None:
     centres, items = torch.randn(3, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
     soft_target(centres, items).sum().backward()

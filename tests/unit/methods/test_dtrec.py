@@ -193,19 +193,19 @@ def test_rows_stop_where_they_would_alone(backbone: str, readout: str, sight: st
     torch.testing.assert_close(traced.trace.states_PSD, torch.stack(states, 1))
 
 
-def test_soft_halting_mixes_the_scores(split: Split) -> None:
-    """The final scores are sum_t w_t (unit r_t . e), w as in training."""
-    model, batch, rows = given(split, sight="exact")
+@pytest.mark.parametrize("loss", [ItemLoss(), ItemLoss(bias=True), ItemLoss(cosine=False, temperature=1.0)])
+def test_soft_halting_mixes_the_scores(loss: ItemLoss, split: Split) -> None:
+    """The final scores are sum_t w_t (r_t . e / tau + b), w as in training."""
+    model, batch, rows = given(split, sight="exact", loss=loss)
     last = batch.lengths_B.cumsum(0) - 1
     with torch.no_grad():
         states = [r[last] for r in readouts(model, rows)]
         h = model.head(features_of(model, states))
         w = torch.stack([h[:, 0], (1 - h[:, 0]) * h[:, 1], (1 - h[:, 0]) * (1 - h[:, 1])], 1)
-        vectors = F.normalize(model.items.weight, dim=-1)
-        wanted = sum(w[:, t, None] * (F.normalize(states[t + 1], dim=-1) @ vectors.T) for t in range(3))
-        got = model.user_states(batch, Halting(rule="soft")).states_BD
-        got = got / got.norm(dim=-1, keepdim=True)  # a scale changes no order
-        torch.testing.assert_close(got @ vectors.T, wanted / (wanted / (got @ vectors.T))[:, :1])
+        items = model.items
+        wanted = sum(w[:, t, None] * logits(states[t + 1], items.weight, loss, items.bias) for t in range(3))
+        got = model.catalogue().scores(model.user_states(batch, Halting(rule="soft")).states_BD)
+        torch.testing.assert_close(got / loss.temperature, wanted)
 
 
 def test_wrong_settings_are_named() -> None:

@@ -94,6 +94,8 @@ def trajectory(model: LARESModel, items: list[int], start: np.ndarray, k: int) -
 def log_softmax(model: LARESModel, state: np.ndarray) -> np.ndarray:
     items = model.items.weight.detach().numpy()
     scores = unit(items) @ unit(state) / TEMPERATURE
+    if model.items.bias is not None:
+        scores = scores + model.items.bias.detach().numpy()
     return scores - np.log(np.exp(scores).sum())
 
 
@@ -257,9 +259,9 @@ def test_shares_of_a_batch_add_up(split: Split, monkeypatch: pytest.MonkeyPatch)
 # ---- the reinforcement stage
 
 
-def reinforced(split: Split, **settings: Any) -> LARESModel:
+def reinforced(split: Split, loss: ItemLoss | None = None, **settings: Any) -> LARESModel:
     """A model in its second stage, some way from where that began."""
-    model = given(split, reinforcement=Reinforcement(**settings))
+    model = given(split, loss=loss or ItemLoss(), reinforcement=Reinforcement(**settings))
     model.begin_stage("reinforced")
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.05
@@ -268,9 +270,13 @@ def reinforced(split: Split, **settings: Any) -> LARESModel:
 
 @pytest.mark.parametrize("reward", ["recall", "ndcg"])
 @pytest.mark.parametrize("filter_top", [0, 10])
-def test_reinforced_loss(split: Split, monkeypatch: pytest.MonkeyPatch, reward: Any, filter_top: int) -> None:
+@pytest.mark.parametrize("bias", [False, True])
+def test_reinforced_loss(
+    split: Split, monkeypatch: pytest.MonkeyPatch, reward: Any, filter_top: int, bias: bool
+) -> None:
     """Each case alone: rollouts, ranks among all items, advantages, and KL to the model the stage began with."""
-    model = reinforced(split, rollouts=3, kl_weight=0.5, reward=reward, top=5, filter_top=filter_top)
+    loss = ItemLoss(bias=bias)
+    model = reinforced(split, loss, rollouts=3, kl_weight=0.5, reward=reward, top=5, filter_top=filter_top)
     (reference,), batch, depths = model.reference, some(split, 12), [2, 4, 1]
     torch.manual_seed(4)
     last = (torch.rand(12) * batch.lengths_B).long()

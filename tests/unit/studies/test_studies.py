@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from forethought.backbones.sasrec import SASRec
-from forethought.data.splits import Split
+from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec
 from forethought.methods.next_item import NextItem
@@ -101,10 +101,52 @@ def test_another_configuration_is_not_passed_off(desk: Desk, monkeypatch: pytest
         carry_out(study("sasrec"), desk, seeds=[0])
     with pytest.raises(ConfigError, match="has no variant 'dtrek'; it has sasrec"):
         carry_out(study("sasrec"), desk, seeds=[0], only=["dtrek"])
+    longer = replace(TINY["sasrec"], training=replace(QUICK, epochs=3))
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: longer)
+    with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
+        carry_out(study("sasrec"), desk, seeds=[0])
     path = next((desk.results / "runs").glob("*.json"))
-    path.write_text("{")
-    with pytest.raises(RunError, match="is damaged"):
-        write_page(study("sasrec"), desk.results)
+    for text, said in (("{", ""), ("[1]", "it has no '{'"), ('{"variant": "sasrec"}', "it has no 'data'")):
+        path.write_text(text)
+        with pytest.raises(RunError, match=f"is damaged .*{said}.*: remove it, and the study makes it anew"):
+            write_page(study("sasrec"), desk.results)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_other_data_and_other_splits_are_not_passed_off(desk: Desk) -> None:
+    carry_out(study("sasrec"), desk, seeds=[0])
+    data, later = desk.split.data, temporal(desk.split.data, valid_from=0.8, test_from=0.9)
+    fewer = leave_last_out(data.where(np.arange(len(data)) > 50))
+    assert fewer.data.name == data.name
+    for other in (later, fewer):
+        with pytest.raises(RunError, match="of other data or another split than those given: choose another folder"):
+            carry_out(study("sasrec"), replace(desk, split=other), seeds=[1])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_results_that_cannot_be_written_are_not_trained_for(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"could not be written .*choose another folder"):
+        carry_out(study("sasrec"), replace(desk, results=tmp_path / "file"), seeds=[0])
+    assert said(desk) == []
+
+
+def test_the_depth_told_of_is_chosen_on_validation() -> None:
+    """The eager point looks sound on the test part only; of the sound ones the first has the fewest steps there."""
+
+    def point(way: str, steps: float, test: float, valid: float, valid_steps: float) -> dict[str, Any]:
+        of = {"relative": test, "relative_ci95": [test, test]}
+        told = {"way": way, "rule": "arh", "threshold": steps, "steps": steps, "flops": 10 * steps, "ms": steps, **of}
+        return told | {"valid": {"steps": valid_steps, "relative": valid, "relative_ci95": [valid, valid]}}
+
+    fixed = point("fixed depth", 3.0, 0.0, 0.0, 3.0) | {"rule": "fixed"}
+    points = [point("ARH", 1.0, 0.5, -0.2, 1.0), point("ARH", 1.5, -0.3, 0.0, 1.4), point("ARH", 1.2, 0.0, 0.0, 1.6)]
+    said = halting._verdict({"best_fixed": 3, "curve": [fixed, *points]})
+    assert "the threshold 1.5. On the test part it takes 1.50 steps" in said
+    assert "NDCG@10 -30.0% [-30.0%, -30.0%], steps saved 50.0%, FLOPs saved 50.0%, time saved 50.0%" in said
+    nothing = points[0]["valid"] | {"relative_ci95": [None, None]}
+    assert "no ARH point" in halting._verdict({"best_fixed": 3, "curve": [fixed, points[0] | {"valid": nothing}]})
 
 
 @pytest.mark.usefixtures("tiny")
@@ -135,7 +177,9 @@ def test_clusters_beside_categories(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     told = json.loads(next((desk.results / "clusters").glob("sasrec-*.json")).read_text())
     assert {a["k"] for a in told["agreement"]} == {5, 10}
     assert "| 5 | level 1 |" in page.read_text()
-    sheet = next(desk.runs.glob("*/clusters.md")).read_text()
+    sheet = next((desk.results / "clusters").glob("sasrec-*.md")).read_text()
+    assert next((desk.results / "clusters").glob("sasrec-*.md")).name in page.read_text()
+    assert len(list(desk.results.glob("clusters-sasrec-*.svg"))) == 1
     assert "## k = 10" in sheet
     assert sheet.count("- **") == 5 + 3
 

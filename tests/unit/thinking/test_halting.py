@@ -105,13 +105,20 @@ def roots(backbone: Counting, n_rows: int) -> Roots:
 
 
 ITEMS, MARKS = torch.randn(30, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(4, 4)
-JUDGE = Judge(lambda r: look_at(r, ITEMS), 30)
+JUDGE = Judge(lambda r: look_at(r, ITEMS), lambda r: r, 30)
 
 
 def think_by(rule: str, threshold: float, **more: Any) -> tuple[Counting, torch.Tensor, torch.Tensor, Any]:
     backbone = Counting()
     given = Halting(rule=rule, threshold=threshold, **more)  # type: ignore[arg-type]
     return backbone, *think_until(backbone, roots(backbone, 9), MARKS, JUDGE, given)  # type: ignore[arg-type]
+
+
+def test_weights_sum_to_one_under_autocast() -> None:
+    head, features = HaltingHead(8), torch.randn(50, 6, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weights = soft_weights(head(features))
+    torch.testing.assert_close(weights.sum(1), torch.ones(50))
 
 
 def test_rows_that_halt_leave_the_batch() -> None:

@@ -53,6 +53,14 @@ def test_prototypes_by_hand() -> None:
     assert health.warnings == []
 
 
+def test_prototypes_meet_biases_in_full() -> None:
+    torch.manual_seed(0)
+    centres, items = torch.randn(5, 4), torch.randn(40, 4)
+    health = of_prototypes(made([centres]), items, 0.5, bias=True)
+    scores = centres[:, :-1] @ items[:, :-1].T / 0.5 + items[:, -1]
+    assert health.figures["target_entropy_1"] == pytest.approx(entropy(softmax(scores.numpy(), axis=1), axis=1).mean())
+
+
 def test_prototypes_that_are_one_or_turn_coarse() -> None:
     torch.manual_seed(0)
     items, one = torch.randn(40, 4), torch.ones(5, 4) + torch.randn(5, 4) * 0.01

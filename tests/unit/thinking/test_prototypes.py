@@ -21,6 +21,15 @@ def test_counts_rise_towards_the_most(speed: float) -> None:
 def test_counts_stay_within_the_catalogue() -> None:
     assert cluster_counts(16, 512, 1.0, 3, 20) == [16, 20, 20]
     assert cluster_counts(2, 3, 0.1, 2, 20) == [2, 2]
+    assert cluster_counts(16, 512, 1.0, 2, 1) == [1, 1]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_hardly_any_items(n: int) -> None:
+    made = Prototypes(cluster_counts(16, 512, 1.0, 2, n), n, 3, unit=True)
+    for epoch in range(2):
+        made.make(torch.randn(n, 3), epoch)
+    assert made.sizes_K.tolist() == [1] * 2 * n
 
 
 def blobs(n: int, k: int, width: int) -> tuple[torch.Tensor, np.ndarray]:
