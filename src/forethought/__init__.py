@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forethought.data.doctor import diagnose
     from forethought.data.interactions import Interactions
     from forethought.data.leakage import leakage
+    from forethought.data.noise import Noise
     from forethought.data.prepare import open_prepared, prepare
     from forethought.data.reading import read
     from forethought.data.shop import Shop
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from forethought.methods.next_item import NextItem
     from forethought.methods.rearec import ReaRec
     from forethought.recommender import Recommender, load
+    from forethought.robustness import robustness
     from forethought.runs import evaluate, train
     from forethought.scoring import recommend_table
     from forethought.thinking.halting import Halting
@@ -47,6 +49,7 @@ _ROOMS = {
     "data.doctor": ("diagnose",),
     "data.interactions": ("Interactions",),
     "data.leakage": ("leakage",),
+    "data.noise": ("Noise",),
     "data.prepare": ("open_prepared", "prepare"),
     "data.reading": ("read",),
     "data.shop": ("Shop",),
@@ -63,6 +66,7 @@ _ROOMS = {
     "methods.next_item": ("NextItem",),
     "methods.rearec": ("ReaRec",),
     "recommender": ("Recommender", "load"),
+    "robustness": ("robustness",),
     "runs": ("evaluate", "train"),
     "scoring": ("recommend_table",),
     "thinking.halting": ("Halting",),

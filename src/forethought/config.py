@@ -18,6 +18,7 @@ from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
+from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, check_seed, nearest
 from forethought.methods.dtrec import DTRec
@@ -59,6 +60,8 @@ class RunConfig:
     """Of weights, batches and dropout."""
     exclude_history: bool | None = None
     """Leave a user's history out of the candidates; None: where no user ever repeats an item."""
+    noise: Noise | None = None
+    """On the training part; None: it is trained on as it is."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -107,6 +110,10 @@ def from_json(cls: type, value: Any, path: str = "") -> Any:
 
 def _field(hint: Any, value: Any, path: str) -> Any:
     choices = [c for c in typing.get_args(hint) if is_dataclass(c)] if _is_union(hint) else []
+    if value is None and type(None) in typing.get_args(hint):
+        return None
+    if len(choices) == 1:  # it or nothing: there is no choice to name
+        return from_json(typing.cast("type", choices[0]), value, path)
     if choices:
         known = {NAMES[c]: c for c in choices if isinstance(c, type)}
         tag = value.get("type") if isinstance(value, Mapping) else None

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,14 +15,16 @@ import polars as pl
 import torch
 
 from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, from_json, to_json
-from forethought.data.batches import history_batch, plan, windows
+from forethought.data.batches import plan, windows
+from forethought.data.histories import Spans
+from forethought.data.noise import Noise
 from forethought.data.splits import Split, SplitConfig
 from forethought.errors import ConfigError, DataError, RunError, check_seed
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
-from forethought.evaluation.ranking import Ranked, rank_cases
+from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
-from forethought.evaluation.sampled import Sample, sampled_ranks
+from forethought.evaluation.sampled import Sample
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
@@ -46,6 +49,7 @@ def train(
     training: Training | None = None,
     seed: int = 0,
     exclude_history: bool | None = None,
+    noise: Noise | None = None,
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
@@ -62,6 +66,7 @@ def train(
         training: learning rate, epochs, batch size and so on.
         seed: of weights, batches and dropout.
         exclude_history: leave histories out of the candidates; None: where no user ever repeats an item.
+        noise: on the training part, drawn once; what is to be predicted inside it may be noise too.
         resume: go on with the training that lies in `out`.
         overwrite: remove what lies in `out` first.
         observer: somebody to tell of progress.
@@ -79,9 +84,11 @@ def train(
         training=training or Training(),
         seed=seed,
         exclude_history=exclude_history,
+        noise=noise,
     )
     config.method.check(split)
-    _check_trainable(split)
+    seen = replace(split, train=_train_part(split, noise))
+    _check_trainable(seen)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
@@ -98,7 +105,7 @@ def train(
     try:
         Fit(
             method=model,
-            split=split,
+            split=seen,
             settings=config.training,
             seed=seed,
             folder=folder,
@@ -130,6 +137,8 @@ def evaluate(
     part: protocols.Part = "test",
     exclude_history: bool | None = None,
     halting: Halting | None = None,
+    noise: Noise | None = None,
+    noise_seeds: int = 5,
     sample: Sample | None = None,
     lists: bool = True,
     batch: int = 1024,
@@ -145,6 +154,9 @@ def evaluate(
         part: "test" or "valid".
         exclude_history: None: as the run was trained.
         halting: when to stop thinking; None: as the run was trained.
+        noise: on the histories that are read; targets and candidates stay those of the clean ones. The protocol names
+            it, and `compare` mixes it with no other.
+        noise_seeds: how often it is drawn (with `noise.seed`, the next one, ...); each case's metrics are their mean.
         sample: rank among sampled negatives instead; labelled as biased wherever it is shown.
         lists: also make top-20 lists, for coverage, Gini, novelty and popularity bias.
         batch: cases encoded together; no metric depends on it, unless rows halt at random.
@@ -152,26 +164,30 @@ def evaluate(
         seed: of the bootstrap, and of halting at random.
 
     Raises:
-        ConfigError: a part that is not there, or a halting that the model cannot obey.
+        ConfigError: a part that is not there, a halting that the model cannot obey, or noise among sampled negatives.
         DataError: the split is not the one the run was trained on.
     """
-    _check_asked(part, batch, seed)
+    check_asked(part, batch, seed)
+    if noise is not None and sample is not None:
+        raise ConfigError("Noise is measured by ranking all items: leave sample out (on the command line --sampled).")
     model = run if isinstance(run, Recommender) else load(run)
-    _check_same_split(model, split)
+    check_same_split(model, split)
     halting = model.method.obeyed(halting)
     exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
     cases = split.test if part == "test" else split.valid
+    read = [cases] if noise is None else [n.on_cases(cases, split.data.n_items) for n in noise.seeds(noise_seeds)]
     k = min(LIST_LENGTH, split.data.n_items) if lists and sample is None else None
-    flops = flops_per_history(model.method, cases, halting=halting, batch=batch)  # first: it warms up what is timed
-    ms = ms_per_history(model.method, cases, exclude_history=exclude, halting=halting, batch=batch)
+    flops = flops_per_history(model.method, read[0], halting=halting, batch=batch)  # first: it warms up what is timed
+    ms = ms_per_history(model.method, read[0], exclude_history=exclude, halting=halting, batch=batch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         begin = time.perf_counter()
-        ranked = rank_cases(
-            model.method, cases, exclude_history=exclude, halting=halting, k=k, batch=batch, report=report
-        )
+        ask = partial(rank_cases, model.method, exclude_history=exclude, halting=halting, k=k, batch=batch)
+        ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
         if sample is not None:
-            ranked = _among_negatives(model, split, ranked, halting, part=part, sample=sample, exclude=exclude)
+            popularity = split.train.item_counts(split.data.n_items)
+            ask = partial(among_negatives, model.method, cases, popularity, exclude_history=exclude, halting=halting)
+            ranked = [ask(ranked[0], sample)]
     evaluation = summarise(
         ranked,
         cases,
@@ -181,6 +197,7 @@ def evaluate(
         part=part,
         sample=None if sample is None else sample.protocol(),
         halting=None if halting is None else asdict(halting),
+        extras=None if noise is None else {"noise": noise.protocol(noise_seeds)},
         resamples=resamples,
         seed=seed,
     )
@@ -204,7 +221,7 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     if not told or told["best_epoch"] < 0:
         return None
     positions, every = model.config.training.batch_positions, model.config.training.all_windows
-    rows = windows(split.train, model.method.window, every=every)
+    rows = windows(_train_part(split, model.config.noise), model.method.window, every=every)
     epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, positions, seed, told["epoch"]))
     begun = told.get("stages", [0])
     stage = bisect_right(begun, told["best_epoch"]) - 1
@@ -247,33 +264,8 @@ def split_of(model: Recommender, source: str | None = None) -> Split:
     return split
 
 
-def _among_negatives(
-    model: Recommender,
-    split: Split,
-    full: Ranked,
-    halting: Halting | None,
-    *,
-    part: protocols.Part,
-    sample: Sample,
-    exclude: bool,
-) -> Ranked:
-    """Ranks among drawn items, from the same scores."""
-    cases = split.test if part == "test" else split.valid
-
-    @torch.inference_mode()
-    def scores_of(rows: Any, items: Any) -> Any:
-        thought = model.method.user_states(history_batch(cases.history.take(rows), model.method.window), halting)
-        catalogue = model.method.catalogue()
-        vectors = catalogue.vectors_ND[torch.from_numpy(items)]
-        scores = (vectors @ thought.states_BD[..., None])[..., 0]
-        return (scores if catalogue.bias_N is None else scores + catalogue.bias_N[torch.from_numpy(items)]).numpy()
-
-    popularity = split.train.item_counts(split.data.n_items)
-    ranks = sampled_ranks(scores_of, cases, popularity, sample, history_excluded=exclude)
-    return Ranked(ranks, None, full.steps, full.seconds)
-
-
-def _check_asked(part: str, batch: int, seed: int) -> None:
+def check_asked(part: str, batch: int, seed: int) -> None:
+    """Refuse what no evaluation can be asked for."""
     if part not in get_args(protocols.Part):
         raise ConfigError(f"part is {part!r}, but must be one of {', '.join(get_args(protocols.Part))}.")
     if batch < 1:
@@ -281,7 +273,8 @@ def _check_asked(part: str, batch: int, seed: int) -> None:
     check_seed(seed)
 
 
-def _check_same_split(model: Recommender, split: Split) -> None:
+def check_same_split(model: Recommender, split: Split) -> None:
+    """Refuse a split other than the one the run was trained on."""
     theirs, ours = split.data.items.ids, model.items.ids
     if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
         raise DataError(
@@ -303,6 +296,10 @@ def _check_trainable(split: Split) -> None:
         raise DataError("No user has two interactions in the training part, so there is nothing to learn from.")
     if len(split.valid) == 0:
         raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
+
+
+def _train_part(split: Split, noise: Noise | None) -> Spans:
+    return split.train if noise is None else noise.on_training(split.train, split.data.n_items)
 
 
 def _split_config(split: Split) -> SplitConfig:

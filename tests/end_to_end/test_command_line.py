@@ -185,6 +185,60 @@ def test_a_backbone_may_be_named_anywhere(shell: Shell, shop: Path, tmp_path: Pa
     assert "lares has no choice of a backbone" in shell.wrong("train", "lares", "--data", shop, "--backbone=hstu")
 
 
+def test_noise(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
+    few = ["--resamples", 20]
+    shell.ok("evaluate", run, *few)
+    before = tree(run)
+    out = tmp_path / "noisy"
+    told = shell.json(
+        "evaluate", run, *few, "--noise", "replace", "--noise-share", 0.3, "--noise-seeds", 2, "--out", out
+    )
+    assert told["protocol"]["noise"] == {"kind": "replace", "share": 0.3, "seed": 0, "seeds": 2}
+    assert json.loads((out / "metrics.json").read_text()) == told
+    said = shell.run("evaluate", run, *few, "--noise", "swap", "--noise-seed", 3)
+    assert "NOISY histories: swap 20%, seeds 3 to 7" in " ".join(said.out.split())
+    assert "nothing in its folder has changed" in said.err
+    assert "--across-noise" in shell.wrong("compare", run, out)
+    assert "noisy (replace 30%, seeds 0 to 1)" in shell.ok("compare", run, out, "--across-noise")
+
+    told = shell.json("evaluate", run, *few, "--noise-curve", "--noise", "delete", "--noise-seeds", 1, "--out", out)
+    assert [(p["kind"], p["share"]) for p in told["points"]] == [("delete", share) for share in (0.1, 0.2, 0.3)]
+    assert json.loads((out / "noise.json").read_text()) == told
+    text = shell.ok("evaluate", run, *few, "--noise-curve", "--noise-seeds", 1)
+    assert re.findall(r"^(\w+) +20%", text, re.M) == ["replace", "insert", "delete", "swap"]
+    assert tree(run) == before
+
+    noisy = ["--noise", "replace"]
+    for wrong, sentence in (
+        ([*noisy, "--noise-share", 0], "--noise-share is 0, but must be above 0 and at most 1"),
+        ([*noisy, "--noise-share", 1.5], "--noise-share is 1.5, but"),
+        ([*noisy, "--noise-share", "nan"], "--noise-share is nan, but"),
+        ([*noisy, "--noise-seed", -1], "--noise-seed is -1"),
+        ([*noisy, "--noise-seeds", 0], "--noise-seeds is 0"),
+        ([*noisy, "--sampled", 5], "leave sample out (on the command line --sampled)"),
+        (["--noise-curve", "--sampled", 5], "leave --sampled out"),
+        (["--noise-share", 0.2], "need a kind of noise: give one with --noise"),
+        ([*noisy, "--out", run], "keeps its clean evaluation: choose another --out"),
+    ):
+        assert sentence in shell.wrong("evaluate", run, *wrong)
+    for verb in (["evaluate", run], ["train", "sasrec", "--data", shop, "--out", tmp_path / "x"]):
+        said = shell.run(*verb, "--noise", "rplace")
+        assert said.code == 2
+        assert "'rplace'" in said.err
+        assert "'replace'" in said.err
+    assert tree(run) == before
+
+
+def test_train_on_noise(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    words = ["train", "sasrec", "--data", shop, "--out", tmp_path / "run", *TINY, "--noise", "replace"]
+    shell.ok(*words, "--noise-share", 0.3, "--noise-seed", 5)
+    config = json.loads((tmp_path / "run/config.json").read_text())["config"]
+    assert config["noise"] == {"kind": "replace", "share": 0.3, "seed": 5}
+    assert "noise" not in shell.json("evaluate", tmp_path / "run", "--resamples", 20)["protocol"]
+    assert "(noise.share: 0.3 -> 0.2" in shell.wrong(*words, "--noise-seed", 5, "--resume")
+    assert "--noise-share is 2" in shell.wrong(*words, "--noise-share", 2, "--overwrite")
+
+
 def test_compare(shell: Shell, run: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(run, tmp_path / "other"))
     shell.ok("evaluate", run, "--resamples", 50)

@@ -20,6 +20,8 @@ class Compare:
     """The method the others are held against; the first by default."""
     metric: tuple[str, ...] = ()
     """Test these metrics only, which makes Holm's correction milder."""
+    across_noise: bool = False
+    """Let evaluations of clean and of noisy histories stand side by side: what noise costs."""
     seed: int = 0
     """Of bootstrap and permutations."""
     out: Path | None = None
@@ -49,6 +51,7 @@ def run(arguments: list[str]) -> None:
         {name: many if len(many) > 1 else many[0] for name, many in named.items()},
         baseline=args.baseline,
         metrics=list(args.metric) or None,
+        across_noise=args.across_noise,
         seed=args.seed,
     )
     if args.out is not None:

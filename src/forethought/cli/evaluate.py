@@ -5,11 +5,22 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json
+from forethought.cli.shared import CHOICES, Bar, Choice, Noising, Thinking, console, parse, print_json
+from forethought.errors import ConfigError, check_count
+
+if TYPE_CHECKING:
+    from forethought.data.noise import Noise
+    from forethought.data.splits import Split
+    from forethought.evaluation.report import Evaluation
+    from forethought.recommender import Recommender
+    from forethought.robustness import Robustness
+    from forethought.thinking.halting import Halting
+
+CURVES_FILE = "noise.json"
 
 
 @dataclass(kw_only=True)
@@ -17,6 +28,12 @@ class Evaluate:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
     thinking: Annotated[Thinking, tyro.conf.arg(name="")]
+    noising: Annotated[Noising, tyro.conf.arg(name="")]
+    noise_seeds: int = 5
+    """How often the noise is drawn, with one seed after the other; every case is the mean of that."""
+    noise_curve: bool = False
+    """Instead of all metrics of one evaluation: how Recall@10 and NDCG@10 fall under 10, 20 and 30% of every kind of
+    noise (or of the one named by --noise), with intervals; --out FOLDER keeps it as noise.json."""
     data: str | None = None
     """Where the data lies now; by default where it lay when the run was trained."""
     part: Literal["test", "valid"] = "test"
@@ -33,7 +50,7 @@ class Evaluate:
     """Of bootstrap, sampling and random halting."""
     out: Path | None = None
     """Folder for metrics.json and per_user.parquet, which compare reads; by default the run folder, unless cases,
-    candidates or halting are others than the run's own."""
+    candidates, histories or halting are others than the run's own."""
     json: bool = False
     """Print the evaluation as JSON."""
 
@@ -43,41 +60,96 @@ def run(arguments: list[str]) -> None:
         "Rank every held-out item among all items; metrics and what they cost.\n\n"
         "Examples: forethought evaluate runs/sasrec-beauty --json\n"
         "          forethought evaluate runs/dtrec-beauty --halt arh --delta 0.3 --out evaluations/eager\n"
-        "          forethought evaluate runs/dtrec-beauty --halt fixed --steps 1 --out evaluations/one-step"
+        "          forethought evaluate runs/dtrec-beauty --halt fixed --steps 1 --out evaluations/one-step\n"
+        "          forethought evaluate runs/dtrec-beauty --noise replace --noise-share 0.2 --out evaluations/noisy\n"
+        "          forethought evaluate runs/dtrec-beauty --noise-curve"
     )
     args = parse(Evaluate, arguments, "evaluate", about)
-    from forethought.evaluation.sampled import Sample
-    from forethought.recommender import load
-    from forethought.runs import evaluate, split_of, write_card
+    from forethought.recommender import CONFIG_FILE, load
+    from forethought.runs import split_of
 
+    noise = args.noising.of()
+    check_count(args.noise_seeds, "--noise-seeds")
     model = load(args.run)
     halting = args.thinking.of(model.method)
+    own = args.part == "test" and args.sampled is None and halting is None and noise is None
+    if noise is not None and not args.noise_curve and args.out is not None and (args.out / CONFIG_FILE).is_file():
+        raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
     split = split_of(model, args.data)
     with Bar("ranking") as bar:
-        evaluation = evaluate(
-            model,
-            split,
-            part=args.part,
-            exclude_history=CHOICES[args.exclude_history],
-            halting=halting,
-            sample=None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed),
-            batch=args.batch,
-            resamples=args.resamples,
-            seed=args.seed,
-            report=bar.counted,
-        )
-    own = args.part == "test" and args.sampled is None and halting is None
-    if args.out is not None:
-        evaluation.write(args.out)
-        console().print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}")
-    elif own:
-        evaluation.write(args.run)
-        write_card(model, evaluation)
-    else:
-        console().print(
-            "Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it."
-        )
+        ask = _curves if args.noise_curve else _evaluation
+        told = ask(args, model, split, halting, noise, bar)
+    _keep(args, model, told, own)
     if args.json:
-        print_json(evaluation.to_json())
+        print_json(told.to_json())
     else:
-        sys.stdout.write(str(evaluation) + "\n")
+        sys.stdout.write(str(told) + "\n")
+
+
+def _evaluation(
+    args: Evaluate, model: Recommender, split: Split, halting: Halting | None, noise: Noise | None, bar: Bar
+) -> Evaluation:
+    from forethought.evaluation.sampled import Sample
+    from forethought.runs import evaluate
+
+    return evaluate(
+        model,
+        split,
+        part=args.part,
+        exclude_history=CHOICES[args.exclude_history],
+        halting=halting,
+        noise=noise,
+        noise_seeds=args.noise_seeds,
+        sample=None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed),
+        batch=args.batch,
+        resamples=args.resamples,
+        seed=args.seed,
+        report=bar.counted,
+    )
+
+
+def _curves(
+    args: Evaluate, model: Recommender, split: Split, halting: Halting | None, noise: Noise | None, bar: Bar
+) -> Robustness:
+    from forethought.data.noise import KINDS
+    from forethought.robustness import SHARES, robustness
+
+    if args.sampled is not None:
+        raise ConfigError("Noise is measured by ranking all items: leave --sampled out.")
+    given = args.noising.noise_share
+    return robustness(
+        model,
+        split,
+        kinds=KINDS if noise is None else (noise.kind,),
+        shares=SHARES if given is None else (given,),
+        seeds=args.noise_seeds,
+        seed=args.seed if noise is None else noise.seed,
+        part=args.part,
+        exclude_history=CHOICES[args.exclude_history],
+        halting=halting,
+        batch=args.batch,
+        resamples=args.resamples,
+        report=bar.counted,
+    )
+
+
+def _keep(args: Evaluate, model: Recommender, told: Evaluation | Robustness, own: bool) -> None:
+    """Write what is to be kept where it belongs; the run's own evaluation is never overwritten by another."""
+    from forethought.evaluation.report import Evaluation
+    from forethought.files import write_json
+    from forethought.runs import write_card
+
+    view = console()
+    if not isinstance(told, Evaluation):
+        if args.out is not None:
+            write_json(args.out / CURVES_FILE, told.to_json())
+            view.print(f"Written to {args.out / CURVES_FILE}.")
+    elif args.out is not None:
+        told.write(args.out)
+        across = "" if args.noising.noise is None else " --across-noise"
+        view.print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}{across}")
+    elif own:
+        told.write(args.run)
+        write_card(model, told)
+    else:
+        view.print("Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it.")

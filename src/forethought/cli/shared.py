@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from forethought.data.interactions import Interactions
+    from forethought.data.noise import Noise
     from forethought.data.splits import Split
     from forethought.methods.interface import Method
     from forethought.thinking.halting import Halting
@@ -192,6 +193,40 @@ class Thinking:
         threshold = own.threshold if delta is None else delta
         most = own.max_steps if self.steps is None else self.steps
         return method.obeyed(replace(own, rule=rule, threshold=threshold, max_steps=most))
+
+
+@dataclass(kw_only=True)
+class Noising:
+    """Noise on the histories."""
+
+    noise: Literal["replace", "insert", "delete", "swap"] | None = None
+    """Kind: other items at drawn positions (replace), other items in between (insert), positions gone (delete), or
+    their items in another order (swap); none by default."""
+    noise_share: float | None = None
+    """Positions drawn, as a share of each history; 0.2 if not given."""
+    noise_seed: int | None = None
+    """Of the draw; 0 if not given."""
+
+    def of(self) -> Noise | None:
+        """The noise that was asked for, None if none was.
+
+        Raises:
+            ConfigError: a share that is none, or one without a kind.
+        """
+        from forethought.data.noise import Noise
+        from forethought.errors import ConfigError, check_seed
+
+        share, seed = self.noise_share, self.noise_seed
+        if self.noise is None:
+            if (share, seed) != (None, None):
+                raise ConfigError("--noise-share and --noise-seed need a kind of noise: give one with --noise.")
+            return None
+        if share is not None and not 0 < share <= 1:
+            raise ConfigError(
+                f"--noise-share is {share:g}, but must be above 0 and at most 1; for none, leave --noise out."
+            )
+        check_seed(seed or 0, "--noise-seed")
+        return Noise(kind=self.noise, share=0.2 if share is None else share, seed=seed or 0)
 
 
 def _moment(text: str | None) -> str | float | int | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Choice, Columns, Splitting, console, open_split, parse, print_json
+from forethought.cli.shared import CHOICES, Choice, Columns, Noising, Splitting, console, open_split, parse, print_json
 
 if TYPE_CHECKING:
     from forethought.recipes import Recipe
@@ -28,6 +28,7 @@ class Options:
     """Run folder to be made."""
     columns: Annotated[Columns, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
+    noising: Annotated[Noising, tyro.conf.arg(name="")]
     seed: int = 0
     """Of weights, batches and dropout."""
     exclude_history: Choice = "auto"
@@ -83,6 +84,7 @@ def _train(name: str, arguments: list[str]) -> None:
     args = parse(Train, arguments, f"train {name}", about, pairs=True)
     options = args.options
     view = console()
+    noise = options.noising.of()
     split = open_split(options.data, options.columns, options.splitting)
     first = int(os.environ.get("RANK", "0")) == 0
     quiet = options.quiet or not first
@@ -97,6 +99,7 @@ def _train(name: str, arguments: list[str]) -> None:
             training=args.training,
             seed=options.seed,
             exclude_history=CHOICES[options.exclude_history],
+            noise=noise,
             resume=options.resume,
             overwrite=options.overwrite,
             observer=Quiet() if quiet else Watch(view),

@@ -124,13 +124,21 @@ class Cases:
         history: row i is the history of case i (for a test case it includes the validation item); what stands
             just behind its end happened at the time of the target.
         targets: int32 [n], the item rows to be found.
+        clean: [n], where the history was disturbed by noise: what it was before.
     """
 
     history: Spans
     targets: np.ndarray
+    clean: Spans | None = None
+
+    @property
+    def met(self) -> Spans:
+        """What the users really met, hence what may be excluded from the candidates; noise is no part of it."""
+        return self.history if self.clean is None else self.clean
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def take(self, rows: np.ndarray) -> Cases:
-        return Cases(self.history.take(rows), self.targets[rows])
+        clean = None if self.clean is None else self.clean.take(rows)
+        return Cases(self.history.take(rows), self.targets[rows], clean)

@@ -38,6 +38,7 @@ class Standing:
             `train_flops_per_epoch`.
         window: the longest history it reads, in items.
         halting: how it stopped thinking; None if it does not reason.
+        noise: of the histories it read, as the protocol has it; None if they were clean.
     """
 
     seeds: int
@@ -47,6 +48,7 @@ class Standing:
     cost: dict[str, float]
     window: int | None
     halting: dict[str, Any] | None = None
+    noise: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def compare(
     baseline: str | None = None,
     *,
     metrics: Sequence[str] | None = None,
+    across_noise: bool = False,
     resamples: int = 1000,
     permutations: int = 10_000,
     seed: int = 0,
@@ -110,13 +113,15 @@ def compare(
         baseline: what the others are held against; the first method if not given.
         metrics: which to compare, all if not given. Holm's correction counts every metric of every method, so fewer
             metrics make a sharper test.
+        across_noise: let methods stand side by side that read clean histories and noisy ones: a run's noisy evaluation
+            against its own clean one says what that noise costs it.
         resamples, permutations, seed: of the bootstrap and of the test.
 
     Raises:
         DataError: fewer than two methods, an unknown baseline or metric, different protocols or cases.
     """
     runs = {name: [e] if isinstance(e, Evaluation) else list(e) for name, e in evaluations.items()}
-    baseline = _check(runs, baseline)
+    baseline = _check(runs, baseline, across_noise)
     first = runs[baseline][0]
     names = _chosen(metrics, list(first.metrics))
     # [seeds, n, M] for each method, all in the order of the first one's cases
@@ -139,7 +144,7 @@ def compare(
     return Comparison(shared, baseline, standings, differences, resamples, permutations)
 
 
-def _check(runs: dict[str, list[Evaluation]], baseline: str | None) -> str:
+def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise: bool) -> str:
     """The baseline, once everything is known to be comparable."""
     if len(runs) < 2:
         raise DataError(f"A comparison needs at least two methods, but {len(runs)} was given ({', '.join(runs)}).")
@@ -152,11 +157,16 @@ def _check(runs: dict[str, list[Evaluation]], baseline: str | None) -> str:
     for method, seeds in runs.items():
         if any(evaluation.halting != seeds[0].halting for evaluation in seeds):
             raise DataError(f"The seeds of {method!r} stopped thinking by different rules: give each rule a name.")
+        if across_noise and any(e.protocol.get("noise") != seeds[0].protocol.get("noise") for e in seeds):
+            raise DataError(f"The seeds of {method!r} read histories with different noise: give each noise a name.")
         for evaluation in seeds:
-            if differing := conflicts(first.protocol, evaluation.protocol):
+            across = ("noise",) if across_noise else ()
+            if differing := conflicts(first.protocol, evaluation.protocol, across=across):
+                noise = ", or compare across noise (on the command line --across-noise) to see what it costs"
                 raise DataError(
                     f"{baseline!r} and {method!r} were measured under different protocols: "
-                    f"{', '.join(differing)} differ, so evaluate both in the same way."
+                    f"{', '.join(differing.values())} differ, so evaluate both in the same way"
+                    f"{noise if [*differing] == ['noise'] else ''}."
                 )
     return baseline
 
@@ -195,6 +205,7 @@ def _standing(seeds: list[Evaluation], values: np.ndarray, estimates: list[Estim
         cost=cost.averaged([e.cost for e in seeds]),
         window=seeds[0].protocol.get("window"),
         halting=seeds[0].halting,
+        noise=seeds[0].protocol.get("noise"),
     )
 
 

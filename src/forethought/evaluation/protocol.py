@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from forethought.data.interactions import Interactions
@@ -51,7 +52,8 @@ def metric_prefix(protocol: dict[str, Any]) -> str:
     return f"sampled{protocol['negatives']}:" if protocol["candidates"] == "sampled" else ""
 
 
-def conflicts(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """The keys that forbid comparing two protocols, each with both values."""
-    keys = [key for key in {**first, **second} if key not in DESCRIPTIVE and first.get(key) != second.get(key)]
-    return [f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys]
+def conflicts(first: dict[str, Any], second: dict[str, Any], *, across: Collection[str] = ()) -> dict[str, str]:
+    """The keys that forbid comparing two protocols, each told with both values; those in `across` may differ."""
+    passed = DESCRIPTIVE | set(across)
+    keys = [key for key in {**first, **second} if key not in passed and first.get(key) != second.get(key)]
+    return {key: f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys}

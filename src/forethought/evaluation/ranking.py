@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from forethought.catalogue.ranking import Excluded
-from forethought.data.batches import case_batches
+from forethought.data.batches import case_batches, history_batch
 from forethought.data.histories import Cases, Spans
+from forethought.evaluation.sampled import Sample, sampled_ranks
 from forethought.methods.interface import Method
 from forethought.thinking.halting import Halting
 
 BATCH = 1024
+Report = Callable[[int, int], None]  # told of cases done and their total
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ def rank_cases(
     k: int | None = None,
     batch: int = BATCH,
     device: torch.device | None = None,
-    report: Callable[[int, int], None] | None = None,
+    report: Report | None = None,
 ) -> Ranked:
     """Rank every case's target among all items.
 
     Args:
-        exclude_history: whether items of the (whole) history are no candidates.
+        exclude_history: whether items of the (whole, clean) history are no candidates.
         halting: when to stop thinking; None: as the method is configured.
         k: length of the lists to make as well; None makes none.
         batch: cases encoded together; results do not depend on it, unless rows halt at random.
@@ -66,7 +68,7 @@ def rank_cases(
         with clock(seconds, "encode", device):
             thought = method.user_states(histories.to(device), halting)
         with clock(seconds, "rank", device):
-            excluded = excluded_of(cases.history.take(rows), device) if exclude_history else None
+            excluded = excluded_of(cases.met.take(rows), device) if exclude_history else None
             targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
             ranks[rows] = method.rank_of(thought, targets, excluded).cpu().numpy()
             steps[rows] = thought.steps_B.float().cpu().numpy()
@@ -79,6 +81,35 @@ def rank_cases(
     return Ranked(ranks, lists, steps, seconds)
 
 
+def among_negatives(
+    method: Method,
+    cases: Cases,
+    popularity: np.ndarray,
+    full: Ranked,
+    sample: Sample,
+    *,
+    exclude_history: bool,
+    halting: Halting | None = None,
+) -> Ranked:
+    """The same cases ranked among drawn items only, by the same scores; steps and seconds stay those of `full`.
+
+    Args:
+        popularity: int [N], training interactions of each item.
+        exclude_history, halting: as in `rank_cases`.
+    """
+
+    @torch.inference_mode()
+    def scores_of(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+        thought = method.user_states(history_batch(cases.history.take(rows), method.window), halting)
+        catalogue = method.catalogue()
+        vectors = catalogue.vectors_ND[torch.from_numpy(items)]
+        scores = (vectors @ thought.states_BD[..., None])[..., 0]
+        return (scores if catalogue.bias_N is None else scores + catalogue.bias_N[torch.from_numpy(items)]).numpy()
+
+    ranks = sampled_ranks(scores_of, cases, popularity, sample, history_excluded=exclude_history)
+    return Ranked(ranks, None, full.steps, full.seconds)
+
+
 def excluded_of(history: Spans, device: torch.device) -> Excluded:
     """Every item of each row's whole history, as often as it was met: sorting them out costs more than it saves."""
     lengths = history.lengths
@@ -86,6 +117,11 @@ def excluded_of(history: Spans, device: torch.device) -> Excluded:
     index = np.arange(len(rows)) + np.repeat(history.starts - np.cumsum(lengths) + lengths, lengths)
     items = history.histories.items[index].astype(np.int64)
     return Excluded(torch.from_numpy(rows).to(device), torch.from_numpy(items).to(device))
+
+
+def in_turn(report: Report | None, at: int, times: int) -> Report | None:
+    """What to report to in the `at`-th of several rankings of the same cases, so that all count as one."""
+    return None if report is None else lambda done, total: report(at * total + done, times * total)
 
 
 class clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ class Evaluation:
 
 
 def summarise(
-    ranked: Ranked,
+    ranked: Ranked | Sequence[Ranked],
     cases: Cases,
     split: Split,
     *,
@@ -145,7 +145,8 @@ def summarise(
     """Turn ranks and lists into an evaluation.
 
     Args:
-        ranked: ranks [n], lists [n, K] or None, steps [n], seconds.
+        ranked: ranks [n], lists [n, K] or None, steps [n], seconds; of several rankings of the same cases (noise drawn
+            more than once) each case, and each figure of the lists, is their mean.
         cases: the cases that were ranked, [n], in the same order.
         split: where they come from; its training part defines popularity.
         window: the longest history the method reads, in items.
@@ -160,19 +161,29 @@ def summarise(
     Raises:
         DataError: no cases, another number of ranks than cases, or ranks that are not numbers.
     """
-    _check(ranked.ranks, len(cases))
+    draws = list(ranked) if isinstance(ranked, Sequence) else [ranked]
+    for each in draws:
+        _check(each.ranks, len(cases))
     described = protocols.describe(
         split, part, len(cases), window=window, history_excluded=history_excluded, sample=sample
     )
     protocol = storage.plain({**described, **(extras or {})})
     prefix = protocols.metric_prefix(protocol)
     popularity = split.train.item_counts(split.data.n_items)
-    by_case = {prefix + name: values for name, values in per_case(ranked.ranks).items()}
-    frame = _frame(ranked, cases, split, popularity).with_columns(**{n: pl.Series(v) for n, v in by_case.items()})
+    by_case = {prefix + name: value for name, value in _mean([per_case(each.ranks) for each in draws]).items()}
+    frame = _frame(draws, cases, split, popularity).with_columns(**{n: pl.Series(v) for n, v in by_case.items()})
     metrics, groups = _estimate(frame, by_case, cases.history.users, resamples, seed)
-    lists = {} if ranked.lists is None else beyond_accuracy(ranked.lists, cases.history, popularity)
-    spent = cost.of_ranking(ranked.steps, ranked.seconds, None if halting is None else halting["max_steps"])
+    shown = [each.lists for each in draws if each.lists is not None]
+    lists = _mean([beyond_accuracy(each, cases.history, popularity) for each in shown]) if shown else {}
+    steps = np.concatenate([each.steps for each in draws])
+    seconds = {stage: sum(each.seconds[stage] for each in draws) for stage in draws[0].seconds}
+    spent = cost.of_ranking(steps, seconds, None if halting is None else halting["max_steps"])
     return Evaluation(protocol, frame, metrics, lists, groups, spent, halting)
+
+
+def _mean(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of the same figures, each the mean over the draws, element by element."""
+    return {name: sum(each[name] for each in draws) / len(draws) for name in draws[0]}
 
 
 def _check(ranks: np.ndarray, n_cases: int) -> None:
@@ -187,18 +198,18 @@ def _check(ranks: np.ndarray, n_cases: int) -> None:
         )
 
 
-def _frame(ranked: Ranked, cases: Cases, split: Split, popularity: np.ndarray) -> pl.DataFrame:
+def _frame(draws: Sequence[Ranked], cases: Cases, split: Split, popularity: np.ndarray) -> pl.DataFrame:
     users, lengths, popular = cases.history.users, cases.history.lengths, popularity[cases.targets]
     return pl.DataFrame(
         {
             "user_id": split.data.users.ids[users],
             "target_id": split.data.items.ids[cases.targets],
-            "rank": np.asarray(ranked.ranks, np.float64),
+            "rank": np.mean([each.ranks for each in draws], axis=0, dtype=np.float64),
             "history_length": lengths.astype(np.int64),
             "target_popularity": popular.astype(np.int64),
             "length_group": quantile_groups(lengths),
             "popularity_group": quantile_groups(popular),
-            "steps": np.asarray(ranked.steps, np.float32),
+            "steps": np.mean([each.steps for each in draws], axis=0, dtype=np.float32),
         }
     ).select("user_id", pl.int_range(pl.len()).over("user_id").alias("case"), pl.exclude("user_id"))
 

@@ -38,7 +38,7 @@ def ms_per_history(
                 with clock(spent, "encode", device):
                     thought = method.user_states(histories, halting)
                 with clock(spent, "rank", device):
-                    excluded = excluded_of(cases.history.take(rows), device) if exclude_history else None
+                    excluded = excluded_of(cases.met.take(rows), device) if exclude_history else None
                     method.rank_of(thought, torch.from_numpy(cases.targets[rows].astype(np.int64)), excluded)
                 for stage, seconds in spent.items():
                     best[place, stage] = min(best[place, stage], seconds)

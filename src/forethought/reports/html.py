@@ -41,7 +41,8 @@ NAME_LENGTH = 26
 
 def comparison_page(comparison: Comparison, title: str = "Comparison") -> str:
     """The whole page: protocol, an interval plot for each metric, all tables, and how to read them."""
-    alarm = " sampled" if comparison.protocol.get("candidates") == "sampled" else ""
+    unusual = comparison.protocol.get("candidates") == "sampled" or comparison.protocol.get("noise")
+    alarm = " sampled" if unusual else ""
     metrics = list(dict.fromkeys(gain.metric for gain in comparison.differences))
     plots = "\n".join(
         forest(metric, [g for g in comparison.differences if g.metric == metric], comparison.baseline)

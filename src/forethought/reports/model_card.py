@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from forethought.reports.numbers import noisy
+
 BARE = ("next_item", "masked_item")  # methods that are called by their backbone
 
 
@@ -22,7 +24,7 @@ A **{kind}** that recommends the next item of a history, trained by Forethought.
 - **Data:** {about["data"]}: {about["users"]:,} users, {about["items"]:,} items, {about["interactions"]:,} interactions
   (hash {about["data_hash"]}).
 - **Split:** {_plain(about["protocol"])}; a user's history is {excluded} the candidates.
-- **Seed:** {config["seed"]}.
+- **Seed:** {config["seed"]}.{_noise(config.get("noise"))}
 
 ## How good it is
 
@@ -46,6 +48,10 @@ habits and biases: look at the groups by history length and popularity (`foretho
 {json.dumps(config, indent=2)}
 ```
 """
+
+
+def _noise(noise: Mapping[str, Any] | None) -> str:
+    return "" if noise is None else f"\n- **Noise:** it was trained on disturbed histories: {noisy(noise)}."
 
 
 def _plain(protocol: Mapping[str, Any]) -> str:

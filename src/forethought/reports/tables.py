@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.reports import costs
-from forethought.reports.numbers import number
+from forethought.reports.numbers import noisy, number
 
 if TYPE_CHECKING:
     from forethought.evaluation.compare import Comparison, Difference
@@ -84,6 +84,7 @@ def describe(protocol: Mapping[str, Any]) -> str:
         )
     else:
         candidates = f"full ranking of {n_items} items"
+    noise = protocol.get("noise")
     rest = [
         f"{key} {value}"
         for key, value in protocol.items()
@@ -96,6 +97,7 @@ def describe(protocol: Mapping[str, Any]) -> str:
         f"{protocol.get('part')}, {protocol.get('n_cases', 0):,} cases",
         f"history {'excluded' if protocol.get('history_excluded') else 'not excluded'}",
         candidates,
+        *([] if noise is None else [f"NOISY histories: {noisy(noise)}"]),
         *rest,
     ]
     return " · ".join(parts)
@@ -158,7 +160,15 @@ def notes(comparison: Comparison) -> list[str]:
         "FLOPs: products and attention, padding included. ms: wall clock as each run was evaluated; "
         "hold them against each other only if that was on the same idle machine."
     )
-    return [*costs.savings(comparison), statistics, spent]
+    return [*_noises(comparison), *costs.savings(comparison), statistics, spent]
+
+
+def _noises(comparison: Comparison) -> list[str]:
+    """Who read noisy histories, where that differs: the protocol that is shared then says nothing of it."""
+    if not any(method.noise for method in comparison.methods.values()) or "noise" in comparison.protocol:
+        return []
+    told = {name: "clean" if m.noise is None else noisy(m.noise) for name, m in comparison.methods.items()}
+    return [f"Histories that were read: {'; '.join(f'{name} ({what})' for name, what in told.items())}."]
 
 
 def comparison_view(comparison: Comparison) -> RenderableType:
@@ -217,7 +227,7 @@ def _groups(by: str, groups: Mapping[str, CaseGroup]) -> Sheet:
 
 
 def _stack(protocol: Mapping[str, Any], sheets: list[Sheet], remarks: list[str]) -> RenderableType:
-    style = "bold red" if protocol.get("candidates") == "sampled" else "dim"
+    style = "bold red" if protocol.get("candidates") == "sampled" or protocol.get("noise") else "dim"
     parts: list[RenderableType] = [Text(describe(protocol), style=style)]
     for sheet in sheets:
         parts += [Text(), sheet.rich()]

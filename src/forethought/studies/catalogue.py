@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import clusters, halting
+from forethought.studies import clusters, halting, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import standing
 
@@ -13,6 +13,8 @@ def _ablation(name: str, title: str, question: str, *variants: str) -> Study:
     return Study(name, title, question, variants, partial(standing, study=name))
 
 
+LATENT_REASONING = ("sasrec", "gru4rec", "bert4rec", "sasrec-deeper", "rearec-erl", "rearec-prl", "lares", "dtrec")
+
 STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
@@ -20,7 +22,7 @@ STUDIES: dict[str, Study] = {
             "latent-reasoning",
             "Latent reasoning against plain backbones of equal width",
             "Does thinking before recommending beat a tuned SASRec with full cross-entropy?",
-            *("sasrec", "gru4rec", "bert4rec", "sasrec-deeper", "rearec-erl", "rearec-prl", "lares", "dtrec"),
+            *LATENT_REASONING,
         ),
         _ablation(
             "hps",
@@ -52,5 +54,6 @@ STUDIES: dict[str, Study] = {
         ),
         halting.STUDY,
         clusters.STUDY,
+        noise.study(LATENT_REASONING),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from forethought.backbones.sasrec import SASRec
+from forethought.data.noise import KINDS
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec
 from forethought.methods.next_item import NextItem
 from forethought.recipes import Recipe
-from forethought.studies import clusters, halting, results, runner, variants
+from forethought.studies import clusters, halting, noise, results, runner, variants
 from forethought.studies.catalogue import STUDIES
 from forethought.studies.results import Place
 from forethought.studies.runner import Desk, carry_out, write_page
@@ -161,6 +163,33 @@ def test_halting_curves(desk: Desk) -> None:
     still = [n for n in told["noise"] if n["noise"] == 0]
     assert [n["same_exit"] for n in still] == [1.0] * 3
     assert "| fixed depth |" in page.read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_noise_curves(desk: Desk) -> None:
+    page = carry_out(study("sasrec", "dtrec", of="noise"), desk, seeds=[0])
+    told = {
+        path.name.partition("-")[0]: json.loads(path.read_text()) for path in (desk.results / "noise").glob("*-0.json")
+    }
+    assert {(p["kind"], p["share"]) for p in told["sasrec"]["points"]} == set(product(KINDS, (0.1, 0.2, 0.3)))
+    assert told["sasrec"]["seeds"] == told["dtrec"]["seeds"] == [0, 1, 2, 3, 4]
+    run = json.loads(next((desk.results / "runs").glob("sasrec-*.json")).read_text())
+    assert told["sasrec"]["clean"] == {name: run["metrics"][name] for name in ("recall@10", "ndcg@10")}
+    text, plot = page.read_text(), next(page.parent.glob("noise-*.svg"))
+    assert f"({plot.name})" in text
+    rows = {tuple(line.split(" | ")[:2]): line for line in text.splitlines() if line.startswith("| ")}
+    for variant, kind in product(told, KINDS):
+        point = next(p for p in told[variant]["points"] if (p["kind"], p["share"]) == (kind, 0.2))
+        row = rows[f"| {kind}", variant]
+        assert f" {point['metrics']['recall@10']['mean']:.4f} " in row
+        low, high = point["drops"]["ndcg@10"]["ci95"]
+        assert f"{point['drops']['ndcg@10']['mean']:.1%} [{low:.1%}, {high:.1%}]" in row
+
+
+def test_noise_is_studied_on_igr_sr_once_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for names, wanted in ((["sasrec"], ("sasrec",)), (["sasrec", "igr-sr"], ("sasrec", "igr-sr"))):
+        monkeypatch.setattr(noise, "VARIANTS", dict.fromkeys(names))
+        assert noise.study(["sasrec"]).variants == wanted
 
 
 def test_chance_takes_so_many_steps() -> None:
