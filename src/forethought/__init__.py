@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from forethought.methods.dtrec import DTRec
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import LARES, Reinforcement
+    from forethought.methods.lightrec import LightRec
     from forethought.methods.masked_item import MaskedItem
     from forethought.methods.next_item import NextItem
     from forethought.methods.rearec import ReaRec
+    from forethought.methods.sse_pt import SSEPT
     from forethought.recommender import Recommender, load
     from forethought.robustness import robustness
     from forethought.runs import evaluate, train
@@ -62,9 +64,11 @@ _ROOMS = {
     "methods.dtrec": ("DTRec",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("LARES", "Reinforcement"),
+    "methods.lightrec": ("LightRec",),
     "methods.masked_item": ("MaskedItem",),
     "methods.next_item": ("NextItem",),
     "methods.rearec": ("ReaRec",),
+    "methods.sse_pt": ("SSEPT",),
     "recommender": ("Recommender", "load"),
     "robustness": ("robustness",),
     "runs": ("evaluate", "train"),

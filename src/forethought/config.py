@@ -22,13 +22,16 @@ from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, check_seed, nearest
 from forethought.methods.dtrec import DTRec
+from forethought.methods.interface import Method
 from forethought.methods.lares import LARES
+from forethought.methods.lightrec import LightRec
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
+from forethought.methods.sse_pt import SSEPT
 from forethought.training.settings import Training
 
-MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES
+MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES | SSEPT | LightRec
 BackboneConfig = SASRec | GRU4Rec | HSTU | BERT4Rec
 
 TYPES: dict[str, type] = {
@@ -37,6 +40,8 @@ TYPES: dict[str, type] = {
     "rearec": ReaRec,
     "dtrec": DTRec,
     "lares": LARES,
+    "sse_pt": SSEPT,
+    "lightrec": LightRec,
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
     "hstu": HSTU,
@@ -78,6 +83,11 @@ def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:
     raise ConfigError(
         f"A method such as ft.SASRec(width=64) or ft.NextItem(...) is expected, but {type(config).__name__} was given."
     )
+
+
+def build_method(config: MethodConfig, n_items: int, n_users: int) -> Method:
+    """The untrained method for so many items; one that keeps a vector a user is told of the users as well."""
+    return config.build(n_items, n_users) if isinstance(config, SSEPT) else config.build(n_items)
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from forethought.backbones.sasrec import SASRec
 from forethought.config import MethodConfig
 from forethought.methods.dtrec import DTRec
 from forethought.methods.lares import LARES
+from forethought.methods.lightrec import LightRec
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
+from forethought.methods.sse_pt import SSEPT
 from forethought.training.settings import Training
 
 
@@ -66,6 +68,16 @@ def lares() -> Recipe:
     return Recipe(method=LARES())
 
 
+def sse_pt() -> Recipe:
+    """Loss and training as found for SASRec; shares of replaced users and items from the authors' example."""
+    return Recipe(method=SSEPT())
+
+
+def lightrec() -> Recipe:
+    """Backbone, loss and training as found for SASRec; codebooks not tuned."""
+    return Recipe(method=LightRec())
+
+
 METHODS: dict[str, Callable[[], Recipe]] = {
     "sasrec": sasrec,
     "gru4rec": gru4rec,
@@ -75,6 +87,8 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "rearec-prl": rearec_prl,
     "dtrec": dtrec,
     "lares": lares,
+    "sse-pt": sse_pt,
+    "lightrec": lightrec,
 }
 """What the command line calls the methods."""
 

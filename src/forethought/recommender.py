@@ -6,7 +6,7 @@ A run folder is all it needs; the training data may be gone, and users it never 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -260,7 +260,8 @@ class Recommender:
         flat = Histories.from_lists(rows)
         if times is not None:
             flat = Histories(flat.items, flat.offsets, np.concatenate(times))
-        return history_batch(flat.all(), self.method.window)
+        batch = history_batch(flat.all(), self.method.window)
+        return replace(batch, users_B=torch.full((len(rows),), -1))  # a history alone does not say whose it is
 
     @staticmethod
     def _excluded(rows: list[np.ndarray]) -> Excluded:
@@ -364,7 +365,7 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     about = {**parts["about"], "exclude_history": bool(parts["about"]["exclude_history"])}
     table = pl.read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
-    method = config.method.build(len(items))
+    method = configuration.build_method(config.method, len(items), int(about["users"]))
     method.load_state_dict(load_file(folder / MODEL_FILE))
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")

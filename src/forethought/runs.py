@@ -14,7 +14,7 @@ from typing import Any, get_args
 import polars as pl
 import torch
 
-from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, from_json, to_json
+from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, build_method, from_json, to_json
 from forethought.data.batches import plan, windows
 from forethought.data.histories import Spans
 from forethought.data.noise import Noise
@@ -93,7 +93,7 @@ def train(
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
     torch.manual_seed(seed)
-    model = config.method.build(split.data.n_items)
+    model = build_method(config.method, split.data.n_items, split.data.n_users)
     recommender = Recommender(
         model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder
     )
@@ -280,6 +280,11 @@ def check_same_split(model: Recommender, split: Split) -> None:
         raise DataError(
             f"The data has {len(theirs)} items and the run was trained on {len(ours)} "
             f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
+        )
+    if model.method.knows_users and split.data.data_hash != model.about["data_hash"]:
+        raise DataError(
+            f"The run keeps a vector for each user of its data (hash {model.about['data_hash']}) and would mistake the "
+            f"users of other data ({split.data.data_hash}) for them: evaluate it on the data it was trained on."
         )
     trained_on, asked = model.about["protocol"], plain(split.protocol)
     other = [key for key in {**trained_on, **asked} if trained_on.get(key) != asked.get(key)]

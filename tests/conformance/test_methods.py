@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from forethought.config import MethodConfig
+from forethought.config import MethodConfig, build_method
 from forethought.data.batches import Batch, history_batch, training_batch, windows
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
@@ -23,6 +23,7 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
 from forethought.methods.interface import Method
 from forethought.methods.lares import LARES
+from forethought.methods.sse_pt import SSEPT
 from forethought.recipes import METHODS
 from forethought.recommender import load
 from forethought.runs import train
@@ -44,8 +45,15 @@ def small(name: str, **changed: Any) -> MethodConfig:
     if isinstance(method, LARES):  # brings its own layers; an epoch of each of its stages
         method = replace(method, reinforcement=replace(method.reinforcement, epochs=1))
         return replace(method, **{key: value for key, value in (SMALL | changed).items() if hasattr(method, key)})
+    if isinstance(method, SSEPT):  # shares seldom, so that twenty histories can be learned by heart
+        changed |= {"width": 2 * changed.get("width", SMALL["width"])}
+        method = replace(method, user_width=changed["width"] // 2, replace_user=0.2, replace_item=0.01)
     settings = {key: value for key, value in (SMALL | changed).items() if hasattr(method.backbone, key)}
     return replace(method, backbone=replace(method.backbone, **settings))  # type: ignore[arg-type]
+
+
+def built(name: str, split: Split, **changed: Any) -> Method:
+    return build_method(small(name, **changed), split.data.n_items, split.data.n_users)
 
 
 @dataclass
@@ -71,7 +79,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=TOLERANCE, ids=str)
 def given(request: pytest.FixtureRequest, name: str, split: Split) -> Given:
     torch.manual_seed(0)
-    method = small(name).build(split.data.n_items).to(request.param).eval()
+    method = built(name, split).to(request.param).eval()
     for parameter in method.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
     method.begin_epoch(0)
@@ -169,7 +177,7 @@ def test_an_empty_share_adds_nothing_and_reaches_all_parameters(given: Given) ->
 def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
     """Losses and gradients of two processes sum to those of one; of random masks or beginnings, only the weights."""
     torch.manual_seed(0)
-    method = small(name).build(split.data.n_items).double()
+    method = built(name, split).double()
     method.begin_epoch(9)
     rows = windows(split.train, method.window).take(np.arange(9))
 
@@ -181,14 +189,14 @@ def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
 
     one, two = gradients(1), gradients(2)
     assert len(one) == len(two) == len(list(method.parameters()))
-    if name in ("sasrec", "gru4rec", "hstu"):
+    if name in ("sasrec", "gru4rec", "hstu", "lightrec"):
         for got, wanted in zip(two, one, strict=True):
             close(got, wanted)
 
 
 def test_overfits_twenty_histories(name: str, split: Split) -> None:
     torch.manual_seed(0)
-    method = small(name, width=32).build(split.data.n_items)
+    method = built(name, split, width=32)
     spans = split.test.history.take(np.arange(20)).last(6)
     rows = windows(Spans(spans.histories, spans.users, spans.starts, spans.ends + 1), method.window)
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
@@ -268,9 +276,10 @@ def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
     row_of = np.random.default_rng(0).permutation(n_items)  # old row -> new row
     old_rows = torch.from_numpy(np.argsort(row_of))
     shuffled = copy.deepcopy(given.method)
-    for parameter in shuffled.get_submodule("items").parameters():
-        assert len(parameter) == n_items
-        parameter.data = parameter.data[old_rows]
+    tensors = shuffled.get_submodule("items").state_dict(keep_vars=True)
+    for name, tensor in tensors.items():
+        assert len(tensor) == n_items or name == "words_MCD"  # codewords are shared by all items
+        tensor.data = tensor.data[old_rows] if len(tensor) == n_items else tensor.data
     histories = cases.history.histories
     renamed = Histories(row_of[histories.items].astype(np.int32), histories.offsets, histories.times)
     others = Cases(replace(cases.history, histories=renamed), row_of[cases.targets])

@@ -82,6 +82,7 @@ class Method(nn.Module):
 
     window: int  # the longest history it reads
     needs_times: bool = False
+    knows_users: bool = False  # keeps a vector a user, so rows of users must be those it was trained on
     depth: int = 0  # reasoning steps it was trained to take
     halting: Halting | None = None  # when it stops thinking unless asked otherwise; None: it does not reason
     rules: tuple[Rule, ...] = ()  # the halting rules that it can obey
@@ -179,7 +180,10 @@ def check_times(backbone: BackboneConfig, split: Split) -> None:
 
 
 class MethodConfig(Protocol):
-    """A frozen dataclass that builds its method once the number of items is known."""
+    """A frozen dataclass that builds its method once the number of items is known.
+
+    Where the method keeps a vector a user, `build` takes `n_users` too; `config.build_method` knows which one does.
+    """
 
     def build(self, n_items: int) -> Method: ...
 

@@ -1,4 +1,4 @@
-"""What methods share about items: the table of their vectors, and the loss over the catalogue."""
+"""What methods share about items: the table of their vectors, the loss over the catalogue, and next-item training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from forethought.catalogue import losses, sampled
 from forethought.catalogue.moments import scaled
 from forethought.catalogue.ranking import Items
+from forethought.data.batches import Batch
 from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_whole
+from forethought.methods.interface import Losses
 
 LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
 
@@ -58,11 +60,15 @@ class ItemTable(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         return F.embedding(items, self.weight)
 
+    def vectors(self) -> Tensor:
+        """E, [N, D]: the parameters themselves, unless a table makes its vectors of others."""
+        return self.weight
+
     def catalogue(self) -> Items:
         """The item side of ranking; scale and temperature do not change an order, unit length and bias do."""
         temperature, unit = self.loss.temperature, self.loss.cosine
         bias = None if self.bias is None else self.bias * temperature
-        return Items(F.normalize(self.weight, dim=-1) if unit else self.weight, bias, temperature, unit)
+        return Items(F.normalize(self.vectors(), dim=-1) if unit else self.vectors(), bias, temperature, unit)
 
     def states(self, states: Tensor) -> Tensor:
         """States as ranking wants them."""
@@ -70,7 +76,7 @@ class ItemTable(nn.Module):
 
     def scaled_items(self) -> Tensor:
         """E as the losses want it: unit vectors with `cosine`, a bias as one more column."""
-        return scaled(self.weight[:0], self.weight, bias_N=self.bias, cosine=self.loss.cosine)[1]
+        return scaled(self.weight[:0], self.vectors(), bias_N=self.bias, cosine=self.loss.cosine)[1]
 
     def scaled_states(self, states_PD: Tensor, warmth: float = 1.0) -> Tensor:
         """States whose inner product with `scaled_items` is the score, at `warmth` times the temperature."""
@@ -78,10 +84,29 @@ class ItemTable(nn.Module):
         temperature = self.loss.temperature * warmth
         return scaled(states_PD, self.weight[:0], temperature=temperature, bias_N=one, cosine=self.loss.cosine)[0]
 
-    def loss_of(self, states_PD: Tensor, targets_P: Tensor, weights_P: Tensor) -> Tensor:
-        """sum_p w_p loss_p for the configured loss."""
+    def next_item_loss(self, states_BLD: Tensor, batch: Batch, constants_BL: Tensor | None = None) -> Losses:
+        """Every real position names the item that follows it: the mean of `loss_of` over the global batch."""
+        assert batch.targets_BL is not None
+        real_BL = batch.valid_BL()
+        states_PD = states_BLD[real_BL]  # real positions only: padding costs no product
+        weights_P = torch.full(
+            (states_PD.shape[0],), 1.0 / batch.weight, dtype=self.weight.dtype, device=states_PD.device
+        )
+        constants_P = None if constants_BL is None else constants_BL[real_BL]
+        total = self.loss_of(states_PD, batch.targets_BL[real_BL], weights_P, constants_P)
+        return Losses(total, {"loss": total.detach()})
+
+    def loss_of(
+        self, states_PD: Tensor, targets_P: Tensor, weights_P: Tensor, constants_P: Tensor | None = None
+    ) -> Tensor:
+        """sum_p w_p loss_p for the configured loss.
+
+        Args:
+            constants_P: what a state adds to its scores of all items, before the temperature. Only the losses that
+                judge each item alone (bce, gbce) feel it: a softmax does not move, nor does its gradient.
+        """
         config = self.loss
-        r, e = scaled(states_PD, self.weight, temperature=config.temperature, bias_N=self.bias, cosine=config.cosine)
+        r, e = scaled(states_PD, self.vectors(), temperature=config.temperature, bias_N=self.bias, cosine=config.cosine)
         if config.kind == "ce":
             return losses.cross_entropy(r, e, targets_P, weights_P, smoothing=config.smoothing)
         n_items = e.shape[0]
@@ -89,6 +114,9 @@ class ItemTable(nn.Module):
             negatives_M = torch.randint(n_items, (config.negatives,), device=r.device)
             log_q_N = torch.full((n_items,), -torch.log(torch.tensor(float(n_items))).item(), device=r.device)
             return sampled.sampled_softmax(r, e, targets_P, negatives_M, log_q_N, weights_P)
+        if constants_P is not None:  # one more coordinate, against a 1 in every item
+            r = torch.cat([r, constants_P[:, None] / config.temperature], dim=-1)
+            e = F.pad(e, (0, 1), value=1.0)
         negatives_PM = torch.randint(n_items, (len(targets_P), config.negatives), device=r.device)
         t = config.calibration if config.kind == "gbce" else 0.0
         return sampled.binary_cross_entropy(r, e, targets_P, negatives_PM, weights_P, calibration=t)

@@ -53,14 +53,7 @@ class NextItemModel(Method):
         self.needs_times = self.backbone.needs_times
 
     def loss(self, batch: Batch) -> Losses:
-        assert batch.targets_BL is not None
-        real_BL = batch.valid_BL()
-        states_PD = self._states(batch)[real_BL]  # real positions only: padding costs no product
-        weights_P = torch.full(
-            (states_PD.shape[0],), 1.0 / batch.weight, dtype=self.items.weight.dtype, device=states_PD.device
-        )
-        total = self.items.loss_of(states_PD, batch.targets_BL[real_BL], weights_P)
-        return Losses(total, {"loss": total.detach()})
+        return self.items.next_item_loss(self._states(batch), batch)
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
         return Thought(self.items.states(self._states(batch, last_only=True)[:, 0]), torch.zeros_like(batch.lengths_B))

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import SHARD
-from forethought.config import MethodConfig
+from forethought.config import MethodConfig, build_method
 from forethought.data.batches import case_batches, history_batch, training_batch, windows
 from forethought.data.histories import Cases, Histories
 from forethought.data.reading import read
@@ -296,7 +296,7 @@ class Seen(TorchDispatchMode):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_product_of_every_method_is_known(name: str, shop: Path) -> None:
     split = leave_last_out(read(shop))
-    method = METHODS[name]().method.build(split.data.n_items)
+    method = build_method(METHODS[name]().method, split.data.n_items, split.data.n_users)
     method.begin_epoch(9)
     with Seen() as seen:
         method.loss(training_batch(windows(split.train, method.window).take(np.arange(9)))).total.backward()

@@ -1,0 +1,244 @@
+"""LightRec: an item is a sum of codewords (Lian et al., WWW 2020), here below a SASRec encoder.
+
+    r_i^0 = v_i                                     a base vector an item, which only training needs
+    z_i^m = cos(r_i^{m-1}, c_w^m) / tau             logits of the codewords w = 1..C of codebook m
+    w_i^m = argmax_w z_iw^m                         forward; backward as if it were softmax(z_i^m)
+    r_i^m = r_i^{m-1} - c^m_{w_i^m}                 what is still missing
+    q_i   = sum_m c^m_{w_i^m}                       the item, as input and as output
+
+Of an item M log2(C) bits remain beside the codebooks, which all items share: M * C * D numbers.
+
+That this paper is the "LIGHTREC" of IGR-SR's tables is our inference: no other paper of that name was found. The
+paper's form of an item, a sum of one codeword from each of several codebooks, learned end to end, was read; its
+training loss, which adds distillation, and its choice of codewords were not. Theirs in name, ours in detail: cosine
+selection on residuals, straight-through gradients, the SASRec encoder, and full cross-entropy as its loss. In place
+of the loss that was not read stands `ItemLoss(kind="bce", ...)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue.blocks import block_room, product, row_blocks
+from forethought.catalogue.ranking import Items
+from forethought.data.batches import Batch
+from forethought.data.splits import Split
+from forethought.errors import check_positive, check_whole
+from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.items import ItemLoss, ItemTable
+from forethought.thinking.halting import Halting
+from forethought.thinking.health import Health
+
+COLLAPSED = 0.1  # share of a codebook that is in use, by perplexity, below which it has collapsed
+ALIKE = 0.01  # share of items with a twin from which it is worth a word
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightRec:
+    """Configuration: SASRec over items that are sums of codewords."""
+
+    backbone: SASRec = field(default_factory=SASRec)
+    """The encoder of histories."""
+    loss: ItemLoss = field(default_factory=ItemLoss)
+    """What each position is trained on."""
+    codebooks: int = 8
+    """M, codewords that make an item, one from each codebook."""
+    codewords: int = 256
+    """C, codewords of a codebook, 2 at least; never more than there are items."""
+    selection_temperature: float = 0.5
+    """tau > 0 of the softmax that gradients of a choice follow."""
+    item_std: float = 0.02
+    """Spread of the items' initial vectors, base and composed."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "codebooks")
+        check_whole(self, "codewords", least=2)
+        check_positive(self, "selection_temperature", "item_std")
+
+    def build(self, n_items: int) -> LightRecModel:
+        return LightRecModel(self, n_items)
+
+    def check(self, split: Split) -> None:
+        """Any data serves."""
+
+
+class LightRecModel(Method):
+    def __init__(self, config: LightRec, n_items: int) -> None:
+        super().__init__()
+        self.items = CodedTable(config, n_items)
+        self.backbone = config.backbone.build()
+        self.window = config.backbone.window
+
+    def loss(self, batch: Batch) -> Losses:
+        """3 products with full cross-entropy, and 5 of (items x all codewords x width) for the composition."""
+        with self.items.composed():
+            return self.items.next_item_loss(self._states(batch), batch)
+
+    def health(self, figures: Mapping[str, float]) -> Health:
+        """Memory, and whether the codebooks are in use."""
+        return self.items.health()
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+        return Thought(self.items.states(self._states(batch, last_only=True)[:, 0]), torch.zeros_like(batch.lengths_B))
+
+    def catalogue(self) -> Items:
+        return self.items.catalogue()
+
+    def _states(self, batch: Batch, *, last_only: bool = False) -> Tensor:
+        return self.backbone.encode(self.items(batch.items_BL), batch.lengths_B, last_only=last_only).states_BLD
+
+
+class CodedTable(ItemTable):
+    """Items as sums of codewords; `weight` holds the base vectors v.
+
+    While it trains, `composed()` makes all items anew with gradients. As soon as it does not, codes are drawn up once,
+    and from then on an item is read from its codes and the codebooks alone.
+    """
+
+    codes_NM: Tensor
+
+    def __init__(self, config: LightRec, n_items: int) -> None:
+        width, M, C = config.backbone.width, config.codebooks, min(config.codewords, n_items)
+        super().__init__(n_items, width, config.loss, config.item_std)
+        self.temperature = config.selection_temperature
+        self.words_MCD = nn.Parameter(torch.randn(M, C, width) * config.item_std / math.sqrt(M))
+        narrowest = torch.uint8 if C <= 2**8 else torch.int32
+        self.register_buffer("codes_NM", torch.zeros(n_items, M, dtype=narrowest))
+        self._composed_ND: Tensor | None = None
+        self.draw_up()
+
+    def forward(self, items: Tensor) -> Tensor:
+        if self._composed_ND is not None:
+            return F.embedding(items, self._composed_ND)
+        return self._decoded(self.codes_NM[items])
+
+    def vectors(self) -> Tensor:
+        """q, [N, D]."""
+        return self._decoded(self.codes_NM) if self._composed_ND is None else self._composed_ND
+
+    @contextmanager
+    def composed(self) -> Iterator[None]:
+        """Inside, input and output are one composition of all items, through which gradients reach v and c."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            self._composed_ND, _ = self.compose()
+        try:
+            yield
+        finally:
+            self._composed_ND = None
+
+    def compose(self) -> tuple[Tensor, Tensor]:
+        """q_i, [N, D], with straight-through gradients, and w_i, [N, M]."""
+        missing_ND, codes = self.weight, []
+        total_ND = torch.zeros_like(missing_ND)
+        for words_CD in self.words_MCD:
+            directions = F.normalize(missing_ND, dim=-1), F.normalize(words_CD, dim=-1)
+            chosen_ND, codes_N = _Choice.apply(*directions, words_CD, self.temperature)
+            missing_ND, total_ND = missing_ND - chosen_ND, total_ND + chosen_ND
+            codes.append(codes_N)
+        return total_ND, torch.stack(codes, dim=1)
+
+    @torch.no_grad()
+    def draw_up(self) -> None:
+        """Fix the codes as weights and codebooks have them now."""
+        self.codes_NM.copy_(self.compose()[1])
+
+    def train(self, mode: bool = True) -> Self:
+        if self.training and not mode:
+            self.draw_up()
+        return super().train(mode)
+
+    def bits_per_item(self) -> tuple[float, float]:
+        """Bits of an item's code, and with its share of the codebooks and its bias."""
+        M, C, D = self.words_MCD.shape
+        codes = M * math.ceil(math.log2(C))
+        shared = FLOAT_BITS * M * C * D / len(self.weight)
+        return codes, codes + shared + (0 if self.bias is None else FLOAT_BITS)
+
+    @torch.no_grad()
+    def health(self) -> Health:
+        """Memory an item, perplexity of each codebook's use, and items that nothing tells apart."""
+        (n, D), C = self.weight.shape, self.words_MCD.shape[1]
+        codes_NM = self.compose()[1]
+        uses_MC = torch.stack([torch.bincount(codes_N, minlength=C) for codes_N in codes_NM.T]) / n
+        perplexity_M = torch.special.entr(uses_MC).sum(-1).exp()
+        counts = codes_NM.unique(dim=0, return_counts=True)[1]
+        twins = float(counts[counts > 1].sum()) / n
+        code_bits, bits = self.bits_per_item()
+        health = Health(
+            {
+                "code_bits_per_item": code_bits,
+                "bits_per_item": bits,
+                "plain_bits_per_item": FLOAT_BITS * D,
+                "codewords_used_least": float(perplexity_M.min()),
+                "codewords_used_mean": float(perplexity_M.mean()),
+                "items_alike": twins,
+            }
+        )
+        collapsed = (perplexity_M < COLLAPSED * C).nonzero()[:, 0]
+        if len(collapsed):
+            least = perplexity_M.min()
+            health.warnings.append(
+                f"{len(collapsed)} of {len(perplexity_M)} codebooks have collapsed (the items share {least:.1f} of {C} "
+                "codewords by perplexity): lower the learning_rate, raise selection_temperature or take fewer."
+            )
+        if twins > ALIKE:
+            health.warnings.append(
+                f"{twins:.0%} of the items have the very code of another item, so that nothing tells them apart: take "
+                "more codebooks or codewords."
+            )
+        return health
+
+    def _decoded(self, codes: Tensor) -> Tensor:
+        """Sums of the codewords that codes [..., M] name, [..., D]."""
+        total = self.words_MCD.new_zeros(*codes.shape[:-1], self.words_MCD.shape[-1])
+        for m, words_CD in enumerate(self.words_MCD):
+            total = total + F.embedding(codes[..., m].long(), words_CD)
+        return total
+
+
+class _Choice(torch.autograd.Function):
+    """The codeword of the largest logit, and its number; the gradient is that of (onehot + p - sg(p)) @ words.
+
+    1 product of (items x codewords x width) forward and 4 backward, in blocks: logits are made twice and never kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, missing_ND: Tensor, directions_CD: Tensor, words_CD: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        codes_N = torch.empty(len(missing_ND), dtype=torch.int64, device=missing_ND.device)
+        room = block_room(missing_ND, len(words_CD))
+        for rows in row_blocks(missing_ND, len(words_CD)):
+            codes_N[rows] = product(missing_ND[rows], directions_CD.T, room).argmax(dim=-1)
+        ctx.save_for_backward(missing_ND, directions_CD, words_CD, codes_N)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(codes_N)
+        return words_CD[codes_N], codes_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        g_ND = grads[0]
+        missing_ND, directions_CD, words_CD, codes_N = ctx.saved_tensors
+        d_missing, d_directions = torch.empty_like(missing_ND), torch.zeros_like(directions_CD)
+        rooms = [block_room(missing_ND, len(words_CD)) for _ in range(2)]
+        for rows in row_blocks(missing_ND, len(words_CD)):
+            p = product(missing_ND[rows], directions_CD.T, rooms[0]).div_(ctx.temperature)
+            torch.softmax(p, dim=-1, out=p)
+            h = product(g_ND[rows], words_CD.T, rooms[1])
+            h.sub_(torch.linalg.vecdot(p, h)[:, None]).mul_(p).div_(ctx.temperature)
+            d_missing[rows] = product(h, directions_CD)
+            d_directions.addmm_(h.T, missing_ND[rows])
+        d_words = torch.zeros_like(words_CD).index_add_(0, codes_N, g_ND)
+        return d_missing, d_directions, d_words, None
