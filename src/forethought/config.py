@@ -21,13 +21,14 @@ from forethought.backbones.sasrec import SASRec
 from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, check_seed, nearest
 from forethought.methods.dtrec import DTRec
+from forethought.methods.igr_sr import IGRSR
 from forethought.methods.lares import LARES
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
 from forethought.training.settings import Training
 
-MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES
+MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES | IGRSR
 BackboneConfig = SASRec | GRU4Rec | HSTU | BERT4Rec
 
 TYPES: dict[str, type] = {
@@ -36,6 +37,7 @@ TYPES: dict[str, type] = {
     "rearec": ReaRec,
     "dtrec": DTRec,
     "lares": LARES,
+    "igr_sr": IGRSR,
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
     "hstu": HSTU,
