@@ -205,8 +205,9 @@ class IGRSRModel(Method):
         width, asked = config.backbone.width, intents_from is None
         distilled = asked and config.intents == "distilled"
         self.intents_from = intents_from
-        self.prefix = nn.Parameter(torch.randn(config.prefix, width) * 0.02) if distilled and config.prefix else None
-        self.slots = nn.Parameter(torch.randn(config.slots, width) * 0.02) if asked else None
+        std, k = config.item_std, config.prefix if distilled else 0
+        self.prefix = nn.Parameter(torch.randn(k, width) * std) if k else None
+        self.slots = nn.Parameter(torch.randn(config.slots, width) * std) if asked else None
         self.distilled, self.frozen = distilled, config.freeze or not distilled
         inner = width if intents_from is None else intents_from.width
         self.projection = nn.Sequential(
@@ -293,8 +294,7 @@ class IGRSRModel(Method):
             taken_BL = taken_BL & (drawn_BL.argsort(1).argsort(1) < self.config.prefixes)
         row_P, at_P = taken_BL.nonzero(as_tuple=True)
         if not self.causal:
-            times = None if batch.times_BL is None else batch.times_BL[row_P]
-            history = History(batch.items_BL[row_P], at_P + 1, times)
+            history = history.select(row_P)._replace(lengths_B=at_P + 1)
         share_B = lengths_B.to(self.items.weight.dtype) / taken_BL.sum(1).clamp_min(1) / batch.weight
         return Cases(
             history,
@@ -313,13 +313,11 @@ class IGRSRModel(Method):
             targets_P, users_P = targets_P[ends_P], users_P[ends_P]
             weights_P = batch.lengths_B.to(weights_P.dtype) / batch.weight
             if not self.causal:
-                times = None if history.times_BL is None else history.times_BL[ends_P]
-                history = History(history.items_BL[ends_P], history.lengths_B[ends_P], times)
-                intents_BPMD = intents_BPMD[ends_P]
-        twice = History(*(None if each is None else torch.cat([each, each]) for each in history))  # type: ignore[arg-type]
-        kept_BM = keep_some(len(twice.lengths_B), intents_BPMD.shape[2], given.mask_share, targets_P.device)
+                history, intents_BPMD = history.select(ends_P), intents_BPMD[ends_P]
+        twice_B = torch.arange(len(history.lengths_B), device=targets_P.device).repeat(2)
+        kept_BM = keep_some(len(twice_B), intents_BPMD.shape[2], given.mask_share, targets_P.device)
         everywhere = self.causal and given.at == "all"
-        both_PD, _ = self._deliberate(twice, torch.cat([intents_BPMD, intents_BPMD]), kept_BM, everywhere=everywhere)
+        both_PD, _ = self._deliberate(history.select(twice_B), intents_BPMD[twice_B], kept_BM, everywhere=everywhere)
         one_PD, other_PD = F.normalize(both_PD, dim=-1).chunk(2)
         alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P)
         return (info_nce_both(one_PD, other_PD, given.temperature, alike_PP) * weights_P).sum()

@@ -34,7 +34,12 @@ class History(NamedTuple):
         row, at = (torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]).nonzero(
             as_tuple=True
         )
-        return History(self.items_BL[row], at + 1, None if self.times_BL is None else self.times_BL[row])
+        return self.select(row)._replace(lengths_B=at + 1)
+
+    def select(self, rows: Tensor) -> History:
+        """Some rows, or some of them several times."""
+        times = None if self.times_BL is None else self.times_BL[rows]
+        return History(self.items_BL[rows], self.lengths_B[rows], times)
 
 
 class Roots(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from forethought.thinking.deliberation import ConcatLayer, CrossLayer, Deliberation
+from forethought.thinking.deliberation import CrossLayer, Deliberation
 
 B, L, M, D, H, F = 2, 5, 3, 8, 2, 12
 C = D // H
@@ -151,7 +151,3 @@ def test_later_items_and_their_intents_change_nothing(fusion: str) -> None:
     states, _ = net(x, LENGTHS, intents)
     x[:, 3:], intents[:, 3:] = 7.0, -3.0
     torch.testing.assert_close(net(x, LENGTHS, intents)[0][:, :3], states[:, :3], rtol=1e-9, atol=1e-9)
-
-
-def test_kinds_of_layers() -> None:
-    assert all(isinstance(layer, ConcatLayer) for layer in made("concat").layers)
