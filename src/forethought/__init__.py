@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from forethought.evaluation.report import Evaluation
     from forethought.explaining.explanation import Explanation
     from forethought.methods.dtrec import DTRec
+    from forethought.methods.igr_sr import IGRSR, Consistency, Reasoner
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import LARES, Reinforcement
     from forethought.methods.lightrec import LightRec
@@ -62,6 +63,7 @@ _ROOMS = {
     "evaluation.report": ("Evaluation",),
     "explaining.explanation": ("Explanation",),
     "methods.dtrec": ("DTRec",),
+    "methods.igr_sr": ("IGRSR", "Consistency", "Reasoner"),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("LARES", "Reinforcement"),
     "methods.lightrec": ("LightRec",),

@@ -22,6 +22,7 @@ from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, check_seed, nearest
 from forethought.methods.dtrec import DTRec
+from forethought.methods.igr_sr import IGRSR
 from forethought.methods.interface import Method
 from forethought.methods.lares import LARES
 from forethought.methods.lightrec import LightRec
@@ -31,7 +32,7 @@ from forethought.methods.rearec import ReaRec
 from forethought.methods.sse_pt import SSEPT
 from forethought.training.settings import Training
 
-MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES | SSEPT | LightRec
+MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES | SSEPT | LightRec | IGRSR
 BackboneConfig = SASRec | GRU4Rec | HSTU | BERT4Rec
 
 TYPES: dict[str, type] = {
@@ -42,6 +43,7 @@ TYPES: dict[str, type] = {
     "lares": LARES,
     "sse_pt": SSEPT,
     "lightrec": LightRec,
+    "igr_sr": IGRSR,
     "sasrec": SASRec,
     "gru4rec": GRU4Rec,
     "hstu": HSTU,

@@ -11,6 +11,7 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.config import MethodConfig
 from forethought.methods.dtrec import DTRec
+from forethought.methods.igr_sr import IGRSR
 from forethought.methods.lares import LARES
 from forethought.methods.lightrec import LightRec
 from forethought.methods.masked_item import MaskedItem
@@ -78,6 +79,11 @@ def lightrec() -> Recipe:
     return Recipe(method=LightRec())
 
 
+def igr_sr() -> Recipe:
+    """Encoder, loss, dropout and training as found for SASRec; the rest as the spec recommends, not tuned."""
+    return Recipe(method=IGRSR())
+
+
 METHODS: dict[str, Callable[[], Recipe]] = {
     "sasrec": sasrec,
     "gru4rec": gru4rec,
@@ -89,6 +95,7 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "lares": lares,
     "sse-pt": sse_pt,
     "lightrec": lightrec,
+    "igr-sr": igr_sr,
 }
 """What the command line calls the methods."""
 
@@ -99,9 +106,14 @@ BACKBONES = {
     "bert4rec": BERT4Rec(input_norm=True),
 }
 """What the methods that think can be put on."""
-THINKERS = ("rearec-erl", "rearec-prl", "dtrec")
+THINKERS = ("rearec-erl", "rearec-prl", "dtrec", "igr-sr")
 
 
 def on_backbone(recipe: Recipe, backbone: str) -> Recipe:
-    """The same method on another backbone."""
+    """The same method on another backbone; what only distils intents is the encoder of that backbone's own recipe."""
+    if isinstance(recipe.method, IGRSR):
+        own = METHODS[backbone]()
+        encoder, epochs = own.method.backbone, own.training.epochs  # type: ignore[union-attr]
+        longer = None if epochs == recipe.training.epochs else epochs
+        return replace(recipe, method=replace(recipe.method, backbone=encoder, encoder_epochs=longer))
     return replace(recipe, method=replace(recipe.method, backbone=BACKBONES[backbone]))  # type: ignore[arg-type]

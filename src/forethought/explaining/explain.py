@@ -28,6 +28,7 @@ from forethought.explaining.categories import Categories
 from forethought.explaining.explanation import (
     Candidate,
     Explanation,
+    Intent,
     Landmark,
     Movement,
     Named,
@@ -40,7 +41,8 @@ from forethought.explaining.plane import project
 from forethought.methods.interface import Landmarks, Method, Thought
 from forethought.thinking.halting import INDICATORS, Halting, Trace
 
-NEAREST, CENTRAL = 3, 3  # landmarks a step, and items that stand for each
+NEAREST, CENTRAL = 3, 3  # landmarks a step, and items that stand for each (and for an intent)
+LED_TO = 20  # best items by an intent alone, whose category is told
 SAME = 1e-5  # two states are the same answer
 
 
@@ -117,6 +119,7 @@ def explain(
     sight = _look(method.catalogue(), thought)
     met_S = _mass(sight, torch.from_numpy(np.unique(history)).long()).tolist()
     lists, told = _rank(method, sight, min(k, len(sight.items)), target, excluded)
+    intents = _intents(method, sight.items, thought, known, excluded)
     answer, *best = [_candidates(each, known) for each in (lists[-1], *lists[:-1])]
     marks = [method.landmarks(step) for step in range(len(best))]
     steps = _steps(sight, best, marks, met_S, used, thought.trace, known)
@@ -134,6 +137,7 @@ def explain(
         movements=[Movement(n.item, n.title, r[:-1], r[-1]) for n, r in ((known.named(u), r) for u, r in told)],
         target=None if target is None else known.named(target),
         plane=_plane(sight, steps, marks, [u for u, _ in told], target, known, used),
+        intents=intents,
     )
 
 
@@ -178,14 +182,7 @@ def _rank(
 ) -> tuple[list[list[tuple[int, float, float]]], list[tuple[int, list[float | None]]]]:
     """Each state's k best as (item, score, probability), and the ranks of all of these items at each state."""
     S = len(sight.ready_SD)
-
-    def left_out(rows: int) -> Excluded | None:
-        if excluded is None:
-            return None
-        one = torch.from_numpy(excluded.astype(np.int64))
-        return Excluded(torch.arange(rows).repeat_interleave(len(one)), one.repeat(rows))
-
-    items_SK, scores_SK = method.recommend(_thoughts(sight.ready_SD), k, left_out(S))
+    items_SK, scores_SK = method.recommend(_thoughts(sight.ready_SD), k, _left_out(excluded, S))
     logs_SK = scores_SK / sight.items.temperature - sight.of.lse_P[:, None]
     found = zip(items_SK.tolist(), scores_SK.tolist(), logs_SK.exp().tolist(), strict=True)
     lists = [[each for each in zip(*row, strict=True) if each[0] >= 0] for row in found]
@@ -194,9 +191,38 @@ def _rank(
     told = list(dict.fromkeys([i for each in lists for i, _, _ in each] + ([] if target is None else [target])))
     states = sight.ready_SD.repeat(len(told), 1)
     targets = torch.tensor(told, dtype=torch.int64).repeat_interleave(S)
-    ranks = method.rank_of(_thoughts(states), targets, left_out(len(states))).view(len(told), S).tolist()
+    ranks = method.rank_of(_thoughts(states), targets, _left_out(excluded, len(states))).view(len(told), S).tolist()
     moved = [(u, [r if math.isfinite(r) else None for r in each]) for u, each in zip(told, ranks, strict=True)]
     return lists, sorted(moved, key=lambda each: math.inf if each[1][-1] is None else each[1][-1])
+
+
+def _left_out(excluded: np.ndarray | None, rows: int) -> Excluded | None:
+    if excluded is None:
+        return None
+    one = torch.from_numpy(excluded.astype(np.int64))
+    return Excluded(torch.arange(rows).repeat_interleave(len(one)), one.repeat(rows))
+
+
+def _intents(method: Method, items: Items, thought: Thought, known: Known, excluded: np.ndarray | None) -> list[Intent]:
+    """How much the history leaned on each intent, and what each would have led to by itself.
+
+    Intents have no place among the items, so no item is near to one: what typifies an intent is what it leads to.
+    """
+    if thought.leanings_BM is None or thought.alone_BMD is None:
+        return []
+    alone_MD, leanings = thought.alone_BMD[0], thought.leanings_BM[0].tolist()
+    best = method.recommend(_thoughts(alone_MD), min(LED_TO, len(items)), _left_out(excluded, len(alone_MD)))
+    bias_N = None if items.bias_N is None else items.bias_N / items.temperature
+    lse_M = moments(*scaled(alone_MD, items.vectors_ND, temperature=items.temperature, bias_N=bias_N)).lse_P
+    told = []
+    for number, (leaning, rows, scores, lse) in enumerate(zip(leanings, *best, lse_M, strict=True)):
+        logs = scores / items.temperature - lse
+        found = [each for each in zip(rows.tolist(), scores.tolist(), logs.exp().tolist(), strict=True) if each[0] >= 0]
+        member_N = np.zeros(len(items), dtype=bool)
+        member_N[[row for row, _, _ in found]] = True
+        category = None if known.categories is None else known.categories.typical(member_N)
+        told.append(Intent(number, leaning, _candidates(found[:CENTRAL], known), category))
+    return told
 
 
 def _thoughts(states_BD: Tensor) -> Thought:

@@ -6,7 +6,7 @@ Plain values, with the user's own ids; `to_json` has all of it (docs/explain.md)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from forethought.thinking.halting import Halting
@@ -126,6 +126,23 @@ class Movement:
 
 
 @dataclass(frozen=True)
+class Intent:
+    """An intent of the history, and what the model would have recommended by it alone.
+
+    Attributes:
+        number: its slot, from 0.
+        leaning: share of the attention that the history's last position gave it, over all layers.
+        items: the best by it alone, with the other intents masked.
+        category: what sets the best of them apart; None where the items have no categories or none stands out.
+    """
+
+    number: int
+    leaning: float
+    items: list[Candidate]
+    category: Category | None
+
+
+@dataclass(frozen=True)
 class Point:
     """A place in the plane of an explanation; `step` says where it belongs, None for items."""
 
@@ -165,6 +182,7 @@ class Explanation:
         movements: the best items of any step, best in the answer first; the target among them.
         target: the item that was asked about.
         plane: where all of it lies.
+        intents: by slot, for methods that have intents.
     """
 
     history: list[Named]
@@ -179,6 +197,7 @@ class Explanation:
     movements: list[Movement]
     target: Named | None
     plane: Plane
+    intents: list[Intent] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it: null for what is not a number, text for UUIDs."""
@@ -192,7 +211,7 @@ class Explanation:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -37,11 +37,15 @@ class Thought:
         states_BD: final states, ready for the product with the item matrix.
         steps_B: reasoning steps used, 0 for a method that does not reason.
         trace: how it came to that, if it was asked for and the method reasons.
+        leanings_BM: how much each history leaned on each of its intents, summing to 1, for methods that have them.
+        alone_BMD: what each intent alone would have led to, with the others masked; if the trace was asked for.
     """
 
     states_BD: Tensor
     steps_B: Tensor
     trace: Trace | None = None
+    leanings_BM: Tensor | None = None
+    alone_BMD: Tensor | None = None
 
 
 class Landmarks(NamedTuple):

@@ -23,6 +23,7 @@ from forethought.errors import ConfigError, check_positive, check_share
 from forethought.methods.interface import Losses, Method, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
+from forethought.thinking.cloze import Cloze
 from forethought.thinking.halting import Halting
 
 
@@ -66,7 +67,7 @@ class MaskedItemModel(Method):
     def __init__(self, config: MaskedItem, n_items: int) -> None:
         super().__init__()
         width = config.backbone.width
-        self.mask_share, self.last_item_share = config.mask_share, config.last_item_share
+        self.cloze = Cloze(config.mask_share, config.last_item_share)
         self.items = ItemTable(n_items, width, config.loss, config.item_std)
         self.mask = nn.Parameter(torch.randn(width) * config.item_std)
         self.backbone = config.backbone.build()
@@ -79,7 +80,7 @@ class MaskedItemModel(Method):
         items_BN, lengths_B = torch.cat([batch.items_BL[:, :1], batch.targets_BL], dim=1), batch.lengths_B + 1
         masked_BN = self._draw_mask(lengths_B, items_BN.shape[1])
         states_PD = self.projection(self._states(items_BN, masked_BN, lengths_B)[masked_BN])
-        weights_B = batch.lengths_B / self._expected_masks(lengths_B) / batch.weight
+        weights_B = batch.lengths_B / self.cloze.expected(lengths_B) / batch.weight
         weights_P = weights_B[:, None].expand_as(masked_BN)[masked_BN].to(self.mask.dtype)
         total = self.items.loss_of(states_PD, items_BN[masked_BN], weights_P)
         return Losses(total, {"loss": total.detach()})
@@ -98,17 +99,4 @@ class MaskedItemModel(Method):
         return self.backbone.encode(x_BND, lengths_B, last_only=last_only).states_BLD
 
     def _draw_mask(self, lengths_B: Tensor, slots: int) -> Tensor:
-        """[B, N]: True where an item is hidden: `_cloze_masks` anywhere in the row, or its last item alone."""
-        at_N = torch.arange(slots, device=lengths_B.device)
-        draws_BN = torch.rand(len(lengths_B), slots, device=lengths_B.device)
-        draws_BN = draws_BN.masked_fill(at_N >= lengths_B[:, None], 2.0)  # padding is drawn last
-        anywhere_BN = draws_BN.argsort(dim=1).argsort(dim=1) < self._cloze_masks(lengths_B)[:, None]
-        only_last_B = torch.rand(len(lengths_B), device=lengths_B.device) < self.last_item_share
-        return torch.where(only_last_B[:, None], at_N == lengths_B[:, None] - 1, anywhere_BN)
-
-    def _cloze_masks(self, lengths_B: Tensor) -> Tensor:
-        """max(1, round(rho n)): the same number in every drawing, and never none."""
-        return (self.mask_share * lengths_B.double()).round().clamp_min(1)
-
-    def _expected_masks(self, lengths_B: Tensor) -> Tensor:
-        return (1 - self.last_item_share) * self._cloze_masks(lengths_B) + self.last_item_share
+        return self.cloze.draw(lengths_B, slots)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -13,7 +13,7 @@ from rich.text import Text
 from forethought.reports.tables import text
 
 if TYPE_CHECKING:
-    from forethought.explaining.explanation import Candidate, Explanation, Landmark, Movement, Named, Step
+    from forethought.explaining.explanation import Candidate, Category, Explanation, Movement, Named, Step
 
 WIDTH = 100  # columns of plain text
 SHOWN = 8  # items of a history, the last ones
@@ -32,6 +32,8 @@ def view(told: Explanation) -> RenderableType:
         parts.append(_movements(told))
     if told.landmark is not None:
         parts.append(_landmarks(told))
+    if told.intents:
+        parts.append(_intents(told))
     spaced = [part for each in parts for part in (each, Text())]
     return Group(*spaced[:-1])
 
@@ -62,7 +64,8 @@ def _answer(told: Explanation) -> RenderableType:
 def _sentences(told: Explanation) -> Iterator[str]:
     last = len(told.steps) - 1
     if last == 0:
-        yield "The answer is read off the history alone, without further steps."
+        read = "and its intents" if told.intents else "alone"
+        yield f"The answer is read off the history {read}, without further steps."
     elif told.answer_step is None:
         yield "The answer blends the states of several steps."
     elif told.answer_step < last:
@@ -142,19 +145,35 @@ def _landmarks(told: Explanation) -> RenderableType:
     for step in told.steps:
         for place, each in enumerate(step.landmarks):
             number = f"{step.step} of {step.n_landmarks}" if place == 0 else ""
-            cells = (f"{each.similarity:.2f}", f"{each.probability:.1%}", f"{each.size:,}", _typical(each))
+            cells = (
+                f"{each.similarity:.2f}",
+                f"{each.probability:.1%}",
+                f"{each.size:,}",
+                _typical(each.category, each.central),
+            )
             table.add_row(number, *cells, style=_style(step))
     legend = "Probability: how much of the step's prediction lies on its items."
     return Group(table, Text(legend, style="dim"))
 
 
-def _typical(each: Landmark) -> str:
-    """The category, of whose path two levels say enough, and the most central items."""
-    like = "; ".join(_short(named) for named in each.central)
-    if each.category is None:
+def _intents(told: Explanation) -> RenderableType:
+    """Those leaned on most first."""
+    table = _table("Intents leaned on", "intent", leaning="leaning", what="left")
+    for each in sorted(told.intents, key=lambda intent: -intent.leaning):
+        table.add_row(str(each.number + 1), f"{each.leaning:.0%}", _typical(each.category, each.items))
+    legend = (
+        "Leaning: share of the last item's attention. Beside it: what the model would recommend by that intent alone."
+    )
+    return Group(table, Text(legend, style="dim"))
+
+
+def _typical(category: Category | None, items: Sequence[Named | Candidate]) -> str:
+    """The category, of whose path two levels say enough, and the items that come first."""
+    like = "; ".join(_short(named) for named in items)
+    if category is None:
         return like
-    share, overall = each.category.share, each.category.overall
-    return f"{' › '.join(each.category.path[-2:])}: {share:.0%} of them, {overall:.1%} of all items\n{like}"
+    share, overall = category.share, category.overall
+    return f"{' › '.join(category.path[-2:])}: {share:.0%} of them, {overall:.1%} of all items\n{like}"
 
 
 def _table(title: str, *names: str, **others: str) -> Table:
@@ -173,7 +192,7 @@ def _cells(named: Named | Candidate | Movement) -> tuple[str, str]:
     return str(named.item), named.title or ""
 
 
-def _short(named: Named, most: int = 30) -> str:
+def _short(named: Named | Candidate, most: int = 30) -> str:
     name = str(named.title or named.item)
     return name if len(name) <= most else textwrap.shorten(name, most, placeholder="…")
 

@@ -34,7 +34,12 @@ class History(NamedTuple):
         row, at = (torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]).nonzero(
             as_tuple=True
         )
-        return History(self.items_BL[row], at + 1, None if self.times_BL is None else self.times_BL[row])
+        return self.select(row)._replace(lengths_B=at + 1)
+
+    def select(self, rows: Tensor) -> History:
+        """Some rows, or some of them several times."""
+        times = None if self.times_BL is None else self.times_BL[rows]
+        return History(self.items_BL[rows], self.lengths_B[rows], times)
 
 
 class Roots(NamedTuple):
@@ -51,24 +56,55 @@ class Roots(NamedTuple):
     real_BP: Tensor
 
 
-def roots_everywhere(backbone: Backbone, vectors: Callable[[Tensor], Tensor], history: History) -> Roots:
-    """A chain behind every position. `real_BP` picks them in the order rows, then positions, for every backbone."""
+def roots_everywhere(
+    backbone: Backbone,
+    vectors: Callable[[Tensor], Tensor],
+    history: History,
+    prefix_KD: Tensor | None = None,
+) -> Roots:
+    """A chain behind every position. `real_BP` picks them in the order rows, then positions, for every backbone.
+
+    Args:
+        prefix_KD: vectors in front of every history (`Backbone.encode`).
+    """
     if not backbone.causal:
-        return roots_at_end(backbone, vectors, history.prefixes())
+        return roots_at_end(backbone, vectors, history.prefixes(), prefix_KD)
     items_BL, lengths_B, times_BL = history
     at_L = torch.arange(items_BL.shape[1], device=items_BL.device)
-    states, chain = backbone.encode(vectors(items_BL), lengths_B, positions=at_L.expand_as(items_BL), times=times_BL)
+    states, chain = backbone.encode(
+        vectors(items_BL),
+        lengths_B,
+        positions=at_L.expand_as(items_BL),
+        times=times_BL,
+        prefix=_before(prefix_KD, items_BL),
+    )
     assert chain is not None
     return Roots(states, chain, at_L < lengths_B[:, None])
 
 
-def roots_at_end(backbone: Backbone, vectors: Callable[[Tensor], Tensor], history: History) -> Roots:
+def roots_at_end(
+    backbone: Backbone,
+    vectors: Callable[[Tensor], Tensor],
+    history: History,
+    prefix_KD: Tensor | None = None,
+) -> Roots:
     """A chain behind each row's last position: P = 1. The last layer is spared the other positions."""
     items_BL, lengths_B, times_BL = history
     at_B1 = last_positions(lengths_B)
-    states, chain = backbone.encode(vectors(items_BL), lengths_B, positions=at_B1, times=times_BL, last_only=True)
+    states, chain = backbone.encode(
+        vectors(items_BL),
+        lengths_B,
+        positions=at_B1,
+        times=times_BL,
+        prefix=_before(prefix_KD, items_BL),
+        last_only=True,
+    )
     assert chain is not None
     return Roots(states, chain, torch.ones_like(at_B1, dtype=torch.bool))
+
+
+def _before(prefix_KD: Tensor | None, items_BL: Tensor) -> Tensor | None:
+    return None if prefix_KD is None else prefix_KD.expand(len(items_BL), -1, -1)
 
 
 def think(backbone: Backbone, roots: Roots, marks_TD: Tensor, *, dropout: bool = True) -> list[Tensor]:

@@ -1,7 +1,8 @@
-"""Signs that thinking has gone wrong, told while a model trains (the failure signatures of DTRec and ReaRec)."""
+"""Signs that thinking has gone wrong, told while a model trains (failure signatures of DTRec, ReaRec and IGR-SR)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,11 @@ FLAT = 0.99  # mean cosine of first and last thought from which a trajectory goe
 COLLAPSED = 0.9  # mean cosine of the coarsest prototypes from which they are one
 EDGE = 0.05  # steps from either end that count as no choice at all
 SLACK = 1.02  # entropies of targets may rise by 2% from level to level without a word
+
+DIFFUSE = 0.99  # entropy of attention over intents, as a share of ln m, from which all of them weigh alike
+COPIED = 0.98  # mean cosine of intents and the encoder's own state from which they say nothing new
+ALIKE = 0.95  # mean cosine of two users' states from which users are one
+STILL = 1e-3  # way of the prefix, as a share of its length at first, below which it has not been trained
 
 
 @dataclass
@@ -94,6 +100,41 @@ def of_prototypes(prototypes: Prototypes, items_ND: Tensor, scale: float, *, bia
                 f"{before:.2f}): the way is not from coarse to fine; lower prototype_temperature."
             )
         before = entropy
+    return health
+
+
+def of_intents(figures: Mapping[str, float], prefix_moved: float | None) -> Health:
+    """Whether intents are chosen among, say something of their own, and leave users apart.
+
+    Args:
+        figures: means over the epoch of `diffuse` (entropy of attention, as a share of ln m; 0 where m is 1),
+            `users_alike` (cosine of two users' states) and, where an encoder distils, `copied` (cosine of intents and
+            its own state).
+        prefix_moved: how far the prefix has gone since the beginning, as a share of its length then.
+    """
+    health = Health()
+    if figures["diffuse"] > DIFFUSE:
+        health.warnings.append(
+            f"Attention over intents is nearly uniform ({figures['diffuse']:.3f} of ln m), as it is at first: no item "
+            "chooses among them; if that lasts, use fewer slots or a lower mask_share."
+        )
+    if figures["users_alike"] > ALIKE:
+        health.warnings.append(
+            f"The states of users are nearly one (mean cosine {figures['users_alike']:.3f}): the contrast has "
+            "collapsed; lower the consistency's mask_share or weight."
+        )
+    if figures.get("copied", 0.0) > COPIED:
+        health.warnings.append(
+            f"Intents are nearly copies of the encoder's own state (mean cosine {figures['copied']:.3f}): they add "
+            "nothing to it; train longer, or try another number of prefix vectors and slots."
+        )
+    if prefix_moved is not None:
+        health.figures["prefix_moved"] = prefix_moved
+        if prefix_moved < STILL:
+            health.warnings.append(
+                f"The prefix has hardly moved (by {prefix_moved:.1e} of its length): it steers nothing; raise the "
+                "learning_rate, or leave the prefix out."
+            )
     return health
 
 

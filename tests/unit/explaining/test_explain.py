@@ -23,6 +23,7 @@ from forethought.explaining.explanation import (
     Candidate,
     Category,
     Explanation,
+    Intent,
     Landmark,
     Movement,
     Named,
@@ -31,6 +32,7 @@ from forethought.explaining.explanation import (
     Step,
 )
 from forethought.methods.dtrec import DTRec
+from forethought.methods.igr_sr import IGRSR, Reasoner
 from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItem
@@ -48,6 +50,7 @@ METHODS: dict[str, MethodConfig] = {
     "prl": ReaRec(backbone=BACKBONE, learning="prl"),
     "erl": ReaRec(backbone=BACKBONE, learning="erl"),
     "dtrec": DTRec(backbone=BACKBONE, **FEW),
+    "igr-sr": IGRSR(backbone=BACKBONE, reasoner=Reasoner(width=16, ffn_width=32)),
     "dtrec of dot products": DTRec(backbone=BACKBONE, loss=DOT, readout="last", sight="exact", **FEW),
 }
 HISTORY = [3, 17, 5, 3, 30]
@@ -283,13 +286,41 @@ def test_methods_without_landmarks_have_none(models: dict[str, Recommender]) -> 
         assert [step.landmarks for step in said.steps] == [[]] * len(said.steps)
 
 
+def test_intents_lead_to_what_the_model_would_recommend_by_them_alone(models: dict[str, Recommender]) -> None:
+    model = models["igr-sr"]
+    said, method = told(model, exclude_history=True), model.method
+    with torch.inference_mode():
+        thought = method.user_states(lists_batch([np.array(HISTORY)], method.window), trace=True)
+    assert thought.leanings_BM is not None
+    assert thought.alone_BMD is not None
+    items: Any = method.items
+    unit = torch.nn.functional.normalize(items.weight.detach(), dim=-1)
+    assert [intent.number for intent in said.intents] == [0, 1, 2, 3]
+    assert sum(intent.leaning for intent in said.intents) == near(1.0)
+    categories = model.item_table["categories"].to_list()
+    for intent, leaning, state in zip(said.intents, thought.leanings_BM[0], thought.alone_BMD[0], strict=True):
+        assert intent.leaning == near(leaning.item())
+        p = (unit @ state / items.loss.temperature).double().softmax(0).numpy()
+        order = [i for i in np.argsort(-p).tolist() if i not in HISTORY]
+        assert rows(model, intent.items) == order[:3]
+        assert [item.probability for item in intent.items] == [near(p[i]) for i in order[:3]]
+        if intent.category is not None:
+            inside = sum(intent.category.label in categories[i] for i in order[:20]) / 20
+            assert intent.category.share == near(inside)
+    text = str(said)
+    assert "Intents leaned on" in text
+    assert f"{max(intent.leaning for intent in said.intents):.0%}" in text
+    assert all(told(models[name]).intents == [] for name in ("plain", "dtrec"))
+
+
 # ---- JSON and text
 
 KEYS = {
     Explanation: [
         *("history", "dropped", "read", "history_excluded", "halting", "landmark", "answer", "answer_step"),
-        *("steps", "movements", "target", "plane"),
+        *("steps", "movements", "target", "plane", "intents"),
     ],
+    Intent: ["number", "leaning", "items", "category"],
     Step: [
         *("step", "taken", "stopped", "items", "entropy_nats", "entropy", "on_history", "consistency", "change"),
         *("halt", "read", "landmarks", "n_landmarks"),

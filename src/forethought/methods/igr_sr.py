@@ -1,0 +1,395 @@
+"""IGR-SR: reasoning anchored to intents that a frozen encoder distils (Shao & Zhou, 2025, arXiv 2512.14034).
+
+    T_I = LID([P; e(S_u); I])        T_D = MLP(T_I)        h_u = IDR(S_u, T_D)        (eqs. 1 to 5)
+
+Two stages. First an encoder is pre-trained as a recommender of its own (or taken from a run folder), and frozen. Then
+k prefix vectors and m slots learn to make it say what a history is after (LID, `thinking/intents.py`), and a second
+network lets the items deliberate over these intents (IDR, `thinking/deliberation.py`). Two views of a user whose
+intents are masked at random must agree (ICR).
+
+Equation numbers are those of our summary of the paper; no official code was found. Where it is silent or we differ:
+- Intents belong to a position. `over="rows"` is the paper: those of the whole prefix reach all of its items, so
+  each prefix is a row. With `over="causal"` the item at position j sees the intents of the prefix up to j, so that one
+  pass trains all positions.
+- P and I have no position (HSTU's links stand behind the history), the encoder's items keep theirs.
+- The items of IDR are a table of its own, which starts from the encoder's.
+- ICR leaves out negatives of the same user or with the same target. By default it looks at each history's last
+  position, and a history weighs as much as it has positions, so that the shares of several processes add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Self, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue.ranking import Items
+from forethought.data.batches import Batch
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_share, check_whole
+from forethought.methods.interface import Losses, Method, Stage, Thought
+from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.pretrained import Encoder, check_run
+from forethought.nn.dropout import Dropout
+from forethought.nn.positions import CountFrom, Positions
+from forethought.nn.transformer import Activation, initialise
+from forethought.thinking.chain import History
+from forethought.thinking.contrast import info_nce_both
+from forethought.thinking.deliberation import Deliberation, Fusion
+from forethought.thinking.halting import Halting
+from forethought.thinking.health import Health, of_intents
+from forethought.thinking.intents import Intents, IntentSource, diffuseness, distil, keep_some
+
+ENCODER, REASONER = "encoder", "reasoner"
+Over = Literal["causal", "rows"]
+Source = Literal["distilled", "learned"]
+Start = Literal["encoder", "random"]
+At = Literal["last", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reasoner:
+    """Configuration of the main network, IDR."""
+
+    width: int = 64
+    """State width d, a multiple of `heads`."""
+    layers: int = 2
+    """J, layers of cross-attention, self-attention and feed-forward."""
+    heads: int = 2
+    """Heads of both attentions."""
+    ffn_width: int = 256
+    """Width inside the feed-forward nets, 4d."""
+    dropout: float = 0.35
+    """Share of embedding and branch units dropped in training, 0 to 1."""
+    activation: Activation = "gelu"
+    """Of the feed-forward nets."""
+    count_from: CountFrom = "end"
+    """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
+    fusion: Fusion = "cross"
+    """Items ask the intents by cross-attention (cross), or have them as tokens in front of them (concat)."""
+    items: Start = "encoder"
+    """Its item vectors start as the encoder's where the widths agree (encoder), or at random."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "layers", "heads", "ffn_width")
+        check_share(self, "dropout", one=False)
+        kinds = {"activation": Activation, "count_from": CountFrom, "fusion": Fusion, "items": Start}
+        for name, kind in kinds.items():
+            check_choice(self, name, get_args(kind))
+        if self.width % self.heads:
+            raise ConfigError(f"Reasoner's width is {self.width}, but must be a multiple of its {self.heads} heads.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consistency:
+    """Configuration of ICR."""
+
+    weight: float = 0.1
+    """lambda of L_icr; 0: there is none."""
+    mask_share: float = 0.3
+    """p_mask, probability with which a view drops an intent, 0 to 1; one of them always stays."""
+    temperature: float = 0.1
+    """tau, of cosines."""
+    at: At = "last"
+    """Each history's last position (of those trained) is contrasted, or all are, which costs twice IDR everywhere."""
+
+    def __post_init__(self) -> None:
+        check_share(self, "mask_share")
+        check_positive(self, "temperature")
+        check_choice(self, "at", get_args(At))
+        if not self.weight >= 0:
+            raise ConfigError(f"Consistency's weight is {self.weight!r}, but must be a number from 0 up.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IGRSR:
+    """Configuration: an encoder, the intents it is asked for, and a network that deliberates over them."""
+
+    backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=SASRec)
+    """The encoder of LID; its width is d_I."""
+    encoder_run: str | None = None
+    """A run folder with such an encoder, trained on this split; none: it is pre-trained in a stage of its own."""
+    encoder_epochs: int | None = None
+    """Epochs of that stage at most; none: as many as the training's."""
+    freeze: bool = True
+    """Freeze the encoder once it is pre-trained (the paper), or train it on."""
+    intents: Source = "distilled"
+    """Read off the history by the encoder, or m learned vectors that are the same for everybody: without LID."""
+    slots: int = 4
+    """m, intents a history is asked for (the paper's gain is flat from 3 on)."""
+    prefix: int = 4
+    """k, learned vectors in front of the history; 0: none."""
+    over: Over = "causal"
+    """Each item sees the intents up to itself (causal), or those of the whole prefix, a row each (rows, the paper)."""
+    prefixes: int = 0
+    """With rows: how many prefixes of a history train each time it is met, drawn at random; 0: all."""
+    reasoner: Reasoner = field(default_factory=Reasoner)
+    """IDR."""
+    consistency: Consistency = field(default_factory=Consistency)
+    """ICR."""
+    loss: ItemLoss = field(default_factory=ItemLoss)
+    """How states are held against the items, in both stages."""
+    item_std: float = 0.02
+    """Spread of the initial vectors of items, prefix and slots."""
+
+    def __post_init__(self) -> None:
+        for name, kind in {"intents": Source, "over": Over}.items():
+            check_choice(self, name, get_args(kind))
+        check_whole(self, "slots")
+        check_whole(self, "prefix", "prefixes", least=0)
+        check_positive(self, "item_std")
+        if self.encoder_epochs is not None:
+            check_whole(self, "encoder_epochs")
+        if self.prefixes and self.over != "rows":
+            raise ConfigError('IGRSR draws prefixes only with over="rows"; with "causal" all positions train at once.')
+
+    def build(self, n_items: int) -> IGRSRModel:
+        return IGRSRModel(self, n_items)
+
+    def check(self, split: Split) -> None:
+        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
+            raise DataError(
+                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
+                "choose use_times=False (on the command line --no-use-times)."
+            )
+        if isinstance(self.backbone, BERT4Rec) and self.backbone.window < 2:
+            raise ConfigError(
+                f"BERT4Rec's window counts the [MASK] too and must be 2 at least, not {self.backbone.window}."
+            )
+        if self.encoder_run is not None:
+            check_run(self.encoder_run, self.backbone, split)
+
+
+class Cases(NamedTuple):
+    """What a batch trains on: P states, read off rows of histories.
+
+    Attributes:
+        history: as IDR reads it; whole rows, or one a prefix.
+        targets_P, weights_P, users_P: of each state; the weights of a whole batch sum to 1.
+        ends_P: True for the last state of each row of the batch.
+    """
+
+    history: History
+    targets_P: Tensor
+    weights_P: Tensor
+    users_P: Tensor
+    ends_P: Tensor
+
+
+class IGRSRModel(Method):
+    """The network.
+
+    Args:
+        intents_from: another source of intents than the encoder, such as a profile made of texts. A run folder does
+            not tell of it, so such a model is loaded by building it anew.
+    """
+
+    ready: Tensor
+
+    def __init__(self, config: IGRSR, n_items: int, intents_from: IntentSource | None = None) -> None:
+        super().__init__()
+        self.config, given = config, config.reasoner
+        self.causal = config.over == "causal"
+        self.encoder = Encoder(config.backbone, n_items, config.loss, config.item_std)
+        self.items = ItemTable(n_items, given.width, config.loss, config.item_std)
+        self.window = self.encoder.window
+        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        width, asked = config.backbone.width, intents_from is None
+        distilled = asked and config.intents == "distilled"
+        self.intents_from = intents_from
+        std, k = config.item_std, config.prefix if distilled else 0
+        self.prefix = nn.Parameter(torch.randn(k, width) * std) if k else None
+        self.slots = nn.Parameter(torch.randn(config.slots, width) * std) if asked else None
+        self.distilled, self.frozen = distilled, config.freeze or not distilled
+        inner = width if intents_from is None else intents_from.width
+        self.projection = nn.Sequential(
+            *(nn.Linear(inner, given.width), nn.GELU(), nn.Linear(given.width, given.width), nn.LayerNorm(given.width))
+        )
+        self.positions = Positions(self.window, given.width, given.count_from)
+        self.dropout = Dropout(given.dropout)
+        self.deliberation = Deliberation(
+            width=given.width,
+            layers=given.layers,
+            heads=given.heads,
+            ffn_width=given.ffn_width,
+            dropout=given.dropout,
+            activation=given.activation,
+            fusion=given.fusion,
+        )
+        for part in (self.projection, self.deliberation):
+            initialise(part)
+        self.register_buffer("ready", torch.tensor(False))  # the encoder's weights are in, and need no other folder
+        self._stand_in(REASONER)
+
+    # ---- stages
+
+    def stages(self) -> tuple[Stage, ...]:
+        reasoner = Stage(name=REASONER)
+        if self.config.encoder_run is not None:
+            return (reasoner,)
+        return Stage(name=ENCODER, epochs=self.config.encoder_epochs, candidate=False), reasoner
+
+    def begin_stage(self, name: str) -> None:
+        if name == REASONER and not self.ready:
+            if self.config.encoder_run is not None:
+                self.encoder.adopt(self.config.encoder_run)
+            if self.config.reasoner.items == "encoder" and self.items.weight.shape == self.encoder.items.weight.shape:
+                self.items.weight.data.copy_(self.encoder.items.weight.data)
+            self.ready.fill_(True)
+        self._stand_in(name)
+
+    def _stand_in(self, stage: str) -> None:
+        """Only what a stage trains takes gradients."""
+        self.stage = stage
+        self.requires_grad_(stage == REASONER)
+        self.encoder.learn(pretraining=stage == ENCODER, later=not self.frozen)
+        self.first_prefix = None if self.prefix is None else self.prefix.detach().clone()
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen encoder drops no units."""
+        super().train(mode)
+        if self.stage == REASONER and self.frozen:
+            self.encoder.rest()
+        return self
+
+    def compile_encoder(self) -> None:
+        for module in (*self.encoder.backbone.children(), self.deliberation):
+            module.compile(dynamic=True)
+
+    # ---- training
+
+    def loss(self, batch: Batch) -> Losses:
+        """L = L_rec + lambda L_icr (eqs. 5 to 7): 3 products, and 3 of (histories x histories x width)."""
+        if self.stage == ENCODER:
+            total = self.encoder.loss(batch)
+            return Losses(total, {"loss": total.detach()})
+        cases = self._cases(batch)
+        found = self._intents(cases.history)
+        intents_BPMD = self.projection(found.raw_BPMD)
+        states_PD, weights_PJHM = self._deliberate(cases.history, intents_BPMD, everywhere=self.causal)
+        total = named = self.items.loss_of(states_PD, cases.targets_P, cases.weights_P)
+        told = self._signs(cases, found, states_PD, weights_PJHM)
+        if self.config.consistency.weight:
+            consistency = self._consistency(batch, cases, intents_BPMD)
+            total, told["icr"] = total + self.config.consistency.weight * consistency, consistency.detach()
+        return Losses(total, {"loss": total.detach(), "named": named.detach(), **told})
+
+    def _cases(self, batch: Batch) -> Cases:
+        """Whole rows, all positions of which are read; or a row for each prefix, or for some drawn at random."""
+        assert batch.targets_BL is not None
+        assert batch.users_B is not None
+        history, lengths_B = History(batch.items_BL, batch.lengths_B, batch.times_BL), batch.lengths_B
+        at_BL = torch.arange(batch.items_BL.shape[1], device=lengths_B.device).expand_as(batch.items_BL)
+        taken_BL = at_BL < lengths_B[:, None]
+        if self.config.prefixes:
+            drawn_BL = torch.rand(at_BL.shape, device=at_BL.device).masked_fill(~taken_BL, 2.0)
+            taken_BL = taken_BL & (drawn_BL.argsort(1).argsort(1) < self.config.prefixes)
+        row_P, at_P = taken_BL.nonzero(as_tuple=True)
+        if not self.causal:
+            history = history.select(row_P)._replace(lengths_B=at_P + 1)
+        share_B = lengths_B.to(self.items.weight.dtype) / taken_BL.sum(1).clamp_min(1) / batch.weight
+        return Cases(
+            history,
+            batch.targets_BL[row_P, at_P],
+            share_B[row_P],
+            batch.users_B[row_P],
+            at_P == at_BL.masked_fill(~taken_BL, -1).amax(1)[row_P],
+        )
+
+    def _consistency(self, batch: Batch, cases: Cases, intents_BPMD: Tensor) -> Tensor:
+        """L_icr: InfoNCE, both ways, between two views with masked intents (eq. 6)."""
+        given, history = self.config.consistency, cases.history
+        targets_P, users_P, weights_P = cases.targets_P, cases.users_P, cases.weights_P
+        if given.at == "last":
+            ends_P = cases.ends_P
+            targets_P, users_P = targets_P[ends_P], users_P[ends_P]
+            weights_P = batch.lengths_B.to(weights_P.dtype) / batch.weight
+            if not self.causal:
+                history, intents_BPMD = history.select(ends_P), intents_BPMD[ends_P]
+        twice_B = torch.arange(len(history.lengths_B), device=targets_P.device).repeat(2)
+        kept_BM = keep_some(len(twice_B), intents_BPMD.shape[2], given.mask_share, targets_P.device)
+        everywhere = self.causal and given.at == "all"
+        both_PD, _ = self._deliberate(history.select(twice_B), intents_BPMD[twice_B], kept_BM, everywhere=everywhere)
+        one_PD, other_PD = F.normalize(both_PD, dim=-1).chunk(2)
+        alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P)
+        return (info_nce_both(one_PD, other_PD, given.temperature, alike_PP) * weights_P).sum()
+
+    @torch.no_grad()
+    def _signs(self, cases: Cases, found: Intents, states_PD: Tensor, weights_PJHM: Tensor) -> dict[str, Tensor]:
+        """Means over the batch of what `health` looks at."""
+        diffuse_P, weights_P = diffuseness(weights_PJHM).flatten(1).mean(1), cases.weights_P
+        ends_PD = F.normalize(states_PD[cases.ends_P], dim=-1)
+        n = len(ends_PD)
+        likeness = (ends_PD.sum(0).square().sum() - n) / max(n * (n - 1), 1)  # mean cosine of all pairs of users
+        told = {"diffuse": (diffuse_P * weights_P).sum(), "users_alike": likeness * weights_P.sum()}
+        if found.states_BPD is not None:
+            copies = F.cosine_similarity(found.raw_BPMD, found.states_BPD[:, :, None], dim=-1).mean(-1)
+            told["copied"] = (self._read(cases.history, copies, everywhere=self.causal) * weights_P).sum()
+        return told
+
+    def health(self, figures: Mapping[str, float]) -> Health:
+        """Attention over intents that is uniform, a prefix that does not move, users that are one, copied states."""
+        if self.stage == ENCODER:
+            return Health()
+        moved = None
+        if self.prefix is not None and self.first_prefix is not None:
+            first = self.first_prefix.to(self.prefix.device)
+            moved = float((self.prefix.detach() - first).norm() / first.norm())
+        return of_intents(figures, moved)
+
+    # ---- both, and inference
+
+    def _intents(self, history: History) -> Intents:
+        """T_I of each position, or of whole rows (eqs. 1, 2)."""
+        if self.intents_from is not None:
+            found = self.intents_from(history, everywhere=self.causal)
+        elif self.distilled:
+            assert self.slots is not None
+            backbone, vectors = self.encoder.backbone, self.encoder.items
+            return distil(backbone, vectors, history, self.prefix, self.slots, everywhere=self.causal)
+        else:
+            found = Intents(cast("Tensor", self.slots)[None, None])
+        return found._replace(raw_BPMD=found.raw_BPMD.expand(len(history.lengths_B), -1, -1, -1))
+
+    def _deliberate(
+        self, history: History, intents_BPMD: Tensor, kept_BM: Tensor | None = None, *, everywhere: bool
+    ) -> tuple[Tensor, Tensor]:
+        """h behind every position, or behind each row's last one, [P, D], and the weights over intents (eq. 4)."""
+        items_BL, lengths_B, _ = history
+        x_BLD = self.dropout(self.items(items_BL) + self.positions(lengths_B, items_BL.shape[1]))
+        states, weights = self.deliberation(x_BLD, lengths_B, intents_BPMD, kept_BM, last_only=not everywhere)
+        return self._read(history, states, everywhere=everywhere), self._read(history, weights, everywhere=everywhere)
+
+    @staticmethod
+    def _read(history: History, of_BL: Tensor, *, everywhere: bool) -> Tensor:
+        """What belongs to real positions, in the order rows, then positions; or to the one place of each row."""
+        if not everywhere:
+            return of_BL[:, 0]
+        return of_BL[torch.arange(of_BL.shape[1], device=of_BL.device) < history.lengths_B[:, None]]
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+        """h_u, with the intents that it leaned on; with `trace` also what each intent alone would have led to."""
+        none_B = torch.zeros_like(batch.lengths_B)
+        if self.stage == ENCODER:
+            return Thought(self.encoder.user_states(batch), none_B)
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        intents_BPMD = self.projection(self._intents(history).raw_BPMD)
+        states_BD, weights_BJHM = self._deliberate(history, intents_BPMD, everywhere=False)
+        thought = Thought(self.items.states(states_BD), none_B, leanings_BM=weights_BJHM.mean((1, 2)))
+        if trace:
+            B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
+            alone = torch.eye(M, dtype=torch.bool, device=states_BD.device)
+            each = [self._deliberate(history, intents_BPMD, one_M.expand(B, M), everywhere=False)[0] for one_M in alone]
+            thought.alone_BMD = self.items.states(torch.stack(each, dim=1))
+        return thought
+
+    def catalogue(self) -> Items:
+        return (self.encoder.items if self.stage == ENCODER else self.items).catalogue()

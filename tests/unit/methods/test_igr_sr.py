@@ -1,0 +1,484 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.hstu import HSTU
+from forethought.backbones.sasrec import SASRec
+from forethought.data.batches import Batch, history_batch, lists_batch, training_batch
+from forethought.data.histories import Histories
+from forethought.errors import ConfigError
+from forethought.methods import igr_sr
+from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel, Reasoner
+from forethought.methods.items import ItemLoss
+from forethought.methods.masked_item import MaskedItem
+from forethought.methods.next_item import NextItem
+from forethought.thinking.chain import History
+from forethought.thinking.health import of_intents
+from forethought.thinking.intents import Intents
+
+N_ITEMS, TAU = 30, 0.2
+ROWS = [[3, 1, 4, 1, 5, 9], [2, 6], [7, 8, 9, 10, 11, 12, 13, 14], [20, 21, 22]]
+TIMES = [[1000 * (i + 1) * (row + 1) for i in range(len(items))] for row, items in enumerate(ROWS)]
+BACKBONE = SASRec(width=8, window=8, ffn_width=16, dropout=0.0, count_from="start")
+REASONER = Reasoner(width=12, ffn_width=24, dropout=0.0, count_from="start")
+NO_ICR = Consistency(weight=0.0)
+BACKBONES = [
+    BACKBONE,
+    GRU4Rec(width=8, window=8, dropout=0.0),
+    HSTU(width=8, head_width=4, window=8, dropout=0.0),
+    BERT4Rec(width=8, window=9, ffn_width=16, dropout=0.0, count_from="start"),
+]
+every_backbone = pytest.mark.parametrize("backbone", BACKBONES, ids=lambda config: type(config).__name__)
+
+
+def model_of(**settings: Any) -> IGRSRModel:
+    torch.manual_seed(0)
+    given: dict[str, Any] = {"backbone": BACKBONE, "reasoner": REASONER, "consistency": NO_ICR}
+    config = IGRSR(**{**given, "loss": ItemLoss(temperature=TAU), "item_std": 0.5, **settings})
+    model = config.build(N_ITEMS).double()
+    for parameter in model.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.3
+    return model
+
+
+def training(rows: list[list[int]] = ROWS) -> Batch:
+    flat, times = Histories.from_lists(rows), np.concatenate(TIMES)[: sum(map(len, rows))]
+    return training_batch(Histories(flat.items, flat.offsets, times).all())
+
+
+def prefixes(batch: Batch) -> list[tuple[Batch, int, int]]:
+    """Each prefix as a row of its own, its target, and the number of the row it is of."""
+    assert batch.targets_BL is not None
+    assert batch.times_BL is not None
+    return [
+        (
+            Batch(
+                batch.items_BL[row : row + 1, :end],
+                torch.tensor([end]),
+                times_BL=batch.times_BL[row : row + 1, :end],
+            ),
+            int(batch.targets_BL[row, end - 1]),
+            row,
+        )
+        for row, length in enumerate(batch.lengths_B.tolist())
+        for end in range(1, length + 1)
+    ]
+
+
+def cross_entropy(model: IGRSRModel, states_BD: Tensor, target: int) -> Tensor:
+    """Of cosines over all items, in plain words."""
+    scores = F.normalize(states_BD, dim=-1) @ F.normalize(model.items.weight, dim=-1).T / TAU
+    return F.cross_entropy(scores, torch.tensor([target]))
+
+
+# ---- the two ways over positions
+
+
+@every_backbone
+@pytest.mark.parametrize("over", ["causal", "rows"])
+def test_loss_and_gradients_are_those_of_each_prefix_alone(backbone: Any, over: Any) -> None:
+    """Each prefix read as it is when one recommends, in double precision."""
+    model, batch = model_of(backbone=backbone, over=over), training()
+    model.loss(batch).total.backward()
+    got = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    each = [cross_entropy(model, model.user_states(alone).states_BD, target) for alone, target, _ in prefixes(batch)]
+    wanted = torch.stack(each).sum() / batch.weight
+    assert model.loss(batch).total.item() == pytest.approx(wanted.item(), abs=1e-9)
+    wanted.backward()
+    assert got.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(got[name], parameter.grad, rtol=1e-9, atol=1e-9)
+
+
+@every_backbone
+def test_both_ways_agree_on_a_history_of_one(backbone: Any) -> None:
+    causal, one = model_of(backbone=backbone), Histories.from_lists([[5], [7]])
+    rows = model_of(backbone=backbone, over="rows")
+    rows.load_state_dict(causal.state_dict())
+    one = history_batch(Histories(one.items, one.offsets, np.array([5, 9])).all(), 8)
+    torch.testing.assert_close(causal.user_states(one).states_BD, rows.user_states(one).states_BD, rtol=1e-9, atol=1e-9)
+    two = replace(lists_batch([np.array([5, 6])], 8), times_BL=torch.tensor([[5, 9]]))
+    assert not torch.allclose(causal.user_states(two).states_BD, rows.user_states(two).states_BD)
+
+
+def by_hand(model: IGRSRModel, items: list[int], kept: list[int] | None = None) -> Tensor:
+    """h_u of one history, every part called on its own: intents of j reach item j, or those of the end all items."""
+    n, backbone = len(items), model.encoder.backbone
+    ends = range(1, n + 1) if model.config.over == "causal" else [n] * n
+    intents = []
+    for end in ends:
+        x = model.encoder.items.weight[items[:end]] + backbone.positions.weight[:end]
+        whole = torch.cat([model.prefix, x, model.slots])[None]
+        raw = backbone.transformer(whole, torch.tensor([whole.shape[1]]))[0][0, -len(model.slots) :]
+        intents.append(model.projection(raw))
+    x = (model.items.weight[items] + model.positions.weight[:n])[None]
+    t = torch.stack(intents)[None][:, :, kept if kept is not None else slice(None)]
+    return model.deliberation(x, torch.tensor([n]), t)[0][:, -1]
+
+
+@pytest.mark.parametrize("over", ["causal", "rows"])
+def test_user_states_by_hand(over: Any) -> None:
+    model = model_of(over=over)
+    thought = model.user_states(lists_batch([np.array(row) for row in ROWS], 8), trace=True)
+    assert thought.leanings_BM is not None
+    assert thought.alone_BMD is not None
+    assert thought.steps_B.tolist() == [0] * 4
+    torch.testing.assert_close(thought.leanings_BM.sum(1), torch.ones(4).double())
+    for row, items in enumerate(ROWS):
+        wanted = F.normalize(by_hand(model, items), dim=-1)[0]
+        torch.testing.assert_close(thought.states_BD[row], wanted, rtol=1e-9, atol=1e-9)
+        for slot in range(4):
+            wanted = F.normalize(by_hand(model, items, [slot]), dim=-1)[0]
+            torch.testing.assert_close(thought.alone_BMD[row, slot], wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_leanings_are_the_attention_of_the_last_item() -> None:
+    model = model_of()
+    weights: list[Tensor] = []
+    for layer in model.deliberation.layers:
+        layer.cross.register_forward_hook(lambda _, __, out: weights.append(out[1]))  # type: ignore[union-attr]
+    told = model.user_states(lists_batch([np.array(row) for row in ROWS], 8)).leanings_BM
+    assert told is not None
+    assert len(weights) == 2
+    for row, items in enumerate(ROWS):
+        wanted = torch.stack([each[row, len(items) - 1].mean(0) for each in weights]).mean(0)
+        torch.testing.assert_close(told[row], wanted)
+
+
+def test_some_prefixes_stand_for_all() -> None:
+    """Drawn at random, each weighs as many as it stands for: the mean over draws is the whole loss."""
+    model, some, batch = model_of(over="rows"), model_of(over="rows", prefixes=2), training()
+    some.load_state_dict(model.state_dict())
+    torch.manual_seed(3)
+    with torch.no_grad():
+        whole = model.loss(batch).total.item()
+        drawn = [some._cases(batch) for _ in range(50)]
+        told = np.mean([some.loss(batch).total.item() for _ in range(600)])
+    assert told == pytest.approx(whole, rel=0.02)
+    for cases in drawn:
+        counts = np.unique(cases.users_P.numpy(), return_counts=True)[1]
+        np.testing.assert_array_equal(counts, np.minimum(batch.lengths_B.numpy(), 2))
+        assert cases.weights_P.sum().item() == pytest.approx(1.0)
+        assert cases.ends_P.sum() == 4
+
+
+# ---- consistency
+
+
+@pytest.mark.parametrize("over", ["causal", "rows"])
+@pytest.mark.parametrize("at", ["last", "all"])
+def test_consistency_is_the_formula(monkeypatch: pytest.MonkeyPatch, over: Any, at: Any) -> None:
+    """Eq. 6 pair by pair: the same user's and the same target's states are no negatives."""
+    rows = [*ROWS, [15, 16, 22], [17, 22]]  # three histories lead to 22
+    weight, tau = 0.7, 0.3
+    model = model_of(over=over, consistency=Consistency(weight=weight, temperature=tau, at=at))
+    batch = training_batch(Histories.from_lists(rows).all())
+    batch.users_B = torch.tensor([0, 1, 2, 3, 0, 4])  # the fifth row is of the first one's user
+    masks: list[Tensor] = []
+
+    def keep(n: int, m: int, share: float, device: object) -> Tensor:
+        masks.append(torch.rand(n, m) > 0.5)
+        masks[-1][:, 1] |= ~masks[-1].any(1)
+        return masks[-1]
+
+    monkeypatch.setattr(igr_sr, "keep_some", keep)
+    losses = model.loss(batch)
+    assert batch.users_B is not None
+    cases = [
+        (alone.items_BL[0].tolist(), target, row)
+        for alone, target, row in prefixes_of(batch)
+        if at == "all" or len(alone.items_BL[0]) == batch.lengths_B[row]
+    ]
+    (kept,) = masks
+    n_rows = 6 if at == "last" or over == "causal" else len(cases)
+    assert len(kept) == 2 * n_rows
+    views = []
+    for view in range(2):
+        mask_of = [row if n_rows == 6 else place for place, (_, _, row) in enumerate(cases)]
+        h = [
+            by_hand(model, items, kept[view * n_rows + mask].nonzero()[:, 0].tolist())[0]
+            for mask, (items, _, _) in zip(mask_of, cases, strict=True)
+        ]
+        views.append(F.normalize(torch.stack(h), dim=-1).detach().numpy())
+    total = 0.0
+    for b, (items, target, row) in enumerate(cases):
+        others = [
+            c for c, (_, t, r) in enumerate(cases) if c == b or (t != target and batch.users_B[r] != batch.users_B[row])
+        ]
+        share = 1 if at == "all" else len(items)
+        for one, other in (views, views[::-1]):
+            scores = np.exp(one[b] @ other[others].T / tau)
+            total -= share / 2 * np.log(np.exp(one[b] @ other[b] / tau) / scores.sum())
+    assert losses.parts["icr"].item() == pytest.approx(total / batch.weight, rel=1e-9)
+    assert losses.total.item() == pytest.approx(losses.parts["named"].item() + weight * total / batch.weight, rel=1e-9)
+
+
+def prefixes_of(batch: Batch) -> list[tuple[Batch, int, int]]:
+    return prefixes(replace(batch, times_BL=torch.zeros_like(batch.items_BL)))
+
+
+def test_all_masked_is_no_nan() -> None:
+    model = model_of(consistency=Consistency(mask_share=1.0), slots=2)
+    losses = model.loss(training())
+    losses.total.backward()
+    assert losses.total.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+# ---- stages
+
+
+def test_the_encoder_is_trained_as_the_plain_method_would() -> None:
+    batch = training()
+    model = model_of()
+    plain = NextItem(backbone=BACKBONE, loss=model.config.loss).build(N_ITEMS).double()
+    plain.load_state_dict(model.encoder.state_dict())
+    model.begin_stage("encoder")
+    assert model.loss(batch).total.item() == pytest.approx(plain.loss(batch).total.item(), abs=1e-12)
+    asked = lists_batch([np.array(row) for row in ROWS], 8)
+    torch.testing.assert_close(model.user_states(asked).states_BD, plain.user_states(asked).states_BD)
+    torch.testing.assert_close(model.catalogue().vectors_ND, plain.catalogue().vectors_ND)
+
+
+def test_bert4rec_is_trained_as_the_masked_method_would() -> None:
+    batch, model = training(), model_of(backbone=BACKBONES[3])
+    plain = MaskedItem(backbone=BACKBONES[3], loss=model.config.loss).build(N_ITEMS).double()  # type: ignore[arg-type]
+    plain.load_state_dict(model.encoder.state_dict())
+    model.begin_stage("encoder")
+    got, wanted = [], []
+    for losses, method in ((got, model), (wanted, plain)):
+        torch.manual_seed(5)
+        losses += [method.loss(batch).total.item() for _ in range(3)]
+    assert got == pytest.approx(wanted, abs=1e-12)
+    asked = lists_batch([np.array(row) for row in ROWS], 8)
+    torch.testing.assert_close(model.user_states(asked).states_BD, plain.user_states(asked).states_BD)
+
+
+def step(model: IGRSRModel) -> dict[str, Tensor]:
+    """Gradients of one step, which is made."""
+    model.train()
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.loss(training()).total.backward()
+    optimiser.step()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@every_backbone
+def test_gradients_pass_through_the_frozen_encoder_and_leave_it_as_it_was(backbone: Any) -> None:
+    model = model_of(backbone=replace(backbone, dropout=0.5))
+    before = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    gradients = step(model)
+    for name in ("prefix", "slots", "projection.0.weight", "items.weight"):
+        assert gradients[name].norm() > 0, name
+    assert not [name for name in gradients if name.startswith("encoder.")]
+    for name, tensor in model.encoder.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_frozen_encoder_drops_nothing() -> None:
+    """So that of two losses in training, with no dropout elsewhere, nothing differs."""
+    model, batch = model_of(backbone=replace(BACKBONE, dropout=0.5)), training()
+    model.train()
+    assert model.loss(batch).total.item() == model.loss(batch).total.item()
+    model.begin_stage("encoder")
+    model.train()
+    assert model.loss(batch).total.item() != model.loss(batch).total.item()
+
+
+def test_a_free_encoder_trains_on() -> None:
+    model = model_of(freeze=False, backbone=replace(BACKBONE, dropout=0.5))
+    gradients = step(model)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert gradients.keys() == trained
+    assert gradients["encoder.items.weight"].norm() > 0
+    assert model.loss(training()).total.item() != model.loss(training()).total.item()  # it drops units
+
+
+def test_what_each_stage_trains() -> None:
+    model = model_of(reasoner=replace(REASONER, width=8))
+    model.begin_stage("encoder")
+    assert {name.partition(".")[0] for name in step(model)} == {"encoder"}
+    learned = model.encoder.items.weight.detach().clone()
+    model.begin_stage("reasoner")
+    assert torch.equal(model.items.weight, learned)  # IDR starts with the encoder's items, and leaves them alone
+    model.zero_grad()
+    step(model)
+    assert torch.equal(model.encoder.items.weight, learned)
+    assert not torch.equal(model.items.weight, learned)
+    mine = model.items.weight.detach().clone()
+    model.begin_stage("reasoner")  # of a trained model, nothing begins anew
+    assert torch.equal(model.items.weight, mine)
+
+
+@pytest.mark.parametrize("reasoner", [REASONER, replace(REASONER, width=8, items="random")])
+def test_items_may_start_at_random(reasoner: Reasoner) -> None:
+    """As asked for, or because the widths differ."""
+    model = model_of(reasoner=reasoner)
+    mine = model.items.weight.detach().clone()
+    model.begin_stage("encoder")
+    model.begin_stage("reasoner")
+    assert torch.equal(model.items.weight, mine)
+
+
+# ---- ablations
+
+
+def test_without_lid_intents_are_the_same_for_everybody() -> None:
+    model = model_of(intents="learned", consistency=Consistency())
+    before = copy.deepcopy(model.encoder.state_dict())
+    gradients = step(model)
+    assert "prefix" not in gradients
+    assert gradients["slots"].norm() > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.encoder.state_dict().items())
+    n, row = 3, ROWS[3]
+    x = (model.items.weight[row] + model.positions.weight[:n])[None]
+    wanted = model.deliberation(x, torch.tensor([n]), model.projection(model.slots)[None, None])[0][:, -1]  # type: ignore[arg-type]
+    got = model.user_states(lists_batch([np.array(row)], 8)).states_BD
+    torch.testing.assert_close(got, F.normalize(wanted, dim=-1))
+
+
+@pytest.mark.parametrize("over", ["causal", "rows"])
+def test_concatenation_trains(over: Any) -> None:
+    model = model_of(over=over, reasoner=replace(REASONER, fusion="concat"), consistency=Consistency())
+    gradients = step(model)
+    assert gradients.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert min(gradients["prefix"].norm(), gradients["slots"].norm()) > 0
+
+
+def test_no_prefix_and_one_slot() -> None:
+    model = model_of(prefix=0, slots=1, consistency=Consistency())
+    losses = model.loss(training())
+    assert losses.total.isfinite()
+    assert losses.parts["diffuse"] == 0.0
+    assert "prefix" not in dict(model.named_parameters())
+
+
+class Profiles(torch.nn.Module):
+    """Intents from elsewhere: one vector for each history, of its first item."""
+
+    width = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of = torch.nn.Embedding(N_ITEMS, 5)
+
+    def forward(self, history: History, *, everywhere: bool) -> Intents:
+        return Intents(self.of(history.items_BL[:, :1])[:, :, None])
+
+
+@pytest.mark.parametrize("over", ["causal", "rows"])
+def test_intents_may_come_from_elsewhere(over: Any) -> None:
+    torch.manual_seed(0)
+    config = IGRSR(backbone=BACKBONE, reasoner=REASONER, over=over)
+    model = IGRSRModel(config, N_ITEMS, intents_from=Profiles()).double()
+    gradients = step(model)
+    assert gradients["intents_from.of.weight"].norm() > 0
+    assert not [name for name in gradients if name.startswith("encoder.")]
+    other = IGRSRModel(config, N_ITEMS, intents_from=Profiles()).double()
+    other.load_state_dict(model.state_dict())
+    asked = lists_batch([np.array(row) for row in ROWS], 8)
+    assert torch.equal(other.eval().user_states(asked).states_BD, model.eval().user_states(asked).states_BD)
+
+
+# ---- health
+
+
+def test_signs_are_means_over_positions() -> None:
+    model, batch = model_of(), training()
+    parts = model.loss(batch).parts
+    diffuse, copied, ends = [], [], []
+    for alone, _, row in prefixes(batch):
+        n = int(alone.lengths_B)
+        found = igr_sr.distil(
+            model.encoder.backbone,
+            model.encoder.items,
+            History(alone.items_BL, alone.lengths_B),
+            model.prefix,
+            model.slots,  # type: ignore[arg-type]
+            everywhere=False,
+        )
+        copied.append(F.cosine_similarity(found.raw_BPMD[0, 0], found.states_BPD[0], dim=-1).mean().item())  # type: ignore[index]
+        weights: list[Tensor] = []
+        hooks = [
+            layer.cross.register_forward_hook(lambda _, __, out, w=weights: w.append(out[1]))  # type: ignore[union-attr]
+            for layer in model.deliberation.layers
+        ]
+        state = model.user_states(alone).states_BD[0].detach()
+        for hook in hooks:
+            hook.remove()
+        w = torch.stack(weights)[:, 0, -1]
+        diffuse.append((-(w * w.log()).sum(-1) / np.log(4)).mean().item())
+        if n == batch.lengths_B[row]:
+            ends.append(state)
+    alike = [float(a @ b) for i, a in enumerate(ends) for j, b in enumerate(ends) if i != j]
+    assert parts["diffuse"].item() == pytest.approx(np.mean(diffuse), rel=1e-6)
+    assert parts["copied"].item() == pytest.approx(np.mean(copied), rel=1e-6)
+    assert parts["users_alike"].item() == pytest.approx(np.mean(alike), rel=1e-6)
+
+
+def test_health_says_what_looks_wrong() -> None:
+    well = {"diffuse": 0.8, "users_alike": 0.3, "copied": 0.5}
+    assert of_intents(well, 0.2).warnings == []
+    assert of_intents(well, 0.2).figures == {"prefix_moved": 0.2}
+    assert of_intents({"diffuse": 0.0, "users_alike": 0.3}, None).warnings == []
+    for changed, said in (
+        ({"diffuse": 0.999}, "nearly uniform"),
+        ({"users_alike": 0.99}, "nearly one"),
+        ({"copied": 0.99}, "nearly copies"),
+    ):
+        (warning,) = of_intents({**well, **changed}, 0.2).warnings
+        assert said in warning
+    (warning,) = of_intents(well, 1e-5).warnings
+    assert "hardly moved" in warning
+
+
+def test_a_prefix_that_moves_is_told_apart_from_one_that_does_not() -> None:
+    model = model_of()
+    model.begin_stage("reasoner")
+    figures = {name: float(part) for name, part in model.loss(training()).parts.items()}
+    assert any("hardly moved" in warning for warning in model.health(figures).warnings)
+    start = model.prefix.detach().clone()  # type: ignore[union-attr]
+    step(model)
+    told = model.health(figures)
+    moved = ((model.prefix - start).norm() / start.norm()).item()  # type: ignore[operator]
+    assert told.figures["prefix_moved"] == pytest.approx(moved)
+    assert not any("hardly moved" in warning for warning in told.warnings)
+    model.begin_stage("encoder")
+    assert model.health({"loss": 1.0}).warnings == []
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: IGRSR(slots=0), "slots"),
+        (lambda: IGRSR(prefix=-1), "prefix"),
+        (lambda: IGRSR(over="row"), "Did you mean 'rows'"),  # type: ignore[arg-type]
+        (lambda: IGRSR(prefixes=2), 'only with over="rows"'),
+        (lambda: IGRSR(encoder_epochs=0), "encoder_epochs"),
+        (lambda: Reasoner(width=10, heads=4), "multiple of its 4 heads"),
+        (lambda: Reasoner(fusion="sum"), "fusion"),  # type: ignore[arg-type]
+        (lambda: Consistency(weight=-1.0), "weight"),
+        (lambda: Consistency(weight=float("nan")), "weight"),
+        (lambda: Consistency(mask_share=1.5), "mask_share"),
+        (lambda: Consistency(temperature=0.0), "temperature"),
+    ],
+)
+def test_settings_out_of_range(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make()
