@@ -25,12 +25,16 @@ from forethought.studies.study import Study
 from forethought.thinking.prototypes import Prototypes
 
 COUNTS = (10, 100, 3000)
+SHEET = "clusters.md"
 SHOWN = {10: 10, 100: 15, 3000: 15}  # clusters on the sheet
 TITLES = 6
 
 
 def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
-    """Agreement of clusters with categories, and the lines of a sheet to read."""
+    """Agreement of clusters with categories; a sheet to read is left in the run folder.
+
+    It holds the data's own titles, so it does not go to the results, which may be published.
+    """
     vectors = F.normalize(model.method.get_submodule("items").weight.detach().float(), dim=-1)  # type: ignore[union-attr]
     levels = category_levels(model.item_table)
     told: dict[str, Any] = {"items": len(vectors), "levels": {name: len(set(of)) for name, of in levels.items()}}
@@ -45,7 +49,10 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         sheet += _sheet(k, cluster, vectors, made.level(0)[0], model.item_table, levels)
         for name, of in levels.items():
             rows.append({"k": k, "level": name, **agreement(cluster, of)})
-    return told | {"agreement": rows, "sheet": sheet}
+    if model.folder is not None:
+        text = "\n".join([f"# Clusters of {model.folder.name}", "", *sheet]).rstrip() + "\n"
+        replace_file(model.folder / SHEET, lambda part: part.write_text(text, encoding="utf-8"))
+    return told | {"agreement": rows}
 
 
 def category_levels(items: pl.DataFrame) -> dict[str, np.ndarray]:
@@ -113,6 +120,7 @@ def _sheet(
 
 
 def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
+    page.say(f"The largest clusters, to read, with the titles of their items, lie in each run folder ({SHEET}).")
     for variant, runs in found.items():
         for run in (r for r in runs if r.probe is not None):
             name = run_name(run.variant, run.place, run.seed)
@@ -121,10 +129,6 @@ def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
 
 
 def _one_run(page: Page, plot: str, name: str, told: dict[str, Any]) -> None:
-    if told["sheet"]:
-        text = "\n".join([f"# Clusters of {name}", "", *told["sheet"]]).rstrip() + "\n"
-        replace_file(page.folder / page.name / f"{name}.md", lambda part: part.write_text(text, encoding="utf-8"))
-        page.say(f"[The largest clusters, to read]({page.name}/{name}.md).")
     if not told["agreement"]:
         page.say("This data has too few items." if told["levels"] else "This data has no categories.")
         return

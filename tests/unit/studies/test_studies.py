@@ -206,8 +206,7 @@ def test_clusters_beside_categories(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     told = json.loads(next((desk.results / "clusters").glob("sasrec-*.json")).read_text())
     assert {a["k"] for a in told["agreement"]} == {5, 10}
     assert "| 5 | level 1 |" in page.read_text()
-    sheet = next((desk.results / "clusters").glob("sasrec-*.md")).read_text()
-    assert next((desk.results / "clusters").glob("sasrec-*.md")).name in page.read_text()
+    sheet = next(desk.runs.glob(f"sasrec-*/{clusters.SHEET}")).read_text()
     assert len(list(desk.results.glob("clusters-sasrec-*.svg"))) == 1
     assert "## k = 10" in sheet
     assert sheet.count("- **") == 5 + 3
