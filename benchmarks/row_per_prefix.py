@@ -76,7 +76,7 @@ def prl_loss_with_contrast(model: ReaRecModel, rows: Batch) -> Tensor:
     contrast = torch.zeros(())
     for mark in model.marks:
         clean = states[-1][:B]
-        inputs = torch.cat([clean, clean + config.noise * torch.randn_like(clean)]) + mark
+        inputs = torch.cat([clean, clean + config.contrast_noise * torch.randn_like(clean)]) + mark
         link, chain = model.backbone.think(inputs[:, None], chain)
         states.append(link[:, 0])
         now, noisy = (F.normalize(half, dim=-1) for half in states[-1].split(B))

@@ -23,6 +23,7 @@ import polars as pl
 import pytest
 
 from forethought.cli import VERBS, main
+from forethought.recipes import METHODS
 from forethought.recommender import Recommender, load
 
 TINY = ["--width", "16", "--layers", "1", "--window", "8", "--epochs", "1", "--batch-positions", "128"]
@@ -171,6 +172,11 @@ def test_explain_a_method_that_thinks(shell: Shell, shop: Path, tmp_path: Path) 
     assert len(shell.json(*words, "--steps", 2, "--halt", "fixed")["steps"]) == 3
     assert "was trained to think 3 steps and cannot take 9" in shell.wrong(*words, "--steps", 9)
     assert "Nearest prototypes" in shell.ok(*words)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_options_of_a_method_do_not_clash_with_those_of_training(shell: Shell, method: str) -> None:
+    assert f"Example: forethought train {method}" in shell.ok("train", method, "--help")
 
 
 @pytest.mark.parametrize("place", [0, -2])

@@ -64,7 +64,7 @@ class ReaRec:
     """ERL's lambda: how strongly the steps' predictions are pushed apart."""
     contrast_weight: float = 0.0
     """PRL: weight of the contrast of each step with its noisy twin (the authors' code: 1)."""
-    noise: float = 0.01
+    contrast_noise: float = 0.01
     """gamma, standard deviation of the noise on a step's input."""
     contrast_from: int = 2
     """Epochs before the contrast sets in."""
@@ -77,7 +77,7 @@ class ReaRec:
         check_whole(self, "steps")
         check_whole(self, "contrast_from", least=0)
         check_positive(self, "warmth", "item_std")
-        for name in ("divergence_weight", "contrast_weight", "noise"):
+        for name in ("divergence_weight", "contrast_weight", "contrast_noise"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"ReaRec's {name} is {getattr(self, name)!r}, but must be a number from 0 up.")
         if self.loss.kind != "ce":
@@ -126,7 +126,7 @@ class ReaRecModel(Method):
         named = self._prl(states, targets_P, batch.weight)
         if not self.contrasting:
             return Losses(named, {"loss": named.detach()})
-        noise, dropout = self.config.noise, self.config.link_dropout
+        noise, dropout = self.config.contrast_noise, self.config.link_dropout
         noisy = think_with_noise(self.backbone, roots, chains, self.marks, noise, dropout=dropout)
         contrast = self._contrast([n[roots.real_BP] for n in noisy], states[1:], targets_P, batch)
         total = named + self.config.contrast_weight * contrast

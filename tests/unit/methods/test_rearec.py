@@ -72,7 +72,7 @@ def test_erl(split: Split, bias: bool) -> None:
 
 def test_contrast_of_prl(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the noise fixed, each step's noisy twin against the clean states of other users with other targets."""
-    model, batch, rows = given(split, contrast_weight=0.7, noise=0.2, contrast_from=1)
+    model, batch, rows = given(split, contrast_weight=0.7, contrast_noise=0.2, contrast_from=1)
     model.begin_epoch(0)
     plain = model.loss(batch)
     assert "contrast" not in plain.parts
@@ -140,8 +140,8 @@ def test_wrong_settings_are_named() -> None:
         ReaRec(loss=ItemLoss(kind="bce"))
     with pytest.raises(ConfigError, match="divergence_weight is -1, but must be a number from 0 up"):
         ReaRec(divergence_weight=-1)
-    with pytest.raises(ConfigError, match="noise is nan"):
-        ReaRec(noise=float("nan"))
+    with pytest.raises(ConfigError, match="contrast_noise is nan"):
+        ReaRec(contrast_noise=float("nan"))
 
 
 def test_no_net_to_halt_by(split: Split) -> None:
