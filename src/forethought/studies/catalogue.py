@@ -13,7 +13,17 @@ def _ablation(name: str, title: str, question: str, *variants: str) -> Study:
     return Study(name, title, question, variants, partial(standing, study=name))
 
 
-LATENT_REASONING = ("sasrec", "gru4rec", "bert4rec", "sasrec-deeper", "rearec-erl", "rearec-prl", "lares", "dtrec")
+LATENT_REASONING = (
+    "sasrec",
+    "gru4rec",
+    "bert4rec",
+    "sasrec-deeper",
+    "rearec-erl",
+    "rearec-prl",
+    "rearec-prl-authors",
+    "lares",
+    "dtrec",
+)
 
 STUDIES: dict[str, Study] = {
     study.name: study
@@ -51,6 +61,34 @@ STUDIES: dict[str, Study] = {
             "DTRec on other backbones",
             "Does it carry over to GRU4Rec and BERT4Rec?",
             *("sasrec", "dtrec", "gru4rec", "dtrec-gru4rec", "bert4rec", "dtrec-bert4rec"),
+        ),
+        _ablation(
+            "intents",
+            "Intent-guided reasoning against its baselines",
+            "Does reasoning over distilled intents beat tuned baselines of equal width?",
+            *("sasrec", "sasrec-deeper", "bert4rec", "sse-pt", "lightrec", "rearec-prl", "dtrec", "igr-sr"),
+        ),
+        _ablation(
+            "intent-components",
+            "Components of IGR-SR",
+            "What does each part contribute: distilled intents, cross-attention, consistency, a frozen encoder, items "
+            "that start from the encoder's, and the two ways over positions?",
+            *("igr-sr", "igr-sr-no-lid", "igr-sr-concat", "igr-sr-no-icr", "igr-sr-unfrozen", "igr-sr-own-items"),
+            "igr-sr-rows",
+        ),
+        _ablation(
+            "intent-tokens",
+            "Numbers of intents, prefix vectors and masks",
+            "How many intents and prefix vectors are worth their cost, and how much should be masked? One setting is "
+            "changed at a time.",
+            *("igr-sr", "igr-sr-m-1", "igr-sr-m-2", "igr-sr-m-3", "igr-sr-m-5"),
+            *("igr-sr-k-2", "igr-sr-k-8", "igr-sr-k-16", "igr-sr-mask-0.1", "igr-sr-mask-0.5"),
+        ),
+        _ablation(
+            "intent-encoders",
+            "Which encoder to freeze",
+            "Do intents of other encoders serve as well?",
+            *("igr-sr", "igr-sr-gru4rec", "igr-sr-hstu", "igr-sr-bert4rec"),
         ),
         halting.STUDY,
         clusters.STUDY,

@@ -10,14 +10,12 @@ from forethought.recipes import METHODS, Recipe, on_backbone
 
 
 def changed(name: str, **settings: Any) -> Callable[[], Recipe]:
-    """A recipe whose method has other settings; `backbone` is a dict of settings to change in it."""
+    """A recipe whose method has other settings; a dict stands for settings of a part, such as its backbone."""
 
     def make() -> Recipe:
         recipe = METHODS[name]()
-        method, given = recipe.method, dict(settings)
-        if "backbone" in given:
-            given["backbone"] = replace(method.backbone, **given["backbone"])  # type: ignore[union-attr]
-        return replace(recipe, method=replace(method, **given))  # type: ignore[arg-type]
+        parts = {key: replace(getattr(recipe.method, key), **v) for key, v in settings.items() if isinstance(v, dict)}
+        return replace(recipe, method=replace(recipe.method, **settings | parts))  # type: ignore[arg-type]
 
     return make
 
@@ -28,6 +26,7 @@ def on(name: str, backbone: str) -> Callable[[], Recipe]:
 
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
+    "rearec-prl-authors": changed("rearec-prl", contrast_weight=1.0, warmth=5.0, link_dropout=True),
     "dtrec-exact": changed("dtrec", sight="exact"),
     "dtrec-fine": changed("dtrec", sight="fine"),
     "dtrec-fixed-k": changed("dtrec", supervision="fixed"),
@@ -42,6 +41,16 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
+    "igr-sr-rows": changed("igr-sr", over="rows", prefixes=1),
+    "igr-sr-no-lid": changed("igr-sr", intents="learned"),
+    "igr-sr-concat": changed("igr-sr", reasoner={"fusion": "concat"}),
+    "igr-sr-no-icr": changed("igr-sr", consistency={"weight": 0.0}),
+    "igr-sr-unfrozen": changed("igr-sr", freeze=False),
+    "igr-sr-own-items": changed("igr-sr", reasoner={"items": "random"}),
+    **{f"igr-sr-m-{n}": changed("igr-sr", slots=n) for n in (1, 2, 3, 4, 5)},
+    **{f"igr-sr-k-{n}": changed("igr-sr", prefix=n) for n in (2, 4, 8, 16)},
+    **{f"igr-sr-mask-{n}": changed("igr-sr", consistency={"mask_share": n}) for n in (0.1, 0.3, 0.5)},
+    **{f"igr-sr-{name}": on("igr-sr", name) for name in ("gru4rec", "hstu", "bert4rec")},
 }
 
 
