@@ -198,7 +198,7 @@ def _sources(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
     page.heading("Every run")
     runs = {run_name(r.variant, r.place, r.seed): r for rows in found.values() for r in rows}
     page.table(
-        ["run", "command", "commit", "data hash", "epochs (best)", "wall time", "machine"],
+        ["run", "command", "commit", "data hash", "epochs (best)", "trained in", "machine"],
         [
             (
                 f"[{name}](runs/{name}.json)",
@@ -206,7 +206,7 @@ def _sources(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
                 r.parts["commit"][:7],
                 r.parts["protocol"]["data_hash"],
                 f"{r.parts['training']['epochs']} ({r.parts['training']['best_epoch']})",
-                f"{r.parts['training']['wall_s']:.0f} s",
+                f"{r.parts['training']['trained_s']:.0f} s",
                 r.parts["machine"],
             )
             for name, r in runs.items()
