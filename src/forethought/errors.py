@@ -79,6 +79,22 @@ def check_positive(config: object, *names: str) -> None:
             _refuse(config, name, "a number above 0")
 
 
+def check_number(config: object, *names: str) -> None:
+    """Refuse settings that are not finite numbers."""
+    for name in names:
+        value = getattr(config, name)
+        if not _is_number(value) or not math.isfinite(value):
+            _refuse(config, name, "a number")
+
+
+def check_weight(config: object, *names: str) -> None:
+    """Refuse settings that are not finite numbers from 0 up."""
+    for name in names:
+        value = getattr(config, name)
+        if not _is_number(value) or not 0 <= value < math.inf:
+            _refuse(config, name, "a number from 0 up")
+
+
 def check_choice(config: object, name: str, choices: Collection[str]) -> None:
     """Refuse a word that is not one of the choices."""
     value = getattr(config, name)

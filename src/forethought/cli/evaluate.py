@@ -72,7 +72,9 @@ def run(arguments: list[str]) -> None:
     check_count(args.noise_seeds, "--noise-seeds")
     model = load(args.run)
     halting = args.thinking.of(model.method)
+    exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
+    own = own and exclude in (None, model.about["exclude_history"])
     if noise is not None and not args.noise_curve and args.out is not None and (args.out / CONFIG_FILE).is_file():
         raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
     split = split_of(model, args.data)

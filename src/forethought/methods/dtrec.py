@@ -5,8 +5,9 @@ On ReaRec's chain (r_t = f(history, ..., r_{t-1} + p_t), eq. 1) it sets
   and k_t rises with t (eqs. 3 to 6);
 - ARH: a small net reads entropy, consistency and change of each step and says whether to stop (eqs. 7 to 10).
 
-What the paper leaves open is an option here, its default is the recommendation of our own study. Equation numbers are
-those of the paper's summary as we count them (docs/methods.md).
+What the paper leaves open is an option here. Defaults were chosen on validation where a trial told them apart, and are
+otherwise the commonest reading of the paper (docs/results/tuning-reasoning.md). Equation numbers are those of the
+paper's summary as we count them (docs/methods.md).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from forethought.catalogue.ranking import Items
 from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_choice, check_positive, check_whole
+from forethought.errors import ConfigError, check_choice, check_positive, check_weight, check_whole
 from forethought.methods.interface import Landmarks, Losses, Method, Thought, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
@@ -107,9 +108,7 @@ class DTRec:
         check_whole(self, "warmup_epochs", least=0)
         check_whole(self, "first_clusters", "most_clusters", least=2)
         check_positive(self, "cluster_speed", "prototype_temperature", "item_std")
-        for name in ("prototype_weight", "base_weight", "ponder_weight"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"DTRec's {name} is {getattr(self, name)!r}, but must be a number from 0 up.")
+        check_weight(self, "prototype_weight", "base_weight", "ponder_weight")
         if not 0 < self.ponder_rate < 1:
             raise ConfigError(f"DTRec's ponder_rate is {self.ponder_rate!r}, but must lie between 0 and 1.")
         if self.loss.kind != "ce" or self.loss.smoothing:

@@ -34,7 +34,15 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, check_choice, check_positive, check_share, check_whole
+from forethought.errors import (
+    ConfigError,
+    DataError,
+    check_choice,
+    check_positive,
+    check_share,
+    check_weight,
+    check_whole,
+)
 from forethought.methods.interface import Losses, Method, Stage, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.pretrained import Encoder, check_run
@@ -105,8 +113,7 @@ class Consistency:
         check_share(self, "mask_share")
         check_positive(self, "temperature")
         check_choice(self, "at", get_args(At))
-        if not self.weight >= 0:
-            raise ConfigError(f"Consistency's weight is {self.weight!r}, but must be a number from 0 up.")
+        check_weight(self, "weight")
 
 
 @dataclass(frozen=True, kw_only=True)

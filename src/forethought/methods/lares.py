@@ -29,7 +29,7 @@ from forethought.catalogue.moments import moments
 from forethought.catalogue.ranking import Items, rank_of
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_whole
+from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_weight, check_whole
 from forethought.methods.interface import Losses, Method, Stage, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.dropout import Dropout
@@ -68,8 +68,7 @@ class Reinforcement:
         check_whole(self, "top")
         check_positive(self, "rate")
         check_choice(self, "reward", get_args(Reward))
-        if not self.kl_weight >= 0:
-            raise ConfigError(f"Reinforcement's kl_weight is {self.kl_weight!r}, but must be a number from 0 up.")
+        check_weight(self, "kl_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +123,7 @@ class LARES:
         kinds = {"activation": Activation, "count_from": CountFrom, "combine": Combine, "state_init": StateInit}
         for name, kind in kinds.items():
             check_choice(self, name, get_args(kind))
-        for name in ("trajectory_weight", "step_weight"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"LARES's {name} is {getattr(self, name)!r}, but must be a number from 0 up.")
+        check_weight(self, "trajectory_weight", "step_weight")
         if self.width % self.heads:
             raise ConfigError(f"LARES's width is {self.width}, but must be a multiple of its {self.heads} heads.")
         if self.loss.kind != "ce":

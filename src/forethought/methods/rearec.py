@@ -26,7 +26,7 @@ from forethought.catalogue.expectation import expectation
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_choice, check_positive, check_whole
+from forethought.errors import ConfigError, check_choice, check_positive, check_weight, check_whole
 from forethought.methods.interface import Losses, Method, Thought, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
@@ -77,9 +77,7 @@ class ReaRec:
         check_whole(self, "steps")
         check_whole(self, "contrast_from", least=0)
         check_positive(self, "warmth", "item_std")
-        for name in ("divergence_weight", "contrast_weight", "contrast_noise"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"ReaRec's {name} is {getattr(self, name)!r}, but must be a number from 0 up.")
+        check_weight(self, "divergence_weight", "contrast_weight", "contrast_noise")
         if self.loss.kind != "ce":
             raise ConfigError(f"ReaRec is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
 
@@ -177,13 +175,10 @@ class ReaRecModel(Method):
         users_P = batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
         alike = (users_P[:, None] == users_P) | (targets_P[:, None] == targets_P)
         steps = [
-            info_nce(self._unit(a), self._unit(b), self.config.loss.temperature, alike)
+            info_nce(self.items.states(a), self.items.states(b), self.config.loss.temperature, alike)
             for a, b in zip(noisy, clean, strict=True)
         ]
         return torch.stack(steps).mean(0).sum() / batch.weight
-
-    def _unit(self, states_PD: Tensor) -> Tensor:
-        return self.items.states(states_PD)
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
         halting = halting or Halting(rule="fixed")

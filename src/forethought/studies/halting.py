@@ -131,8 +131,10 @@ def _trace(method: Method, cases: Cases) -> Any:
 
 
 def _thresholds(values_PT: torch.Tensor) -> list[float]:
-    """Quantiles of what a rule compares, so that mean depths are spread out; equal ones once."""
+    """Quantiles of what a rule compares, so that mean depths are spread out; equal ones once; none with one step."""
     flat = values_PT[:, :-1].flatten().double()
+    if not len(flat):
+        return []
     return sorted({float(q) for q in torch.quantile(flat, torch.tensor(QUANTILES, dtype=torch.float64))})
 
 
@@ -142,7 +144,12 @@ def _chance(steps: float, most: int) -> float:
 
 
 def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> list[dict[str, Any]]:
-    """The rules that read indicators, each at its middle threshold, with Gaussian noise on what they read."""
+    """The rules that read indicators, each at its middle threshold, with Gaussian noise on what they read.
+
+    With one step there is nothing to decide, so nothing is told.
+    """
+    if model.method.depth < 2:
+        return []
     ways: list[tuple[str, Rule, float]] = [("ARH", "arh", _middle(traced.halts_PT))]
     for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
         ways.append((name, rule, _middle(traced.indicators_PT3[..., INDICATORS.index(rule)])))  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
         if variant not in study.variants:
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
     check_writable(desk.results)
-    _check_same_split(study, desk)
+    _check_found(study, desk)
     for seed in seeds:  # the whole study with one seed first
         for variant in dict.fromkeys(canonical(name) for name in only or study.variants):
             _one(study, variant, seed, desk)
@@ -98,13 +98,18 @@ def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
     return page.write()
 
 
-def _check_same_split(study: Study, desk: Desk) -> None:
-    """Results are told apart by the name of their data; what else is of that name must not be averaged with them."""
+def _check_found(study: Study, desk: Desk) -> None:
+    """Results are told apart by variant, data and seed; what else has these names must not be averaged with them."""
     asked = (desk.split.data.data_hash, plain(desk.split.protocol))
     for runs in results.read_results(desk.results, study.variants).values():
-        for run in (r for r in runs if r.place == desk.place):
-            if (run.parts["protocol"]["data_hash"], run.parts["split"]) != asked:
-                name = run_name(run.variant, run.place, run.seed)
+        for run in runs:
+            name = run_name(run.variant, run.place, run.seed)
+            if not _same_recipe(run.parts["config"], VARIANTS[run.variant]()):
+                told = desk.results / "runs" / f"{name}.json"
+                raise RunError(
+                    f"{told} is of another configuration of {run.variant}: remove it, and the study makes it anew."
+                )
+            if run.place == desk.place and (run.parts["protocol"]["data_hash"], run.parts["split"]) != asked:
                 raise RunError(
                     f"{desk.results} has {name} of other data or another split than those given: choose another "
                     "folder (on the command line --results, and --runs)."
@@ -114,8 +119,6 @@ def _check_same_split(study: Study, desk: Desk) -> None:
 def _one(study: Study, variant: str, seed: int, desk: Desk) -> None:
     name, recipe = run_name(variant, desk.place, seed), VARIANTS[variant]()
     told, probed = desk.results / "runs" / f"{name}.json", desk.results / study.name / f"{name}.json"
-    if told.is_file() and not _same_recipe(results.read_run(told)["config"], recipe):
-        raise RunError(f"{told} is of another configuration of {variant}: remove it, and the study makes it anew.")
     model: Recommender | None = None
     if not told.is_file():
         desk.say(f"{name}: training")

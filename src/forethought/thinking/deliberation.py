@@ -11,7 +11,7 @@ Shapes: B rows, L positions, P places of intents (1 or L), M intents, D width, J
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +40,8 @@ class Beside(NamedTuple):
 class CrossLayer(Block):
     """Cross-attention to the intents, then a Transformer block."""
 
-    def __init__(self, *, width: int, heads: int, ffn_width: int, dropout: float, activation: Activation) -> None:
-        super().__init__(
-            width=width, heads=heads, ffn_width=ffn_width, dropout=dropout, activation=activation, norm_first=True
-        )
+    def __init__(self, *, width: int, heads: int, dropout: float, **block: Any) -> None:
+        super().__init__(width=width, heads=heads, dropout=dropout, **block)
         self.cross_norm, self.cross = nn.LayerNorm(width), CrossAttention(width, heads)
         self.cross_dropout = Dropout(dropout)
 
@@ -62,11 +60,6 @@ class CrossLayer(Block):
 
 class ConcatLayer(Block):
     """A Transformer block whose items see the intents as tokens in front of them; those see each other alone."""
-
-    def __init__(self, *, width: int, heads: int, ffn_width: int, dropout: float, activation: Activation) -> None:
-        super().__init__(
-            width=width, heads=heads, ffn_width=ffn_width, dropout=dropout, activation=activation, norm_first=True
-        )
 
     def deliberate(
         self, x_BLD: Tensor, beside: Beside, lengths_B: Tensor, last_only: bool
@@ -110,10 +103,14 @@ class Deliberation(nn.Module):
     ) -> None:
         super().__init__()
         kind = CrossLayer if fusion == "cross" else ConcatLayer
-        made = (
-            kind(width=width, heads=heads, ffn_width=ffn_width, dropout=dropout, activation=activation)
-            for _ in range(layers)
-        )
+        shape: dict[str, Any] = {
+            "width": width,
+            "heads": heads,
+            "ffn_width": ffn_width,
+            "dropout": dropout,
+            "activation": activation,
+        }
+        made = (kind(**shape, norm_first=True) for _ in range(layers))
         self.layers = cast("Sequence[CrossLayer | ConcatLayer]", nn.ModuleList(made))
         self.norm = nn.LayerNorm(width)
 

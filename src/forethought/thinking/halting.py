@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone
 from forethought.catalogue.moments import moments
-from forethought.errors import ConfigError, check_choice, check_whole
+from forethought.errors import ConfigError, check_choice, check_number, check_weight, check_whole
 from forethought.thinking.chain import Roots
 
 Rule = Literal["arh", "soft", "fixed", "change", "entropy", "random"]
@@ -45,15 +45,8 @@ class Halting:
 
     def __post_init__(self) -> None:
         check_choice(self, "rule", get_args(Rule))
-        for name, least in (("threshold", -math.inf), ("noise", 0.0)):
-            value = getattr(self, name)
-            if (
-                not isinstance(value, int | float)
-                or isinstance(value, bool)
-                or not math.isfinite(value)
-                or value < least
-            ):
-                raise ConfigError(f"Halting's {name} is {value!r}, but must be a number{' from 0 up' * (least == 0)}.")
+        check_number(self, "threshold")
+        check_weight(self, "noise")
         if self.max_steps is not None:
             check_whole(self, "max_steps", least=0)
 
@@ -117,7 +110,7 @@ class HaltingHead(nn.Module):
 
     The indicators of all rows lie close together, far from zero, and a net that reads them as they are halts everybody
     at once. So they are standardised, by running means and variances of the training batches (not by those of the
-    batch at hand: a row's fate does not depend on its neighbours).
+    batch at hand: a row's fate does not depend on its neighbours). Of several processes the first one's count.
     """
 
     mean: Tensor
@@ -247,8 +240,9 @@ def think_until(
     read, total = state, state
     final, steps = read.clone(), torch.zeros(len(read), dtype=torch.int64, device=read.device)
     live, going = torch.arange(len(read), device=read.device), torch.ones_like(steps, dtype=torch.bool)
-    looking = judge.needs_look(halting) or (trace and judge.head is not None)
-    looked = judge.look(read) if looking and len(marks_TD) else None
+    judged = len(marks_TD) if trace or halting.rule == "soft" else len(marks_TD) - 1  # the last step always ends
+    looking = judged > 0 and (judge.needs_look(halting) or (trace and judge.head is not None))
+    looked = judge.look(read) if looking else None
     kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read], [], [])
     for t, mark in enumerate(marks_TD, start=1):
         states, chain = backbone.think((state + mark)[:, None], chain)
@@ -256,7 +250,7 @@ def think_until(
         total = total + state
         read = total / (t + 1) if mean else state
         final[live[going]], steps[live[going]] = read[going], t
-        if t == len(marks_TD) and not trace and halting.rule != "soft":
+        if t > judged:
             break
         looks = judge.look(read) if looking else None
         features = judge.read(before, read, looked, looks, halting.noise)

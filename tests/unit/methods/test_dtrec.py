@@ -112,18 +112,12 @@ CASES = [
 
 
 @pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(str(v)[:12] for v in s.values()))
-def test_loss_and_gradients_are_those_of_whole_matrices(settings: dict[str, Any], split: Split) -> None:
+def test_loss_and_gradients_are_those_of_whole_matrices(
+    settings: dict[str, Any], split: Split, same_gradients: Any
+) -> None:
     model, batch, rows = given(split, **settings)
     weight = 0.0 if settings.get("supervision") == "none" else 0.4
-    told = []
-    for loss in (lambda: model.loss(batch).total, lambda: loss_of_rows(model, rows, weight)):
-        model.zero_grad()
-        value = loss()
-        value.backward()
-        told.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    assert len(told[0]) == 1 + len(list(model.parameters()))
-    for got, wanted in zip(*told, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-7)
+    same_gradients(model, lambda: model.loss(batch).total, lambda: loss_of_rows(model, rows, weight))
 
 
 @pytest.mark.parametrize("sight", ["coarse", "exact"])

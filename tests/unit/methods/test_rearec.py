@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,20 +33,8 @@ def given(split: Split, **settings: Any) -> tuple[ReaRecModel, Batch, Batch]:
     return model, batch, prefix_rows(batch)
 
 
-def same_gradients(model: ReaRecModel, *losses: Callable[[], torch.Tensor]) -> None:
-    told = []
-    for loss in losses:
-        model.zero_grad()
-        value = loss()
-        value.backward()
-        told.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    assert len(told[0]) == 1 + len(list(model.parameters()))
-    for got, wanted in zip(*told, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-8)
-
-
 @pytest.mark.parametrize("bias", [False, True])
-def test_erl(split: Split, bias: bool) -> None:
+def test_erl(split: Split, same_gradients: Any, bias: bool) -> None:
     """CE of the mean state less lambda times the mean KL of all ordered pairs, the second of each held still."""
     model, batch, rows = given(split, learning="erl", steps=3, divergence_weight=0.3, loss=ItemLoss(bias=bias))
     items = model.items
@@ -70,7 +57,7 @@ def test_erl(split: Split, bias: bool) -> None:
     same_gradients(model, lambda: model.loss(batch).total, wanted)
 
 
-def test_contrast_of_prl(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contrast_of_prl(split: Split, same_gradients: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the noise fixed, each step's noisy twin against the clean states of other users with other targets."""
     model, batch, rows = given(split, contrast_weight=0.7, contrast_noise=0.2, contrast_from=1)
     model.begin_epoch(0)

@@ -101,6 +101,8 @@ def test_another_configuration_is_not_passed_off(desk: Desk, monkeypatch: pytest
         monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: other)
     with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
         carry_out(study("sasrec"), desk, seeds=[0])
+    with pytest.raises(RunError, match="of another configuration of sasrec"):  # neither is it averaged with other seeds
+        carry_out(study("sasrec"), desk, seeds=[1])
     with pytest.raises(ConfigError, match="has no variant 'dtrek'; it has sasrec"):
         carry_out(study("sasrec"), desk, seeds=[0], only=["dtrek"])
     longer = replace(TINY["sasrec"], training=replace(QUICK, epochs=3))
@@ -163,6 +165,17 @@ def test_halting_curves(desk: Desk) -> None:
     still = [n for n in told["noise"] if n["noise"] == 0]
     assert [n["same_exit"] for n in still] == [1.0] * 3
     assert "| fixed depth |" in page.read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_halting_curves_of_one_step(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to decide, so there are fixed depths and nothing under noise."""
+    one = replace(TINY["dtrec"], method=replace(TINY["dtrec"].method, max_steps=1))
+    monkeypatch.setitem(variants.VARIANTS, "dtrec", lambda: one)
+    carry_out(study("dtrec", of="halting"), desk, seeds=[0])
+    told = json.loads(next((desk.results / "halting").glob("dtrec-*.json")).read_text())
+    assert [p["steps"] for p in told["curve"] if p["way"] == "fixed depth"] == [0, 1]
+    assert told["noise"] == []
 
 
 @pytest.mark.usefixtures("tiny")

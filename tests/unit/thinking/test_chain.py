@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,18 +39,12 @@ def given(name: str, split: Split, **changed: object) -> tuple[ReaRecModel, Batc
 
 @pytest.mark.parametrize("step_weights", ["mean", "sum"])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_loss_and_gradients_are_those_of_a_row_per_prefix(name: str, step_weights: str, split: Split) -> None:
+def test_loss_and_gradients_are_those_of_a_row_per_prefix(
+    name: str, step_weights: str, split: Split, same_gradients: Any
+) -> None:
     model, batch = given(name, split, step_weights=step_weights)
     rows = prefix_rows(batch, pad_to=model.window)
-    told = []
-    for loss in (lambda: model.loss(batch).total, lambda: prl_loss(model, rows)):
-        model.zero_grad()
-        value = loss()
-        value.backward()
-        told.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    assert len(told[0]) == len(told[1]) == 1 + len(list(model.parameters()))
-    for got, wanted in zip(*told, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+    same_gradients(model, lambda: model.loss(batch).total, lambda: prl_loss(model, rows), within=1e-9)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -162,6 +162,19 @@ def test_no_step_at_all() -> None:
     assert trace is None
 
 
+def test_a_single_step_is_taken_without_a_look() -> None:
+    """There is nothing to decide: the last step always ends."""
+
+    def look(_: torch.Tensor) -> Any:
+        raise AssertionError
+
+    backbone = Counting()
+    judge = Judge(look, lambda r: r, 30)
+    given = roots(backbone, 9)
+    _, steps, _ = think_until(backbone, given, MARKS[:1], judge, Halting(rule="entropy", threshold=0.5))  # type: ignore[arg-type]
+    assert steps.tolist() == [1] * 9
+
+
 def test_a_trace_changes_nothing_but_is_longer() -> None:
     _, final, steps, _ = think_by("entropy", 0.93)
     backbone = Counting()
