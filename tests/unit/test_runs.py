@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import ann
 from forethought.data.splits import Split, leave_last_out
 from forethought.errors import DataError, RunError
+from forethought.methods.next_item import NextItem
 from forethought.recommender import Recommender, load, write_weights
 from forethought.runs import evaluate, train, write_card
 from forethought.training.settings import Training
@@ -79,3 +81,20 @@ def test_weights_that_are_no_numbers_are_refused(trained: Recommender, tmp_path:
     write_weights(model.folder, model.method)
     with pytest.raises(RunError, match="NaN"):
         load(model.folder)
+
+
+def test_a_second_round_goes_on_from_the_best(split: Split, sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
+    one, two = (
+        train(NextItem(backbone=sasrec, rounds=rounds), split, tmp_path / str(rounds), training=quick)
+        for rounds in (1, 2)
+    )
+    first, both = (
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in "12"
+    )
+    figures = "valid_ndcg@10"
+    assert [line[figures] for line in both[:2]] == [line[figures] for line in first]
+    assert len(both) == 4
+    assert both[2]["loss"] < both[0]["loss"]  # it did not begin anew
+    best = max(line[figures] for line in both)
+    assert evaluate(two, split, part="valid", lists=False, resamples=2).metrics["ndcg@10"].mean == pytest.approx(best)
+    assert one.config.method.rounds == 1  # type: ignore[union-attr]

@@ -354,6 +354,13 @@ class IGRSRModel(Method):
 
     # ---- both, and inference
 
+    def intents(self, batch: Batch) -> Tensor:
+        """T_I of whole histories (eq. 2), [B, M, d_I]: what a user is held to be after, before any item asks for it."""
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        raw_BPMD = self._intents(history).raw_BPMD
+        at_B = batch.lengths_B - 1 if raw_BPMD.shape[1] > 1 else torch.zeros_like(batch.lengths_B)
+        return raw_BPMD[torch.arange(len(at_B), device=at_B.device), at_B]
+
     def _intents(self, history: History) -> Intents:
         """T_I of each position, or of whole rows (eqs. 1, 2)."""
         if self.intents_from is not None:

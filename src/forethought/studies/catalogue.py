@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import clusters, halting, noise
+from forethought.studies import clusters, halting, meaning, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import standing
 
@@ -63,10 +63,17 @@ STUDIES: dict[str, Study] = {
             *("sasrec", "dtrec", "gru4rec", "dtrec-gru4rec", "bert4rec", "dtrec-bert4rec"),
         ),
         _ablation(
+            "width",
+            "Wider, and eight steps",
+            "Does a width of 256 leave more for thinking to find than 64 does?",
+            *("sasrec-wide", "dtrec-wide", "sasrec", "dtrec"),
+        ),
+        _ablation(
             "intents",
             "Intent-guided reasoning against its baselines",
             "Does reasoning over distilled intents beat tuned baselines of equal width?",
-            *("sasrec", "sasrec-deeper", "bert4rec", "sse-pt", "lightrec", "rearec-prl", "dtrec", "igr-sr"),
+            *("sasrec", "sasrec-again", "sasrec-deeper", "bert4rec"),
+            *("sse-pt", "lightrec", "rearec-prl", "dtrec", "igr-sr"),
         ),
         _ablation(
             "intent-components",
@@ -92,6 +99,7 @@ STUDIES: dict[str, Study] = {
         ),
         halting.STUDY,
         clusters.STUDY,
-        noise.study(LATENT_REASONING),
+        meaning.STUDY,
+        noise.study((*LATENT_REASONING, "igr-sr")),
     )
 }

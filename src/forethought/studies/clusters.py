@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional as F
 
 from forethought.data.splits import Split
-from forethought.errors import MissingExtraError
 from forethought.files import replace_file
 from forethought.recommender import Recommender
+from forethought.studies.labels import category_levels, information
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
@@ -55,40 +55,18 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     return told | {"agreement": rows}
 
 
-def category_levels(items: pl.DataFrame) -> dict[str, np.ndarray]:
-    """The category of each item at each depth of its path, "" where the path is shorter; empty without categories.
-
-    A level that has one category only (a root that all items share) says nothing and is left out.
-    """
-    if "categories" not in items.columns or items.schema["categories"] != pl.List(pl.String):
-        return {}
-    depth = int(items["categories"].list.len().max() or 0)  # type: ignore[arg-type]
-    levels = {}
-    for at in range(min(depth, 4)):
-        path = items["categories"].list.head(at + 1).list.join(" > ").fill_null("")
-        whole = (items["categories"].list.len() > at).fill_null(value=False)
-        of = path.zip_with(whole, pl.Series([""])).to_numpy()
-        if len(set(of[of != ""])) > 1:
-            levels[f"level {at + 1}"] = of
-    return levels
-
-
 def agreement(cluster: np.ndarray, category: np.ndarray) -> dict[str, float]:
     """Purity, purity of clusters as large but drawn at random, and adjusted mutual information.
 
     Items without a category are left out.
     """
-    try:
-        from sklearn.metrics import adjusted_mutual_info_score
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "report", "Comparing clusters with categories") from error
     known = category != ""
     cluster, category = cluster[known], category[known]
     shuffled = np.random.default_rng(0).permutation(cluster)
     return {
         "purity": purity(cluster, category),
         "purity_by_chance": purity(shuffled, category),
-        "ami": float(adjusted_mutual_info_score(category, cluster)),
+        "ami": information(category, cluster),
     }
 
 
@@ -155,4 +133,5 @@ STUDY = Study(
     variants=("dtrec", "sasrec"),
     write=write,
     probe=probe,
+    needs=("sklearn", "scikit-learn", "report"),
 )

@@ -17,7 +17,6 @@ from forethought.studies import results
 from forethought.studies.page import COLOURS, Page
 from forethought.studies.results import Result
 from forethought.studies.study import Study
-from forethought.studies.variants import VARIANTS
 
 METRICS = ("recall@10", "ndcg@10")
 LOOKED_AT = 0.2  # the share at which absolute quality is told
@@ -107,7 +106,6 @@ def _drop(estimates: Sequence[dict]) -> str:
 
 
 def study(variants: Sequence[str]) -> Study:
-    """Of these variants, and of IGR-SR where it is there."""
     return Study(
         name="noise",
         title="Robustness to noisy behaviour",
@@ -115,7 +113,7 @@ def study(variants: Sequence[str]) -> Study:
             "How much of its quality does each method keep when part of a history is replaced, inserted, deleted or "
             "swapped? The paper has a drop of 10.4% for IGR-SR under 20% noise, and of 16.2% to 18.6% for others."
         ),
-        variants=(*variants, *(["igr-sr"] if "igr-sr" in VARIANTS else [])),
+        variants=variants,
         write=write,
         probe=probe,
     )

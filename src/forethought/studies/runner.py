@@ -12,14 +12,15 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from forethought.config import to_json
+from forethought.config import from_json, to_json
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, RunError
+from forethought.errors import ConfigError, MissingExtraError, RunError
 from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.storage import METRICS_FILE, plain
@@ -74,7 +75,10 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
         ConfigError: a variant that the study does not have.
         RunError: results lie there that are of other data, of another split or of another configuration, or nothing
             can be written there.
+        MissingExtraError: the study measures with a package that is not installed.
     """
+    if study.needs is not None and find_spec(study.needs[0]) is None:
+        raise MissingExtraError(*study.needs[1:], f"The study {study.name}")
     for variant in only:
         if variant not in study.variants:
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
@@ -132,8 +136,12 @@ def _one(study: Study, variant: str, seed: int, desk: Desk) -> None:
 
 
 def _same_recipe(told: Mapping[str, Any], recipe: Recipe) -> bool:
-    training = asdict(Training()) | told["training"]  # settings that are newer than the run are as they were
-    return told["method"] == to_json(recipe.method) and training == asdict(recipe.training)
+    """Settings that are newer than the run are as they were: their defaults."""
+    try:
+        method = from_json(type(recipe.method), told["method"])
+    except ConfigError:
+        return False
+    return method == recipe.method and asdict(Training()) | told["training"] == asdict(recipe.training)
 
 
 def _trained(name: str, recipe: Recipe, seed: int, desk: Desk) -> tuple[Recommender, float]:

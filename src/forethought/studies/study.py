@@ -25,6 +25,7 @@ class Study:
         variants: names in `variants.VARIANTS`; the others are held against the first.
         write: makes the page of all results, those of other data sets and seeds included.
         probe: what is measured on each trained variant beside its metrics, once.
+        needs: module, package and extra that the probe cannot do without; asked for before anything is trained.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Study:
     variants: Sequence[str]
     write: Callable[[Page, Mapping[str, Sequence[Result]]], None]
     probe: Probe | None = None
+    needs: tuple[str, str, str] | None = None

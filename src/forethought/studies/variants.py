@@ -40,6 +40,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "dtrec-bert4rec": on("dtrec", "bert4rec"),
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
+    "sasrec-again": changed("sasrec", rounds=2),
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
     "igr-sr-rows": changed("igr-sr", over="rows", prefixes=1),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
@@ -22,7 +21,7 @@ from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec
 from forethought.methods.next_item import NextItem
 from forethought.recipes import Recipe
-from forethought.studies import clusters, halting, noise, results, runner, variants
+from forethought.studies import clusters, halting, results, runner, variants
 from forethought.studies.catalogue import STUDIES
 from forethought.studies.results import Place
 from forethought.studies.runner import Desk, carry_out, write_page
@@ -199,12 +198,6 @@ def test_noise_curves(desk: Desk) -> None:
         assert f"{point['drops']['ndcg@10']['mean']:.1%} [{low:.1%}, {high:.1%}]" in row
 
 
-def test_noise_is_studied_on_igr_sr_once_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    for names, wanted in ((["sasrec"], ("sasrec",)), (["sasrec", "igr-sr"], ("sasrec", "igr-sr"))):
-        monkeypatch.setattr(noise, "VARIANTS", dict.fromkeys(names))
-        assert noise.study(["sasrec"]).variants == wanted
-
-
 def test_chance_takes_so_many_steps() -> None:
     for steps in (1.2, 2.0, 2.9):
         p = halting._chance(steps, 3)
@@ -236,15 +229,6 @@ def test_agreement_against_scikit_learn() -> None:
     same = clusters.agreement(cluster, cluster.astype(str))
     assert (same["purity"], same["ami"]) == (1.0, pytest.approx(1.0))
     assert same["purity_by_chance"] < 0.6
-
-
-def test_category_levels() -> None:
-    items = pl.DataFrame({"categories": [["Shop", "A", "x"], ["Shop", "B"], ["Shop", "A", "y"], None]})
-    levels = clusters.category_levels(items)
-    assert list(levels) == ["level 2", "level 3"]  # all share the root
-    assert levels["level 2"].tolist() == ["Shop > A", "Shop > B", "Shop > A", ""]
-    assert levels["level 3"].tolist() == ["Shop > A > x", "", "Shop > A > y", ""]
-    assert clusters.category_levels(pl.DataFrame({"title": ["a"]})) == {}
 
 
 def test_seeds_are_averaged() -> None:

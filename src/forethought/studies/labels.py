@@ -1,0 +1,71 @@
+"""What is known of items and cases from outside a model: categories, brands, and a simulated shop's own intents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from forethought.data.histories import Cases
+from forethought.data.splits import Split
+
+NONE = ""  # the label of what has none
+
+
+def category_levels(items: pl.DataFrame) -> dict[str, np.ndarray]:
+    """The category of each item at each depth of its path, "" where the path is shorter; empty without categories.
+
+    A level that has one category only (a root that all items share) says nothing and is left out.
+    """
+    if "categories" not in items.columns or items.schema["categories"] != pl.List(pl.String):
+        return {}
+    depth = int(items["categories"].list.len().max() or 0)  # type: ignore[arg-type]
+    levels = {}
+    for at in range(min(depth, 4)):
+        path = items["categories"].list.head(at + 1).list.join(" > ").fill_null(NONE)
+        whole = (items["categories"].list.len() > at).fill_null(value=False)
+        of = path.zip_with(whole, pl.Series([NONE])).to_numpy()
+        if len(set(of[of != NONE])) > 1:
+            levels[f"level {at + 1}"] = of
+    return levels
+
+
+def brands(items: pl.DataFrame) -> np.ndarray | None:
+    """The brand of each item, "" where it has none; None where the table has no brands."""
+    if "brand" not in items.columns:
+        return None
+    of = items["brand"].cast(pl.String).fill_null(NONE).to_numpy()
+    return of if len(set(of[of != NONE])) > 1 else None
+
+
+def true_intents(source: str | None, split: Split, cases: Cases) -> np.ndarray | None:
+    """The intent that a simulated shop's user followed when the target was chosen; None where no truth is at hand.
+
+    Interactions that the shop made up as noise follow no intent and have no label.
+
+    Args:
+        source: the folder that the data was read from.
+    """
+    truth = None if source is None else Path(source) / "truth" / "interactions.parquet"
+    if truth is None or not truth.is_file():
+        return None
+    seen = pl.scan_parquet(Path(str(source)) / "interactions.parquet").select("user_id", "item_id")
+    told = pl.scan_parquet(truth).select("intent_id", "noise")
+    rows = pl.concat([seen, told], how="horizontal").filter(~pl.col("noise"))
+    last = rows.group_by("user_id", "item_id").agg(pl.col("intent_id").last()).collect()
+    wanted = pl.DataFrame(
+        {
+            "user_id": split.data.users.ids.gather(cases.history.users),
+            "item_id": split.data.items.ids.gather(cases.targets),
+        }
+    )
+    found = wanted.join(last, on=["user_id", "item_id"], how="left", maintain_order="left")["intent_id"]
+    return found.cast(pl.String).fill_null(NONE).to_numpy()
+
+
+def information(of: np.ndarray, group: np.ndarray) -> float:
+    """Adjusted mutual information: 0 by chance, 1 where each tells all about the other."""
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    return float(adjusted_mutual_info_score(of, group))

@@ -1,0 +1,141 @@
+"""What intents are held against: labels from outside, and how well vectors and groups name them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.metrics import adjusted_mutual_info_score
+
+from forethought.backbones.sasrec import SASRec
+from forethought.data.batches import lists_batch
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, MissingExtraError
+from forethought.methods.igr_sr import IGRSR, Reasoner
+from forethought.recommender import Recommender
+from forethought.runs import train
+from forethought.studies import labels, meaning, runner
+from forethought.studies.page import Page
+from forethought.studies.results import Place, Result
+from forethought.studies.runner import Desk, carry_out
+from forethought.training.progress import Quiet
+from forethought.training.settings import Training
+
+
+@pytest.fixture(scope="module")
+def with_intents(
+    split: Split, sasrec: SASRec, quick: Training, shop: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Recommender:
+    method = IGRSR(backbone=sasrec, slots=3, prefix=2, reasoner=Reasoner(width=16, layers=1, ffn_width=32))
+    return train(method, split, tmp_path_factory.mktemp("runs") / "igr", training=quick, data_path=str(shop))
+
+
+def test_category_levels() -> None:
+    items = pl.DataFrame({"categories": [["Shop", "A", "x"], ["Shop", "B"], ["Shop", "A", "y"], None]})
+    levels = labels.category_levels(items)
+    assert list(levels) == ["level 2", "level 3"]  # all share the root
+    assert levels["level 2"].tolist() == ["Shop > A", "Shop > B", "Shop > A", ""]
+    assert levels["level 3"].tolist() == ["Shop > A > x", "", "Shop > A > y", ""]
+    assert labels.category_levels(pl.DataFrame({"title": ["a"]})) == {}
+
+
+def test_brands() -> None:
+    assert labels.brands(pl.DataFrame({"brand": ["a", None, "b"]})).tolist() == ["a", "", "b"]  # type: ignore[union-attr]
+    assert labels.brands(pl.DataFrame({"brand": ["a", "a"]})) is None
+    assert labels.brands(pl.DataFrame({"title": ["a"]})) is None
+
+
+def test_true_intents_are_those_of_the_target(shop: Path, split: Split) -> None:
+    seen = pl.read_parquet(shop / "interactions.parquet")
+    told = pl.read_parquet(shop / "truth" / "interactions.parquet")
+    wanted = []
+    for user, item in zip(split.test.history.users, split.test.targets, strict=True):
+        mine = (seen["user_id"] == split.data.users.id_list([user])[0]) & (
+            seen["item_id"] == split.data.items.id_list([item])[0]
+        )
+        rows = [r for r in np.flatnonzero(mine.to_numpy()) if not told["noise"][int(r)]]
+        wanted.append(str(told["intent_id"][int(rows[-1])]) if rows else "")
+    got = labels.true_intents(str(shop), split, split.test)
+    assert got is not None
+    assert got.tolist() == wanted
+    assert "" in wanted  # some targets are noise
+    assert labels.true_intents(None, split, split.test) is None
+    assert labels.true_intents(str(shop / "truth"), split, split.test) is None
+
+
+def test_vectors_are_those_of_each_history(with_intents: Recommender, split: Split) -> None:
+    """Cases are read sorted by length, and come back in their own order."""
+    method, cases = with_intents.method, split.test
+    vectors, leanings = meaning.read(method, cases)  # type: ignore[arg-type]
+    for row in (0, 7, len(cases) - 1):
+        batch = lists_batch([cases.history[row]], method.window)
+        with torch.inference_mode():
+            thought, intents_BMD = method.user_states(batch), method.intents(batch)  # type: ignore[operator]
+        np.testing.assert_allclose(vectors["intents"][row], intents_BMD[0].flatten(), atol=1e-5)
+        np.testing.assert_allclose(vectors["intent 2 alone"][row], intents_BMD[0, 1], atol=1e-5)
+        np.testing.assert_allclose(vectors["last state"][row], thought.states_BD[0], atol=1e-5)
+        np.testing.assert_allclose(leanings[row], thought.leanings_BM[0], atol=1e-5)  # type: ignore[index]
+
+
+def test_what_is_in_the_vectors_is_named() -> None:
+    rng = np.random.default_rng(0)
+    of, taught = rng.integers(0, 3, 400).astype(str), rng.random(400) < 0.5
+    telling = np.eye(3)[of.astype(int)] + rng.normal(size=(400, 3)) * 0.05
+    assert (meaning._named_by_line(telling, of, taught) == of[~taught]).all()
+    assert (meaning._named_by_line(rng.normal(size=(400, 3)), of, taught) == of[~taught]).mean() < 0.5
+    group = (of.astype(int) + 1) % 3
+    assert (meaning._named_by_group(group, of, taught) == of[~taught]).all()
+    unmet = np.where(taught, 0, 1)  # nobody of group 1 was seen
+    assert set(meaning._named_by_group(unmet, of, taught)) == {pl.Series(of[taught]).mode()[0]}
+
+
+def test_probe_and_page(
+    with_intents: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meaning, "LABELS", 3)
+    monkeypatch.setattr(meaning, "LEAST", 6)
+    told = meaning.probe(with_intents, split, 0)
+    assert told["intents"] == 3
+    assert sum(told["leanings"]) == pytest.approx(1, abs=1e-5)
+    one = next(one for one in told["told"] if one["label"] == "next item's category, level 1")
+    levels = labels.category_levels(split.data.item_table)["level 1"][split.test.targets]
+    names, counts = np.unique(levels, return_counts=True)
+    assert one["cases"] == sum(sorted(c for c in counts if c >= 6)[-3:])
+    assert len(names) >= one["labels"]
+    assert one["accuracy"]["intents"]["behind"] == (0, 0)
+    state, clusters = one["accuracy"]["encoder's state"], one["accuracy"]["3 clusters of intents"]
+    assert 0 <= state["ci95"][0] <= state["mean"] <= state["ci95"][1] <= 1
+    assert set(one["information"]) == {"strongest intent", "3 clusters of intents", "3 clusters of encoder's state"}
+    assert clusters["mean"] <= 1
+    run = Result("igr-sr", Place("shop", "file"), 0, {}, told)
+    page = Page(tmp_path, "meaning", "t", "q")
+    meaning.write(page, {"igr-sr": [run]})
+    text = page.write().read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| strongest intent | "))
+    assert f"| {one['accuracy']['strongest intent']['mean']:.1%} [" in line
+    assert "## igr-sr-shop-file-0" in text
+
+
+def test_information_against_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    of, group = rng.integers(0, 3, 50).astype(str), rng.integers(0, 4, 50)
+    assert labels.information(of, group) == pytest.approx(adjusted_mutual_info_score(group, of))
+
+
+def test_who_has_no_intents_is_not_asked(trained: Recommender, split: Split) -> None:
+    with pytest.raises(ConfigError, match="Only IGR-SR has intents"):
+        meaning.probe(trained, split, 0)
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(
+    split: Split, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(split, str(shop), tmp_path / "results", tmp_path / "runs", print, Quiet, "forethought study meaning")
+    monkeypatch.setattr(runner, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"study meaning needs the package 'scikit-learn'.*report"):
+        carry_out(replace(meaning.STUDY), desk, seeds=[0])
+    assert not (tmp_path / "runs").exists()
