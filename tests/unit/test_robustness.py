@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -26,7 +27,7 @@ from forethought.evaluation.sampled import Sample
 from forethought.evaluation.statistics import bootstrap_sums
 from forethought.methods.next_item import NextItem
 from forethought.recommender import Recommender, load
-from forethought.robustness import robustness
+from forethought.robustness import less_lost, robustness
 from forethought.runs import evaluate, train, training_cost
 from forethought.training.settings import Training
 
@@ -251,3 +252,37 @@ def test_a_configuration_with_and_without_noise() -> None:
         from_json(RunConfig, to_json(plain) | {"noise": {"share": 2.0}})
     with pytest.raises(ConfigError, match="noise must be an object"):
         from_json(RunConfig, to_json(plain) | {"noise": "swap"})
+
+
+# ---- several runs
+
+
+def test_less_lost_by_hand() -> None:
+    """Two seeds of one method, one of the other, three cases of two users."""
+    names = ["clean recall@10", "clean ndcg@10", "swap 0.2 recall@10", "swap 0.2 ndcg@10"]
+    rng = np.random.default_rng(0)
+    users, tables = np.array([4, 4, 9]), rng.random((3, 3, 4)) + 0.1
+    frames = [pl.DataFrame({"user": users} | dict(zip(names, table.T, strict=True))) for table in tables]
+    got = less_lost({"a": frames[:1], "b": frames[1:]}, "a", resamples=400)["b"]["swap 0.2 ndcg@10"]
+
+    def drop(table: np.ndarray) -> float:
+        return float(1 - table[:, 3].sum() / table[:, 1].sum())
+
+    mean = tables[1:].mean(0)
+    assert got.mean == pytest.approx(drop(tables[0]) - drop(mean))
+    ways = [[0, 1], [2], [0, 1, 2]]  # users that can be drawn: twice the same, or both
+    possible = [drop(tables[0][rows]) - drop(mean[rows]) for rows in ways]
+    assert got.ci95 == pytest.approx((min(possible), max(possible)))
+    with pytest.raises(DataError, match="same cases"):
+        less_lost({"a": frames[:1], "b": [frames[1].with_columns(user=pl.lit(1))]}, "a")
+    nothing = frames[1].with_columns(pl.lit(0.0).alias("clean ndcg@10"))
+    assert np.isnan(less_lost({"a": frames[:1], "b": [nothing]}, "a")["b"]["swap 0.2 ndcg@10"].mean)
+
+
+def test_cases_of_a_curve_average_to_its_points(trained: Recommender, split: Split) -> None:
+    told = robustness(trained, split, kinds=["swap", "delete"], shares=[0.2], seeds=2, resamples=10)
+    assert told.cases.columns[1:4] == ["clean recall@10", "clean ndcg@10", "swap 0.2 recall@10"]
+    for point in told.points:
+        assert told.cases[f"{point.kind} 0.2 ndcg@10"].mean() == pytest.approx(point.metrics["ndcg@10"].mean)
+    assert "cases" not in told.to_json()
+    assert "cases" in told.to_json()["points"][0]

@@ -6,25 +6,46 @@ Nothing is trained on noise: every model meets the same noisy test histories, wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from forethought.data.splits import Split
+from forethought.files import replace_file
 from forethought.recommender import Recommender
-from forethought.robustness import robustness
+from forethought.robustness import SHARES, less_lost, robustness
 from forethought.studies import results
 from forethought.studies.page import COLOURS, Page
 from forethought.studies.results import Result
 from forethought.studies.study import Study
 
 METRICS = ("recall@10", "ndcg@10")
+CASES = "noise.parquet"
 LOOKED_AT = 0.2  # the share at which absolute quality is told
 
 
 def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
-    """The curves of one model. Noise seeds are the same for all models and training seeds."""
-    return robustness(model, split).to_json()
+    """The curves of one model. Noise seeds are the same for all models and training seeds.
+
+    Every case is kept in the run folder, so that drops of several models can be paired.
+    """
+    told = robustness(model, split)
+    if model.folder is not None:
+        replace_file(model.folder / CASES, told.cases.write_parquet)
+    return told.to_json()
+
+
+def relate(folders: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    """Of the first variant and every other: whose drop is smaller?"""
+    kept = {v: [f / CASES for f in of] for v, of in folders.items() if of and all((f / CASES).is_file() for f in of)}
+    first = next(iter(folders))
+    if first not in kept or len(kept) < 2:
+        return {}
+    told = less_lost({v: [pl.read_parquet(path) for path in paths] for v, paths in kept.items()}, first)
+    return {v: {name: asdict(estimate) for name, estimate in each.items()} for v, each in told.items()}
 
 
 def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
@@ -48,6 +69,7 @@ def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
         kinds = list(dict.fromkeys(point["kind"] for point in first["points"]))
         _plot(page, here, kinds, f"{place.data}-{place.ties}")
         _table(page, here, kinds)
+        _paired(page, next(iter(here)), results.related(page.folder, page.name, place), kinds)
 
 
 def _plot(page: Page, here: Mapping[str, Sequence[dict]], kinds: Sequence[str], name: str) -> None:
@@ -90,6 +112,29 @@ def _table(page: Page, here: Mapping[str, Sequence[dict]], kinds: Sequence[str])
     page.table(head, rows)
 
 
+def _paired(page: Page, first: str, told: Mapping[str, Mapping[str, dict]], kinds: Sequence[str]) -> None:
+    if not told:
+        return
+    page.say(
+        f"How many points of a hundred less than `{first}` each loses, over the same users (95% interval paired over "
+        "users; above zero, it loses less):"
+    )
+    asked = [(metric, share) for metric in METRICS for share in SHARES]
+    rows = []
+    for kind in kinds:
+        for variant, each in told.items():
+            found = (each[f"{kind} {share:g} {metric}"] for metric, share in asked)
+            rows.append([kind, variant, *(_points(estimate) for estimate in found)])
+    page.table(["noise", "variant", *(f"{metric}, {share:.0%}" for metric, share in asked)], rows)
+
+
+def _points(estimate: dict) -> str:
+    if estimate["mean"] is None:
+        return "–"
+    mean, low, high = (100 * value for value in (estimate["mean"], *estimate["ci95"]))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
 def _point(told: dict, kind: str, share: float) -> dict[str, Any]:
     return next(point for point in told["points"] if (point["kind"], point["share"]) == (kind, share))
 
@@ -116,4 +161,5 @@ def study(variants: Sequence[str]) -> Study:
         variants=variants,
         write=write,
         probe=probe,
+        relate=relate,
     )

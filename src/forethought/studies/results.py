@@ -119,3 +119,14 @@ def differences(folder: Path, study: str, place: Place) -> dict[str, dict[str, A
     path = folder / study / f"differences-{place.data}-{place.ties}.json"
     told = read(path)["differences"] if path.is_file() else []
     return {f"{each['method']} {each['metric']}": each for each in told}
+
+
+def related_file(folder: Path, study: str, place: Place) -> Path:
+    """Where what `Study.relate` found is kept."""
+    return folder / study / f"related-{place.data}-{place.ties}.json"
+
+
+def related(folder: Path, study: str, place: Place) -> dict[str, Any]:
+    """What `Study.relate` found; empty where it could not look."""
+    path = related_file(folder, study, place)
+    return read(path) if path.is_file() else {}

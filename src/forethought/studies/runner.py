@@ -97,6 +97,7 @@ def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
     for place in results.places(found):
         here = results.at(found, place)
         _compare(study, place, here, folder, runs)
+        _relate(study, place, here, folder, runs)
     study.write(page, found)
     _sources(page, found)
     return page.write()
@@ -198,6 +199,15 @@ def _compare(study: Study, place: Place, here: Mapping[str, Sequence[Result]], f
         return
     comparison = compare(sound, first, metrics=COMPARED)
     results.write(folder / study.name / f"differences-{place.data}-{place.ties}.json", comparison.to_json())
+
+
+def _relate(study: Study, place: Place, here: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None) -> None:
+    """What the study itself sees in all runs together; where run folders are gone, what was seen before stays."""
+    if study.relate is None or runs is None:
+        return
+    told = study.relate({v: [runs / run_name(r.variant, r.place, r.seed) for r in of] for v, of in here.items()})
+    if told:
+        results.write(results.related_file(folder, study.name, place), plain(told))
 
 
 def _cases(run: Result, runs: Path | None) -> Evaluation | None:

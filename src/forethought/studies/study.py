@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from forethought.data.splits import Split
@@ -25,6 +26,7 @@ class Study:
         variants: names in `variants.VARIANTS`; the others are held against the first.
         write: makes the page of all results, those of other data sets and seeds included.
         probe: what is measured on each trained variant beside its metrics, once.
+        relate: what is found in the run folders of one place together, by variant; kept as JSON for the page.
         needs: module, package and extra that the probe cannot do without; asked for before anything is trained.
     """
 
@@ -34,4 +36,5 @@ class Study:
     variants: Sequence[str]
     write: Callable[[Page, Mapping[str, Sequence[Result]]], None]
     probe: Probe | None = None
+    relate: Callable[[Mapping[str, Sequence[Path]]], dict[str, Any]] | None = None
     needs: tuple[str, str, str] | None = None

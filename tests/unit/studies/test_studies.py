@@ -187,9 +187,16 @@ def test_noise_curves(desk: Desk) -> None:
     assert told["sasrec"]["seeds"] == told["dtrec"]["seeds"] == [0, 1, 2, 3, 4]
     run = json.loads(next((desk.results / "runs").glob("sasrec-*.json")).read_text())
     assert told["sasrec"]["clean"] == {name: run["metrics"][name] for name in ("recall@10", "ndcg@10")}
+    related = json.loads(next((desk.results / "noise").glob("related-*.json")).read_text())
+    point = next(p for p in told["dtrec"]["points"] if (p["kind"], p["share"]) == ("swap", 0.3))
+    other = next(p for p in told["sasrec"]["points"] if (p["kind"], p["share"]) == ("swap", 0.3))
+    less = other["drops"]["ndcg@10"]["mean"] - point["drops"]["ndcg@10"]["mean"]
+    assert related["dtrec"]["swap 0.3 ndcg@10"]["mean"] == pytest.approx(less)
     text, plot = page.read_text(), next(page.parent.glob("noise-*.svg"))
+    assert "| swap | dtrec | " in text.split("How many points of a hundred less than `sasrec`")[1]
     assert f"({plot.name})" in text
-    rows = {tuple(line.split(" | ")[:2]): line for line in text.splitlines() if line.startswith("| ")}
+    absolute = text.split("How many points of a hundred less")[0]
+    rows = {tuple(line.split(" | ")[:2]): line for line in absolute.splitlines() if line.startswith("| ")}
     for variant, kind in product(told, KINDS):
         point = next(p for p in told[variant]["points"] if (p["kind"], p["share"]) == (kind, 0.2))
         row = rows[f"| {kind}", variant]
