@@ -10,6 +10,7 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.config import MethodConfig
+from forethought.data.noise import Noise
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR
 from forethought.methods.lares import LARES
@@ -27,6 +28,8 @@ class Recipe:
 
     method: MethodConfig
     training: Training = field(default_factory=Training)
+    noise: Noise | None = None
+    """On what it is trained on; only studies of noise have any."""
 
 
 def sasrec() -> Recipe:

@@ -97,6 +97,13 @@ STUDIES: dict[str, Study] = {
             "Do intents of other encoders serve as well?",
             *("igr-sr", "igr-sr-gru4rec", "igr-sr-hstu", "igr-sr-bert4rec"),
         ),
+        _ablation(
+            "training-noise",
+            "Noise in what is trained on",
+            "What does it cost if a fifth of all interactions in the training part, targets among them, are noise? "
+            "Test histories are clean. The paper does not say whether its 20% were of training or of test.",
+            *("sasrec", "sasrec-noisy", "rearec-prl", "rearec-prl-noisy", "igr-sr", "igr-sr-noisy"),
+        ),
         halting.STUDY,
         clusters.STUDY,
         meaning.STUDY,

@@ -142,7 +142,9 @@ def _same_recipe(told: Mapping[str, Any], recipe: Recipe) -> bool:
         method = from_json(type(recipe.method), told["method"])
     except ConfigError:
         return False
-    return method == recipe.method and asdict(Training()) | told["training"] == asdict(recipe.training)
+    noise = None if recipe.noise is None else asdict(recipe.noise)
+    trained = asdict(Training()) | told["training"]
+    return method == recipe.method and trained == asdict(recipe.training) and told.get("noise") == noise
 
 
 def _trained(name: str, recipe: Recipe, seed: int, desk: Desk) -> tuple[Recommender, float]:
@@ -153,6 +155,7 @@ def _trained(name: str, recipe: Recipe, seed: int, desk: Desk) -> tuple[Recommen
         desk.split,
         folder,
         training=recipe.training,
+        noise=recipe.noise,
         seed=seed,
         resume=going_on,
         overwrite=not going_on and (folder / MODEL_FILE).is_file(),
@@ -176,7 +179,11 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, desk: Desk
         "seed": seed,
         "command": desk.command,
         "commit": _commit(),
-        "config": {"method": to_json(model.config.method), "training": asdict(model.config.training)},
+        "config": {
+            "method": to_json(model.config.method),
+            "training": asdict(model.config.training),
+            "noise": None if model.config.noise is None else asdict(model.config.noise),
+        },
         "split": plain(desk.split.protocol),
         "protocol": parts["protocol"] | {"data_hash": desk.split.data.data_hash},
         "metrics": parts["metrics"],

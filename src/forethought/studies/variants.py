@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from forethought.data.noise import Noise
 from forethought.recipes import METHODS, Recipe, on_backbone
 
 
@@ -18,6 +19,11 @@ def changed(name: str, **settings: Any) -> Callable[[], Recipe]:
         return replace(recipe, method=replace(recipe.method, **settings | parts))  # type: ignore[arg-type]
 
     return make
+
+
+def noisy(name: str) -> Callable[[], Recipe]:
+    """Trained where a fifth of all positions hold items that nobody met."""
+    return lambda: replace(METHODS[name](), noise=Noise(kind="replace", share=0.2))
 
 
 def on(name: str, backbone: str) -> Callable[[], Recipe]:
@@ -42,6 +48,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
     "sasrec-again": changed("sasrec", rounds=2),
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
+    **{f"{name}-noisy": noisy(name) for name in ("sasrec", "rearec-prl", "igr-sr")},
     "igr-sr-rows": changed("igr-sr", over="rows", prefixes=1),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),
     "igr-sr-concat": changed("igr-sr", reasoner={"fusion": "concat"}),

@@ -15,7 +15,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from forethought.backbones.sasrec import SASRec
-from forethought.data.noise import KINDS
+from forethought.data.noise import KINDS, Noise
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec
@@ -109,11 +109,44 @@ def test_another_configuration_is_not_passed_off(desk: Desk, monkeypatch: pytest
         monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: longer)
     with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
         carry_out(study("sasrec"), desk, seeds=[0])
+    noisy = replace(TINY["sasrec"], noise=Noise(share=0.3))
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: noisy)
+    with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
+        carry_out(study("sasrec"), desk, seeds=[0])
     path = next((desk.results / "runs").glob("*.json"))
     for text, said in (("{", ""), ("[1]", "it has no '{'"), ('{"variant": "sasrec"}', "it has no 'data'")):
         path.write_text(text)
         with pytest.raises(RunError, match=f"is damaged .*{said}.*: remove it, and the study makes it anew"):
             write_page(study("sasrec"), desk.results)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_settings_newer_than_a_run_are_as_they_were(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out(study("sasrec"), desk, seeds=[0])
+    path = next((desk.results / "runs").glob("*.json"))
+    told = json.loads(path.read_text())
+    del told["config"]["method"]["rounds"], told["config"]["training"]["patience"], told["config"]["noise"]
+    path.write_text(json.dumps(told))
+    carry_out(study("sasrec"), desk, seeds=[0])
+    twice = replace(TINY["sasrec"], method=NextItem(backbone=SMALL, rounds=2))
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: twice)
+    with pytest.raises(RunError, match="of another configuration of sasrec"):
+        carry_out(study("sasrec"), desk, seeds=[0])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_study_trains_on_noise(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "dtrec", lambda: replace(TINY["sasrec"], noise=Noise(share=0.3)))
+    carry_out(study("sasrec", "dtrec"), desk, seeds=[0])
+    clean, noisy = (
+        json.loads(next((desk.results / "runs").glob(f"{v}-*.json")).read_text()) for v in ("sasrec", "dtrec")
+    )
+    assert noisy["config"]["noise"] == {"kind": "replace", "share": 0.3, "seed": 0}
+    assert clean["config"]["noise"] is None
+    assert noisy["metrics"] != clean["metrics"]
 
 
 @pytest.mark.usefixtures("tiny")
