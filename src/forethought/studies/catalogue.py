@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import clusters, halting, meaning, noise
+from forethought.studies import clusters, halting, length, meaning, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import standing
 
@@ -107,6 +107,7 @@ STUDIES: dict[str, Study] = {
         halting.STUDY,
         clusters.STUDY,
         meaning.STUDY,
+        length.STUDY,
         noise.study((*LATENT_REASONING, "igr-sr")),
     )
 }

@@ -48,6 +48,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
     "sasrec-again": changed("sasrec", rounds=2),
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
+    **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},
     **{f"{name}-noisy": noisy(name) for name in ("sasrec", "rearec-prl", "igr-sr")},
     "igr-sr-rows": changed("igr-sr", over="rows", prefixes=1),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),

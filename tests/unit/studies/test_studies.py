@@ -21,7 +21,7 @@ from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec
 from forethought.methods.next_item import NextItem
 from forethought.recipes import Recipe
-from forethought.studies import clusters, halting, results, runner, variants
+from forethought.studies import clusters, halting, length, results, runner, variants
 from forethought.studies.catalogue import STUDIES
 from forethought.studies.results import Place
 from forethought.studies.runner import Desk, carry_out, write_page
@@ -236,6 +236,19 @@ def test_noise_curves(desk: Desk) -> None:
         assert f" {point['metrics']['recall@10']['mean']:.4f} " in row
         low, high = point["drops"]["ndcg@10"]["ci95"]
         assert f"{point['drops']['ndcg@10']['mean']:.1%} [{low:.1%}, {high:.1%}]" in row
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_long_histories_cost(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(length, "REPEATS", 3)
+    page = carry_out(study("sasrec", "dtrec", of="long-histories"), desk, seeds=[0])
+    told = json.loads(next((desk.results / "long-histories").glob("sasrec-*-0.json")).read_text())
+    assert (told["window"], told["items"]) == (8, 8)
+    assert told["ms"] > 0
+    assert told["mb"] is None or told["mb"] >= 0
+    assert f"| sasrec | 8 | 8 | {told['ms']:.2f} |" in page.read_text()
+    monkeypatch.setattr(length, "PROCESS", desk.runs / "nowhere")
+    assert length._status("VmRSS") is None
 
 
 def test_chance_takes_so_many_steps() -> None:

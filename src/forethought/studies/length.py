@@ -1,0 +1,90 @@
+"""Long histories: what a longer window is worth, and what reading one history costs in time and memory.
+
+The window is what a model was trained with; every figure is of the longest test histories, cut to that window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from forethought.data.batches import history_batch
+from forethought.data.splits import Split
+from forethought.recommender import Recommender
+from forethought.studies import results
+from forethought.studies.page import Page, number
+from forethought.studies.results import Result
+from forethought.studies.study import Study
+from forethought.studies.tables import standing
+
+TOGETHER = 64  # histories in one batch, for memory
+REPEATS = 30
+PROCESS = Path("/proc/self")
+
+
+@torch.inference_mode()
+def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
+    """Time and memory of reading the longest histories."""
+    method, rows = model.method, split.test.history
+    method.eval()
+    longest = np.argsort(-rows.lengths, kind="stable")[:TOGETHER]
+    one, many = (history_batch(rows.take(which), method.window) for which in (longest[:1], longest))
+    spent = []
+    for _ in range(REPEATS + 1):
+        begin = time.perf_counter()
+        method.user_states(one)
+        spent.append(1000 * (time.perf_counter() - begin))
+    method.user_states(many)  # what is set up once is no part of the peak
+    before = _status("VmRSS")
+    with suppress(OSError):
+        (PROCESS / "clear_refs").write_text("5")  # the peak counts from here on
+    method.user_states(many)
+    peak = _status("VmHWM")
+    return {
+        "window": method.window,
+        "items": int(one.lengths_B[0]),
+        "ms": float(np.median(spent[1:])),
+        "mb": None if before is None or peak is None else (peak - before) / 1e3,
+    }
+
+
+def _status(name: str) -> float | None:
+    """A figure of this process, in kB; None where the system tells none."""
+    try:
+        lines = (PROCESS / "status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((float(line.split()[1]) for line in lines if line.startswith(name)), None)
+
+
+def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
+    standing(page, found, STUDY.name)
+    for place in results.places(found):
+        rows = []
+        for variant, runs in results.at(found, place).items():
+            for told in (run.probe for run in runs if run.probe is not None):
+                memory = "–" if told["mb"] is None else number(told["mb"], 0)
+                rows.append((variant, told["window"], told["items"], number(told["ms"], 2), memory))
+        if rows:
+            page.heading(f"Reading the longest histories of {place}")
+            page.say(
+                "One history alone (median), and how much memory beyond the model's a batch of "
+                f"{TOGETHER} takes at its peak."
+            )
+            page.table(["variant", "window", "items read", "ms, one history", "MB, a batch"], rows)
+
+
+STUDY = Study(
+    name="long-histories",
+    title="Long histories",
+    question="What are windows of 200 and of 1,000 items worth, and what do they cost with and without intents?",
+    variants=("sasrec-200", "sasrec-1000", "igr-sr-200", "igr-sr-1000"),
+    write=write,
+    probe=probe,
+)
