@@ -277,14 +277,21 @@ def _verdict(told: dict[str, Any]) -> str:
     if not sound:
         return f"On validation no ARH point keeps the lower end of its interval above -{LOSS:.0%}."
     chosen = min(sound, key=lambda p: p["valid"]["steps"])
-    flops, time = 1 - chosen["flops"] / best["flops"], 1 - chosen["ms"] / best["ms"]
-    steps = 1 - chosen["steps"] / best["steps"]
+    all_steps = max((p for p in told["curve"] if p["way"] == "fixed depth"), key=lambda p: p["steps"])
     return (
         f"ARH with the fewest steps whose interval on validation is above -{LOSS:.0%} has the threshold "
         f"{chosen['threshold']:.3g}. On the test part it takes {chosen['steps']:.2f} steps; against the best fixed "
-        f"depth NDCG@10 {_relative_words(chosen)}, steps saved {steps:.1%}, FLOPs saved "
-        f"{flops:.1%}, time saved {time:.1%}."
+        f"depth NDCG@10 {_relative_words(chosen)}, {_saved(chosen, best)}. Against always taking all "
+        f"{all_steps['steps']:.0f} steps: NDCG@10 {chosen['ndcg@10'] / all_steps['ndcg@10'] - 1:+.1%}, "
+        f"{_saved(chosen, all_steps)}."
     )
+
+
+def _saved(point: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    shares = (
+        (what, 1 - point[key] / base[key]) for what, key in (("steps", "steps"), ("FLOPs", "flops"), ("time", "ms"))
+    )
+    return ", ".join(f"{what} saved {share:.1%}" for what, share in shares)
 
 
 def _known(told: Mapping[str, Any]) -> bool:
