@@ -18,6 +18,7 @@ LATENT_REASONING = (
     "gru4rec",
     "bert4rec",
     "sasrec-deeper",
+    "sasrec-norm",
     "rearec-erl",
     "rearec-prl",
     "rearec-prl-authors",
@@ -66,7 +67,7 @@ STUDIES: dict[str, Study] = {
             "width",
             "Wider, and eight steps",
             "Does a width of 256 leave more for thinking to find than 64 does?",
-            *("sasrec-wide", "dtrec-wide", "sasrec", "dtrec"),
+            *("sasrec-wide-norm", "sasrec-wide", "dtrec-wide", "sasrec", "sasrec-norm", "dtrec"),
         ),
         _ablation(
             "intents",

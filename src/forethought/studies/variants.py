@@ -44,6 +44,8 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     **{f"dtrec-head-{n}": changed("dtrec", halting_width=n) for n in (4, 16, 64)},
     "dtrec-gru4rec": on("dtrec", "gru4rec"),
     "dtrec-bert4rec": on("dtrec", "bert4rec"),
+    "sasrec-norm": changed("sasrec", backbone={"input_norm": True}),  # what the methods that think stand on
+    "sasrec-wide-norm": changed("sasrec", backbone={"width": 256, "ffn_width": 1024, "input_norm": True}),
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
     "sasrec-again": changed("sasrec", rounds=2),
