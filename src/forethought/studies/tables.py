@@ -13,9 +13,11 @@ METRICS = ("recall@10", "ndcg@10")
 
 
 def standing(page: Page, found: Mapping[str, Sequence[Result]], study: str) -> None:
-    """A table and a plot for each place."""
-    for place in results.places(found):
-        here = results.at(found, place)
+    """A table and a plot for each place; where hardly anything was done there are none, if another place has more."""
+    first, places = next(iter(found)), results.places(found)
+    told = {place: results.at(found, place) for place in places}
+    begun = {place: here for place, here in told.items() if first in here and len(here) > 1}
+    for place, here in (begun or told).items():
         page.heading(str(place))
         page.say(_protocol(here))
         _table(page, here, results.differences(page.folder, study, place))
