@@ -23,6 +23,7 @@ LATENT_REASONING = (
     "rearec-prl",
     "rearec-prl-authors",
     "lares",
+    "lares-authors",
     "dtrec",
 )
 

@@ -33,6 +33,7 @@ def on(name: str, backbone: str) -> Callable[[], Recipe]:
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
     "rearec-prl-authors": changed("rearec-prl", contrast_weight=1.0, warmth=5.0, link_dropout=True),
+    "lares-authors": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
     "dtrec-exact": changed("dtrec", sight="exact"),
     "dtrec-fine": changed("dtrec", sight="fine"),
     "dtrec-fixed-k": changed("dtrec", supervision="fixed"),
