@@ -110,6 +110,6 @@ STUDIES: dict[str, Study] = {
         clusters.STUDY,
         meaning.STUDY,
         length.STUDY,
-        noise.study((*LATENT_REASONING, "igr-sr")),
+        noise.study((*LATENT_REASONING, "sasrec-again", "igr-sr")),
     )
 }
