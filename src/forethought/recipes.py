@@ -68,7 +68,7 @@ def dtrec() -> Recipe:
 
 
 def lares() -> Recipe:
-    """Loss, dropout and training as found for SASRec; layers and first state from five trials on the same part."""
+    """Loss, dropout and training as found for SASRec; layers and first state from four trials on the same part."""
     return Recipe(method=LARES(pre_layers=1, core_layers=1, state_scale=0.3))
 
 
