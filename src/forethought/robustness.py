@@ -7,7 +7,7 @@ interval is that of the paired drop.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,9 @@ class Robustness:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the cases, as values that `json.dumps` takes; what is not a number becomes null."""
-        return plain({name: of for name, of in asdict(replace(self, cases=pl.DataFrame())).items() if name != "cases"})
+        told = asdict(self)
+        del told["cases"]
+        return plain(told)
 
     def __rich__(self) -> RenderableType:
         from forethought.reports import robustness as view

@@ -41,8 +41,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     cases = split.test.take(np.sort(rows))
     vectors, leanings = read(model.method, cases)
     groups = _groups(vectors, leanings, seed)
-    half = np.random.default_rng(seed + 1).random(len(cases)) < 0.5
-    users = cases.history.users
+    users, half = cases.history.users, to_teach(cases.history.users, seed)
     told = []
     for name, of in _labels(model, split, cases).items():
         kept = np.isin(of, _commonest(of))
@@ -88,13 +87,19 @@ def read(method: IGRSRModel, cases: Cases) -> tuple[dict[str, np.ndarray], np.nd
     return whole, whole["leanings"]
 
 
+def to_teach(users: np.ndarray, seed: int) -> np.ndarray:
+    """True for the cases of every second user or so: what is learned of a user is asked of others."""
+    _, which = np.unique(users, return_inverse=True)
+    return (np.random.default_rng(seed + 1).random(which.max() + 1) < 0.5)[which]
+
+
 def _groups(vectors: Mapping[str, np.ndarray], leanings: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The cases in as many groups as there are intents, made in several ways."""
     from sklearn.cluster import KMeans
 
     M = leanings.shape[1]
     groups = {"strongest intent": leanings.argmax(1)}
-    for k in dict.fromkeys((M, LABELS)):
+    for k in dict.fromkeys(min(wanted, len(leanings)) for wanted in (M, LABELS)):
         for what in (INTENTS, STATE):
             groups[f"{k} clusters of {what}"] = KMeans(k, random_state=seed).fit_predict(_even(vectors[what]))
     return groups

@@ -120,6 +120,19 @@ def test_probe_and_page(
     assert "## igr-sr-shop-file-0" in text
 
 
+def test_nobody_is_on_both_sides() -> None:
+    users = np.random.default_rng(0).integers(0, 40, 300)
+    half = meaning.to_teach(users, seed=2)
+    assert 0 < half.sum() < 300
+    assert not set(users[half]) & set(users[~half])
+
+
+def test_few_cases_are_no_trouble(with_intents: Recommender, split: Split) -> None:
+    few = replace(split, test=split.test.take(np.arange(5)))
+    told = meaning.probe(with_intents, few, 0)
+    assert told["told"] == []  # no label is common enough
+
+
 def test_information_against_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     of, group = rng.integers(0, 3, 50).astype(str), rng.integers(0, 4, 50)
