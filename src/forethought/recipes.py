@@ -69,7 +69,7 @@ def dtrec() -> Recipe:
 
 def lares() -> Recipe:
     """Loss, dropout and training as found for SASRec; layers and first state from four trials on the same part."""
-    return Recipe(method=LARES(pre_layers=1, core_layers=1, state_scale=0.3))
+    return Recipe(method=LARES())
 
 
 def sse_pt() -> Recipe:

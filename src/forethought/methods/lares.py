@@ -77,10 +77,10 @@ class LARES:
 
     width: int = 64
     """State width d, a multiple of `heads`."""
-    pre_layers: int = 2
-    """Layers of the pre-block A."""
-    core_layers: int = 2
-    """Layers of the core C."""
+    pre_layers: int = 1
+    """Layers of the pre-block A (the authors' code: 2)."""
+    core_layers: int = 1
+    """Layers of the core C (the authors' code: 2)."""
     heads: int = 2
     """Attention heads."""
     window: int = 50
@@ -97,8 +97,8 @@ class LARES:
     """Score and temperature of the items; full cross-entropy only."""
     combine: Combine = "add"
     """f: add, (T + H) / 2; concat, W [T; H] + b; linear, g T + (1 - g) H with one learned g."""
-    state_scale: float = 3.0
-    """omega, scale of the state that thinking begins with."""
+    state_scale: float = 0.3
+    """omega, scale of the state that thinking begins with (the authors' code: 3)."""
     sigma: float = 1.0
     """Standard deviation of z, which is cut at three times that."""
     state_init: StateInit = "normal_zero"

@@ -23,7 +23,8 @@ from forethought.runs import train
 from forethought.thinking.halting import Halting
 from forethought.training.settings import Training
 
-SMALL: dict[str, Any] = {"width": 8, "ffn_width": 12, "window": 12, "dropout": 0.0}
+AUTHORS = {"pre_layers": 2, "core_layers": 2, "state_scale": 3.0}  # more than one layer of each is checked
+SMALL: dict[str, Any] = {"width": 8, "ffn_width": 12, "window": 12, "dropout": 0.0, **AUTHORS}
 TEMPERATURE = 0.085
 
 
