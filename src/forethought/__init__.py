@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from forethought.evaluation.report import Evaluation
     from forethought.explaining.explanation import Explanation
     from forethought.methods.dtrec import DTRec
-    from forethought.methods.igr_sr import IGRSR, Consistency, Reasoner
+    from forethought.methods.igr_sr import IGRSR, Consistency
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import LARES, Reinforcement
     from forethought.methods.lightrec import LightRec
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from forethought.robustness import robustness
     from forethought.runs import evaluate, train
     from forethought.scoring import recommend_table
+    from forethought.thinking.deliberation import Reasoner
     from forethought.thinking.halting import Halting
     from forethought.training.settings import Training
 
@@ -63,7 +64,7 @@ _ROOMS = {
     "evaluation.report": ("Evaluation",),
     "explaining.explanation": ("Explanation",),
     "methods.dtrec": ("DTRec",),
-    "methods.igr_sr": ("IGRSR", "Consistency", "Reasoner"),
+    "methods.igr_sr": ("IGRSR", "Consistency"),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("LARES", "Reinforcement"),
     "methods.lightrec": ("LightRec",),
@@ -75,6 +76,7 @@ _ROOMS = {
     "robustness": ("robustness",),
     "runs": ("evaluate", "train"),
     "scoring": ("recommend_table",),
+    "thinking.deliberation": ("Reasoner",),
     "thinking.halting": ("Halting",),
     "training.settings": ("Training",),
 }

@@ -94,6 +94,7 @@ def train(
     trackers = Trackers(track if fabric.is_global_zero else ())
     torch.manual_seed(seed)
     model = build_method(config.method, split.data.n_items, split.data.n_users)
+    model.meet(split.data)
     recommender = Recommender(
         model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -24,6 +25,7 @@ class Interactions:
             `source_row` is its row in the item table it came from, to align arrays such as text vectors.
         name: what reports call this data.
         notes: what was assumed when it was read, in words.
+        texts: the file of text vectors that lay beside it, a row for each row of the item table it came from.
     """
 
     histories: Histories
@@ -32,6 +34,7 @@ class Interactions:
     item_table: pl.DataFrame
     name: str = "interactions"
     notes: tuple[str, ...] = ()
+    texts: Path | None = None
 
     @property
     def n_users(self) -> int:

@@ -25,15 +25,15 @@ from forethought.data import filters
 from forethought.data.interactions import Interactions
 from forethought.data.leakage import leakage
 from forethought.data.reading import AUTO, read
-from forethought.data.sources import describe, folder_of, readable, scan
+from forethought.data.sources import describe, readable, scan
 from forethought.data.splits import Split, SplitConfig, make_split
+from forethought.data.texts import VECTORS, item_texts
 from forethought.data.times import moment
 from forethought.data.vocabulary import Vocabulary, uuid_bytes
 from forethought.errors import DataError
 
 Duplicates = Literal["keep", "same_time", "repeats"]
 PARTS = ("train", "valid", "test")
-VECTORS = "item_text_embeddings.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def prepare(
     report(f"writing {str(out)!r}")
     with _whole_folder(out) as folder:
         _write(done, folder)
-        _write_vectors(source, done.data, folder)
+        _write_vectors(done.data, folder)
         (folder / "prepared.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return done
 
@@ -241,15 +241,7 @@ def _part_of_rows(split: Split) -> np.ndarray:
     return part
 
 
-def _write_vectors(source: Any, data: Interactions, folder: Path) -> None:
-    """Text vectors beside the source, brought into the order of item rows; zeros where an item has none."""
-    home = folder_of(source)
-    if home is None or not (home / VECTORS).exists() or "source_row" not in data.item_table.columns:
-        return
-    vectors = np.load(home / VECTORS, mmap_mode="r", allow_pickle=False)
-    row = data.item_table["source_row"].fill_null(-1).to_numpy()
-    if row.max() >= len(vectors):
-        raise DataError(
-            f"{str(home / VECTORS)!r} has {len(vectors):,} rows, but the item table beside it has more: remake it."
-        )
-    np.save(folder / VECTORS, np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype))
+def _write_vectors(data: Interactions, folder: Path) -> None:
+    """Text vectors beside the source, brought into the order of item rows."""
+    if data.texts is not None:
+        np.save(folder / VECTORS, item_texts(data))

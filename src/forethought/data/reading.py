@@ -16,6 +16,7 @@ from forethought.data.encoding import encode
 from forethought.data.filters import minimum_rating as rated_at_least
 from forethought.data.interactions import Interactions
 from forethought.data.sources import describe, folder_of, readable, scan, stem
+from forethought.data.texts import VECTORS
 from forethought.data.times import MEND, Clock, clock, iso
 from forethought.data.vocabulary import IdKind, Vocabulary, id_column
 from forethought.errors import DataError, nearest
@@ -116,7 +117,8 @@ def read(
         rows, kinds, told = _plain_rows(frame, columns)
         n, user_ids, item_ids = _survey(rows, frame, columns, source)
         users = Vocabulary(user_ids.sort(), kinds[0])
-        items = items if items is not None else _items_beside(source)
+        texts = None if items is not None else _beside(source, VECTORS)
+        items = items if items is not None else _beside(source, "items.parquet")
         if items is None:
             vocabulary = Vocabulary(item_ids.sort(), kinds[1])
             table, extra = pl.DataFrame({"item_id": vocabulary.ids}), ()
@@ -125,7 +127,7 @@ def read(
             vocabulary = Vocabulary(table["item_id"], kinds[1])
         histories = encode(rows, n, users, vocabulary, per_second=told.per_second if told else 1, cache=cache)
     notes = (*_order_notes(columns, told, histories.times), *extra)
-    return Interactions(histories, users, vocabulary, table, name or stem(source) or "interactions", notes)
+    return Interactions(histories, users, vocabulary, table, name or stem(source) or "interactions", notes, texts)
 
 
 def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tuple[IdKind, IdKind], Clock | None]:
@@ -168,12 +170,12 @@ def _empty_cells(rows: pl.LazyFrame, frame: pl.LazyFrame, name: str, column: str
     return DataError(f"The time column {column!r} cannot be read in {where}, where it holds {value!r}: {MEND}.")
 
 
-def _items_beside(source: Any) -> Path | None:
-    """The item table of a folder in the uniform layout."""
+def _beside(source: Any, file: str) -> Path | None:
+    """What a folder in the uniform layout has beside its interactions: the item table, text vectors."""
     folder = folder_of(source)
     if folder is None or not (folder / "interactions.parquet").exists():
         return None
-    return folder / "items.parquet" if (folder / "items.parquet").exists() else None
+    return folder / file if (folder / file).exists() else None
 
 
 def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -33,7 +33,9 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
+from forethought.data.interactions import Interactions
 from forethought.data.splits import Split
+from forethought.data.texts import item_texts
 from forethought.errors import (
     ConfigError,
     DataError,
@@ -47,53 +49,20 @@ from forethought.methods.interface import Losses, Method, Stage, Thought
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.pretrained import Encoder, check_run
 from forethought.nn.dropout import Dropout
-from forethought.nn.positions import CountFrom, Positions
-from forethought.nn.transformer import Activation, initialise
+from forethought.nn.positions import Positions
+from forethought.nn.transformer import initialise
 from forethought.thinking.chain import History
 from forethought.thinking.contrast import info_nce_both
-from forethought.thinking.deliberation import Deliberation, Fusion
+from forethought.thinking.deliberation import Deliberation, Reasoner
 from forethought.thinking.halting import Halting
 from forethought.thinking.health import Health, of_intents
 from forethought.thinking.intents import Intents, IntentSource, diffuseness, distil, keep_some
+from forethought.thinking.profiles import TextProfiles
 
 ENCODER, REASONER = "encoder", "reasoner"
 Over = Literal["causal", "rows"]
-Source = Literal["distilled", "learned"]
-Start = Literal["encoder", "random"]
+Source = Literal["distilled", "texts", "learned"]
 At = Literal["last", "all"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reasoner:
-    """Configuration of the main network, IDR."""
-
-    width: int = 64
-    """State width d, a multiple of `heads`."""
-    layers: int = 2
-    """J, layers of cross-attention, self-attention and feed-forward."""
-    heads: int = 2
-    """Heads of both attentions."""
-    ffn_width: int = 256
-    """Width inside the feed-forward nets, 4d."""
-    dropout: float = 0.35
-    """Share of embedding and branch units dropped in training, 0 to 1."""
-    activation: Activation = "gelu"
-    """Of the feed-forward nets."""
-    count_from: CountFrom = "end"
-    """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
-    fusion: Fusion = "cross"
-    """Items ask the intents by cross-attention (cross), or have them as tokens in front of them (concat)."""
-    items: Start = "encoder"
-    """Its item vectors start as the encoder's where the widths agree (encoder), or at random."""
-
-    def __post_init__(self) -> None:
-        check_whole(self, "width", "layers", "heads", "ffn_width")
-        check_share(self, "dropout", one=False)
-        kinds = {"activation": Activation, "count_from": CountFrom, "fusion": Fusion, "items": Start}
-        for name, kind in kinds.items():
-            check_choice(self, name, get_args(kind))
-        if self.width % self.heads:
-            raise ConfigError(f"Reasoner's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +98,12 @@ class IGRSR:
     freeze: bool = True
     """Freeze the encoder once it is pre-trained (the paper), or train it on."""
     intents: Source = "distilled"
-    """Read off the history by the encoder, or m learned vectors that are the same for everybody: without LID."""
+    """Read off the history by the encoder (LID), means of its items' text vectors, or m learned vectors that are the
+    same for everybody."""
+    texts: str | None = None
+    """With intents of texts: an .npy, a text vector for each row of the item table; none: that beside the data."""
+    text_width: int = 384
+    """Width of those vectors."""
     slots: int = 4
     """m, intents a history is asked for (the paper's gain is flat from 3 on)."""
     prefix: int = 4
@@ -150,11 +124,13 @@ class IGRSR:
     def __post_init__(self) -> None:
         for name, kind in {"intents": Source, "over": Over}.items():
             check_choice(self, name, get_args(kind))
-        check_whole(self, "slots")
+        check_whole(self, "slots", "text_width")
         check_whole(self, "prefix", "prefixes", least=0)
         check_positive(self, "item_std")
         if self.encoder_epochs is not None:
             check_whole(self, "encoder_epochs")
+        if self.texts is not None and self.intents != "texts":
+            raise ConfigError(f'IGRSR reads texts only with intents="texts", not {self.intents!r}.')
         if self.prefixes and self.over != "rows":
             raise ConfigError('IGRSR draws prefixes only with over="rows"; with "causal" all positions train at once.')
 
@@ -173,6 +149,12 @@ class IGRSR:
             )
         if self.encoder_run is not None:
             check_run(self.encoder_run, self.backbone, split)
+        if self.intents == "texts":
+            width = item_texts(split.data, self.texts).shape[1]
+            if width != self.text_width:
+                raise ConfigError(
+                    f"The text vectors have {width} numbers, not {self.text_width}: set text_width to it."
+                )
 
 
 class Cases(NamedTuple):
@@ -195,8 +177,8 @@ class IGRSRModel(Method):
     """The network.
 
     Args:
-        intents_from: another source of intents than the encoder, such as a profile made of texts. A run folder does
-            not tell of it, so such a model is loaded by building it anew.
+        intents_from: another source of intents than those the configuration knows. A run folder does not tell of it,
+            so such a model is loaded by building it anew.
     """
 
     ready: Tensor
@@ -209,6 +191,8 @@ class IGRSRModel(Method):
         self.items = ItemTable(n_items, given.width, config.loss, config.item_std)
         self.window = self.encoder.window
         self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        if config.intents == "texts" and intents_from is None:
+            intents_from = TextProfiles(n_items, config.text_width, config.slots)
         width, asked = config.backbone.width, intents_from is None
         distilled = asked and config.intents == "distilled"
         self.intents_from = intents_from
@@ -222,15 +206,7 @@ class IGRSRModel(Method):
         )
         self.positions = Positions(self.window, given.width, given.count_from)
         self.dropout = Dropout(given.dropout)
-        self.deliberation = Deliberation(
-            width=given.width,
-            layers=given.layers,
-            heads=given.heads,
-            ffn_width=given.ffn_width,
-            dropout=given.dropout,
-            activation=given.activation,
-            fusion=given.fusion,
-        )
+        self.deliberation = Deliberation(given)
         for part in (self.projection, self.deliberation):
             initialise(part)
         self.register_buffer("ready", torch.tensor(False))  # the encoder's weights are in, and need no other folder
@@ -238,9 +214,14 @@ class IGRSRModel(Method):
 
     # ---- stages
 
+    def meet(self, data: Interactions) -> None:
+        if isinstance(self.intents_from, TextProfiles):
+            self.intents_from.take(torch.from_numpy(item_texts(data, self.config.texts)))
+
     def stages(self) -> tuple[Stage, ...]:
         reasoner = Stage(name=REASONER)
-        if self.config.encoder_run is not None:
+        serves = self.distilled or self.config.reasoner.items == "encoder"
+        if self.config.encoder_run is not None or not serves:
             return (reasoner,)
         return Stage(name=ENCODER, epochs=self.config.encoder_epochs, candidate=False), reasoner
 

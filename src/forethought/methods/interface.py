@@ -12,6 +12,7 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
+from forethought.data.interactions import Interactions
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.thinking.halting import Halting, Rule, Trace
@@ -117,6 +118,12 @@ class Method(nn.Module):
     def stages(self) -> tuple[Stage, ...]:
         """Pre-train, train, align: one after the other; most methods have one."""
         return (Stage(name="train"),)
+
+    def meet(self, data: Interactions) -> None:
+        """Before training: take from the data what no history tells, such as texts of items; most need nothing.
+
+        What is taken is kept among the weights, so that a trained method needs the data no more.
+        """
 
     def begin_stage(self, name: str) -> None:
         """A stage begins, with the best weights of the one before: freeze parameters, keep a copy, change the loss.

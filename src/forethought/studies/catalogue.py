@@ -80,10 +80,11 @@ STUDIES: dict[str, Study] = {
         _ablation(
             "intent-components",
             "Components of IGR-SR",
-            "What does each part contribute: distilled intents, cross-attention, consistency, a frozen encoder, items "
-            "that start from the encoder's, and the two ways over positions?",
+            "What does each part contribute: distilled intents (against learned ones that are the same for everybody, "
+            "and profiles of item texts), cross-attention, consistency, a frozen encoder, items that start from the "
+            "encoder's, and the two ways over positions?",
             *("igr-sr", "igr-sr-no-lid", "igr-sr-concat", "igr-sr-no-icr", "igr-sr-unfrozen", "igr-sr-own-items"),
-            "igr-sr-rows",
+            *("igr-sr-rows", "igr-sr-texts"),
         ),
         _ablation(
             "intent-tokens",

@@ -20,7 +20,7 @@ import torch
 
 from forethought.config import from_json, to_json
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, MissingExtraError, RunError
+from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.storage import METRICS_FILE, plain
@@ -69,10 +69,11 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
     """Do what is missing, and write the page.
 
     Args:
-        only: variants to train now; all if empty. The page tells of whatever there is.
+        only: variants to train now; if empty, all that the data can serve. The page tells of whatever there is.
 
     Raises:
         ConfigError: a variant that the study does not have.
+        DataError: the data cannot serve a variant that is asked for by name.
         RunError: results lie there that are of other data, of another split or of another configuration, or nothing
             can be written there.
         MissingExtraError: the study measures with a package that is not installed.
@@ -84,9 +85,12 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
     check_writable(desk.results)
     _check_found(study, desk)
+    asked = list(dict.fromkeys(canonical(name) for name in only or study.variants))
+    unserved = set() if only else _unserved(asked, desk)
     for seed in seeds:  # the whole study with one seed first
-        for variant in dict.fromkeys(canonical(name) for name in only or study.variants):
-            _one(study, variant, seed, desk)
+        for variant in asked:
+            if variant not in unserved:
+                _one(study, variant, seed, desk)
     return write_page(study, desk.results, desk.runs)
 
 
@@ -101,6 +105,18 @@ def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
     study.write(page, found)
     _sources(page, found)
     return page.write()
+
+
+def _unserved(variants: Sequence[str], desk: Desk) -> set[str]:
+    """Those that need what the data does not have, such as texts of items; said once."""
+    found = set()
+    for variant in variants:
+        try:
+            VARIANTS[variant]().method.check(desk.split)
+        except DataError as error:
+            desk.say(f"{variant} is left out. {error}")
+            found.add(variant)
+    return found
 
 
 def _check_found(study: Study, desk: Desk) -> None:

@@ -11,18 +11,55 @@ Shapes: B rows, L positions, P places of intents (1 or L), M intents, D width, J
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forethought.errors import ConfigError, check_choice, check_share, check_whole
 from forethought.nn.attention import join_heads, key_mask
 from forethought.nn.cross_attention import CrossAttention, beside_scores, beside_values
 from forethought.nn.dropout import Dropout
+from forethought.nn.positions import CountFrom
 from forethought.nn.transformer import Activation, Block, at_positions, last_positions
 
 Fusion = Literal["cross", "concat"]
+Start = Literal["encoder", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reasoner:
+    """Configuration of the main network, IDR."""
+
+    width: int = 64
+    """State width d, a multiple of `heads`."""
+    layers: int = 2
+    """J, layers of cross-attention, self-attention and feed-forward."""
+    heads: int = 2
+    """Heads of both attentions."""
+    ffn_width: int = 256
+    """Width inside the feed-forward nets, 4d."""
+    dropout: float = 0.35
+    """Share of embedding and branch units dropped in training, 0 to 1."""
+    activation: Activation = "gelu"
+    """Of the feed-forward nets."""
+    count_from: CountFrom = "end"
+    """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
+    fusion: Fusion = "cross"
+    """Items ask the intents by cross-attention (cross), or have them as tokens in front of them (concat)."""
+    items: Start = "encoder"
+    """Its item vectors start as the encoder's where the widths agree (encoder), or at random."""
+
+    def __post_init__(self) -> None:
+        check_whole(self, "width", "layers", "heads", "ffn_width")
+        check_share(self, "dropout", one=False)
+        kinds = {"activation": Activation, "count_from": CountFrom, "fusion": Fusion, "items": Start}
+        for name, kind in kinds.items():
+            check_choice(self, name, get_args(kind))
+        if self.width % self.heads:
+            raise ConfigError(f"Reasoner's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 
 
 class Beside(NamedTuple):
@@ -90,29 +127,19 @@ class ConcatLayer(Block):
 class Deliberation(nn.Module):
     """J layers and a last norm (IDR)."""
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        layers: int,
-        heads: int,
-        ffn_width: int,
-        dropout: float,
-        activation: Activation,
-        fusion: Fusion,
-    ) -> None:
+    def __init__(self, config: Reasoner) -> None:
         super().__init__()
-        kind = CrossLayer if fusion == "cross" else ConcatLayer
+        kind = CrossLayer if config.fusion == "cross" else ConcatLayer
         shape: dict[str, Any] = {
-            "width": width,
-            "heads": heads,
-            "ffn_width": ffn_width,
-            "dropout": dropout,
-            "activation": activation,
+            "width": config.width,
+            "heads": config.heads,
+            "ffn_width": config.ffn_width,
+            "dropout": config.dropout,
+            "activation": config.activation,
         }
-        made = (kind(**shape, norm_first=True) for _ in range(layers))
+        made = (kind(**shape, norm_first=True) for _ in range(config.layers))
         self.layers = cast("Sequence[CrossLayer | ConcatLayer]", nn.ModuleList(made))
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(config.width)
 
     def forward(
         self,

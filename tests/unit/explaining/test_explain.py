@@ -32,13 +32,14 @@ from forethought.explaining.explanation import (
     Step,
 )
 from forethought.methods.dtrec import DTRec
-from forethought.methods.igr_sr import IGRSR, Reasoner
+from forethought.methods.igr_sr import IGRSR
 from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
 from forethought.recommender import Recommender
 from forethought.runs import train
+from forethought.thinking.deliberation import Reasoner
 from forethought.thinking.halting import Halting, Rule
 from forethought.training.settings import Training
 

@@ -19,11 +19,12 @@ from forethought.data.batches import Batch, history_batch, lists_batch, training
 from forethought.data.histories import Histories
 from forethought.errors import ConfigError
 from forethought.methods import igr_sr
-from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel, Reasoner
+from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel
 from forethought.methods.items import ItemLoss
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.thinking.chain import History
+from forethought.thinking.deliberation import Reasoner
 from forethought.thinking.health import of_intents
 from forethought.thinking.intents import Intents
 

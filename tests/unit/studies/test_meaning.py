@@ -15,13 +15,14 @@ from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import lists_batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, MissingExtraError
-from forethought.methods.igr_sr import IGRSR, Reasoner
+from forethought.methods.igr_sr import IGRSR
 from forethought.recommender import Recommender
 from forethought.runs import train
 from forethought.studies import labels, meaning, runner
 from forethought.studies.page import Page
 from forethought.studies.results import Place, Result
 from forethought.studies.runner import Desk, carry_out
+from forethought.thinking.deliberation import Reasoner
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 

@@ -17,8 +17,9 @@ from sklearn.metrics.cluster import contingency_matrix
 from forethought.backbones.sasrec import SASRec
 from forethought.data.noise import KINDS, Noise
 from forethought.data.splits import Split, leave_last_out, temporal
-from forethought.errors import ConfigError, RunError
+from forethought.errors import ConfigError, DataError, RunError
 from forethought.methods.dtrec import DTRec
+from forethought.methods.igr_sr import IGRSR
 from forethought.methods.next_item import NextItem
 from forethought.recipes import Recipe
 from forethought.studies import clusters, halting, length, results, runner, variants
@@ -90,6 +91,17 @@ def test_a_study_from_nothing_to_its_page_and_on(desk: Desk) -> None:
     carry_out(study("sasrec", "dtrec"), desk, seeds=[0, 1], only=["sasrec"])
     assert said(desk) == [f"sasrec-{desk.split.data.name}-file-1: {what}" for what in ("training", "evaluating")]
     assert "| sasrec | 2 |" in page.read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_the_data_cannot_serve_is_left_out_unless_asked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "texts", lambda: Recipe(method=IGRSR(intents="texts"), training=QUICK))
+    page = carry_out(study("sasrec", "texts"), desk, seeds=[0])
+    assert said(desk)[0].startswith("texts is left out. There are no text vectors of items beside the data")
+    assert "| texts |" not in page.read_text()
+    with pytest.raises(DataError, match="no text vectors"):
+        carry_out(study("sasrec", "texts"), desk, seeds=[0], only=["texts"])
 
 
 @pytest.mark.usefixtures("tiny")

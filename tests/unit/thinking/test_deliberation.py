@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from forethought.thinking.deliberation import CrossLayer, Deliberation
+from forethought.thinking.deliberation import CrossLayer, Deliberation, Reasoner
 
 B, L, M, D, H, F = 2, 5, 3, 8, 2, 12
 C = D // H
@@ -18,15 +18,8 @@ LENGTHS = torch.tensor([5, 3])
 
 def made(fusion: str, layers: int = 2) -> Deliberation:
     torch.manual_seed(0)
-    net = Deliberation(
-        width=D,
-        layers=layers,
-        heads=H,
-        ffn_width=F,
-        dropout=0.4,
-        activation="gelu",
-        fusion=fusion,  # type: ignore[arg-type]
-    )
+    shape = {"width": D, "layers": layers, "heads": H, "ffn_width": F}
+    net = Deliberation(Reasoner(**shape, dropout=0.4, fusion=fusion))  # type: ignore[arg-type]
     net.double().eval()
     for parameter in net.parameters():
         parameter.data += 0.4 * torch.randn_like(parameter)

@@ -28,9 +28,10 @@ from forethought.errors import ConfigError, DataError, ForethoughtError, RunErro
 from forethought.evaluation.flops import flops_per_epoch
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
-from forethought.methods.igr_sr import IGRSR, IGRSRModel, Reasoner
+from forethought.methods.igr_sr import IGRSR, IGRSRModel
 from forethought.recommender import Recommender, load
 from forethought.runs import train
+from forethought.thinking.deliberation import Reasoner
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training

@@ -1,0 +1,53 @@
+"""Text vectors of items, one row an item: what a sentence encoder made of titles, brands and categories.
+
+They lie beside the data as `item_text_embeddings.npy` (the uniform layout), or in any such file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from forethought.data.interactions import Interactions
+from forethought.errors import DataError
+from forethought.files import first_line
+
+VECTORS = "item_text_embeddings.npy"
+MEND = "make it anew, a row of numbers for each row of the item table"
+
+
+def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray:
+    """[N, E] in the order of the data's items; zeros where an item has none.
+
+    Args:
+        file: an `.npy` with a row for each row of the item table that the data was read with; None: the one beside it.
+
+    Raises:
+        DataError: there is no such file, or it does not fit the data.
+    """
+    path = data.texts if file is None else Path(file)
+    if path is None:
+        raise DataError(
+            f"There are no text vectors of items beside the data ({VECTORS}): name a file with texts=... (on the "
+            "command line --texts FILE)."
+        )
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"The text vectors in {str(path)!r} cannot be read ({first_line(error)}): {MEND}.") from error
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
+        raise DataError(f"The text vectors in {str(path)!r} are {vectors.dtype} {list(vectors.shape)}: {MEND}.")
+    if "source_row" in data.item_table.columns:
+        row = data.item_table["source_row"].fill_null(-1).to_numpy()
+        if row.max(initial=-1) >= len(vectors):
+            raise DataError(f"{str(path)!r} has {len(vectors):,} rows, but the item table has more: {MEND}.")
+        vectors = np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype)
+    elif len(vectors) != data.n_items:
+        raise DataError(
+            f"{str(path)!r} has {len(vectors):,} rows, but the data, which came without an item table, has "
+            f"{data.n_items:,} items: {MEND}."
+        )
+    if not np.isfinite(vectors).all():
+        raise DataError(f"The text vectors in {str(path)!r} hold NaN or infinity: {MEND}.")
+    return vectors

@@ -1,0 +1,106 @@
+"""IGR-SR whose intents are profiles of texts: what it reads beside the data, keeps, and refuses."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from forethought.backbones.sasrec import SASRec
+from forethought.data.prepare import Filters, open_prepared, prepare
+from forethought.data.reading import read
+from forethought.data.splits import Split, leave_last_out
+from forethought.data.texts import VECTORS, item_texts
+from forethought.errors import ConfigError, DataError
+from forethought.methods.igr_sr import IGRSR, IGRSRModel
+from forethought.recommender import load
+from forethought.runs import evaluate, train
+from forethought.thinking.deliberation import Reasoner
+from forethought.thinking.profiles import TextProfiles
+from forethought.training.settings import Training
+
+WIDTH = 6
+
+
+@pytest.fixture
+def told(shop: Path, tmp_path: Path) -> Path:
+    """The shop with text vectors."""
+    folder = shutil.copytree(shop, tmp_path / "shop")
+    rows = pl.read_parquet(folder / "items.parquet").height
+    np.save(folder / VECTORS, np.random.default_rng(0).normal(size=(rows, WIDTH)).astype(np.float16))
+    return folder
+
+
+@pytest.fixture
+def config(sasrec: SASRec) -> IGRSR:
+    return IGRSR(backbone=sasrec, reasoner=Reasoner(width=16, ffn_width=32), intents="texts", text_width=WIDTH)
+
+
+def test_texts_are_kept_with_the_run(told: Path, config: IGRSR, quick: Training, tmp_path: Path) -> None:
+    split = leave_last_out(read(told))
+    trained = train(config, split, tmp_path / "run", training=quick)
+    (told / VECTORS).unlink()
+    again = load(tmp_path / "run")
+    assert isinstance(again.method, IGRSRModel)
+    assert isinstance(again.method.intents_from, TextProfiles)
+    norms = again.method.intents_from.texts_NE.norm(dim=1)
+    assert torch.allclose(norms, torch.full_like(norms, WIDTH**0.5), atol=1e-3)
+    assert evaluate(trained, split).metrics == evaluate(again, split).metrics
+
+
+def test_no_encoder_is_trained_for_nothing(told: Path, config: IGRSR) -> None:
+    items = leave_last_out(read(told)).data.n_items
+    assert [stage.name for stage in config.build(items).stages()] == ["encoder", "reasoner"]
+    alone = replace(config, reasoner=replace(config.reasoner, items="random"))
+    assert [stage.name for stage in alone.build(items).stages()] == ["reasoner"]
+
+
+def test_texts_follow_the_items(told: Path, tmp_path: Path) -> None:
+    vectors = np.load(told / VECTORS)
+    prepare(told, tmp_path / "core", keep=Filters(k_core=(3, 12)))
+    core = open_prepared(tmp_path / "core").data
+    assert core.n_items < len(vectors)
+    ids = pl.read_parquet(told / "items.parquet")["item_id"].to_list()
+    assert np.array_equal(item_texts(core), vectors[[ids.index(each) for each in core.item_table["item_id"]]])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("gone", "no text vectors of items beside"),
+        ("short", "has 2 rows, but the item table has more"),
+        ("flat", r"are float64 \[3\]"),
+        ("pickled", "cannot be read"),
+        ("nan", "NaN or infinity"),
+    ],
+)
+def test_files_that_do_not_fit(told: Path, config: IGRSR, wrong: str, said: str) -> None:
+    path = told / VECTORS
+    vectors = {
+        "short": np.zeros((2, WIDTH)),
+        "flat": np.zeros(3),
+        "pickled": np.array([{}, {}], dtype=object),
+        "nan": np.full((40, WIDTH), np.nan),
+    }
+    path.unlink()
+    if wrong in vectors:
+        np.save(path, vectors[wrong], allow_pickle=True)
+    split = leave_last_out(read(told))
+    with pytest.raises(DataError, match=said):
+        config.check(split)
+
+
+def test_settings_that_do_not_fit(told: Path, config: IGRSR, split: Split, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="have 6 numbers, not 384"):
+        replace(config, text_width=384).check(leave_last_out(read(told)))
+    with pytest.raises(ConfigError, match="texts only with"):
+        replace(config, intents="distilled", texts="some.npy")
+    with pytest.raises(DataError, match="cannot be read"):
+        replace(config, texts=str(tmp_path / "none.npy")).check(split)
+    np.save(tmp_path / "other.npy", np.zeros((split.data.n_items, WIDTH)))
+    replace(config, texts=str(tmp_path / "other.npy")).check(split)
