@@ -53,7 +53,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
     **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},
     **{f"{name}-noisy": noisy(name) for name in ("sasrec", "rearec-prl", "igr-sr")},
-    "igr-sr-rows": changed("igr-sr", over="rows", prefixes=1),
+    "igr-sr-rows": changed("igr-sr", over="rows"),
     "igr-sr-texts": changed("igr-sr", intents="texts"),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),
     "igr-sr-concat": changed("igr-sr", reasoner={"fusion": "concat"}),
