@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from forethought.errors import ForethoughtError, RunError
+
+LOCK_FILE = ".lock"
 
 
 def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
@@ -31,6 +35,27 @@ def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
         raise RunError(
             f"{path} could not be written ({first_line(error)}): make room or choose another folder."
         ) from error
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Whoever else asks to be alone in this folder meanwhile, on this machine, is refused. The folder is made.
+
+    Raises:
+        RunError: another process is at work there, or nothing can be written there.
+    """
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(f"Another training is at work in {folder}: wait for its end, or choose another one.") from error
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written to ({first_line(error)}): choose another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_writable(folder: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,12 @@ from typing import Any, get_args
 import polars as pl
 import torch
 
-from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, build_method, from_json, to_json
+from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, build_method, to_json
 from forethought.data.batches import plan, windows
 from forethought.data.histories import Spans
 from forethought.data.noise import Noise
 from forethought.data.splits import Split, SplitConfig
-from forethought.errors import ConfigError, DataError, RunError, check_seed
+from forethought.errors import ConfigError, DataError, check_seed
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
@@ -27,12 +27,12 @@ from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.sampled import Sample
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
-from forethought.files import read_json, replace_file
-from forethought.recommender import CONFIG_FILE, Recommender, load, write_about, write_items, write_weights
+from forethought.files import replace_file
+from forethought.recommender import Recommender, load, write_weights
 from forethought.reports.model_card import model_card
 from forethought.reports.tables import evaluation_markdown
+from forethought.run_folder import begun
 from forethought.thinking.halting import Halting
-from forethought.training import state
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -98,12 +98,13 @@ def train(
     recommender = Recommender(
         model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder
     )
-    if fabric.is_global_zero:
-        _prepare_folder(recommender, resume=resume, overwrite=overwrite)
-    fabric.barrier()
-    torch.manual_seed(seed + fabric.global_rank)  # each process drops units of its own
-    trackers.start(folder, to_json(config))
-    try:
+    with ExitStack() as held:
+        if fabric.is_global_zero:
+            held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
+        fabric.barrier()
+        torch.manual_seed(seed + fabric.global_rank)  # each process drops units of its own
+        trackers.start(folder, to_json(config))
+        held.callback(trackers.finish)
         Fit(
             method=model,
             split=seen,
@@ -115,11 +116,9 @@ def train(
             trackers=trackers,
             keep_best=lambda best: write_weights(folder, best),
         ).run(fabric)
-    finally:
-        trackers.finish()
-    if fabric.is_global_zero:
-        write_card(recommender)
-    fabric.barrier()
+        if fabric.is_global_zero:
+            write_card(recommender)
+        fabric.barrier()
     return load(folder)
 
 
@@ -345,51 +344,3 @@ def _absolute(data_path: str | None) -> str | None:
     if data_path is None or not Path(data_path).exists():
         return data_path
     return str(Path(data_path).resolve())
-
-
-def _prepare_folder(run: Recommender, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder ready, or say why it is not.
-
-    Raises:
-        RunError: something lies there already, or what is to be resumed is not there or was configured otherwise.
-    """
-    folder = run.folder
-    assert folder is not None
-    if resume:
-        _check_resumable(run, folder)
-        return
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file, but a run needs a folder.")
-    if folder.is_dir() and any(path.suffix != ".part" for path in folder.iterdir()):
-        if not overwrite:
-            raise RunError(
-                f"The folder {str(folder)!r} is not empty: choose another, or add --resume to go on with a stopped run "
-                "or --overwrite to begin anew."
-            )
-        if not (folder / CONFIG_FILE).is_file():
-            raise RunError(f"The folder {str(folder)!r} holds something other than a run, which is not overwritten.")
-        shutil.rmtree(folder)
-    write_about(folder, run.config, run.items.kind, run.about)
-    write_items(folder, run.items, run.item_table)
-
-
-def _check_resumable(run: Recommender, folder: Path) -> None:
-    parts = read_json(folder / CONFIG_FILE, "there is nothing to resume here; train without --resume")
-    if not isinstance(parts, dict) or not {"config", "about"} <= parts.keys() or "data_hash" not in parts["about"]:
-        raise RunError(f"{folder / CONFIG_FILE} is damaged: copy the run again, or train it anew with --overwrite.")
-    if not state.exists(folder / "state"):
-        raise RunError(f"{folder} has no saved state yet: train it anew with --overwrite.")
-    before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
-    changed = _differences(before, to_json(run.config))
-    if changed:
-        raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
-    if parts["about"]["data_hash"] != run.about["data_hash"]:
-        raise DataError(f"The run in {folder} was trained on other data ({parts['about']['data']!r}): resume on that.")
-
-
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """Settings that changed, each as `name: before -> now`."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = {**before, **now}
-        return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
-    return [] if before == now else [f"{path}: {before!r} -> {now!r}"]

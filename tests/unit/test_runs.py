@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,3 +100,18 @@ def test_a_second_round_goes_on_from_the_best(split: Split, sasrec: SASRec, quic
     best = max(line[figures] for line in both)
     assert evaluate(two, split, part="valid", lists=False, resamples=2).metrics["ndcg@10"].mean == pytest.approx(best)
     assert one.config.method.rounds == 1  # type: ignore[union-attr]
+
+
+def test_two_trainings_are_kept_apart(split: Split, sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
+    train(sasrec, split, tmp_path / "run", training=quick)
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    holds = "import sys; from pathlib import Path; from forethought.files import alone"
+    holds += f"\nwith alone(Path({str(tmp_path / 'run')!r})): print('in', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"in\n"
+        for asked in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(RunError, match="Another training is at work in"):
+                train(sasrec, split, tmp_path / "run", training=quick, **asked)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+    train(sasrec, split, tmp_path / "run", training=quick, overwrite=True)  # the other one is gone, and so is its lock
