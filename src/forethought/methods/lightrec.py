@@ -56,7 +56,7 @@ class LightRec:
     """M, codewords that make an item, one from each codebook."""
     codewords: int = 256
     """C, codewords of a codebook, 2 at least; never more than there are items."""
-    selection_temperature: float = 0.5
+    selection_temperature: float = 0.1
     """tau > 0 of the softmax that gradients of a choice follow."""
     item_std: float = 0.02
     """Spread of the items' initial vectors, base and composed."""
@@ -190,7 +190,7 @@ class CodedTable(ItemTable):
             least = perplexity_M.min()
             health.warnings.append(
                 f"{len(collapsed)} of {len(perplexity_M)} codebooks have collapsed (the items share {least:.1f} of {C} "
-                "codewords by perplexity): lower the learning_rate, raise selection_temperature or take fewer."
+                "codewords by perplexity): lower the learning_rate or selection_temperature, or take fewer."
             )
         if twins > ALIKE:
             health.warnings.append(

@@ -43,7 +43,7 @@ from forethought.thinking.halting import Halting
 class SSEPT:
     """Configuration: SASRec over items and users joined, and how often either is replaced."""
 
-    backbone: SASRec = field(default_factory=lambda: SASRec(width=128))
+    backbone: SASRec = field(default_factory=lambda: SASRec(width=128, input_norm=True))
     """The encoder of histories; its width d is that of an item and a user together."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each position is trained on; the paper's is `ItemLoss(kind="bce", negatives=1, cosine=False,
@@ -52,7 +52,7 @@ class SSEPT:
     """d_u, width of a user's vector; an item's d_i is what it leaves of the backbone's (the paper: the same)."""
     replace_user: float = 0.92
     """Chance that a training row's user is REPLACED by a random one, 0 to 1 (the authors' example: they keep 0.08)."""
-    replace_item: float = 0.1
+    replace_item: float = 0.0
     """Chance that an input item is REPLACED by a random one in training, 0 to 1 (their example: they keep 0.9)."""
     labels_too: bool = False
     """A replaced item changes labels too: what it is to name becomes random, and it is what the position before it is

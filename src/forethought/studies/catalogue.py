@@ -75,7 +75,7 @@ STUDIES: dict[str, Study] = {
             "Intent-guided reasoning against its baselines",
             "Does reasoning over distilled intents beat tuned baselines of equal width?",
             *("sasrec", "sasrec-again", "sasrec-deeper", "bert4rec"),
-            *("sse-pt", "lightrec", "rearec-prl", "dtrec", "igr-sr"),
+            *("sse-pt", "sse-pt-authors", "lightrec", "rearec-prl", "dtrec", "igr-sr"),
         ),
         _ablation(
             "intent-components",

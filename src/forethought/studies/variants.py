@@ -49,6 +49,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-wide-norm": changed("sasrec", backbone={"width": 256, "ffn_width": 1024, "input_norm": True}),
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
+    "sse-pt-authors": changed("sse-pt", replace_item=0.1, backbone={"input_norm": False}),
     "sasrec-again": changed("sasrec", rounds=2),
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
     **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},
