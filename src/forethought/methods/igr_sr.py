@@ -56,7 +56,7 @@ from forethought.thinking.contrast import info_nce_both
 from forethought.thinking.deliberation import Deliberation, Reasoner
 from forethought.thinking.halting import Halting
 from forethought.thinking.health import Health, of_intents
-from forethought.thinking.intents import Intents, IntentSource, diffuseness, distil, keep_some
+from forethought.thinking.intents import Intents, IntentSource, diffuseness, distil, keep_some, sameness
 from forethought.thinking.profiles import TextProfiles
 
 ENCODER, REASONER = "encoder", "reasoner"
@@ -116,6 +116,8 @@ class IGRSR:
     """IDR."""
     consistency: Consistency = field(default_factory=Consistency)
     """ICR."""
+    distinct: float = 0.0
+    """Weight of a term that keeps the intents of a history apart, the mean `sameness` of T_D (not in the paper)."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """How states are held against the items, in both stages."""
     item_std: float = 0.02
@@ -127,6 +129,7 @@ class IGRSR:
         check_whole(self, "slots", "text_width")
         check_whole(self, "prefix", "prefixes", least=0)
         check_positive(self, "item_std")
+        check_weight(self, "distinct")
         if self.encoder_epochs is not None:
             check_whole(self, "encoder_epochs")
         if self.texts is not None and self.intents != "texts":
@@ -265,6 +268,10 @@ class IGRSRModel(Method):
         states_PD, weights_PJHM = self._deliberate(cases.history, intents_BPMD, everywhere=self.causal)
         total = named = self.items.loss_of(states_PD, cases.targets_P, cases.weights_P)
         told = self._signs(cases, found, states_PD, weights_PJHM)
+        read_PMD = self._read(cases.history, intents_BPMD, everywhere=intents_BPMD.shape[1] > 1)
+        same_P = sameness(read_PMD if self.config.distinct else read_PMD.detach())
+        same = same_P.sum() / max(len(same_P), 1) * cases.weights_P.sum()
+        total, told["same"] = total + self.config.distinct * same, same.detach()
         if self.config.consistency.weight:
             consistency = self._consistency(batch, cases, intents_BPMD)
             total, told["icr"] = total + self.config.consistency.weight * consistency, consistency.detach()

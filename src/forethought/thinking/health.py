@@ -20,6 +20,7 @@ SLACK = 1.02  # entropies of targets may rise by 2% from level to level without 
 DIFFUSE = 0.99  # entropy of attention over intents, as a share of ln m, from which all of them weigh alike
 COPIED = 0.98  # mean cosine of intents and the encoder's own state from which they say nothing new
 ALIKE = 0.95  # mean cosine of two users' states from which users are one
+ONE = 0.95  # mean squared cosine of two intents, their means taken off, from which there is but one
 STILL = 1e-3  # way of the prefix, as a share of its length at first, below which it has not been trained
 
 
@@ -108,7 +109,8 @@ def of_intents(figures: Mapping[str, float], prefix_moved: float | None) -> Heal
 
     Args:
         figures: means over the epoch of `diffuse` (entropy of attention, as a share of ln m; 0 where m is 1),
-            `users_alike` (cosine of two users' states) and, where an encoder distils, `copied` (cosine of intents and
+            `users_alike` (cosine of two users' states), `same` (squared cosine of what two intents tell users apart by;
+            0 where m is 1) and, where an encoder distils, `copied` (cosine of intents and
             its own state).
         prefix_moved: how far the prefix has gone since the beginning, as a share of its length then.
     """
@@ -122,6 +124,11 @@ def of_intents(figures: Mapping[str, float], prefix_moved: float | None) -> Heal
         health.warnings.append(
             f"The states of users are nearly one (mean cosine {figures['users_alike']:.3f}): the contrast has "
             "collapsed; lower the consistency's mask_share or weight."
+        )
+    if figures["same"] > ONE:
+        health.warnings.append(
+            f"The intents of a history tell users apart by one and the same thing (mean squared cosine "
+            f"{figures['same']:.2f}): use fewer slots, or keep them apart with a weight of distinct."
         )
     if figures.get("copied", 0.0) > COPIED:
         health.warnings.append(

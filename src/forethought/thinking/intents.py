@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from forethought.backbones.interface import Backbone
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere
@@ -85,6 +86,19 @@ def keep_some(rows: int, intents: int, mask_share: float, device: torch.device |
     one_B1 = torch.randint(intents, (rows, 1), device=device)
     saved_BM = torch.zeros_like(kept_BM).scatter(1, one_B1, True)
     return torch.where(kept_BM.any(dim=1, keepdim=True), kept_BM, saved_BM)
+
+
+def sameness(intents_PMD: Tensor) -> Tensor:
+    """How far the intents of a history are one and the same, [P]: mean squared cosine of all pairs of them, 0 to 1.
+
+    Of each intent its mean over the P histories is taken off first: intents that differ by constants alone tell a
+    history from others by one thing. 0 where there is but one intent.
+    """
+    M = intents_PMD.shape[1]
+    unit_PMD = F.normalize(intents_PMD - intents_PMD.mean(0), dim=-1)
+    cosines_PMM = unit_PMD @ unit_PMD.mT
+    pairs_P = cosines_PMM.square().sum((1, 2)) - cosines_PMM.diagonal(dim1=1, dim2=2).square().sum(-1)
+    return pairs_P / max(M * (M - 1), 1)
 
 
 def diffuseness(weights: Tensor) -> Tensor:

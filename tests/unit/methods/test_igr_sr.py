@@ -26,7 +26,7 @@ from forethought.methods.next_item import NextItem
 from forethought.thinking.chain import History
 from forethought.thinking.deliberation import Reasoner
 from forethought.thinking.health import of_intents
-from forethought.thinking.intents import Intents
+from forethought.thinking.intents import Intents, sameness
 
 N_ITEMS, TAU = 30, 0.2
 ROWS = [[3, 1, 4, 1, 5, 9], [2, 6], [7, 8, 9, 10, 11, 12, 13, 14], [20, 21, 22]]
@@ -430,15 +430,31 @@ def test_signs_are_means_over_positions() -> None:
     assert parts["users_alike"].item() == pytest.approx(np.mean(alike), rel=1e-6)
 
 
+@pytest.mark.parametrize("over", ["causal", "rows"])
+def test_sameness_is_of_the_intents_of_every_prefix(over: Any) -> None:
+    model, batch = model_of(over=over), training()
+    with torch.no_grad():
+        each = [model.projection(model.intents(alone))[0] for alone, _, _ in prefixes(batch)]
+    parts = model.loss(batch).parts
+    assert parts["same"].item() == pytest.approx(sameness(torch.stack(each)).mean().item(), rel=1e-6)
+    apart = model_of(over=over, distinct=3.0)
+    more = apart.loss(batch)
+    assert (more.total - model.loss(batch).total).item() == pytest.approx(3.0 * parts["same"].item(), rel=1e-6)
+    for _ in range(5):
+        step(apart)
+    assert apart.loss(batch).parts["same"] < parts["same"]
+
+
 def test_health_says_what_looks_wrong() -> None:
-    well = {"diffuse": 0.8, "users_alike": 0.3, "copied": 0.5}
+    well = {"diffuse": 0.8, "users_alike": 0.3, "copied": 0.5, "same": 0.4}
     assert of_intents(well, 0.2).warnings == []
     assert of_intents(well, 0.2).figures == {"prefix_moved": 0.2}
-    assert of_intents({"diffuse": 0.0, "users_alike": 0.3}, None).warnings == []
+    assert of_intents({"diffuse": 0.0, "users_alike": 0.3, "same": 0.0}, None).warnings == []
     for changed, said in (
         ({"diffuse": 0.999}, "nearly uniform"),
         ({"users_alike": 0.99}, "nearly one"),
         ({"copied": 0.99}, "nearly copies"),
+        ({"same": 0.99}, "by one and the same thing"),
     ):
         (warning,) = of_intents({**well, **changed}, 0.2).warnings
         assert said in warning

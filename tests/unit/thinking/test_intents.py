@@ -9,7 +9,7 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.thinking.chain import History
-from forethought.thinking.intents import diffuseness, distil, keep_some
+from forethought.thinking.intents import diffuseness, distil, keep_some, sameness
 
 D, K, M, L = 8, 3, 4, 6
 LENGTHS = [6, 1, 4]
@@ -113,6 +113,18 @@ def test_masks_drop_as_many_as_asked_for_and_never_all() -> None:
     np.testing.assert_allclose(all_dropped.double().mean(0), 0.25, atol=0.02)
     assert keep_some(5, 1, 0.9).all()
     assert keep_some(5, 3, 0.0).all()
+
+
+def test_sameness_is_of_what_tells_histories_apart() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3, 5))
+    own = x - x.mean(0)
+    own /= np.linalg.norm(own, axis=-1, keepdims=True)
+    pairs = [(own[:, a] * own[:, b]).sum(-1) ** 2 for a in range(3) for b in range(3) if a != b]
+    np.testing.assert_allclose(sameness(torch.from_numpy(x)), np.mean(pairs, axis=0), atol=1e-12)
+    one = torch.randn(40, 1, 5)
+    apart_by_constants = torch.cat([one, 3 * one + 1, 5 - one], dim=1)
+    np.testing.assert_allclose(sameness(apart_by_constants), np.ones(40), atol=1e-5)
+    assert not sameness(one).any()
 
 
 def test_diffuseness_is_entropy_over_its_largest() -> None:
