@@ -111,6 +111,9 @@ STUDIES: dict[str, Study] = {
         clusters.STUDY,
         meaning.STUDY,
         length.STUDY,
-        noise.study((*LATENT_REASONING, "sasrec-again", "igr-sr")),
+        noise.study(
+            (*LATENT_REASONING, "sasrec-again", "igr-sr")
+            + ("igr-sr-no-lid", "igr-sr-no-icr", "igr-sr-concat", "sasrec-noisy", "igr-sr-noisy")
+        ),
     )
 }
