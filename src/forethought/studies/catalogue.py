@@ -112,8 +112,10 @@ STUDIES: dict[str, Study] = {
         meaning.STUDY,
         length.STUDY,
         noise.study(
-            (*LATENT_REASONING, "sasrec-again", "igr-sr")
-            + ("igr-sr-no-lid", "igr-sr-no-icr", "igr-sr-concat", "sasrec-noisy", "igr-sr-noisy")
+            (
+                *(*LATENT_REASONING, "sasrec-again", "igr-sr"),
+                *("igr-sr-no-lid", "igr-sr-no-icr", "igr-sr-concat", "sasrec-noisy", "igr-sr-noisy"),
+            )
         ),
     )
 }
