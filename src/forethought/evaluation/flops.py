@@ -8,6 +8,8 @@ counts, and causal attention counts whole. Rows that have halted are gone and co
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -38,6 +40,21 @@ def counter() -> FlopCounterMode:
     return mode
 
 
+@contextmanager
+def _held(method: Method) -> Iterator[None]:
+    """No parameter asks for gradients. Views of those that do still say so in inference mode, and the counter's look
+    at modules fails on one that has no history.
+    """
+    asking = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    try:
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+
+
 @torch.inference_mode()
 def flops_per_history(
     method: Method, cases: Cases, *, halting: Halting | None = None, batch: int = SAMPLE, sample: int = SAMPLE
@@ -57,7 +74,7 @@ def flops_per_history(
     method.eval()
     encode, rank = counter(), counter()
     total = dict.fromkeys(("encode", "rank"), 0)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _held(method):
         for _, histories in case_batches(some, method.window, max(1, round(batch * len(some) / max(len(cases), 1)))):
             with encode:
                 method.user_states(histories, halting)

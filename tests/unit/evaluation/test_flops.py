@@ -23,11 +23,13 @@ from forethought.data.splits import Split, leave_last_out
 from forethought.evaluation.flops import KIN, counter, flops_per_epoch, flops_per_history
 from forethought.methods import lares
 from forethought.methods.dtrec import DTRec
+from forethought.methods.igr_sr import IGRSR
 from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
 from forethought.recipes import METHODS
+from forethought.thinking.deliberation import Reasoner
 from forethought.thinking.halting import Halting
 from forethought.thinking.prototypes import cluster_counts
 
@@ -166,6 +168,17 @@ def test_counting_leaves_method_and_generators_alone(split: Split) -> None:
     assert method.prototype_weight == 0.0
     assert all(torch.equal(method.state_dict()[name], tensor) for name, tensor in before.items())
     assert all(parameter.grad is None for parameter in method.parameters())
+
+
+@pytest.mark.parametrize("intents", ["distilled", "learned"])
+def test_parameters_that_modules_read_whole_are_counted(split: Split, intents: Any) -> None:
+    sasrec = SASRec(width=16, heads=2, window=8, ffn_width=32)
+    config = IGRSR(backbone=sasrec, reasoner=Reasoner(width=16, layers=1, ffn_width=32), intents=intents)
+    method = config.build(split.data.n_items)
+    asked = [parameter.requires_grad for parameter in method.parameters()]
+    told = flops_per_history(method, split.test, batch=len(split.test))
+    assert told["encode"] > 2 * 2 * 4 * 16 * 16  # the projection alone: two maps of four intents
+    assert [parameter.requires_grad for parameter in method.parameters()] == asked
 
 
 # ---- training
