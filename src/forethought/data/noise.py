@@ -22,7 +22,7 @@ from forethought.errors import DataError, check_choice, check_count, check_seed,
 Kind = Literal["replace", "insert", "delete", "swap"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-POSITIONS, ITEMS, GAPS = range(3)  # streams of random numbers that know nothing of each other
+POSITIONS, ITEMS, GAPS, TRAINING = range(4)  # streams of random numbers that know nothing of each other
 BLOCK = 4_000_000  # positions that are disturbed at once
 
 
@@ -98,14 +98,20 @@ class Noise:
     def on_training(self, train: Spans, n_items: int) -> Spans:
         """The training rows with noise, held-out items untouched; what a row predicts may be noise too.
 
-        Items are drawn evenly from all that the user never met, held-out items included, so that none leaks in.
+        Items are drawn evenly from all that the user never met, held-out items included, so that none leaks in. What is
+        drawn has nothing to do with what `on_cases` draws with the same seed, so that none is trained on what it is
+        tested on.
+
+        Args:
+            train: rows of the clean data, which know the whole of each history.
 
         Raises:
             DataError: as `on_cases`.
         """
         whole, users = train.histories, train.users
         ever = Spans(whole, users, whole.starts[users], whole.ends[users])
-        items, times, lengths = self._applied(train, ever, None, n_items)
+        own = uniform(self.seed, TRAINING, np.zeros(1), np.zeros(1))
+        items, times, lengths = replace(self, seed=int(own[0] * 2**53))._applied(train, ever, None, n_items)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return Spans(Histories(items, offsets, times), users, offsets[:-1], offsets[1:])
 

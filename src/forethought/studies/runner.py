@@ -26,7 +26,7 @@ from forethought.evaluation.report import Evaluation
 from forethought.evaluation.storage import METRICS_FILE, plain
 from forethought.files import check_writable
 from forethought.recipes import Recipe
-from forethought.recommender import MODEL_FILE, Recommender
+from forethought.recommender import CONFIG_FILE, Recommender
 from forethought.runs import evaluate, train
 from forethought.studies import results
 from forethought.studies.page import Page
@@ -174,7 +174,7 @@ def _trained(name: str, recipe: Recipe, seed: int, desk: Desk) -> tuple[Recommen
         noise=recipe.noise,
         seed=seed,
         resume=going_on,
-        overwrite=not going_on and (folder / MODEL_FILE).is_file(),
+        overwrite=not going_on and (folder / CONFIG_FILE).is_file(),
         observer=desk.observer(),
         data_path=desk.data_path,
     )

@@ -300,3 +300,18 @@ def test_many_users_take_no_time() -> None:
         Noise().on_cases(known, 12_000)
         spent.append(time.process_time() - begin)
     assert min(spent) < 1.0  # 0.2 s on one idle core
+
+
+def test_nobody_is_trained_on_the_noise_of_the_test() -> None:
+    noise = Noise(kind="replace", share=0.5, seed=0)
+    whole = MANY.history.histories
+    rows = Spans(whole, np.arange(len(MANY)), whole.starts, MANY.history.ends)
+    trained, tested = noise.on_training(rows, N), noise.on_cases(MANY, N).history
+    pairs = [
+        (trained.histories.items[a : a + n], tested.histories.items[b : b + n], whole.items[c : c + n])
+        for a, b, c, n in zip(trained.starts, tested.starts, rows.starts, rows.lengths, strict=True)
+    ]
+    both = sum(int(((one != clean) & (other != clean)).sum()) for one, other, clean in pairs)
+    alike = sum(int(((one == other) & (one != clean)).sum()) for one, other, clean in pairs)
+    assert both > 300
+    assert alike < 0.06 * both  # about one in 50 free items, by chance

@@ -94,6 +94,18 @@ def test_a_study_from_nothing_to_its_page_and_on(desk: Desk) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_training_killed_before_its_first_state_begins_anew(desk: Desk) -> None:
+    carry_out(study("sasrec"), desk, seeds=[0])
+    (folder,) = desk.runs.iterdir()
+    for name in ("model.safetensors", "log.jsonl", "README.md", "metrics.json", "per_user.parquet"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "state")
+    shutil.rmtree(desk.results)
+    carry_out(study("sasrec"), desk, seeds=[0])
+    assert (folder / "model.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("tiny")
 def test_what_the_data_cannot_serve_is_left_out_unless_asked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (variants, runner):
         monkeypatch.setitem(module.VARIANTS, "texts", lambda: Recipe(method=IGRSR(intents="texts"), training=QUICK))
