@@ -100,6 +100,7 @@ def robustness(
     kinds: Sequence[Kind] = KINDS,
     shares: Sequence[float] = SHARES,
     seeds: int = 5,
+    noise_seed: int = 0,
     seed: int = 0,
     part: protocols.Part = "test",
     exclude_history: bool | None = None,
@@ -112,8 +113,8 @@ def robustness(
 
     Args:
         kinds, shares: of the noise.
-        seeds, seed: how often each noise is drawn: with `seed`, the next one, and so on. `seed` is the bootstrap's too,
-            and random halting's.
+        seeds, noise_seed: how often each noise is drawn: with `noise_seed`, the next one, and so on.
+        seed: of the bootstrap, and of halting at random.
         part, exclude_history, halting, batch, resamples, report: as in `ft.evaluate`.
 
     Raises:
@@ -121,7 +122,7 @@ def robustness(
         DataError: the split is not the one the run was trained on, or it has no cases.
     """
     check_asked(part, batch, seed)
-    draws = [Noise(kind=kind, share=share, seed=seed).seeds(seeds) for kind in kinds for share in shares]
+    draws = [Noise(kind=kind, share=share, seed=noise_seed).seeds(seeds) for kind in kinds for share in shares]
     if not draws:
         raise ConfigError("A curve needs at least one kind of noise and one share of it.")
     model = run if isinstance(run, Recommender) else load(run)
@@ -173,7 +174,8 @@ def less_lost(
         the method loses two points of a hundred less.
 
     Raises:
-        DataError: the runs were not asked about the same cases and the same noise.
+        DataError: the runs were not asked about the same users and the same kinds and shares of noise. That part and
+            noise seeds agree is the caller's to see to.
     """
     first = runs[baseline][0]
     for frame in (frame for frames in runs.values() for frame in frames):

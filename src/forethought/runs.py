@@ -16,8 +16,7 @@ import torch
 
 from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, build_method, to_json
 from forethought.data.batches import plan, windows
-from forethought.data.histories import Spans
-from forethought.data.noise import Noise
+from forethought.data.noise import TRAINING_NOISE, Noise
 from forethought.data.splits import Split, SplitConfig
 from forethought.errors import ConfigError, DataError, check_seed
 from forethought.evaluation import protocol as protocols
@@ -86,8 +85,8 @@ def train(
         exclude_history=exclude_history,
         noise=noise,
     )
-    config.method.check(split)
-    seen = replace(split, train=_train_part(split, noise))
+    seen = _trained_on(split, noise)
+    config.method.check(seen)
     _check_trainable(seen)
     folder = Path(out)
     fabric = launch(config.training)
@@ -221,7 +220,7 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     if not told or told["best_epoch"] < 0:
         return None
     positions, every = model.config.training.batch_positions, model.config.training.all_windows
-    rows = windows(_train_part(split, model.config.noise), model.method.window, every=every)
+    rows = windows(_trained_on(split, model.config.noise).train, model.method.window, every=every)
     epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, positions, seed, told["epoch"]))
     begun = told.get("stages", [0])
     stage = bisect_right(begun, told["best_epoch"]) - 1
@@ -303,8 +302,12 @@ def _check_trainable(split: Split) -> None:
         raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
 
 
-def _train_part(split: Split, noise: Noise | None) -> Spans:
-    return split.train if noise is None else noise.on_training(split.train, split.data.n_items)
+def _trained_on(split: Split, noise: Noise | None) -> Split:
+    """The split as training sees it."""
+    if noise is None:
+        return split
+    noted = {**split.protocol, TRAINING_NOISE: asdict(noise)}
+    return replace(split, train=noise.on_training(split.train, split.data.n_items), protocol=noted)
 
 
 def _split_config(split: Split) -> SplitConfig:

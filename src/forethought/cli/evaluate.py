@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from forethought.thinking.halting import Halting
 
 CURVES_FILE = "noise.json"
+NOISE_SEEDS = 5
 
 
 @dataclass(kw_only=True)
@@ -29,8 +30,8 @@ class Evaluate:
     """A run folder."""
     thinking: Annotated[Thinking, tyro.conf.arg(name="")]
     noising: Annotated[Noising, tyro.conf.arg(name="")]
-    noise_seeds: int = 5
-    """How often the noise is drawn, with one seed after the other; every case is the mean of that."""
+    noise_seeds: int | None = None
+    """How often the noise is drawn, with one seed after the other; every case is the mean of that. 5 if not given."""
     noise_curve: bool = False
     """Instead of all metrics of one evaluation: how Recall@10 and NDCG@10 fall under 10, 20 and 30% of every kind of
     noise (or of the one named by --noise), with intervals; --out FOLDER keeps it as noise.json."""
@@ -68,8 +69,11 @@ def run(arguments: list[str]) -> None:
     from forethought.recommender import CONFIG_FILE, load
     from forethought.runs import split_of
 
-    noise = args.noising.of()
-    check_count(args.noise_seeds, "--noise-seeds")
+    noise = args.noising.of(curve=args.noise_curve)
+    if args.noise_seeds is not None:
+        check_count(args.noise_seeds, "--noise-seeds")
+        if noise is None and not args.noise_curve:
+            raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
     model = load(args.run)
     halting = args.thinking.of(model.method)
     exclude = CHOICES[args.exclude_history]
@@ -101,7 +105,7 @@ def _evaluation(
         exclude_history=CHOICES[args.exclude_history],
         halting=halting,
         noise=noise,
-        noise_seeds=args.noise_seeds,
+        noise_seeds=args.noise_seeds or NOISE_SEEDS,
         sample=None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed),
         batch=args.batch,
         resamples=args.resamples,
@@ -124,8 +128,9 @@ def _curves(
         split,
         kinds=KINDS if noise is None else (noise.kind,),
         shares=SHARES if given is None else (given,),
-        seeds=args.noise_seeds,
-        seed=args.seed if noise is None else noise.seed,
+        seeds=args.noise_seeds or NOISE_SEEDS,
+        noise_seed=args.noising.noise_seed or 0,
+        seed=args.seed,
         part=args.part,
         exclude_history=CHOICES[args.exclude_history],
         halting=halting,

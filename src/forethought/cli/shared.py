@@ -207,8 +207,8 @@ class Noising:
     noise_seed: int | None = None
     """Of the draw; 0 if not given."""
 
-    def of(self) -> Noise | None:
-        """The noise that was asked for, None if none was.
+    def of(self, *, curve: bool = False) -> Noise | None:
+        """The noise that was asked for, None if none was; a curve of all kinds takes a share and a seed without one.
 
         Raises:
             ConfigError: a share that is none, or one without a kind.
@@ -218,7 +218,7 @@ class Noising:
 
         share, seed = self.noise_share, self.noise_seed
         if self.noise is None:
-            if (share, seed) != (None, None):
+            if (share, seed) != (None, None) and not curve:
                 raise ConfigError("--noise-share and --noise-seed need a kind of noise: give one with --noise.")
             return None
         if share is not None and not 0 < share <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Options:
 
 
 def run(arguments: list[str]) -> None:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else PyTorch's profiler tells of itself; read when it is imported
     from forethought.errors import ConfigError, nearest
     from forethought.studies.catalogue import STUDIES
 

@@ -26,6 +26,7 @@ class Interactions:
         name: what reports call this data.
         notes: what was assumed when it was read, in words.
         texts: the file of text vectors that lay beside it, a row for each row of the item table it came from.
+        table_rows: of that item table, items that nobody met included; None where there was none.
     """
 
     histories: Histories
@@ -35,6 +36,7 @@ class Interactions:
     name: str = "interactions"
     notes: tuple[str, ...] = ()
     texts: Path | None = None
+    table_rows: int | None = None
 
     @property
     def n_users(self) -> int:

@@ -121,13 +121,14 @@ def read(
         items = items if items is not None else _beside(source, "items.parquet")
         if items is None:
             vocabulary = Vocabulary(item_ids.sort(), kinds[1])
-            table, extra = pl.DataFrame({"item_id": vocabulary.ids}), ()
+            table, table_rows, extra = pl.DataFrame({"item_id": vocabulary.ids}), None, ()
         else:
-            table, extra = _item_table(items, item, item_ids, kinds[1])
+            table, table_rows, extra = _item_table(items, item, item_ids, kinds[1])
             vocabulary = Vocabulary(table["item_id"], kinds[1])
         histories = encode(rows, n, users, vocabulary, per_second=told.per_second if told else 1, cache=cache)
     notes = (*_order_notes(columns, told, histories.times), *extra)
-    return Interactions(histories, users, vocabulary, table, name or stem(source) or "interactions", notes, texts)
+    known = name or stem(source) or "interactions"
+    return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows)
 
 
 def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tuple[IdKind, IdKind], Clock | None]:
@@ -178,8 +179,11 @@ def _beside(source: Any, file: str) -> Path | None:
     return folder / file if (folder / file).exists() else None
 
 
-def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The rows of the item table that somebody met, in its order; items it lacks follow, with nothing known."""
+def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[pl.DataFrame, int, tuple[str, ...]]:
+    """The rows of the item table that somebody met, in its order; items it lacks follow, with nothing known.
+
+    With it come the height of the whole table, and notes.
+    """
     with readable(source):
         frame = scan(source)
         names = frame.collect_schema().names()
@@ -204,7 +208,7 @@ def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[p
         notes.append(f"{table.height - known.height:,} items of the item table occur in no interaction; left out")
     if unknown.height:
         notes.append(f"{unknown.height:,} items are not in the item table; they stand behind the others")
-    return pl.concat([known, unknown], how="diagonal"), tuple(notes)
+    return pl.concat([known, unknown], how="diagonal"), table.height, tuple(notes)
 
 
 def _order_notes(columns: Columns, told: Clock | None, times: Any) -> tuple[str, ...]:

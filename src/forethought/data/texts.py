@@ -36,18 +36,18 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"The text vectors in {str(path)!r} cannot be read ({first_line(error)}): {MEND}.") from error
+    if not isinstance(vectors, np.ndarray):
+        raise DataError(f"{str(path)!r} holds several arrays: {MEND}, as .npy.")
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
         raise DataError(f"The text vectors in {str(path)!r} are {vectors.dtype} {list(vectors.shape)}: {MEND}.")
-    if "source_row" in data.item_table.columns:
+    rows = data.n_items if data.table_rows is None else data.table_rows
+    if len(vectors) != rows:
+        raise DataError(f"{str(path)!r} has {len(vectors):,} rows, but the item table {rows:,}: {MEND}.")
+    if data.table_rows is not None:
         row = data.item_table["source_row"].fill_null(-1).to_numpy()
-        if row.max(initial=-1) >= len(vectors):
-            raise DataError(f"{str(path)!r} has {len(vectors):,} rows, but the item table has more: {MEND}.")
         vectors = np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype)
-    elif len(vectors) != data.n_items:
-        raise DataError(
-            f"{str(path)!r} has {len(vectors):,} rows, but the data, which came without an item table, has "
-            f"{data.n_items:,} items: {MEND}."
-        )
-    if not np.isfinite(vectors).all():
-        raise DataError(f"The text vectors in {str(path)!r} hold NaN or infinity: {MEND}.")
+    if not (np.abs(vectors) < np.finfo(np.float32).max).all():
+        raise DataError(f"The text vectors in {str(path)!r} hold NaN, infinity or numbers beyond float32: {MEND}.")
+    if not vectors.any():
+        raise DataError(f"No item has a text in {str(path)!r}, where all numbers are 0: {MEND}.")
     return vectors

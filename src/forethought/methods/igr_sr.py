@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike, fspath
 from typing import Literal, NamedTuple, Self, cast, get_args
 
 import torch
@@ -38,14 +39,13 @@ from forethought.data.splits import Split
 from forethought.data.texts import item_texts
 from forethought.errors import (
     ConfigError,
-    DataError,
     check_choice,
     check_positive,
     check_share,
     check_weight,
     check_whole,
 )
-from forethought.methods.interface import Losses, Method, Stage, Thought
+from forethought.methods.interface import Losses, Method, Stage, Thought, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.pretrained import Encoder, check_run
 from forethought.nn.dropout import Dropout
@@ -130,8 +130,15 @@ class IGRSR:
         check_whole(self, "prefix", "prefixes", least=0)
         check_positive(self, "item_std")
         check_weight(self, "distinct")
+        for name in ("encoder_run", "texts"):
+            if isinstance(path := getattr(self, name), PathLike):
+                object.__setattr__(self, name, fspath(path))
         if self.encoder_epochs is not None:
             check_whole(self, "encoder_epochs")
+            if self.encoder_run is not None:
+                raise ConfigError("IGRSR trains no encoder where encoder_run gives one: leave encoder_epochs out.")
+        if self.distinct and self.intents == "learned":
+            raise ConfigError("IGRSR cannot keep intents apart by what they tell of users where all share them.")
         if self.texts is not None and self.intents != "texts":
             raise ConfigError(f'IGRSR reads texts only with intents="texts", not {self.intents!r}.')
         if self.prefixes and self.over != "rows":
@@ -141,11 +148,7 @@ class IGRSR:
         return IGRSRModel(self, n_items)
 
     def check(self, split: Split) -> None:
-        if isinstance(self.backbone, HSTU) and self.backbone.use_times and split.train.histories.times is None:
-            raise DataError(
-                "HSTU with use_times needs the time of each interaction, but this data has only an order: "
-                "choose use_times=False (on the command line --no-use-times)."
-            )
+        check_times(self.backbone, split)
         if isinstance(self.backbone, BERT4Rec) and self.backbone.window < 2:
             raise ConfigError(
                 f"BERT4Rec's window counts the [MASK] too and must be 2 at least, not {self.backbone.window}."
@@ -203,6 +206,8 @@ class IGRSRModel(Method):
         self.prefix = nn.Parameter(torch.randn(k, width) * std) if k else None
         self.slots = nn.Parameter(torch.randn(config.slots, width) * std) if asked else None
         self.distilled, self.frozen = distilled, config.freeze or not distilled
+        self.starts_from_encoder = given.items == "encoder" and given.width == width
+        self.reads_encoder = distilled or self.starts_from_encoder  # else nothing of it is needed
         inner = width if intents_from is None else intents_from.width
         self.projection = nn.Sequential(
             *(nn.Linear(inner, given.width), nn.GELU(), nn.Linear(given.width, given.width), nn.LayerNorm(given.width))
@@ -223,8 +228,7 @@ class IGRSRModel(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         reasoner = Stage(name=REASONER)
-        serves = self.distilled or self.config.reasoner.items == "encoder"
-        if self.config.encoder_run is not None or not serves:
+        if self.config.encoder_run is not None or not self.reads_encoder:
             return (reasoner,)
         return Stage(name=ENCODER, epochs=self.config.encoder_epochs, candidate=False), reasoner
 
@@ -232,7 +236,7 @@ class IGRSRModel(Method):
         if name == REASONER and not self.ready:
             if self.config.encoder_run is not None:
                 self.encoder.adopt(self.config.encoder_run)
-            if self.config.reasoner.items == "encoder" and self.items.weight.shape == self.encoder.items.weight.shape:
+            if self.starts_from_encoder:
                 self.items.weight.data.copy_(self.encoder.items.weight.data)
             self.ready.fill_(True)
         self._stand_in(name)

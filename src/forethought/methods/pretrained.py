@@ -20,6 +20,7 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch
+from forethought.data.noise import TRAINING_NOISE
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import first_line, read_json
@@ -111,7 +112,7 @@ def check_run(run: str, backbone: AnyBackbone, split: Split) -> None:
     Raises:
         RunError: there is no such run, or it is damaged.
         ConfigError: it is of another method, or its backbone is another one.
-        DataError: it was trained on other items, data or another split.
+        DataError: it was trained on other items, data or another split, or with other noise.
     """
     folder = Path(run)
     if not folder.is_dir():
@@ -126,6 +127,16 @@ def check_run(run: str, backbone: AnyBackbone, split: Split) -> None:
         raise ConfigError(f"The run {run!r} is one of {kind!r}, which holds no bare encoder: {MEND}")
     _check_backbone(run, backbone, theirs)
     _check_data(folder, about, split)
+    noise, mine = parts["config"].get("noise"), split.protocol.get(TRAINING_NOISE)
+    if noise != mine:
+        raise DataError(
+            f"The encoder in {str(folder)!r} was trained with {_noise(noise)}, and this run is to be with "
+            f"{_noise(mine)}: take one that was trained likewise."
+        )
+
+
+def _noise(noise: Any) -> str:
+    return f"noise ({', '.join(f'{k} {v}' for k, v in noise.items())})" if noise else "no noise"
 
 
 def _check_backbone(run: str, backbone: AnyBackbone, theirs: dict[str, Any]) -> None:

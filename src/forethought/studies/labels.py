@@ -52,15 +52,19 @@ def true_intents(source: str | None, split: Split, cases: Cases) -> np.ndarray |
         return None
     seen = pl.scan_parquet(Path(str(source)) / "interactions.parquet").select("user_id", "item_id")
     told = pl.scan_parquet(truth).select("intent_id", "noise")
-    rows = pl.concat([seen, told], how="horizontal").filter(~pl.col("noise"))
-    last = rows.group_by("user_id", "item_id").agg(pl.col("intent_id").last()).collect()
+    meeting = pl.int_range(pl.len()).over("user_id", "item_id")  # the first with this item, the second, ...
+    rows = pl.concat([seen, told], how="horizontal").with_columns(meeting=meeting).collect()
+    history = cases.history
+    before = [int((history[at] == target).sum()) for at, target in enumerate(cases.targets)]
     wanted = pl.DataFrame(
         {
-            "user_id": split.data.users.ids.gather(cases.history.users),
+            "user_id": split.data.users.ids.gather(history.users),
             "item_id": split.data.items.ids.gather(cases.targets),
+            "meeting": pl.Series(before, dtype=pl.Int64),
         }
     )
-    found = wanted.join(last, on=["user_id", "item_id"], how="left", maintain_order="left")["intent_id"]
+    found = wanted.join(rows, on=["user_id", "item_id", "meeting"], how="left", maintain_order="left")
+    found = found.select(pl.when(~pl.col("noise")).then("intent_id")).to_series()
     return found.cast(pl.String).fill_null(NONE).to_numpy()
 
 

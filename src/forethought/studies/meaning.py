@@ -45,8 +45,8 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     told = []
     for name, of in _labels(model, split, cases).items():
         kept = np.isin(of, _commonest(of))
-        if len(set(of[kept])) < 2:
-            continue
+        if len(set(of[kept & half])) < 2 or not (kept & ~half).any():
+            continue  # nothing to tell apart, or nobody to ask
         one = {"label": name, "labels": len(set(of[kept])), "cases": int(kept.sum())}
         held = (of[kept], half[kept], users[kept])
         guesses = {what: _named_by_line(x[kept], *held[:2]) for what, x in vectors.items()}
@@ -75,7 +75,7 @@ def read(method: IGRSRModel, cases: Cases) -> tuple[dict[str, np.ndarray], np.nd
         found = {
             INTENTS: intents_BMD.flatten(1),
             **{f"intent {m + 1} alone": intents_BMD[:, m] for m in range(intents_BMD.shape[1])},
-            STATE: method.encoder.user_states(batch),
+            **({STATE: method.encoder.user_states(batch)} if method.reads_encoder else {}),
             "last state": thought.states_BD,
             "leanings": thought.leanings_BM,
         }
@@ -100,7 +100,7 @@ def _groups(vectors: Mapping[str, np.ndarray], leanings: np.ndarray, seed: int) 
     M = leanings.shape[1]
     groups = {"strongest intent": leanings.argmax(1)}
     for k in dict.fromkeys(min(wanted, len(leanings)) for wanted in (M, LABELS)):
-        for what in (INTENTS, STATE):
+        for what in (INTENTS, STATE) if STATE in vectors else (INTENTS,):
             groups[f"{k} clusters of {what}"] = KMeans(k, random_state=seed).fit_predict(_even(vectors[what]))
     return groups
 

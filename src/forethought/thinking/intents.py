@@ -16,7 +16,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from forethought.backbones.interface import Backbone
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere
@@ -92,10 +91,12 @@ def sameness(intents_PMD: Tensor) -> Tensor:
     """How far the intents of a history are one and the same, [P]: mean squared cosine of all pairs of them, 0 to 1.
 
     Of each intent its mean over the P histories is taken off first: intents that differ by constants alone tell a
-    history from others by one thing. 0 where there is but one intent.
+    history from others by one thing. 0 where there is but one intent, and where intents are everybody's.
     """
     M = intents_PMD.shape[1]
-    unit_PMD = F.normalize(intents_PMD - intents_PMD.mean(0), dim=-1)
+    own_PMD = intents_PMD - intents_PMD.mean(0)
+    least_PM1 = 1e-4 * intents_PMD.norm(dim=-1, keepdim=True)  # what rounding leaves of intents that all share
+    unit_PMD = own_PMD / torch.maximum(own_PMD.norm(dim=-1, keepdim=True), least_PM1).clamp_min(1e-12)
     cosines_PMM = unit_PMD @ unit_PMD.mT
     pairs_P = cosines_PMM.square().sum((1, 2)) - cosines_PMM.diagonal(dim1=1, dim2=2).square().sum(-1)
     return pairs_P / max(M * (M - 1), 1)

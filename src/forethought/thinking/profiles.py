@@ -52,8 +52,9 @@ class TextProfiles(nn.Module):
         age_BPL = (ends_BP[:, :, None] - at_L)[:, :, None]
         texts_BLE = self.texts_NE[items_BL]
         told_BL = texts_BLE.any(dim=-1)
-        weights_BPML = torch.exp2(-age_BPL.clamp_min(0) * self.halving_M[:, None])
-        weights_BPML = weights_BPML * ((age_BPL >= 0) & told_BL[:, None, None])
+        counts = (age_BPL >= 0) & told_BL[:, None, None]
+        latest = age_BPL.masked_fill(~counts, items_BL.shape[1]).amin(-1, keepdim=True)  # the scale cancels out below
+        weights_BPML = torch.exp2(-(age_BPL - latest).clamp_min(0) * self.halving_M[:, None]) * counts
         total_BPM1 = weights_BPML.sum(-1, keepdim=True)
         found_BPME = torch.einsum("bpml,ble->bpme", weights_BPML, texts_BLE)
         return Intents(found_BPME / total_BPM1.masked_fill(total_BPM1 == 0, 1.0))

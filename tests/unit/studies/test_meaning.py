@@ -13,7 +13,9 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import lists_batch
-from forethought.data.splits import Split
+from forethought.data.reading import read
+from forethought.data.shop import Shop
+from forethought.data.splits import Split, leave_last_out
 from forethought.errors import ConfigError, MissingExtraError
 from forethought.methods.igr_sr import IGRSR
 from forethought.recommender import Recommender
@@ -153,3 +155,19 @@ def test_what_is_missing_is_said_before_anything_is_trained(
     with pytest.raises(MissingExtraError, match=r"study meaning needs the package 'scikit-learn'.*report"):
         carry_out(replace(meaning.STUDY), desk, seeds=[0])
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_target_met_before_has_the_intent_of_this_time(tmp_path: Path) -> None:
+    """Where items repeat, the row of the target counts, and no other row of the same item."""
+    folder = Shop(users=120, items=30, repeats=True, seed=1).write(tmp_path / "shop")
+    split = leave_last_out(read(folder))
+    told = pl.read_parquet(folder / "truth" / "interactions.parquet").with_row_index("row")
+    seen = pl.read_parquet(folder / "interactions.parquet").with_row_index("row").join(told, on="row")
+    last = seen.sort("row").group_by("user_id", maintain_order=True).last()  # a test target is a user's last row
+    wanted = {user: "" if noise else str(of) for user, noise, of in last.select("user_id", "noise", "intent_id").rows()}
+    got = labels.true_intents(str(folder), split, split.test)
+    assert got is not None
+    users = split.data.users.id_list(split.test.history.users.tolist())
+    assert got.tolist() == [wanted[user] for user in users]
+    history = split.test.history
+    assert any(target in history[at] for at, target in enumerate(split.test.targets))

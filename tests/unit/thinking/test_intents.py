@@ -125,6 +125,7 @@ def test_sameness_is_of_what_tells_histories_apart() -> None:
     apart_by_constants = torch.cat([one, 3 * one + 1, 5 - one], dim=1)
     np.testing.assert_allclose(sameness(apart_by_constants), np.ones(40), atol=1e-5)
     assert not sameness(one).any()
+    assert sameness(torch.randn(1, 3, 5).expand(40, 3, 5)).max() < 1e-6  # everybody's
 
 
 def test_diffuseness_is_entropy_over_its_largest() -> None:

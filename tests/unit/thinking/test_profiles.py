@@ -56,6 +56,13 @@ def test_a_history_without_texts_has_no_profile() -> None:
     assert not TextProfiles(N, E, 1)(history(), everywhere=True).raw_BPMD.any()  # nobody has met the data yet
 
 
+def test_texts_of_long_ago_still_count() -> None:
+    profiles, _ = made()
+    old = History(torch.tensor([[3] + [7] * 400]), torch.tensor([401]))
+    found = profiles(old, everywhere=False).raw_BPMD[0, 0]
+    assert torch.allclose(found, profiles.texts_NE[3].expand(M, E))
+
+
 def test_one_profile_weighs_all_alike() -> None:
     profiles = TextProfiles(N, E, 1).double()
     profiles.take(torch.randn(N, E))

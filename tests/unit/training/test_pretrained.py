@@ -21,6 +21,7 @@ from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import windows
 from forethought.data.histories import Histories
 from forethought.data.interactions import Interactions
+from forethought.data.noise import Noise
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
@@ -134,6 +135,20 @@ def test_a_run_gives_its_encoder(
         train(adopting, split, tmp_path / "again", training=settings, observer=After(7))
     train(adopting, split, tmp_path / "again", training=settings, resume=True)
     assert same(tensors(tmp_path / "again"), tensors(tmp_path / "run"))
+
+
+def test_an_encoder_must_have_seen_the_same_noise(
+    adopting: IGRSR, split: Split, sasrec: SASRec, settings: Training, tmp_path: Path
+) -> None:
+    noise = Noise(share=0.4)
+    with pytest.raises(DataError, match=r"with no noise, and this run is to be with noise \(kind replace, share 0.4"):
+        train(adopting, split, tmp_path / "run", training=settings, noise=noise)
+    train(sasrec, split, tmp_path / "noisy", training=settings, noise=noise)
+    noisy = replace(adopting, encoder_run=tmp_path / "noisy")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="and this run is to be with no noise: take one"):
+        noisy.check(split)
+    run = train(noisy, split, tmp_path / "run", training=settings, noise=noise)
+    assert run.config.noise == noise
 
 
 def test_the_dropout_of_a_run_is_no_matter(adopting: IGRSR, split: Split) -> None:

@@ -58,6 +58,11 @@ def test_no_encoder_is_trained_for_nothing(told: Path, config: IGRSR) -> None:
     assert [stage.name for stage in config.build(items).stages()] == ["encoder", "reasoner"]
     alone = replace(config, reasoner=replace(config.reasoner, items="random"))
     assert [stage.name for stage in alone.build(items).stages()] == ["reasoner"]
+    wider = replace(config, reasoner=replace(config.reasoner, width=32))  # its items cannot start from the encoder's
+    assert [stage.name for stage in wider.build(items).stages()] == ["reasoner"]
+    assert [stage.name for stage in replace(wider, intents="distilled").build(items).stages()] == [
+        *("encoder", "reasoner")
+    ]
 
 
 def test_texts_follow_the_items(told: Path, tmp_path: Path) -> None:
@@ -73,10 +78,14 @@ def test_texts_follow_the_items(told: Path, tmp_path: Path) -> None:
     ("wrong", "said"),
     [
         ("gone", "no text vectors of items beside"),
-        ("short", "has 2 rows, but the item table has more"),
+        ("short", "has 2 rows, but the item table 40"),
+        ("long", "has 41 rows, but the item table 40"),
+        ("several", "holds several arrays"),
+        ("nothing", "No item has a text"),
+        ("huge", "numbers beyond float32"),
         ("flat", r"are float64 \[3\]"),
         ("pickled", "cannot be read"),
-        ("nan", "NaN or infinity"),
+        ("nan", "NaN, infinity or"),
     ],
 )
 def test_files_that_do_not_fit(told: Path, config: IGRSR, wrong: str, said: str) -> None:
@@ -85,9 +94,15 @@ def test_files_that_do_not_fit(told: Path, config: IGRSR, wrong: str, said: str)
         "short": np.zeros((2, WIDTH)),
         "flat": np.zeros(3),
         "pickled": np.array([{}, {}], dtype=object),
+        "long": np.ones((41, WIDTH)),
+        "nothing": np.zeros((40, WIDTH)),
+        "huge": np.full((40, WIDTH), 1e300),
         "nan": np.full((40, WIDTH), np.nan),
     }
     path.unlink()
+    if wrong == "several":
+        with path.open("wb") as file:
+            np.savez(file, one=np.ones((40, WIDTH)))
     if wrong in vectors:
         np.save(path, vectors[wrong], allow_pickle=True)
     split = leave_last_out(read(told))
@@ -102,5 +117,5 @@ def test_settings_that_do_not_fit(told: Path, config: IGRSR, split: Split, tmp_p
         replace(config, intents="distilled", texts="some.npy")
     with pytest.raises(DataError, match="cannot be read"):
         replace(config, texts=str(tmp_path / "none.npy")).check(split)
-    np.save(tmp_path / "other.npy", np.zeros((split.data.n_items, WIDTH)))
-    replace(config, texts=str(tmp_path / "other.npy")).check(split)
+    np.save(tmp_path / "other.npy", np.ones((split.data.n_items, WIDTH)))
+    replace(config, texts=tmp_path / "other.npy").check(split)  # type: ignore[arg-type]
