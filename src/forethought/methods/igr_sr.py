@@ -97,6 +97,9 @@ class IGRSR:
     """Epochs of that stage at most; none: as many as the training's."""
     freeze: bool = True
     """Freeze the encoder once it is pre-trained (the paper), or train it on."""
+    encoder_dropout: bool = False
+    """Whether a frozen encoder still drops units while the second stage trains. It knows what it was trained on by
+    heart, so that without dropout its intents tell more there than they will tell of anything new."""
     intents: Source = "distilled"
     """Read off the history by the encoder (LID), means of its items' text vectors, or m learned vectors that are the
     same for everybody."""
@@ -249,9 +252,9 @@ class IGRSRModel(Method):
         self.first_prefix = None if self.prefix is None else self.prefix.detach().clone()
 
     def train(self, mode: bool = True) -> Self:
-        """A frozen encoder drops no units."""
+        """A frozen encoder drops no units, unless asked to."""
         super().train(mode)
-        if self.stage == REASONER and self.frozen:
+        if self.stage == REASONER and self.frozen and not self.config.encoder_dropout:
             self.encoder.rest()
         return self
 
