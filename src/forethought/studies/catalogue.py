@@ -75,7 +75,7 @@ STUDIES: dict[str, Study] = {
             "Intent-guided reasoning against its baselines",
             "Does reasoning over distilled intents beat tuned baselines of equal width?",
             *("sasrec", "sasrec-again", "sasrec-deeper", "bert4rec"),
-            *("sse-pt", "sse-pt-authors", "lightrec", "rearec-prl", "dtrec", "igr-sr"),
+            *("sse-pt", "sse-pt-authors", "lightrec", "rearec-prl", "dtrec", "igr-sr", "igr-sr-no-lid"),
         ),
         _ablation(
             "intent-components",
@@ -84,7 +84,7 @@ STUDIES: dict[str, Study] = {
             "and profiles of item texts), cross-attention, consistency, a frozen encoder, items that start from the "
             "encoder's, and the two ways over positions?",
             *("igr-sr", "igr-sr-no-lid", "igr-sr-concat", "igr-sr-no-icr", "igr-sr-unfrozen", "igr-sr-own-items"),
-            *("igr-sr-rows", "igr-sr-texts"),
+            *("igr-sr-bare", "igr-sr-drops", "igr-sr-rows", "igr-sr-texts"),
         ),
         _ablation(
             "intent-tokens",

@@ -57,6 +57,8 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "igr-sr-rows": changed("igr-sr", over="rows"),
     "igr-sr-texts": changed("igr-sr", intents="texts"),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),
+    "igr-sr-bare": changed("igr-sr", intents="learned", consistency={"weight": 0.0}),
+    "igr-sr-drops": changed("igr-sr", encoder_dropout=True),
     "igr-sr-concat": changed("igr-sr", reasoner={"fusion": "concat"}),
     "igr-sr-no-icr": changed("igr-sr", consistency={"weight": 0.0}),
     "igr-sr-unfrozen": changed("igr-sr", freeze=False),
