@@ -83,7 +83,7 @@ def lightrec() -> Recipe:
 
 
 def igr_sr() -> Recipe:
-    """Encoder, loss, dropout and training as found for SASRec; the rest as the spec recommends, not tuned."""
+    """Encoder, loss, dropout and training as found for SASRec; seven trials bettered nothing else."""
     return Recipe(method=IGRSR())
 
 
