@@ -50,6 +50,8 @@ def alone(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise RunError(f"Another training is at work in {folder}: wait for its end, or choose another one.") from error
+    except NotImplementedError:
+        pass  # a file system without locks tells nobody apart
     except OSError as error:
         raise RunError(f"{folder} cannot be written to ({first_line(error)}): choose another folder.") from error
     try:
