@@ -75,7 +75,7 @@ STUDIES: dict[str, Study] = {
             "Intent-guided reasoning against its baselines",
             "Does reasoning over distilled intents beat tuned baselines of equal width?",
             *("sasrec", "sasrec-again", "sasrec-deeper", "bert4rec"),
-            *("sse-pt", "sse-pt-authors", "lightrec", "rearec-prl", "dtrec", "igr-sr", "igr-sr-no-lid"),
+            *("sse-pt", "sse-pt-authors", "lightrec", "rearec-prl", "dtrec", "igr-sr", "igr-sr-no-lid", "igr-sr-texts"),
         ),
         _ablation(
             "intent-components",
@@ -114,7 +114,7 @@ STUDIES: dict[str, Study] = {
         noise.study(
             (
                 *(*LATENT_REASONING, "sasrec-again", "igr-sr"),
-                *("igr-sr-no-lid", "igr-sr-no-icr", "igr-sr-concat", "sasrec-noisy", "igr-sr-noisy"),
+                *("igr-sr-no-lid", "igr-sr-texts", "igr-sr-no-icr", "sasrec-noisy", "igr-sr-noisy"),
             )
         ),
     )
