@@ -45,6 +45,7 @@ def main() -> None:
     result |= _measured("ours", data, repetitions, args.threads)
     share = ["--share", "0.04" if args.quick else "0.1"]
     result["thinking"] = _measured("thinking", data, min(args.repetitions, 3), args.threads, *share)
+    result["intents"] = _measured("intents", data, min(args.repetitions, 3), args.threads, *share)
     if not args.quick:
         export(data, WORK / "data")
         result["peers"] = run_peers(
@@ -110,6 +111,7 @@ def _page(r: dict[str, Any]) -> str:
         f"| peak memory | {r['peak_rss_mb']:,.0f} MB, of which {r['base_rss_mb']:,.0f} MB interpreter and torch | | |",
     ]
     lines += _thinking(r["thinking"])
+    lines += _intents(r["intents"])
     if "peers" in r:
         then = r["peers_measured"]
         same_run = all(then[key] == r[key] for key in then)
@@ -142,6 +144,25 @@ def _thinking(t: dict[str, float]) -> list[str]:
         f"A chain behind every position is **{t['rows_over_prl']:.1f} x** faster than a row per prefix, and "
         f"**{t['rows_over_prl_drawn']:.1f} x** with drawn steps, the same loss on average. Of DTRec's epoch with "
         f"all steps HPS takes {t['hps_share']:.0%}, HPS and exact indicators together {t['hps_and_exact_share']:.0%}.",
+    ]
+
+
+def _intents(t: dict[str, float]) -> list[str]:
+    """Epochs of IGR-SR's second stage."""
+    what = {
+        "causal": "IGR-SR, second stage, intents of the prefix up to each item (default)",
+        "rows": "the same, a row per prefix (the paper)",
+        "learned": "the same, learned intents in place of distilled ones",
+    }
+    rows = [f"| {text} | {t[f'{n}_epoch_s']:.1f} s | **{t[f'{n}_over_sasrec']:.2f}** |" for n, text in what.items()]
+    return [
+        "",
+        "## Intents, same data",
+        "",
+        "| training epoch | measured | over SASRec of equal width |",
+        "|---|---|---|",
+        f"| SASRec | {t['sasrec_epoch_s']:.1f} s | |",
+        *rows,
     ]
 
 

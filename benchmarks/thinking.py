@@ -61,7 +61,8 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
     for model in models.values():
         model.begin_epoch(20)
     steps = {
-        name: _steps(model, batches, settings) for name, model in {"prl": prl, "prl_drawn": drawn, **models}.items()
+        name: training_steps(model, batches, settings)
+        for name, model in {"prl": prl, "prl_drawn": drawn, **models}.items()
     }
     steps["rows"] = _row_steps(prl, prefixes, settings)
     steps["prl_floor"] = _floor(3, batches, n_items, _contrast_products(batches))
@@ -97,7 +98,8 @@ def _figures(each: dict[str, list[float]], positions: int, epoch: int) -> dict[s
     return told
 
 
-def _steps(method: Method, batches: list[Batch], settings: Training) -> Callable[[], None]:
+def training_steps(method: Method, batches: list[Batch], settings: Training) -> Callable[[], None]:
+    """One call is a step of the optimiser on each batch."""
     optimiser = adamw(method.train(), settings)
 
     def run() -> None:
@@ -172,8 +174,9 @@ def _hps_products(model: DTRecModel, batches: list[Batch], *, drawn: bool) -> li
     return products
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run_alone(measure: Callable[[Path, int, float], dict[str, Any]], about: str | None) -> None:
+    """What a script of this kind does when called."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--repetitions", type=int, default=3)
@@ -187,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_alone(measure, __doc__)

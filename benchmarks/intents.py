@@ -1,0 +1,60 @@
+"""What intents cost: epochs of IGR-SR's second stage against an epoch of SASRec of equal width.
+
+python benchmarks/intents.py DATA OUT.json [--repetitions 3] [--threads 2] [--share 0.1]
+
+A fixed share of an epoch's batches is timed, everything in turns; ratios are of neighbours.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from forethought.data.batches import plan, training_batch, windows
+from forethought.data.reading import read
+from forethought.data.splits import leave_last_out
+from forethought.methods.igr_sr import IGRSR, REASONER
+from forethought.methods.next_item import NextItem
+from forethought.training.settings import Training
+from thinking import run_alone, training_steps
+
+VARIANTS = {
+    "causal": IGRSR(),
+    "rows": IGRSR(over="rows"),
+    "learned": IGRSR(intents="learned"),
+}
+
+
+def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
+    split, settings = leave_last_out(read(str(data))), Training()
+    n_items, bar = split.data.n_items, NextItem()
+    rows = windows(split.train, bar.backbone.window)
+    planned = plan(rows.lengths - 1, settings.batch_positions, 0, 0)
+    batches = [training_batch(rows.take(chosen)) for chosen in planned[:: max(1, round(1 / share))]]
+    torch.manual_seed(0)
+    models = {name: config.build(n_items) for name, config in VARIANTS.items()}
+    for model in models.values():
+        model.begin_stage(REASONER)
+    everything = {"sasrec": bar.build(n_items), **models}
+    steps = {name: training_steps(model, batches, settings) for name, model in everything.items()}
+    each: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repetitions + 1):
+        for name, run in steps.items():
+            begin = time.perf_counter()
+            run()
+            if turn:
+                each[name].append(time.perf_counter() - begin)
+    scale = int((rows.lengths - 1).sum()) / sum(batch.weight for batch in batches)
+    told: dict[str, Any] = {f"{name}_epoch_s": statistics.median(s) * scale for name, s in each.items()}
+    for name in VARIANTS:
+        pairs = zip(each[name], each["sasrec"], strict=True)
+        told[f"{name}_over_sasrec"] = statistics.median(a / b for a, b in pairs)
+    return told
+
+
+if __name__ == "__main__":
+    run_alone(measure, __doc__)
