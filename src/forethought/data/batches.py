@@ -20,6 +20,7 @@ from torch import Tensor
 from forethought.data.histories import Cases, Histories, Spans
 
 POOL_BATCHES = 32  # rows of so many batches are sorted by length together
+CASE_POSITIONS = 65_536  # in an evaluation batch, padding included: windows of 1,000 would take gigabytes else
 
 
 @dataclass
@@ -137,11 +138,19 @@ def _gather(flat: np.ndarray, index_BL: np.ndarray) -> Tensor:
 
 
 def case_batches(cases: Cases, window: int, batch: int) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Evaluation batches of `batch` rows each, sorted by length: the rows' numbers and their histories."""
-    order = np.argsort(np.minimum(cases.history.lengths, window), kind="stable")
-    for start in range(0, len(order), batch):
+    """Evaluation batches sorted by length: the rows' numbers and their histories.
+
+    Args:
+        batch: rows in each; fewer where histories are so long that they would have more than `CASE_POSITIONS`.
+    """
+    lengths = np.minimum(cases.history.lengths, window)
+    order, start = np.argsort(lengths, kind="stable"), 0
+    while start < len(order):
         rows = order[start : start + batch]
+        positions = lengths[rows] * np.arange(1, len(rows) + 1)  # padding included, if the batch ended here
+        rows = rows[: max(1, int(np.searchsorted(positions, CASE_POSITIONS, side="right")))]
         yield rows, history_batch(cases.history.take(rows), window)
+        start += len(rows)
 
 
 def lists_batch(lists: list[np.ndarray], window: int) -> Batch:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forethought.data import batches
 from forethought.data.batches import case_batches, history_batch, lists_batch, plan, training_batch, windows
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
@@ -156,3 +157,13 @@ def test_memory_mapped_arrays_give_the_same_batches(tmp_path: Path) -> None:
         assert getattr(one, name).equal(getattr(other, name))
     cases = Cases(Spans(mapped, np.arange(4), mapped.starts, mapped.ends - 1), mapped.items[mapped.ends - 1])
     assert sum(len(rows) for rows, _ in case_batches(cases, 5, 3)) == 4
+
+
+def test_long_histories_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = [1, 2, 2, 9, 10, 10, 30]
+    histories = Histories.from_lists([np.arange(n + 1) for n in lengths])
+    history = Spans(histories, np.arange(len(lengths)), histories.starts, histories.ends - 1)
+    cases = Cases(history, histories.items[histories.ends - 1])
+    monkeypatch.setattr(batches, "CASE_POSITIONS", 20)
+    made = [(rows.tolist(), tuple(batch.items_BL.shape)) for rows, batch in case_batches(cases, 40, 4)]
+    assert made == [([0, 1, 2], (3, 2)), ([3, 4], (2, 10)), ([5], (1, 10)), ([6], (1, 30))]
