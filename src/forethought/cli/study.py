@@ -33,7 +33,7 @@ class Options:
 
 
 def run(arguments: list[str]) -> None:
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else PyTorch's profiler tells of itself; read when it is imported
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else PyTorch's profiler tells of itself; read when it is imported
     from forethought.errors import ConfigError, nearest
     from forethought.studies.catalogue import STUDIES
 
