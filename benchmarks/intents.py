@@ -8,7 +8,6 @@ A fixed share of an epoch's batches is timed, everything in turns; ratios are of
 from __future__ import annotations
 
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from forethought.data.splits import leave_last_out
 from forethought.methods.igr_sr import IGRSR, REASONER
 from forethought.methods.next_item import NextItem
 from forethought.training.settings import Training
-from thinking import run_alone, training_steps
+from thinking import in_turns, run_alone, training_steps
 
 VARIANTS = {
     "causal": IGRSR(),
@@ -41,13 +40,7 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
         model.begin_stage(REASONER)
     everything = {"sasrec": bar.build(n_items), **models}
     steps = {name: training_steps(model, batches, settings) for name, model in everything.items()}
-    each: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repetitions + 1):
-        for name, run in steps.items():
-            begin = time.perf_counter()
-            run()
-            if turn:
-                each[name].append(time.perf_counter() - begin)
+    each = in_turns(steps, repetitions)
     scale = int((rows.lengths - 1).sum()) / sum(batch.weight for batch in batches)
     told: dict[str, Any] = {f"{name}_epoch_s": statistics.median(s) * scale for name, s in each.items()}
     for name in VARIANTS:

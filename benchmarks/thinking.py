@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,7 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
     model = models["dtrec"]
     steps["dtrec_floor"] = _floor(4, batches, n_items, _hps_products(model, batches, drawn=True), losses=1)
     steps["dtrec_all_steps_floor"] = _floor(4, batches, n_items, _hps_products(model, batches, drawn=False))
-    each: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repetitions + 1):
-        for name, run in steps.items():
-            begin = time.perf_counter()
-            run()
-            if turn:
-                each[name].append(time.perf_counter() - begin)
+    each = in_turns(steps, repetitions)
     return _figures(each, sum(b.weight for b in batches), int((rows.lengths - 1).sum()))
 
 
@@ -96,6 +90,18 @@ def _figures(each: dict[str, list[float]], positions: int, epoch: int) -> dict[s
     told["hps_share"] = 1 - 1 / ratio("dtrec_all_steps", "dtrec_all_steps_without_hps")
     told["hps_and_exact_share"] = 1 - 1 / ratio("dtrec_all_steps_exact", "dtrec_all_steps_without_hps")
     return told
+
+
+def in_turns(steps: Mapping[str, Callable[[], None]], repetitions: int) -> dict[str, list[float]]:
+    """Seconds of each, one after the other in every turn; the first turn warms up."""
+    each: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repetitions + 1):
+        for name, run in steps.items():
+            begin = time.perf_counter()
+            run()
+            if turn:
+                each[name].append(time.perf_counter() - begin)
+    return each
 
 
 def training_steps(method: Method, batches: list[Batch], settings: Training) -> Callable[[], None]:

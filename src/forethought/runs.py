@@ -222,8 +222,8 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     positions, every = model.config.training.batch_positions, model.config.training.all_windows
     rows = windows(_trained_on(split, model.config.noise).train, model.method.window, every=every)
     epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, positions, seed, told["epoch"]))
-    begun = told.get("stages", [0])
-    stage = bisect_right(begun, told["best_epoch"]) - 1
+    starts = told.get("stages", [0])
+    stage = bisect_right(starts, told["best_epoch"]) - 1
     return {
         "epochs": told["epoch"],
         "trained_s": told["trained_s"],
@@ -233,7 +233,7 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
             rows,
             positions=positions,
             seed=seed,
-            epoch=told["best_epoch"] - begun[stage],
+            epoch=told["best_epoch"] - starts[stage],
             stage=model.method.stages()[stage].name,
         ),
     }
