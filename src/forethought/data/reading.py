@@ -117,8 +117,9 @@ def read(
         rows, kinds, told = _plain_rows(frame, columns)
         n, user_ids, item_ids = _survey(rows, frame, columns, source)
         users = Vocabulary(user_ids.sort(), kinds[0])
-        texts = None if items is not None else _beside(source, VECTORS)
-        items = items if items is not None else _beside(source, "items.parquet")
+        own = None if items is not None else _beside(source, "items.parquet")
+        texts = None if own is None else _beside(source, VECTORS)  # whose rows are those of this table
+        items = own if items is None else items
         if items is None:
             vocabulary = Vocabulary(item_ids.sort(), kinds[1])
             table, table_rows, extra = pl.DataFrame({"item_id": vocabulary.ids}), None, ()

@@ -117,6 +117,16 @@ def test_items_and_their_vectors_come_along_in_order(tmp_path: Path) -> None:
     assert read(tmp_path / "shop").item_table["source_row"].to_list() == list(range(items.height))
 
 
+def test_vectors_without_an_item_table_belong_to_nobody(tmp_path: Path) -> None:
+    """Nothing says which row is whose, so they are no hindrance either."""
+    (tmp_path / "raw").mkdir()
+    table().write_parquet(tmp_path / "raw" / "interactions.parquet")
+    np.save(tmp_path / "raw" / "item_text_embeddings.npy", np.ones((90, 2)))
+    made = prepare(tmp_path / "raw", tmp_path / "shop", keep=Filters(k_core=(5, 36)))
+    assert made.data.texts is None
+    assert not (tmp_path / "shop" / "item_text_embeddings.npy").exists()
+
+
 def test_uuids_survive(tmp_path: Path) -> None:
     users = [uuid.UUID(int=n) for n in (5, 1, 3)]
     frame = pl.DataFrame({"user_id": users * 4, "item_id": [uuid.UUID(int=n) for n in range(12)]})

@@ -152,7 +152,12 @@ def test_an_encoder_must_have_seen_the_same_noise(
 
 
 def test_the_dropout_of_a_run_is_no_matter(adopting: IGRSR, split: Split) -> None:
-    replace(adopting, backbone=replace(adopting.backbone, dropout=0.7)).check(split)
+    another = replace(adopting, backbone=replace(adopting.backbone, dropout=0.7))
+    another.check(split)
+    model = IGRSRModel(another, split.data.n_items)
+    model.begin_stage("reasoner")
+    theirs = load_file(Path(adopting.encoder_run or "") / "model.safetensors")
+    assert torch.equal(model.encoder.items.weight, theirs["items.weight"])
 
 
 def test_items_start_where_the_runs_items_ended(adopting: IGRSR, trained: Recommender, split: Split) -> None:
