@@ -255,6 +255,15 @@ def test_no_such_data(shell: Shell, tmp_path: Path) -> None:
     assert "There is no file or folder" in shell.wrong(*words)
 
 
+@pytest.mark.parametrize("asked", [["--split", "leave_last_out"], ["--ties", "file"], ["--tie-seed", 0]])
+def test_a_prepared_folder_is_not_split_anew(shell: Shell, shop: Path, tmp_path: Path, asked: list[object]) -> None:
+    moments = ["--split", "temporal", "--valid-from", 0.8, "--test-from", 0.9]
+    shell.ok("prepare", shop, "--out", tmp_path / "data", *moments, "--ties", "shuffle", "--tie-seed", 3)
+    words = ["train", "sasrec", "--data", tmp_path / "data", "--out", tmp_path / "run", *TINY, *asked]
+    assert "was prepared with a split of its own: prepare it anew" in shell.wrong(*words)
+    assert not (tmp_path / "run").exists()
+
+
 # ---- wrong folders
 
 

@@ -17,7 +17,7 @@ class Explain:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
     thinking: Annotated[Thinking, tyro.conf.arg(name="")]
-    history: Annotated[str, tyro.conf.arg(metavar="ID,ID")]
+    history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID")]
     """Item ids of one user, oldest first, with commas between."""
     target: str | None = None
     """An item whose rank is followed from step to step."""
@@ -41,14 +41,22 @@ def run(arguments: list[str]) -> None:
         "Example: forethought explain runs/dtrec --history i00042,i00007 --picture thought.png"
     )
     args = parse(Explain, arguments, "explain", about)
+    from forethought.errors import ConfigError
     from forethought.recommender import load
     from forethought.reports.pictures import check_picture
+
+    if len(args.history) != 1:
+        raise ConfigError(
+            f"--history was given {' '.join(args.history) or 'nothing'!r}, but tells of one user: join the items by "
+            "commas, without spaces."
+        )
+    (history,) = args.history
 
     if args.picture is not None:
         check_picture(args.picture)
     model = load(args.run)
     told = model.explain(
-        [typed_id(word, model) for word in args.history.split(",")] if args.history.strip() else [],
+        [typed_id(word, model) for word in history.split(",")] if history.strip() else [],
         k=args.k,
         target=None if args.target is None else typed_id(args.target, model),
         times=None if args.times is None else [seconds(word) for word in args.times.split(",")],

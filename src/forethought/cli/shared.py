@@ -120,38 +120,33 @@ class Columns:
 
 @dataclass(kw_only=True)
 class Splitting:
-    """How the data is divided."""
+    """How the data is divided; what is not given is as in `SplitConfig`, or as the data was prepared."""
 
-    split: Literal["leave_last_out", "temporal"] = "leave_last_out"
-    """Last item of each user, or everything after a moment."""
-    ties: Literal["file", "shuffle"] = "file"
-    """Order among equal times: as in the source, or drawn anew (Amazon's times are days, and its order leaks)."""
-    tie_seed: int = 0
-    """Of the shuffle."""
+    split: Literal["leave_last_out", "temporal"] | None = None
+    """Last item of each user, or everything after a moment; leave_last_out if not given."""
+    ties: Literal["file", "shuffle"] | None = None
+    """Order among equal times: as in the source, or drawn anew (Amazon's times are days, and its order leaks); file
+    if not given."""
+    tie_seed: int | None = None
+    """Of the shuffle; 0 if not given."""
     valid_from: str | None = None
     """Temporal: validation begins here; a date, or a share of all interactions such as 0.8."""
     test_from: str | None = None
     """Temporal: testing begins here; a date or a share."""
-    targets: Literal["first", "last", "all"] = "first"
-    """Temporal: which of a user's interactions in a part are to be found."""
-    cold_users: Literal["keep", "drop"] = "keep"
-    """Temporal: cases of users without training history."""
-    cold_items: Literal["keep", "drop"] = "keep"
-    """Temporal: cases whose item never occurs in training."""
+    targets: Literal["first", "last", "all"] | None = None
+    """Temporal: which of a user's interactions in a part are to be found; first if not given."""
+    cold_users: Literal["keep", "drop"] | None = None
+    """Temporal: cases of users without training history; keep if not given."""
+    cold_items: Literal["keep", "drop"] | None = None
+    """Temporal: cases whose item never occurs in training; keep if not given."""
 
     def config(self) -> Any:
         from forethought.data.splits import SplitConfig
 
-        return SplitConfig(
-            kind=self.split,
-            ties=self.ties,
-            seed=self.tie_seed,
-            valid_from=_moment(self.valid_from),
-            test_from=_moment(self.test_from),
-            targets=self.targets,
-            cold_users=self.cold_users,
-            cold_items=self.cold_items,
-        )
+        names = {"split": "kind", "tie_seed": "seed"}
+        given = {names.get(name, name): value for name, value in vars(self).items() if value is not None}
+        moments = {name: _moment(given[name]) for name in ("valid_from", "test_from") if name in given}
+        return SplitConfig(**given | moments)
 
 
 @dataclass(kw_only=True)
@@ -229,10 +224,8 @@ class Noising:
         return Noise(kind=self.noise, share=0.2 if share is None else share, seed=seed or 0)
 
 
-def _moment(text: str | None) -> str | float | int | None:
+def _moment(text: str) -> str | float | int:
     """A date stays text, a number becomes one."""
-    if text is None:
-        return None
     for kind in (int, float):
         try:
             return kind(text)
