@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from forethought.data.noise import Noise
     from forethought.data.prepare import open_prepared, prepare
     from forethought.data.reading import read
+    from forethought.data.sentences import embed
     from forethought.data.shop import Shop
     from forethought.data.splits import Split, leave_last_out, temporal
     from forethought.data.sql import sql
@@ -56,6 +57,7 @@ _ROOMS = {
     "data.noise": ("Noise",),
     "data.prepare": ("open_prepared", "prepare"),
     "data.reading": ("read",),
+    "data.sentences": ("embed",),
     "data.shop": ("Shop",),
     "data.splits": ("Split", "leave_last_out", "temporal"),
     "data.sql": ("sql",),

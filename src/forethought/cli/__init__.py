@@ -14,6 +14,7 @@ VERBS = {
     "download": "fetch a known data set from its publisher",
     "doctor": "say in words what is wrong with a table, and what it holds",
     "prepare": "filter, order, split and write a table as a data folder",
+    "embed": "make text vectors of items with a sentence encoder",
     "train": "train a method into a run folder",
     "evaluate": "rank every held-out item; metrics with 95% intervals",
     "compare": "hold runs against each other with paired tests",

@@ -144,9 +144,9 @@ class Splitting:
         from forethought.data.splits import SplitConfig
 
         names = {"split": "kind", "tie_seed": "seed"}
-        given = {names.get(name, name): value for name, value in vars(self).items() if value is not None}
-        moments = {name: _moment(given[name]) for name in ("valid_from", "test_from") if name in given}
-        return SplitConfig(**given | moments)
+        given: dict[str, Any] = {names.get(name, name): told for name, told in vars(self).items() if told is not None}
+        given |= {name: _moment(given[name]) for name in ("valid_from", "test_from") if name in given}
+        return SplitConfig(**given)
 
 
 @dataclass(kw_only=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from forethought.data.interactions import Interactions
-from forethought.errors import DataError
-from forethought.files import first_line
+from forethought.errors import ConfigError, DataError
+from forethought.files import check_writable, first_line, replace_file
 
 VECTORS = "item_text_embeddings.npy"
 MEND = "make it anew, a row of numbers for each row of the item table"
@@ -51,3 +51,38 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
     if not vectors.any():
         raise DataError(f"No item has a text in {str(path)!r}, where all numbers are 0: {MEND}.")
     return vectors
+
+
+def place_of(source: str, out: Path | None, *, overwrite: bool = False) -> tuple[str, Path]:
+    """The item table that a data folder or a path stands for, and where vectors of its rows are to lie.
+
+    Raises:
+        DataError: the folder has no item table.
+        ConfigError: it is not said where they are to lie, something lies there, or the ending is another one.
+        RunError: nothing can be written there.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        table = source
+        if out is None:
+            raise ConfigError(f"{source!r} is no data folder: say with --out which .npy is to be written.")
+    else:
+        table, out = str(folder / "items.parquet"), folder / VECTORS if out is None else out
+        if not Path(table).is_file():
+            raise DataError(f"The folder {source!r} has no items.parquet: give the table that tells of items.")
+    if out.suffix != ".npy":
+        raise ConfigError(f"{str(out)!r} ends in {out.suffix or 'nothing'!r}, but vectors are written as .npy.")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{str(out)!r} is there already: choose another --out, or --overwrite it.")
+    check_writable(out.parent)
+    return table, out
+
+
+def write_texts(path: Path, vectors: np.ndarray) -> None:
+    """Text vectors as `item_texts` reads them; the file appears whole or not at all."""
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.save(file, vectors)
+
+    replace_file(path, write)

@@ -1,0 +1,57 @@
+"""forethought embed"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from forethought.cli.shared import Bar, console, parse, print_json
+
+
+@dataclass(kw_only=True)
+class Embed:
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """A data folder with an items.parquet, or a table with one row an item (Parquet, CSV, TSV)."""
+    out: Path | None = None
+    """The .npy to be written; by default item_text_embeddings.npy in the folder, where it is found by itself."""
+    columns: tuple[str, ...] = ()
+    """What is read of each item; by default those of title, brand and categories that there are."""
+    model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """A sentence encoder: a folder, or a name on the hub, whence it is fetched once."""
+    batch: int = 64
+    """Texts encoded together."""
+    overwrite: bool = False
+    """Replace vectors that lie there."""
+    json: bool = False
+    """Print what was made as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    about = (
+        "Make text vectors of items, for models that read texts (extra text).\n\n"
+        "Examples: forethought embed data/beauty\n"
+        "          forethought embed products.csv --columns title maker --out products.npy"
+    )
+    args = parse(Embed, arguments, "embed", about)
+    from forethought.data.sentences import embed
+    from forethought.data.texts import place_of, write_texts
+
+    table, out = place_of(args.source, args.out, overwrite=args.overwrite)
+    with Bar() as bar:
+        vectors = embed(table, columns=args.columns or None, model=args.model, batch=args.batch, report=bar.named)
+    write_texts(out, vectors)
+    told = {"file": str(out), "items": len(vectors), "width": vectors.shape[1]}
+    told["without_text"] = int((~vectors.any(axis=1)).sum())
+    if args.json:
+        print_json(told)
+        return
+    silent = f", {told['without_text']:,} of them without a text" if told["without_text"] else ""
+    width = "" if vectors.shape[1] == 384 else f" --text-width {vectors.shape[1]}"
+    texts = "" if args.out is None else f" --texts {out}"
+    console().print(
+        f"{out}: {len(vectors):,} items{silent}, {vectors.shape[1]} numbers each; "
+        f"next: forethought train igr-sr --intents texts{texts}{width} --data ... --out ..."
+    )

@@ -1,0 +1,91 @@
+"""Text vectors: what is read of an item, and a small sentence encoder made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forethought.data.sentences import embed, sentences
+from forethought.errors import ConfigError, DataError, MissingExtraError
+
+WORDS = ["[UNK]", "red", "blue", "pen", "ink", "brand", "acme", "categories", "office", "pens", ">", ".", ":"]
+TABLE = pl.DataFrame(
+    {
+        "item_id": [1, 2, 3, 4],
+        "title": ["Red  pen", None, " ", None],
+        "brand": ["Acme", "Acme", "", None],
+        "categories": [["Office", "Pens"], ["Office", None], [], None],
+        "price": [1.5, 2.0, None, None],
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mean of one vector a word, saved as sentence-transformers saves its encoders."""
+    st = pytest.importorskip("sentence_transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: row for row, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    words.normalizer = tokenizers.normalizers.Lowercase()
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    vectors = np.random.default_rng(0).normal(size=(len(WORDS), 8)).astype(np.float32)
+    folder = tmp_path_factory.mktemp("encoder")
+    static = st.sentence_transformer.modules.StaticEmbedding(words, embedding_weights=vectors)
+    st.SentenceTransformer(modules=[static], device="cpu").save(str(folder))
+    np.save(folder / "vectors.npy", vectors)
+    return folder
+
+
+def test_what_is_read() -> None:
+    assert sentences(TABLE) == [
+        "Red pen. Brand: Acme. Categories: Office > Pens",
+        "Brand: Acme. Categories: Office",
+        "",
+        "",
+    ]
+    assert sentences(TABLE, ["price", "title"]) == ["Price: 1.5. Red pen", "Price: 2.0", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "said"),
+    [
+        (TABLE.select("item_id", "price"), None, "There is no column 'title'"),
+        (TABLE, ["titel"], "Did you mean 'title'"),
+        (TABLE.with_columns(title=pl.struct("brand")), None, "which is no text"),
+        (TABLE.with_columns(title=pl.col("categories").implode().over("item_id")), None, "which is no text"),
+    ],
+)
+def test_what_cannot_be_read(table: pl.DataFrame, columns: list[str] | None, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        sentences(table, columns)
+
+
+def test_vectors(encoder: Path) -> None:
+    told = []
+    found = embed(TABLE, model=str(encoder), report=lambda *what: told.append(what))
+    assert found.dtype == np.float16
+    assert told == [("items", 0, 2), ("items", 2, 2)]
+    vectors = np.load(encoder / "vectors.npy")
+    for row, text in enumerate(
+        ["red pen . brand : acme . categories : office > pens", "brand : acme . categories : office"]
+    ):
+        mean = vectors[[WORDS.index(word) for word in text.split()]].mean(0)
+        np.testing.assert_allclose(found[row], mean / np.linalg.norm(mean), atol=1e-3)
+    assert not found[2:].any()
+
+
+def test_what_cannot_be_made(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="Of no item is anything said"):
+        embed(TABLE[2:], model=str(encoder))
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        embed(TABLE, model=str(tmp_path))
+    with pytest.raises(ConfigError, match="batch is 0"):
+        embed(TABLE, model=str(encoder), batch=0)
+    monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
+    with pytest.raises(MissingExtraError, match=r"forethought\[text\]"):
+        embed(TABLE, model=str(encoder))
