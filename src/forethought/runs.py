@@ -93,6 +93,11 @@ def train(
     trackers = Trackers(track if fabric.is_global_zero else ())
     torch.manual_seed(seed)
     model = build_method(config.method, split.data.n_items, split.data.n_users)
+    if config.training.input_noise and model.hides_items:
+        raise ConfigError(
+            "input_noise is for models that name what follows a history, and this one hides items of the history: "
+            "leave it out."
+        )
     model.meet(split.data)
     recommender = Recommender(
         model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder

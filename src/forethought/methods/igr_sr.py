@@ -247,6 +247,7 @@ class IGRSRModel(Method):
     def _stand_in(self, stage: str) -> None:
         """Only what a stage trains takes gradients."""
         self.stage = stage
+        self.hides_items = stage == ENCODER and self.encoder.mask is not None
         self.requires_grad_(stage == REASONER)
         self.encoder.learn(pretraining=stage == ENCODER, later=not self.frozen)
         self.first_prefix = None if self.prefix is None else self.prefix.detach().clone()

@@ -88,6 +88,7 @@ class Method(nn.Module):
     window: int  # the longest history it reads
     needs_times: bool = False
     knows_users: bool = False  # keeps a vector a user, so rows of users must be those it was trained on
+    hides_items: bool = False  # is trained to name items of the histories it reads, not only what follows them
     depth: int = 0  # reasoning steps it was trained to take
     halting: Halting | None = None  # when it stops thinking unless asked otherwise; None: it does not reason
     rules: tuple[Rule, ...] = ()  # the halting rules that it can obey

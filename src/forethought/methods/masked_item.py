@@ -64,6 +64,8 @@ class MaskedItem:
 
 
 class MaskedItemModel(Method):
+    hides_items = True
+
     def __init__(self, config: MaskedItem, n_items: int) -> None:
         super().__init__()
         width = config.backbone.width

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
-from forethought.data.batches import Batch
+from forethought.data.batches import Batch, redrawn
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, check_positive, check_share, check_whole
 from forethought.methods.interface import Losses, Method, Thought
@@ -94,12 +94,6 @@ class UserTable(nn.Module):
         return self.common + own_BD
 
 
-def share(rows: Tensor, chance: float, n_rows: int) -> tuple[Tensor, Tensor]:
-    """Each row number, with this chance, replaced by one drawn evenly from all; and where that was."""
-    replaced = torch.rand(rows.shape, device=rows.device) < chance
-    return torch.where(replaced, torch.randint(n_rows, rows.shape, device=rows.device), rows), replaced
-
-
 class SSEPTModel(Method):
     knows_users = True
 
@@ -123,8 +117,8 @@ class SSEPTModel(Method):
         """The batch as stochastic shared embeddings show it."""
         assert batch.users_B is not None
         assert batch.targets_BL is not None
-        users_B, _ = share(batch.users_B, self.config.replace_user, len(self.users.own))
-        items_BL, replaced_BL = share(batch.items_BL, self.config.replace_item, len(self.items.weight))
+        users_B, _ = redrawn(batch.users_B, self.config.replace_user, len(self.users.own))
+        items_BL, replaced_BL = redrawn(batch.items_BL, self.config.replace_item, len(self.items.weight))
         targets_BL = batch.targets_BL
         if self.config.labels_too:
             follows_BL = torch.where(replaced_BL[:, 1:], items_BL[:, 1:], targets_BL[:, :-1])

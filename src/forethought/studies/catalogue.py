@@ -27,6 +27,15 @@ LATENT_REASONING = (
     "dtrec",
 )
 
+WARY = {
+    "sasrec": (0.1, 0.2, 0.3),
+    "sasrec-again": (0.2,),
+    "rearec-prl": (0.2,),
+    "igr-sr": (0.1, 0.2),
+    "igr-sr-no-lid": (0.2,),
+    "igr-sr-texts": (0.1, 0.2),
+}
+
 STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
@@ -107,6 +116,14 @@ STUDIES: dict[str, Study] = {
             "Test histories are clean. The paper does not say whether its 20% were of training or of test.",
             *("sasrec", "sasrec-noisy", "rearec-prl", "rearec-prl-noisy", "igr-sr", "igr-sr-noisy"),
         ),
+        _ablation(
+            "input-noise",
+            "Strangers in the histories that are trained on",
+            "What if, in training, a share of each history's items is replaced by others, drawn anew in each batch, "
+            "and what is to be named stays? What these keep of their quality under noise is on the page of `noise`.",
+            "sasrec",
+            *(f"{name}-wary-{share}" for name, shares in WARY.items() for share in shares),
+        ),
         halting.STUDY,
         clusters.STUDY,
         meaning.STUDY,
@@ -115,6 +132,7 @@ STUDIES: dict[str, Study] = {
             (
                 *(*LATENT_REASONING, "sasrec-again", "igr-sr"),
                 *("igr-sr-no-lid", "igr-sr-texts", "igr-sr-no-icr", "sasrec-noisy", "igr-sr-noisy"),
+                *(f"{name}-wary-{share}" for name, shares in WARY.items() for share in shares),
             )
         ),
     )

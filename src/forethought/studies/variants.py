@@ -26,6 +26,16 @@ def noisy(name: str) -> Callable[[], Recipe]:
     return lambda: replace(METHODS[name](), noise=Noise(kind="replace", share=0.2))
 
 
+def wary(name: str, chance: float) -> Callable[[], Recipe]:
+    """Shown other items in its training histories, drawn anew in each batch."""
+
+    def make() -> Recipe:
+        recipe = VARIANTS[name]()
+        return replace(recipe, training=replace(recipe.training, input_noise=chance))
+
+    return make
+
+
 def on(name: str, backbone: str) -> Callable[[], Recipe]:
     return lambda: on_backbone(METHODS[name](), backbone)
 
@@ -54,6 +64,11 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
     **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},
     **{f"{name}-noisy": noisy(name) for name in ("sasrec", "rearec-prl", "igr-sr")},
+    **{
+        f"{name}-wary-{share}": wary(name, share)
+        for name in ("sasrec", "sasrec-again", "rearec-prl", "igr-sr", "igr-sr-no-lid", "igr-sr-texts")
+        for share in (0.1, 0.2, 0.3)
+    },
     "igr-sr-rows": changed("igr-sr", over="rows"),
     "igr-sr-texts": changed("igr-sr", intents="texts"),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),

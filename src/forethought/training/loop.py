@@ -10,14 +10,14 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from forethought.data.batches import plan, training_batch, windows
+from forethought.data.batches import plan, redrawn, training_batch, windows
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
 from forethought.errors import RunError
@@ -152,6 +152,9 @@ class Fit:
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = training_batch(rows, rank=fabric.global_rank, world=fabric.world_size).to(fabric.device)
+        if self.settings.input_noise and not self.method.hides_items:
+            items_BL, _ = redrawn(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
+            batch = replace(batch, items_BL=items_BL)
         losses = model.loss(batch)
         fabric.backward(losses.total * fabric.world_size)  # DDP takes the mean of gradients; ours are shares of a sum
         if self.settings.clip_norm:

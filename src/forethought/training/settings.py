@@ -38,6 +38,9 @@ class Training:
     """Gradients are scaled down to this norm; 0 leaves them."""
     patience: int = 4
     """Epochs without a better validation NDCG@10 before training stops."""
+    input_noise: float = 0.0
+    """Chance that an item of a training history is replaced by any other, drawn anew in each batch; what is to be
+    named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
     all_windows: bool = True
     """Cut a history longer than the window into several rows; otherwise only its last window trains."""
     precision: Precision = "auto"
@@ -56,6 +59,6 @@ class Training:
         for name in ("warmup_steps", "weight_decay", "clip_norm", "checkpoint_every_s"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must not be negative.")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "input_noise"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must lie in [0, 1).")

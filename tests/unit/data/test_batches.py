@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forethought.data import batches
-from forethought.data.batches import case_batches, history_batch, lists_batch, plan, training_batch, windows
+from forethought.data.batches import case_batches, history_batch, lists_batch, plan, redrawn, training_batch, windows
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
 
@@ -167,3 +168,17 @@ def test_long_histories_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(batches, "CASE_POSITIONS", 20)
     made = [(rows.tolist(), tuple(batch.items_BL.shape)) for rows, batch in case_batches(cases, 40, 4)]
     assert made == [([0, 1, 2], (3, 2)), ([3, 4], (2, 10)), ([5], (1, 10)), ([6], (1, 30))]
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.08, 0.92, 1.0])
+def test_a_chance_is_that_of_being_replaced(chance: float) -> None:
+    """Not of being kept, which is what the authors' thresholds are."""
+    torch.manual_seed(0)
+    rows = torch.full((200, 500), 7)
+    shared, replaced = redrawn(rows, chance, 50)
+    assert replaced.double().mean().item() == pytest.approx(chance, abs=0.005)
+    assert (shared != 7).double().mean().item() == pytest.approx(chance * 49 / 50, abs=0.005)
+    assert (shared[~replaced] == 7).all()
+    if chance:
+        drawn = torch.bincount(shared[replaced], minlength=50).double()
+        assert (drawn / drawn.sum()).tolist() == pytest.approx([1 / 50] * 50, rel=0.25)

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import rank_of
-from forethought.data.batches import Batch, history_batch, training_batch, windows
+from forethought.data.batches import Batch, history_batch, redrawn, training_batch, windows
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation.report import Evaluation
 from forethought.methods.items import ItemLoss
-from forethought.methods.sse_pt import SSEPT, SSEPTModel, share
+from forethought.methods.sse_pt import SSEPT, SSEPTModel
 from forethought.recommender import load
 from forethought.runs import evaluate, train
 from forethought.training.settings import Training
@@ -117,20 +117,6 @@ def test_ranks_are_those_of_joined_vectors(split: Split, loss: ItemLoss) -> None
 # ---- stochastic shared embeddings
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.08, 0.92, 1.0])
-def test_a_chance_is_that_of_being_replaced(chance: float) -> None:
-    """Not of being kept, which is what the authors' thresholds are."""
-    torch.manual_seed(0)
-    rows = torch.full((200, 500), 7)
-    shared, replaced = share(rows, chance, 50)
-    assert replaced.double().mean().item() == pytest.approx(chance, abs=0.005)
-    assert (shared != 7).double().mean().item() == pytest.approx(chance * 49 / 50, abs=0.005)
-    assert (shared[~replaced] == 7).all()
-    if chance:
-        drawn = torch.bincount(shared[replaced], minlength=50).double()
-        assert (drawn / drawn.sum()).tolist() == pytest.approx([1 / 50] * 50, rel=0.25)
-
-
 def test_users_are_replaced_by_the_row_and_items_one_by_one(split: Split) -> None:
     model, batch = built(split, replace_user=0.9, replace_item=0.2).train(), few(split, 60)
     assert batch.users_B is not None
@@ -167,8 +153,8 @@ def test_labels_follow_replaced_items_only_when_asked(split: Split) -> None:
     of = model.shared(batch)
     assert of.targets_BL is not None
     torch.manual_seed(2)  # the same draws, in the same order
-    share(torch.empty_like(batch.lengths_B), 0.0, split.data.n_users)
-    replaced = share(batch.items_BL, 0.3, split.data.n_items)[1].tolist()
+    redrawn(torch.empty_like(batch.lengths_B), 0.0, split.data.n_users)
+    replaced = redrawn(batch.items_BL, 0.3, split.data.n_items)[1].tolist()
     kept = followed = 0
     free = []
     for b, length in enumerate(batch.lengths_B.tolist()):

@@ -79,6 +79,12 @@ def same(folder: Path, wanted: Path) -> None:
 
 
 @pytest.fixture(scope="module")
+def quick(quick: Training) -> Training:
+    """With one more thing that is drawn."""
+    return replace(quick, input_noise=0.1)
+
+
+@pytest.fixture(scope="module")
 def uninterrupted(sasrec: SASRec, split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     train(sasrec, split, folder, training=replace(quick, checkpoint_every_s=EVERY_STEP))
