@@ -29,10 +29,10 @@ LATENT_REASONING = (
 
 WARY = {
     "sasrec": (0.1, 0.2, 0.3),
-    "sasrec-again": (0.2,),
-    "rearec-prl": (0.2,),
+    "sasrec-again": (0.1,),
+    "rearec-prl": (0.1,),
     "igr-sr": (0.1, 0.2),
-    "igr-sr-no-lid": (0.2,),
+    "igr-sr-no-lid": (0.1,),
     "igr-sr-texts": (0.1, 0.2),
 }
 
