@@ -50,8 +50,8 @@ def run(arguments: list[str]) -> None:
         return
     silent = f", {told['without_text']:,} of them without a text" if told["without_text"] else ""
     width = "" if vectors.shape[1] == 384 else f" --text-width {vectors.shape[1]}"
-    texts = "" if args.out is None else f" --texts {out}"
+    data, texts = (args.source, "") if args.out is None else ("...", f" --texts {out}")
     console().print(
         f"{out}: {len(vectors):,} items{silent}, {vectors.shape[1]} numbers each; "
-        f"next: forethought train igr-sr --intents texts{texts}{width} --data ... --out ..."
+        f"next: forethought train igr-sr --data {data} --intents texts{texts}{width} --out ..."
     )
