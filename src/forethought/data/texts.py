@@ -29,8 +29,8 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
     path = data.texts if file is None else Path(file)
     if path is None:
         raise DataError(
-            f"There are no text vectors of items beside the data ({VECTORS}): make them with forethought embed, or name "
-            "a file with texts=... (on the command line --texts FILE)."
+            f"There are no text vectors of items beside the data ({VECTORS}): make them with forethought embed, or "
+            "name a file with texts=... (on the command line --texts FILE)."
         )
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)

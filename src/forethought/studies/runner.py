@@ -21,7 +21,6 @@ import torch
 from forethought.config import from_json, to_json
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
-from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.storage import METRICS_FILE, plain
 from forethought.files import check_writable
@@ -29,6 +28,7 @@ from forethought.recipes import Recipe
 from forethought.recommender import CONFIG_FILE, Recommender
 from forethought.runs import evaluate, train
 from forethought.studies import results
+from forethought.studies.differences import METRICS, paired
 from forethought.studies.page import Page
 from forethought.studies.results import Place, Result, run_name
 from forethought.studies.study import Study
@@ -36,8 +36,6 @@ from forethought.studies.variants import VARIANTS, canonical
 from forethought.training import state
 from forethought.training.loop import Observer
 from forethought.training.settings import Training
-
-COMPARED = ("recall@10", "ndcg@10")
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, desk: Desk
         "metrics": parts["metrics"],
         "groups": parts["groups"],
         "lists": parts["lists"],
-        "valid": {name: valid.metrics[name].mean for name in COMPARED},
+        "valid": {name: valid.metrics[name].mean for name in METRICS},
         "cost": parts["cost"],
         "training": model.outcome() | {"wall_s": wall_s},
         "machine": _machine(),
@@ -215,13 +213,10 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, desk: Desk
 
 def _compare(study: Study, place: Place, here: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None) -> None:
     """Paired differences to the first variant, kept as JSON; without the runs' cases those of before stay."""
-    first = next(iter(study.variants))
-    found = {name: [e for run in here.get(name, []) if (e := _cases(run, runs))] for name in study.variants}
+    found = {name: {run.seed: e for run in here.get(name, []) if (e := _cases(run, runs))} for name in study.variants}
     sound = {name: e for name, e in found.items() if e and len(e) == len(here[name])}
-    if first not in sound or len(sound) < 2:
-        return
-    comparison = compare(sound, first, metrics=COMPARED)
-    results.write(folder / study.name / f"differences-{place.data}-{place.ties}.json", comparison.to_json())
+    if study.variants[0] in sound and (told := paired(sound)):
+        results.write(folder / study.name / f"differences-{place.data}-{place.ties}.json", told)
 
 
 def _relate(study: Study, place: Place, here: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None) -> None:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from forethought.studies import results
+from forethought.studies.differences import METRICS
 from forethought.studies.page import Page, number
 from forethought.studies.results import Place, Result
-
-METRICS = ("recall@10", "ndcg@10")
 
 
 def standing(page: Page, found: Mapping[str, Sequence[Result]], study: str) -> None:
@@ -30,8 +29,8 @@ def _protocol(here: Mapping[str, Sequence[Result]]) -> str:
     return (
         f"{told['split'].replace('_', '-')}, full ranking of {told['n_items']:,} items for {told['n_cases']:,} cases, "
         f"history {excluded}excluded. Mean over seeds ± their standard deviation, in brackets the 95% interval over "
-        "users (mean bounds over seeds); differences are paired over users, relative to the first row, p after Holm. "
-        "Seconds of training are those of a machine that may have had other work: `make bench` tells of speed."
+        "users (mean bounds over seeds); differences are paired over users, relative to the same seeds of the first "
+        "row, p after Holm. Seconds of training are those of a machine that may have had other work: `make bench` tells of speed."
     )
 
 
