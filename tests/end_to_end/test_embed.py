@@ -36,9 +36,15 @@ def test_embed(shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.Mon
     shell.ok("embed", shop, "--model", "mine", "--overwrite", "--columns", "brand")
     assert read[1][0].startswith("Brand: ")
 
+    said = shell.run("embed", shop / "items.parquet", "--model", "mine", "--out", tmp_path / "texts.npy").err
+    assert f"--data ... --items {shop / 'items.parquet'} --intents texts --texts {tmp_path / 'texts.npy'}" in said
+    assert "--text-width 4" in said
+
+    (tmp_path / "run.npy").mkdir()
     before = tree(tmp_path)
     for wrong, sentence in (
         ([shop], "is there already: choose another --out, or --overwrite it"),
+        ([shop, "--out", tmp_path / "run.npy", "--overwrite"], "is a folder, but vectors are written as one file"),
         ([shop / "items.parquet"], "say with --out which .npy is to be written"),
         ([shop, "--out", tmp_path / "texts.txt"], "ends in '.txt', but vectors are written as .npy"),
         ([tmp_path / "run", "--out", tmp_path / "x.npy", "--columns", "titel"], "Did you mean 'title'?"),

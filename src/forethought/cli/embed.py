@@ -39,9 +39,9 @@ def run(arguments: list[str]) -> None:
     from forethought.data.sentences import embed
     from forethought.data.texts import place_of, write_texts
 
-    table, out = place_of(args.source, args.out, overwrite=args.overwrite)
+    out = place_of(args.source, args.out, overwrite=args.overwrite)
     with Bar() as bar:
-        vectors = embed(table, columns=args.columns or None, model=args.model, batch=args.batch, report=bar.named)
+        vectors = embed(args.source, columns=args.columns or None, model=args.model, batch=args.batch, report=bar.named)
     write_texts(out, vectors)
     told = {"file": str(out), "items": len(vectors), "width": vectors.shape[1]}
     told["without_text"] = int((~vectors.any(axis=1)).sum())
@@ -50,7 +50,8 @@ def run(arguments: list[str]) -> None:
         return
     silent = f", {told['without_text']:,} of them without a text" if told["without_text"] else ""
     width = "" if vectors.shape[1] == 384 else f" --text-width {vectors.shape[1]}"
-    data, texts = (args.source, "") if args.out is None else ("...", f" --texts {out}")
+    texts = "" if args.out is None else f" --texts {out}"
+    data = args.source if Path(args.source).is_dir() else f"... --items {args.source}"
     console().print(
         f"{out}: {len(vectors):,} items{silent}, {vectors.shape[1]} numbers each; "
         f"next: forethought train igr-sr --data {data} --intents texts{texts}{width} --out ..."

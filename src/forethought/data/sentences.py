@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from forethought.data.progress import Report, silent
-from forethought.data.sources import describe, readable, scan
+from forethought.data.sources import describe, folder_of, readable, scan
 from forethought.errors import ConfigError, DataError, MissingExtraError, check_count, nearest
 from forethought.files import first_line
 
@@ -20,20 +22,22 @@ COLUMNS = ("title", "brand", "categories")
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 NAMELESS = ("title", "name")  # they stand as they are, "Red Pen. Brand: Acme. Categories: Office > Pens"
 BLOCK = 1024  # texts between two reports
+READ = ("*.json", "*.txt", "*.model", "*.safetensors")  # of a model on the hub: no code, nothing pickled
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def embed(
     items: Any,
     *,
     columns: Sequence[str] | None = None,
-    model: str = MODEL,
+    model: str | PathLike[str] = MODEL,
     batch: int = 64,
     report: Report = silent,
 ) -> np.ndarray:
     """A vector of length 1 for each row of an item table, zeros where the row says nothing.
 
     Args:
-        items: the item table: whatever `scan` opens.
+        items: the item table: whatever `scan` opens, or a data folder that holds an `items.parquet`.
         columns: what is read, in this order; by default those of title, brand and categories that there are.
         model: a sentence encoder, as a folder or by its name on the hub, whence it is fetched once.
         batch: texts encoded together.
@@ -44,7 +48,7 @@ def embed(
 
     Raises:
         DataError: the table cannot be read, has no such column, or says nothing of any item.
-        ConfigError: the encoder cannot be loaded.
+        ConfigError: the encoder cannot be loaded, or fails.
         MissingExtraError: sentence-transformers is not installed.
     """
     check_count(batch, "batch")
@@ -52,12 +56,10 @@ def embed(
     told = [row for row, text in enumerate(texts) if text]
     if not told:
         raise DataError(f"Of no item is anything said in {describe(items)}: name other columns.")
-    encoder = _encoder(model)
-    parts = []
+    encoder, parts = _encoder(fspath(model)), []
     for start in range(0, len(told), BLOCK):
         report("items", start, len(told))
-        block = [texts[row] for row in told[start : start + BLOCK]]
-        parts.append(encoder.encode(block, batch_size=batch, normalize_embeddings=True, show_progress_bar=False))
+        parts.append(_encoded(encoder, model, [texts[row] for row in told[start : start + BLOCK]], batch))
     report("items", len(told), len(told))
     found = np.concatenate(parts)
     vectors = np.zeros((len(texts), found.shape[1]), np.float16)
@@ -69,16 +71,22 @@ def sentences(items: Any, columns: Sequence[str] | None = None) -> list[str]:
     """What the table says of each item, in one line; "" where that is nothing.
 
     Raises:
-        DataError: no such column, or one that holds no text.
+        DataError: a folder without an item table, no such column, or one that holds no text.
+        ConfigError: columns that are no list of names.
     """
-    with readable(items):
-        frame = scan(items)
+    if columns is not None and (
+        isinstance(columns, str) or not columns or not all(isinstance(c, str) for c in columns)
+    ):
+        raise ConfigError(f"columns is {columns!r}, but must be a list of names, one at least.")
+    source = _table_of(items)
+    with readable(source):
+        frame = scan(source)
         schema = frame.collect_schema()
         chosen = [name for name in COLUMNS if name in schema] if columns is None else columns
         for name in chosen or COLUMNS:
             if name not in schema:
                 raise DataError(
-                    f"There is no column {name!r} in {describe(items)}, which has "
+                    f"There is no column {name!r} in {describe(source)}, which has "
                     f"{', '.join(map(repr, schema.names()))}: name those that hold text with columns=... (on the "
                     f"command line --columns).{nearest(name, schema.names())}"
                 )
@@ -87,28 +95,68 @@ def sentences(items: Any, columns: Sequence[str] | None = None) -> list[str]:
     return lines.to_series().to_list()
 
 
+def _table_of(items: Any) -> Any:
+    """A data folder stands for its item table here, as it stands for its interactions elsewhere."""
+    folder = folder_of(items)
+    if folder is None:
+        return items
+    if not (folder / "items.parquet").is_file():
+        raise DataError(f"The folder {str(items)!r} has no items.parquet: give the table that tells of items.")
+    return str(folder / "items.parquet")
+
+
 def _part(name: str, kind: pl.DataType) -> pl.Expr:
     """ "Brand: Acme" and the like; null where the cell says nothing."""
-    value, depth = pl.col(name), 0
-    while isinstance(kind, pl.List | pl.Array):
-        kind, depth = kind.inner, depth + 1  # pyright: ignore[reportAssignmentType]
-    if depth > 1 or kind.is_nested() or kind == pl.Binary:
+    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
+    if inner.is_nested() or inner == pl.Binary:
         raise DataError(f"The column {name!r} has type {kind}, which is no text: leave it out of the columns.")
-    value = value.cast(pl.List(pl.String)).list.join(" > ", ignore_nulls=True) if depth else value.cast(pl.String)
-    value = value.str.replace_all(r"\s+", " ").str.strip_chars()
-    told = value if name in NAMELESS else pl.lit(f"{name.capitalize()}: ") + value
-    return pl.when(value != "").then(told)
+    value = pl.col(name)
+    if inner is kind:
+        value = _told(value.cast(pl.String))
+    else:
+        value = value.cast(pl.List(pl.String)).list.eval(_told(pl.element())).list.drop_nulls()
+        value = pl.when(value.list.len() > 0).then(value.list.join(" > "))
+    return value if name in NAMELESS else pl.lit(f"{name.capitalize()}: ") + value
+
+
+def _told(text: pl.Expr) -> pl.Expr:
+    text = text.str.replace_all(r"\s+", " ").str.strip_chars()
+    return pl.when(text != "").then(text)
 
 
 def _encoder(model: str) -> SentenceTransformer:
     try:
+        from huggingface_hub import snapshot_download
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtraError("sentence-transformers", "text", "Making text vectors") from error
-    try:  # weights as safetensors, no code of the model's own
-        return SentenceTransformer(model, model_kwargs={"use_safetensors": True})
-    except Exception as error:  # whatever a broken or absent model raises, in a package that is not ours
+    try:
+        folder = Path(model if Path(model).exists() else snapshot_download(model, allow_patterns=list(READ)))
+        for path in folder.rglob("*"):
+            if path.suffix in PICKLED and not any(path.parent.glob("*.safetensors")):
+                raise ConfigError(
+                    f"The sentence encoder {model!r} holds {str(path.relative_to(folder))!r}, which would have to be "
+                    "unpickled: choose one whose weights are saved as safetensors."
+                )
+        return SentenceTransformer(str(folder), model_kwargs={"use_safetensors": True})
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a broken or absent model raises, in packages that are not ours
         raise ConfigError(
             f"The sentence encoder {model!r} cannot be loaded ({first_line(error).rstrip('.')}): give a folder that "
             "holds one, or a name that the hub knows and this machine can reach."
         ) from error
+
+
+def _encoded(encoder: SentenceTransformer, model: str | PathLike[str], texts: list[str], batch: int) -> np.ndarray:
+    """float32 [texts, E], each of length 1."""
+    try:
+        vectors = encoder.encode(texts, batch_size=batch, normalize_embeddings=True, show_progress_bar=False)
+    except Exception as error:  # one that loads may still not know how to pad, or ask for too much memory
+        raise ConfigError(
+            f"The sentence encoder {str(model)!r} fails ({first_line(error).rstrip('.')}): choose another one or, if "
+            "memory is short, a smaller batch."
+        ) from error
+    if not np.isfinite(vectors).all():
+        raise ConfigError(f"The sentence encoder {str(model)!r} gives NaN or infinity: choose another one.")
+    return np.asarray(vectors)

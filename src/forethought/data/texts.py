@@ -32,6 +32,11 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
             f"There are no text vectors of items beside the data ({VECTORS}): make them with forethought embed, or "
             "name a file with texts=... (on the command line --texts FILE)."
         )
+    if data.table_rows is None:
+        raise DataError(
+            f"The rows of {str(path)!r} are those of an item table, and the data was read without one: name it with "
+            "items=... (on the command line --items FILE)."
+        )
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -40,12 +45,10 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
         raise DataError(f"{str(path)!r} holds several arrays: {MEND}, as .npy.")
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
         raise DataError(f"The text vectors in {str(path)!r} are {vectors.dtype} {list(vectors.shape)}: {MEND}.")
-    rows = data.n_items if data.table_rows is None else data.table_rows
-    if len(vectors) != rows:
-        raise DataError(f"{str(path)!r} has {len(vectors):,} rows, but the item table {rows:,}: {MEND}.")
-    if data.table_rows is not None:
-        row = data.item_table["source_row"].fill_null(-1).to_numpy()
-        vectors = np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype)
+    if len(vectors) != data.table_rows:
+        raise DataError(f"{str(path)!r} has {len(vectors):,} rows, but the item table {data.table_rows:,}: {MEND}.")
+    row = data.item_table["source_row"].fill_null(-1).to_numpy()
+    vectors = np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype)
     if not (np.abs(vectors) < np.finfo(np.float32).max).all():
         raise DataError(f"The text vectors in {str(path)!r} hold NaN, infinity or numbers beyond float32: {MEND}.")
     if not vectors.any():
@@ -53,29 +56,26 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
     return vectors
 
 
-def place_of(source: str, out: Path | None, *, overwrite: bool = False) -> tuple[str, Path]:
-    """The item table that a data folder or a path stands for, and where vectors of its rows are to lie.
+def place_of(source: str, out: Path | None, *, overwrite: bool = False) -> Path:
+    """Where vectors of what a data folder or a table tells of items are to lie.
 
     Raises:
-        DataError: the folder has no item table.
         ConfigError: it is not said where they are to lie, something lies there, or the ending is another one.
         RunError: nothing can be written there.
     """
     folder = Path(source)
-    if not folder.is_dir():
-        table = source
-        if out is None:
+    if out is None:
+        if not folder.is_dir():
             raise ConfigError(f"{source!r} is no data folder: say with --out which .npy is to be written.")
-    else:
-        table, out = str(folder / "items.parquet"), folder / VECTORS if out is None else out
-        if not Path(table).is_file():
-            raise DataError(f"The folder {source!r} has no items.parquet: give the table that tells of items.")
+        out = folder / VECTORS
     if out.suffix != ".npy":
         raise ConfigError(f"{str(out)!r} ends in {out.suffix or 'nothing'!r}, but vectors are written as .npy.")
+    if out.is_dir():
+        raise ConfigError(f"{str(out)!r} is a folder, but vectors are written as one file: choose another --out.")
     if out.exists() and not overwrite:
         raise ConfigError(f"{str(out)!r} is there already: choose another --out, or --overwrite it.")
     check_writable(out.parent)
-    return table, out
+    return out
 
 
 def write_texts(path: Path, vectors: np.ndarray) -> None:

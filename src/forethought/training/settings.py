@@ -39,8 +39,8 @@ class Training:
     patience: int = 4
     """Epochs without a better validation NDCG@10 before training stops."""
     input_noise: float = 0.0
-    """Chance that an item of a training history is replaced by any other, drawn anew in each batch; what is to be
-    named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
+    """Chance that an item of a training history is replaced by one drawn evenly from all, anew in each batch; what
+    is to be named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
     all_windows: bool = True
     """Cut a history longer than the window into several rows; otherwise only its last window trains."""
     precision: Precision = "auto"

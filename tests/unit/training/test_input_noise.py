@@ -104,6 +104,27 @@ def test_who_hides_items_of_a_history_is_left_alone(split: Split, quick: Trainin
     assert told == {"encoder": True, "reasoner": False}
 
 
+def test_an_encoder_that_hides_items_reads_clean_histories(
+    split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, strange = pairs(split), {"encoder": 0, "reasoner": 0}
+    loss = IGRSRModel.loss
+
+    def losing(self: IGRSRModel, batch: Batch) -> Losses:
+        assert batch.users_B is not None
+        assert batch.targets_BL is not None
+        users_BL = batch.users_B[:, None].expand_as(batch.items_BL)
+        told = torch.stack([users_BL, batch.items_BL, batch.targets_BL])[:, batch.valid_BL()].T.tolist()
+        strange[self.stage] += sum(tuple(row) not in known for row in told)
+        return loss(self, batch)
+
+    monkeypatch.setattr(IGRSRModel, "loss", losing)
+    config = IGRSR(backbone=BERT4Rec(width=16, layers=1, heads=2, window=8, ffn_width=32), slots=1, prefix=1)
+    train(config, split, tmp_path / "run", training=replace(quick, epochs=1, input_noise=0.3))
+    assert strange["encoder"] == 0
+    assert strange["reasoner"] > 50
+
+
 @pytest.mark.parametrize("chance", [-0.1, 1.0])
 def test_no_such_chance(chance: float) -> None:
     with pytest.raises(ConfigError, match=r"input_noise is .*, but must lie in \[0, 1\)"):

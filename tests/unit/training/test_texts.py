@@ -119,3 +119,12 @@ def test_settings_that_do_not_fit(told: Path, config: IGRSR, split: Split, tmp_p
         replace(config, texts=str(tmp_path / "none.npy")).check(split)
     np.save(tmp_path / "other.npy", np.ones((split.data.n_items, WIDTH)))
     replace(config, texts=tmp_path / "other.npy").check(split)  # type: ignore[arg-type]
+
+
+def test_rows_of_no_item_table_are_refused(told: Path) -> None:
+    """Or they would be taken for those of sorted ids."""
+    alone = read(pl.read_parquet(told / "interactions.parquet"))
+    with pytest.raises(DataError, match="was read without one: name it with items"):
+        item_texts(alone, told / VECTORS)
+    beside = read(pl.read_parquet(told / "interactions.parquet"), items=told / "items.parquet")
+    assert len(item_texts(beside, told / VECTORS)) == beside.n_items
