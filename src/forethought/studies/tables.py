@@ -30,8 +30,8 @@ def _protocol(here: Mapping[str, Sequence[Result]]) -> str:
         f"{told['split'].replace('_', '-')}, full ranking of {told['n_items']:,} items for {told['n_cases']:,} cases, "
         f"history {excluded}excluded. Mean over seeds ± their standard deviation, in brackets the 95% interval over "
         "users (mean bounds over seeds), which knows nothing of the luck of a seed; differences are paired over users, "
-        "relative to the same seeds of the first row, p after Holm. Seconds of training are those of a machine that may "
-        "have had other work: `make bench` tells of speed."
+        "relative to the same seeds of the first row, p after Holm. Seconds of training are those of a machine that "
+        "may have had other work: `make bench` tells of speed."
     )
 
 
