@@ -27,6 +27,7 @@ from forethought.evaluation.sampled import Sample
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import replace_file
+from forethought.methods.interface import Method
 from forethought.recommender import Recommender, load, write_weights
 from forethought.reports.model_card import model_card
 from forethought.reports.tables import evaluation_markdown
@@ -93,11 +94,7 @@ def train(
     trackers = Trackers(track if fabric.is_global_zero else ())
     torch.manual_seed(seed)
     model = build_method(config.method, split.data.n_items, split.data.n_users)
-    if config.training.input_noise and model.hides_items:
-        raise ConfigError(
-            "input_noise is for models that name what follows a history, and this one hides items of the history: "
-            "leave it out."
-        )
+    _check_inputs(model, config.training)
     model.meet(split.data)
     recommender = Recommender(
         model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder
@@ -305,6 +302,14 @@ def _check_trainable(split: Split) -> None:
         raise DataError("No user has two interactions in the training part, so there is nothing to learn from.")
     if len(split.valid) == 0:
         raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
+
+
+def _check_inputs(model: Method, settings: Training) -> None:
+    if settings.input_noise and model.hides_items:
+        raise ConfigError(
+            "input_noise is for models that name what follows a history, and this one hides items of the history: "
+            "leave it out."
+        )
 
 
 def _trained_on(split: Split, noise: Noise | None) -> Split:
