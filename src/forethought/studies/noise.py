@@ -77,7 +77,7 @@ def _plot(page: Page, here: Mapping[str, Sequence[dict]], kinds: Sequence[str], 
     with page.plot(name, text, len(kinds)) as panels:
         for kind, axes in zip(kinds, panels, strict=True):
             for n, (variant, probes) in enumerate(here.items()):
-                style = "--" if n >= len(COLOURS) else "-"  # where colours begin anew
+                style = ("-", "--", ":", "-.")[n // len(COLOURS) % 4]  # another one where colours begin anew
                 axes.plot(*_curve(probes, kind), style, marker="o", markersize=4, label=variant)
             axes.set_title(kind, fontsize=10)
             axes.set_xlabel("share of noise")
@@ -86,7 +86,8 @@ def _plot(page: Page, here: Mapping[str, Sequence[dict]], kinds: Sequence[str], 
         for axes in panels:
             axes.set_ylim(low, high)
         panels[0].set_ylabel("test Recall@10")
-        panels[-1].legend(frameon=False, fontsize=8)
+        handles, labels = panels[-1].get_legend_handles_labels()
+        panels[-1].figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
 
 
 def _curve(probes: Sequence[dict], kind: str) -> tuple[list[float], list[float]]:

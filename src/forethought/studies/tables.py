@@ -94,4 +94,5 @@ def _plot(page: Page, here: Mapping[str, Sequence[Result]], place: Place) -> Non
             axes.plot([low, high], [-at, -at], color="#bbbbbb", linewidth=2, zorder=1)
             axes.scatter(values, [-at] * len(values), s=22, color="#0072B2", zorder=2)
         axes.set_yticks([-n for n in range(len(here))], list(here))
+        axes.locator_params(axis="x", nbins=5)  # five figures each want room
         axes.set_xlabel("test NDCG@10; grey: 95% interval over users")
