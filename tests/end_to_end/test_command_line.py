@@ -335,6 +335,7 @@ def test_a_folder_that_cannot_be_made(shell: Shell, run: Path, shop: Path, tmp_p
     shell.wrong("simulate", "--out", inside)
     shell.wrong("prepare", shop, "--out", inside)
     shell.wrong("recommend", run, "--input", shop, "--out", inside)
+    assert (tmp_path / "file").read_text() == "a file is no folder"
 
 
 # ---- processes of their own

@@ -37,9 +37,9 @@ def run(arguments: list[str]) -> None:
     )
     args = parse(Embed, arguments, "embed", about)
     from forethought.data.sentences import embed
-    from forethought.data.texts import place_of, write_texts
+    from forethought.data.texts import write_texts
 
-    out = place_of(args.source, args.out, overwrite=args.overwrite)
+    out = _place(args)
     with Bar() as bar:
         vectors = embed(args.source, columns=args.columns or None, model=args.model, batch=args.batch, report=bar.named)
     write_texts(out, vectors)
@@ -56,3 +56,24 @@ def run(arguments: list[str]) -> None:
         f"{out}: {len(vectors):,} items{silent}, {vectors.shape[1]} numbers each; "
         f"next: forethought train igr-sr --data {data} --intents texts{texts}{width} --out ..."
     )
+
+
+def _place(args: Embed) -> Path:
+    """Where the vectors are to lie, known to be free and writable before any text is read."""
+    from forethought.data.texts import VECTORS
+    from forethought.errors import ConfigError
+    from forethought.files import check_writable
+
+    out, folder = args.out, Path(args.source)
+    if out is None:
+        if not folder.is_dir():
+            raise ConfigError(f"{args.source!r} is no data folder: say with --out which .npy is to be written.")
+        out = folder / VECTORS
+    if out.suffix != ".npy":
+        raise ConfigError(f"{str(out)!r} ends in {out.suffix or 'nothing'!r}, but vectors are written as .npy.")
+    if out.is_dir():
+        raise ConfigError(f"{str(out)!r} is a folder, but vectors are written as one file: choose another --out.")
+    if out.exists() and not args.overwrite:
+        raise ConfigError(f"{str(out)!r} is there already: choose another --out, or --overwrite it.")
+    check_writable(out.parent)
+    return out

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from forethought.data.interactions import Interactions
-from forethought.errors import ConfigError, DataError
-from forethought.files import check_writable, first_line, replace_file
+from forethought.errors import DataError
+from forethought.files import first_line, replace_file
 
 VECTORS = "item_text_embeddings.npy"
 MEND = "make it anew, a row of numbers for each row of the item table"
@@ -54,28 +54,6 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
     if not vectors.any():
         raise DataError(f"No item has a text in {str(path)!r}, where all numbers are 0: {MEND}.")
     return vectors
-
-
-def place_of(source: str, out: Path | None, *, overwrite: bool = False) -> Path:
-    """Where vectors of what a data folder or a table tells of items are to lie.
-
-    Raises:
-        ConfigError: it is not said where they are to lie, something lies there, or the ending is another one.
-        RunError: nothing can be written there.
-    """
-    folder = Path(source)
-    if out is None:
-        if not folder.is_dir():
-            raise ConfigError(f"{source!r} is no data folder: say with --out which .npy is to be written.")
-        out = folder / VECTORS
-    if out.suffix != ".npy":
-        raise ConfigError(f"{str(out)!r} ends in {out.suffix or 'nothing'!r}, but vectors are written as .npy.")
-    if out.is_dir():
-        raise ConfigError(f"{str(out)!r} is a folder, but vectors are written as one file: choose another --out.")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{str(out)!r} is there already: choose another --out, or --overwrite it.")
-    check_writable(out.parent)
-    return out
 
 
 def write_texts(path: Path, vectors: np.ndarray) -> None:

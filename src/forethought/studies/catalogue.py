@@ -7,6 +7,7 @@ from functools import partial
 from forethought.studies import clusters, halting, length, meaning, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import standing
+from forethought.studies.variants import WARY
 
 
 def _ablation(name: str, title: str, question: str, *variants: str) -> Study:
@@ -26,15 +27,6 @@ LATENT_REASONING = (
     "lares-authors",
     "dtrec",
 )
-
-WARY = {
-    "sasrec": (0.1, 0.2, 0.3),
-    "sasrec-again": (0.1,),
-    "rearec-prl": (0.1,),
-    "igr-sr": (0.1, 0.2),
-    "igr-sr-no-lid": (0.1,),
-    "igr-sr-texts": (0.1, 0.2),
-}
 
 STUDIES: dict[str, Study] = {
     study.name: study

@@ -1,6 +1,6 @@
 """How robust is each method to noisy behaviour? Quality under rising noise on the histories that are read.
 
-Every model meets the same noisy test histories, with its own clean quality beside it; two were also trained on noise.
+Every model meets the same noisy test histories, with its own clean quality beside it; some were trained with noise.
 """
 
 from __future__ import annotations

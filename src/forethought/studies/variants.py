@@ -40,6 +40,15 @@ def on(name: str, backbone: str) -> Callable[[], Recipe]:
     return lambda: on_backbone(METHODS[name](), backbone)
 
 
+WARY = {
+    "sasrec": (0.1, 0.2, 0.3),
+    "sasrec-again": (0.1,),
+    "rearec-prl": (0.1,),
+    "igr-sr": (0.1, 0.2),
+    "igr-sr-no-lid": (0.1,),
+    "igr-sr-texts": (0.1, 0.2),
+}
+
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
     "rearec-prl-authors": changed("rearec-prl", contrast_weight=1.0, warmth=5.0, link_dropout=True),
@@ -64,11 +73,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
     **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},
     **{f"{name}-noisy": noisy(name) for name in ("sasrec", "rearec-prl", "igr-sr")},
-    **{
-        f"{name}-wary-{share}": wary(name, share)
-        for name in ("sasrec", "sasrec-again", "rearec-prl", "igr-sr", "igr-sr-no-lid", "igr-sr-texts")
-        for share in (0.1, 0.2, 0.3)
-    },
+    **{f"{name}-wary-{share}": wary(name, share) for name, shares in WARY.items() for share in shares},
     "igr-sr-rows": changed("igr-sr", over="rows"),
     "igr-sr-texts": changed("igr-sr", intents="texts"),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),
