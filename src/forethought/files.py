@@ -1,36 +1,54 @@
-"""Files appear whole or not at all."""
+"""Files that appear whole or not at all, under a temporary name that nobody else has meanwhile.
+
+A temporary file is made exclusively, in the folder of the file it will become, and is locked as long as its writer
+lives. What a killed writer left behind is known by its broken lock, and is removed by whoever writes there next.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from forethought.errors import ForethoughtError, RunError
 
-LOCK_FILE = ".lock"
+try:
+    import fcntl
+except ImportError:  # no POSIX: nothing can be told about other writers, so nothing of theirs is removed
+    fcntl = None
+
+MARK = "written by forethought"
+"""Stands in every file of ours that a verb may replace (tables, pages, pictures); `check_replaceable` looks for it."""
+NEAR_ENDS = 1 << 16  # bytes at either end of a file in which the mark is looked for
+TEMPORARY, ENDING, BESIDE = ".forethought-", ".part", ".folder"
 
 
 def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
     """Write beside the file and rename: a reader sees the old one or the new one, never half.
 
     Raises:
-        RunError: the folder cannot be written (no permission, disk full); nothing half-written stays.
+        RunError: the folder cannot be written (no permission, disk full), or something other than a file lies there;
+            nothing half-written stays.
     """
-    part = path.with_name(path.name + ".part")
+    path = Path(path)
     try:
+        refuse_special(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_to(part)
-        os.replace(part, path)
-    except BaseException as error:  # Ctrl-C too leaves nothing behind
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if isinstance(error, ForethoughtError) or not isinstance(error, Exception):
+        with temporary(path.parent) as part:
+            write_to(part)
+            _flush(part)
+            os.replace(part, path)
+    except ForethoughtError:
+        raise
+    except Exception as error:
+        if short_of_memory(error):
             raise
         raise RunError(
             f"{path} could not be written ({first_line(error)}): make room or choose another folder."
@@ -38,40 +56,80 @@ def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Whoever else asks to be alone in this folder meanwhile, on this machine, is refused. The folder is made.
+def temporary(folder: Path) -> Iterator[Path]:
+    """An empty locked file of a new name in this folder, gone afterwards unless it was renamed.
 
-    Raises:
-        RunError: another process is at work there, or nothing can be written there.
+    What killed writers left in the folder is removed first, and a folder that one of them was about to replace is put
+    back.
     """
-    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    sweep(folder)
+    path, handle = _make(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise RunError(f"Another training is at work in {folder}: wait for its end, or choose another one.") from error
-    except NotImplementedError:
-        pass  # a file system without locks tells nobody apart
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written to ({first_line(error)}): choose another folder.") from error
-    try:
-        yield
+        yield path
     finally:
-        lock.release()
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        os.close(handle)
 
 
-def check_writable(folder: Path) -> None:
-    """To be asked before hours of work whose outcome goes there; the folder is made.
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in this folder; files of those alive are locked and stay."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        left = [Path(entry) for entry in entries if entry.name.startswith(TEMPORARY) and entry.name.endswith(ENDING)]
+        for path in left:
+            with contextlib.suppress(OSError):
+                _sweep(path)
+
+
+def restore(beside: Path, target: Path) -> None:
+    """Put back the folder that was moved away to be replaced, if nothing has taken its place; remove the rest."""
+    with contextlib.suppress(OSError):
+        if (beside / "old").exists() and not os.path.lexists(target):
+            (beside / "old").rename(target)
+    if beside.is_dir() and not beside.is_symlink():
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse a path that is a folder, device, pipe or socket: replacing it would not write to it but remove it.
 
     Raises:
-        RunError: nothing can be written there.
+        RunError: it is one.
     """
-    trial = folder / ".trial"
-    replace_file(trial, lambda part: part.touch())
-    trial.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):  # a link to a file is itself replaced; what it leads to stays as it is
+            mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise RunError(f"{str(path)!r} is a folder, but a file is to be written: give it a name of its own.")
+        if not stat.S_ISREG(mode):
+            raise RunError(f"{str(path)!r} is no ordinary file but a device or pipe: choose another name.")
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace a file that we did not write, known by its lack of `MARK`.
+
+    Raises:
+        RunError: something lies there that is not ours.
+    """
+    refuse_special(path)
+    if not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(NEAR_ENDS)
+            file.seek(max(0, os.path.getsize(path) - NEAR_ENDS))
+            ours = MARK.encode() in head or MARK.encode() in file.read()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({first_line(error)}): choose another name.") from error
+    if not ours:
+        raise RunError(f"{str(path)!r} is there already and was not written by Forethought: choose another name.")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON; the file appears whole or not at all."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
@@ -83,13 +141,87 @@ def read_json(path: Path, mend: str) -> Any:
         RunError: missing or damaged; `mend` says what to do about it.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise RunError(f"{path} is no ordinary file: {mend}.")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path.parent} has no {path.name}: {mend}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({first_line(error)}): {mend}.") from error
+
+
+def checked(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value with a checksum over all of it, for `write_json`; `verified` takes it off again."""
+    return {**value, "sha256": _sum_of(value)}
+
+
+def verified(value: Any, path: Path, mend: str) -> dict[str, Any]:
+    """What `checked` was given, once its checksum fits.
+
+    Raises:
+        RunError: it does not, or there is none.
+    """
+    parts = dict(value) if isinstance(value, Mapping) else {}
+    if parts.pop("sha256", None) != _sum_of(parts):
+        raise RunError(f"{path} is damaged (its content does not fit its checksum): {mend}.")
+    return parts
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, so that ours stays one sentence."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, which no file is to blame for."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in said for words in ("allocate memory", "out of memory", "memoryerror", "unable to allocate")
+    )
+
+
+def _make(folder: Path) -> tuple[Path, int]:
+    while True:
+        path = folder / f"{TEMPORARY}{secrets.token_hex(8)}{ENDING}"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+        if fcntl is None:
+            return path, handle
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody's files are swept either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else somebody swept it between its making and its locking
+            return path, handle
+        os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    assert fcntl is not None
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its writer is alive
+        target = os.read(handle, 4096).decode(errors="surrogateescape")
+        if (beside := path.with_suffix(BESIDE)).is_dir():
+            plain = bool(target) and target not in (".", "..") and "/" not in target and "\0" not in target
+            restore(beside, path.with_name(target) if plain else beside)
+        path.unlink()
+    finally:
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk before the name changes, so that a power cut leaves no empty file under the good name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sum_of(parts: Mapping[str, Any]) -> str:
+    plain = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(plain.encode(errors="surrogatepass")).hexdigest()

@@ -62,7 +62,7 @@ def _place(args: Embed) -> Path:
     """Where the vectors are to lie, known to be free and writable before any text is read."""
     from forethought.data.texts import VECTORS
     from forethought.errors import ConfigError
-    from forethought.files import check_writable
+    from forethought.folders import check_writable
 
     out, folder = args.out, Path(args.source)
     if out is None:

@@ -8,10 +8,8 @@ about. A folder appears whole or not at all.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -31,9 +29,12 @@ from forethought.data.texts import VECTORS, item_texts
 from forethought.data.times import moment
 from forethought.data.vocabulary import Vocabulary, uuid_bytes
 from forethought.errors import DataError
+from forethought.folders import check_own, replace_folder
 
 Duplicates = Literal["keep", "same_time", "repeats"]
 PARTS = ("train", "valid", "test")
+FACTS_FILE = "prepared.json"
+WRITTEN = ("interactions.parquet", "items.parquet", VECTORS, FACTS_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +80,21 @@ def prepare(
         keep: the filters; none by default.
         split: how to split; leave-last-out by default.
         name: what reports call this data; by default the name of `out`.
-        overwrite: replace a folder that is already there.
+        overwrite: replace a prepared folder that is already there; anything else is refused.
         report: told in a sentence what is being done.
 
     Returns:
         The split, as it will be read back.
 
     Raises:
-        DataError: `out` exists and is not empty, the disk is full, or the source cannot be used; nothing is
-            then left behind.
+        DataError: `out` exists and is not empty (with `overwrite`: is no prepared folder, or holds other files too),
+            the disk is full, or the source cannot be used; nothing is then left behind.
     """
     out, keep, split = Path(out), keep or Filters(), split or SplitConfig()
-    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
-    prepared = isinstance(source, str | Path) and (Path(source) / "prepared.json").is_file()
+    check_own(out, WRITTEN, _is_prepared, "a prepared folder")
+    prepared = isinstance(source, str | Path) and (Path(source) / FACTS_FILE).is_file()
     if prepared and Path(source).resolve() != out.resolve():
         raise DataError(
             f"{str(source)!r} is prepared already, with a split of its own: prepare what it was made from, or only its "
@@ -124,10 +126,10 @@ def prepare(
         "forethought": version("forethought"),
     }
     report(f"writing {str(out)!r}")
-    with _whole_folder(out) as folder:
+    with replace_folder(out, overwrite=overwrite) as folder:
         _write(done, folder)
         _write_vectors(done.data, folder)
-        (folder / "prepared.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (folder / FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return done
 
 
@@ -138,7 +140,7 @@ def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Spl
         DataError: no such folder, its `prepared.json` is damaged, or its tables are not those it was written with.
     """
     folder = Path(folder)
-    facts_at = folder / "prepared.json"
+    facts_at = folder / FACTS_FILE
     if not facts_at.exists():
         raise DataError(f"{str(folder)!r} holds no prepared.json: make such a folder with prepare, or use read.")
     try:
@@ -168,28 +170,13 @@ def _counted(step: str, data: Interactions) -> dict[str, Any]:
     return {"step": step, "interactions": len(data), "users": data.n_users, "items": data.n_items}
 
 
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to write in, beside `out`; it takes its name when all went well and vanishes otherwise."""
+def _is_prepared(folder: Path) -> bool:
+    """Whether `prepare` wrote it, damaged settings included."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise DataError(f"No folder can be made beside {str(out)!r}: {error.strerror}.") from error
-    new, old = beside / "new", beside / "old"
-    try:
-        new.mkdir()
-        yield new
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        said = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DataError(f"{str(out)!r} could not be written ({said}); nothing was left behind.") from error
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        shutil.rmtree(beside, ignore_errors=True)
+        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and {"forethought", "split", "data_hash"} <= facts.keys()
 
 
 def _write(split: Split, folder: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,8 +19,14 @@ from forethought.data.progress import Report, silent
 from forethought.data.shop.goods import Goods, ids, stock
 from forethought.data.shop.visits import Visits, visits
 from forethought.errors import ConfigError, DataError
+from forethought.folders import check_own, replace_folder
 
 USERS_A_BLOCK = 16_384  # part of what a seed means: another size of block is another shop
+SETTINGS_FILE = "shop.json"
+WRITTEN = (
+    *("interactions.parquet", "items.parquet", "README.md", SETTINGS_FILE),
+    *(f"truth/{name}.parquet" for name in ("interactions", "items", "intents", "users")),
+)
 SEEN = ("user_id", "item_id", "timestamp", "position")
 TRUTH = ("user_id", "item_id", "position", "intent_id", "session", "noise")
 
@@ -147,20 +152,13 @@ class Shop:
             DataError: the folder is in use, or cannot be written.
         """
         folder = Path(folder)
-        _refuse_to_destroy(folder, overwrite)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
-                new = Path(work) / "new"
-                new.mkdir()
-                self._write_into(new, report)
-                if folder.exists():
-                    folder.rename(Path(work) / "old")
-                new.rename(folder)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        check_own(folder, WRITTEN, lambda there: (there / SETTINGS_FILE).is_file(), "a simulated shop")
+        if not overwrite and folder.is_dir() and any(folder.iterdir()):
             raise DataError(
-                f"The shop could not be written to {str(folder)!r} ({error}): choose a folder on a disk with room."
-            ) from error
+                f"{str(folder)!r} already holds a simulated shop: choose another folder or say overwrite=True."
+            )
+        with replace_folder(folder, overwrite=overwrite) as new:
+            self._write_into(new, report)
         return folder
 
     def _stock(self) -> Goods:
@@ -192,7 +190,7 @@ class Shop:
         goods.item_truth.write_parquet(truth / "items.parquet")
         goods.intents.write_parquet(truth / "intents.parquet")
         pl.concat(users).write_parquet(truth / "users.parquet")
-        (folder / "shop.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(_README, encoding="utf-8")
 
 
@@ -218,16 +216,6 @@ def _interactions(seen: Visits, users: pl.Series, goods: Goods) -> pl.DataFrame:
 def _users(seen: Visits, users: pl.Series) -> pl.DataFrame:
     slots = pl.Series(seen.intents_UM.astype(np.int32)).arr.to_list()
     return pl.DataFrame({"user_id": users, "intents": slots.list.eval(pl.element().filter(pl.element() >= 0))})
-
-
-def _refuse_to_destroy(folder: Path, overwrite: bool) -> None:
-    """Only an empty folder or a shop of our own may be written over."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / "shop.json").is_file():
-        raise DataError(f"{str(folder)!r} exists and is not a simulated shop: choose a folder that does not exist yet.")
-    if not overwrite:
-        raise DataError(f"{str(folder)!r} already holds a simulated shop: choose another folder or say overwrite=True.")
 
 
 _RANGES: dict[str, tuple[float, float | None]] = {
