@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from forethought import config as configuration
 from forethought.catalogue.ann import Index, choose_index
@@ -27,12 +26,21 @@ from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.errors import ConfigError, DataError, ForethoughtError, RunError, check_count
 from forethought.explaining.explain import Known, explain
 from forethought.explaining.explanation import Explanation
-from forethought.files import first_line, read_json, replace_file, write_json
+from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.methods.interface import Method
+from forethought.run_files import (
+    CONFIG_FILE,
+    ITEMS_FILE,
+    MODEL_FILE,
+    STATE_FOLDER,
+    Sums,
+    bound_sums,
+    read_model,
+    write_model,
+)
 from forethought.thinking.halting import Halting
 
-CONFIG_FILE, MODEL_FILE, ITEMS_FILE = "config.json", "model.safetensors", "items.parquet"
-FORMAT = 1
+FORMAT = 2
 Unknown = Literal["error", "drop"]
 
 
@@ -65,6 +73,7 @@ class Recommender:
         about: data name, hash and path, protocol, and whether histories are excluded by default.
         folder: of the run, where it has one.
         index: what lists are searched in after `build_index`; None: the whole product, exact.
+        weights_sum: checksum of the weights in the folder, where they were read from there or written to it.
     """
 
     method: Method
@@ -74,6 +83,7 @@ class Recommender:
     about: dict[str, Any]
     folder: Path | None = None
     index: Index | None = None
+    weights_sum: str | None = None
 
     def build_index(self) -> Index:
         """Make ready for large catalogues: from then on lists come from an index, kept in the run folder.
@@ -82,14 +92,13 @@ class Recommender:
         all of the best items (recall@10 about 0.99) many times faster. Building takes minutes for a million items.
         """
         kind = choose_index(len(self.items))
-        path = None if self.folder is None else self.folder / f"{kind.__name__.lower()}.bin"
-        if path is not None and path.is_file():
-            self.index = kind.load(path)
-        else:
+        if self.folder is not None and self.weights_sum is not None:
+            self.index = kind.load(self.folder, self.weights_sum)
+        if self.index is None:
             with torch.inference_mode():
                 self.index = kind.build(self.method.catalogue())
-            if path is not None:
-                self.index.save(path)
+            if self.folder is not None and self.weights_sum is not None:
+                self.index.save(self.folder, self.weights_sum)
         return self.index
 
     def recommend(
@@ -292,7 +301,7 @@ class Recommender:
 
     def progress(self) -> dict[str, Any]:
         """Where its training stands, as `training.state.Progress` has it; empty where no state lies beside it."""
-        path = None if self.folder is None else self.folder / "state" / "state.json"
+        path = None if self.folder is None else self.folder / STATE_FOLDER / "state.json"
         if path is None or not path.is_file():
             return {}
         told = read_json(path, "train it again")
@@ -318,9 +327,7 @@ class Recommender:
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` reads: configuration, weights, items. Existing files are replaced."""
         folder = Path(folder)
-        write_about(folder, self.config, self.items.kind, self.about)
-        write_items(folder, self.items, self.item_table)
-        write_weights(folder, self.method)
+        write_weights(folder, self.method, write_bound(folder, self))
         return folder
 
 
@@ -338,7 +345,10 @@ def load(folder: str | Path) -> Recommender:
         raise RunError(f"There is no run folder {str(folder)!r}: train one first (forethought train --help).")
     parts = read_json(folder / CONFIG_FILE, "give a folder that forethought train has written")
     if not isinstance(parts, dict) or parts.get("format") != FORMAT:
-        raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}): train it anew.")
+        raise RunError(
+            f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}, whose files have checksums): train "
+            "it anew."
+        )
     if not (folder / ITEMS_FILE).is_file():
         raise RunError(f"{folder} has no {ITEMS_FILE}, which it was made with: copy or train it again.")
     if not (folder / MODEL_FILE).is_file():
@@ -347,7 +357,11 @@ def load(folder: str | Path) -> Recommender:
         )
     try:
         return _read(folder, parts)
+    except RunError:
+        raise
     except (*DAMAGED, ForethoughtError) as error:
+        if short_of_memory(error):
+            raise
         said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".:")
         raise RunError(f"The run folder {folder} is damaged ({said}): copy or train it again.") from error
 
@@ -360,16 +374,24 @@ DAMAGED = (
 
 
 def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
+    weights, told = read_model(folder)  # and with it that the other files are those it was trained with
     config = configuration.from_json(RunConfig, parts["config"])
     kind: IdKind = parts["id_kind"]
     about = {**parts["about"], "exclude_history": bool(parts["about"]["exclude_history"])}
-    table = pl.read_parquet(folder / ITEMS_FILE)
+    table = pl.read_parquet(folder / ITEMS_FILE, glob=False)
     items = Vocabulary.from_series(table["item_id"], kind)
     method = configuration.build_method(config.method, len(items), int(about["users"]))
-    method.load_state_dict(load_file(folder / MODEL_FILE))
+    method.load_state_dict(weights)
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
-    return Recommender(method.eval(), config, items, table, about, folder)
+    return Recommender(method.eval(), config, items, table, about, folder, weights_sum=told)
+
+
+def write_bound(folder: Path, run: Recommender) -> Sums:
+    """Write what is known before training, `config.json` and `items.parquet`; their checksums bind what comes later."""
+    write_about(folder, run.config, run.items.kind, run.about)
+    write_items(folder, run.items, run.item_table)
+    return bound_sums(folder)
 
 
 def write_about(folder: Path, config: RunConfig, id_kind: IdKind, about: dict[str, Any]) -> None:
@@ -386,12 +408,9 @@ def write_items(folder: Path, items: Vocabulary, item_table: pl.DataFrame) -> No
     replace_file(folder / ITEMS_FILE, table.write_parquet)
 
 
-def write_weights(folder: Path, method: Method) -> None:
-    """`model.safetensors`: the method's tensors."""
-    for index in folder.glob("*index.bin"):
-        index.unlink()  # of other weights
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.state_dict().items()}
-    replace_file(folder / MODEL_FILE, lambda part: save_file(tensors, part))
+def write_weights(folder: Path, method: Method, sums: Sums) -> None:
+    """`model.safetensors`: the method's tensors, bound to the files of these checksums."""
+    write_model(folder, method.state_dict(), sums)
 
 
 def _some(ids: list[Any]) -> str:

@@ -10,14 +10,38 @@ from typing import Any
 
 from forethought.config import RunConfig, from_json, to_json
 from forethought.errors import ConfigError, DataError, RunError
-from forethought.files import LOCK_FILE, alone, read_json
-from forethought.recommender import CONFIG_FILE, Recommender, write_about, write_items
+from forethought.files import BESIDE, ENDING, TEMPORARY, read_json, sweep
+from forethought.folders import LOCK_FILE, alone
+from forethought.recommender import FORMAT, Recommender, write_bound
+from forethought.run_files import (
+    CARD_FILE,
+    CASES_FILE,
+    CONFIG_FILE,
+    INDEX_FILES,
+    ITEMS_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    STATE_FOLDER,
+    Sums,
+    bound_sums,
+    check_sums,
+)
 from forethought.training import state
+from forethought.training.tracking import check_log
+
+STUDIED = ("noise.json", "noise.parquet", "clusters.md")  # what evaluations and studies leave beside a model
+TRACKED = ("tensorboard", "wandb")
+OURS = {
+    *(ITEMS_FILE, MODEL_FILE, CARD_FILE, LOG_FILE, METRICS_FILE, CASES_FILE, STATE_FOLDER),
+    *(*INDEX_FILES, *STUDIED, *TRACKED, CONFIG_FILE),
+}
+NEW = "train it anew with --overwrite"
 
 
 @contextmanager
-def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """The folder is the training's own meanwhile, and holds what is known before it.
+def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[Sums]:
+    """The folder is the training's own meanwhile, and holds what is known before it: checksums of that.
 
     Raises:
         RunError: something lies there already, or what is to be resumed is not there or was configured otherwise;
@@ -26,12 +50,19 @@ def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[None]:
     assert run.folder is not None
     _check(run, run.folder, resume=resume, overwrite=overwrite)
     with alone(run.folder):
-        if not resume:
-            for path in _contents(run.folder):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            write_about(run.folder, run.config, run.items.kind, run.about)
-            write_items(run.folder, run.items, run.item_table)
-        yield
+        sweep(run.folder)
+        if resume:
+            state.tidy(run.folder / STATE_FOLDER)
+            yield bound_sums(run.folder)
+        else:
+            _empty(run.folder)
+            yield write_bound(run.folder, run)
+
+
+def _empty(folder: Path) -> None:
+    """Remove an earlier run; its configuration goes last, so that a kill leaves what can be overwritten again."""
+    for path in sorted(_contents(folder), key=lambda path: path.name == CONFIG_FILE):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _check(run: Recommender, folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -41,34 +72,64 @@ def _check(run: Recommender, folder: Path, *, resume: bool, overwrite: bool) -> 
         return
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, but a run needs a folder.")
-    if any(_contents(folder)):
-        if not overwrite:
-            raise RunError(
-                f"The folder {str(folder)!r} is not empty: choose another, or add --resume to go on with a stopped run "
-                "or --overwrite to begin anew."
-            )
-        if not (folder / CONFIG_FILE).is_file():
-            raise RunError(f"The folder {str(folder)!r} holds something other than a run, which is not overwritten.")
+    contents = _contents(folder)
+    if not contents:
+        return
+    if not overwrite:
+        raise RunError(
+            f"The folder {str(folder)!r} is not empty: choose another, or add --resume to go on with a stopped run "
+            "or --overwrite to begin anew."
+        )
+    if not _is_run(folder):
+        raise RunError(f"The folder {str(folder)!r} holds something other than a run, which is not overwritten.")
+    foreign = sorted(path.name for path in contents if path.name not in OURS)
+    if foreign:
+        raise RunError(
+            f"The run folder {str(folder)!r} also holds {foreign[0]!r}, which overwriting would lose: move it away, or "
+            "choose another folder."
+        )
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether its configuration is one of ours, of whatever version, damaged settings included."""
+    path = folder / CONFIG_FILE
+    try:
+        parts = read_json(path, NEW) if path.is_file() else None
+    except RunError:
+        return b'"forethought"' in path.read_bytes()
+    return isinstance(parts, dict) and {"format", "config", "about"} <= parts.keys()
 
 
 def _contents(folder: Path) -> list[Path]:
     """Of a run; not what a killed process was about to write, and not the lock."""
     paths = folder.iterdir() if folder.is_dir() else ()
-    return [path for path in paths if path.suffix != ".part" and path.name != LOCK_FILE]
+    return [path for path in paths if path.name != LOCK_FILE and not _is_temporary(path)]
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(TEMPORARY) and path.suffix in (ENDING, BESIDE)
 
 
 def _check_resumable(run: Recommender, folder: Path) -> None:
     parts = read_json(folder / CONFIG_FILE, "there is nothing to resume here; train without --resume")
-    if not isinstance(parts, dict) or not {"config", "about"} <= parts.keys() or "data_hash" not in parts["about"]:
-        raise RunError(f"{folder / CONFIG_FILE} is damaged: copy the run again, or train it anew with --overwrite.")
-    if not state.exists(folder / "state"):
-        raise RunError(f"{folder} has no saved state yet: train it anew with --overwrite.")
+    damaged = RunError(f"{folder / CONFIG_FILE} is damaged: copy the run again, or {NEW}.")
+    if not isinstance(parts, dict) or not {"config", "about"} <= parts.keys():
+        raise damaged
+    if parts.get("format") != FORMAT:
+        raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}): {NEW}.")
+    if not isinstance(parts["about"], dict) or not {"data", "data_hash"} <= parts["about"].keys():
+        raise damaged
+    if not state.exists(folder / STATE_FOLDER):
+        raise RunError(f"{folder} has no saved state yet: {NEW}.")
     before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
     changed = _differences(before, to_json(run.config))
     if changed:
         raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
     if parts["about"]["data_hash"] != run.about["data_hash"]:
         raise DataError(f"The run in {folder} was trained on other data ({parts['about']['data']!r}): resume on that.")
+    bound = state.load_bound(folder / STATE_FOLDER)
+    check_sums(folder, bound.get("files", {}), f"copy the run again, or {NEW}")
+    check_log(folder, bound.get("log", {"bytes": 0, "sha256": ""}))
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:

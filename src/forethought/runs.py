@@ -31,6 +31,7 @@ from forethought.methods.interface import Method
 from forethought.recommender import Recommender, load, write_weights
 from forethought.reports.model_card import model_card
 from forethought.reports.tables import evaluation_markdown
+from forethought.run_files import CARD_FILE, Sums
 from forethought.run_folder import begun
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
@@ -92,22 +93,17 @@ def train(
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
-    torch.manual_seed(seed)
-    model = build_method(config.method, split.data.n_items, split.data.n_users)
-    _check_inputs(model, config.training)
-    model.meet(split.data)
-    recommender = Recommender(
-        model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder
-    )
+    recommender = _untrained(config, split, folder, _about(config, split, data_path, columns))
     with ExitStack() as held:
+        sums: Sums = {}
         if fabric.is_global_zero:
-            held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
+            sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
         fabric.barrier()
         torch.manual_seed(seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
         held.callback(trackers.finish)
         Fit(
-            method=model,
+            method=recommender.method,
             split=seen,
             settings=config.training,
             seed=seed,
@@ -115,7 +111,8 @@ def train(
             exclude_history=recommender.about["exclude_history"],
             observer=observer if observer is not None and fabric.is_global_zero else Quiet(),
             trackers=trackers,
-            keep_best=lambda best: write_weights(folder, best),
+            keep_best=lambda best: write_weights(folder, best, sums),
+            sums=sums,
         ).run(fabric)
         if fabric.is_global_zero:
             write_card(recommender)
@@ -123,12 +120,21 @@ def train(
     return load(folder)
 
 
+def _untrained(config: RunConfig, split: Split, folder: Path, about: dict[str, Any]) -> Recommender:
+    """A run before its first step, with what its method takes from the data."""
+    torch.manual_seed(config.seed)
+    method = build_method(config.method, split.data.n_items, split.data.n_users)
+    _check_inputs(method, config.training)
+    method.meet(split.data)
+    return Recommender(method, config, split.data.items, _item_table(split), about, folder)
+
+
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
     """`README.md` of the run folder; with an evaluation its metrics stand in it."""
     assert run.folder is not None
     table = None if evaluation is None else evaluation_markdown(evaluation)
     text = model_card(run.folder.name, to_json(run.config), run.about, table)
-    replace_file(run.folder / "README.md", lambda part: part.write_text(text, encoding="utf-8"))
+    replace_file(run.folder / CARD_FILE, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def evaluate(

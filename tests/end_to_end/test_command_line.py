@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from run_tools import read_checked
 from shell import TINY, Shell, tree
 
 from forethought.cli import VERBS
@@ -60,7 +61,7 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
             assert 0 <= low <= metric["mean"] <= high
         assert {"steps", "parameters", "wall_s"} <= told["cost"].keys()
     monkeypatch.chdir(tmp_path)
-    assert json.loads(Path("runs/gru4rec/metrics.json").read_text()) == told
+    assert read_checked(Path("runs/gru4rec/metrics.json")).items() > told.items()
     assert "ndcg@10" in shell.ok("evaluate", "runs/gru4rec", "--resamples", 50, "--exclude-history", "no")
 
     told = shell.json("recommend", "runs/sasrec", "--history", "i00001,i00002", "i00003", "--k", 4)
@@ -85,7 +86,7 @@ def test_noise(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
         "evaluate", run, *few, "--noise", "replace", "--noise-share", 0.3, "--noise-seeds", 2, "--out", out
     )
     assert told["protocol"]["noise"] == {"kind": "replace", "share": 0.3, "seed": 0, "seeds": 2}
-    assert json.loads((out / "metrics.json").read_text()) == told
+    assert read_checked(out / "metrics.json").items() > told.items()
     said = shell.run("evaluate", run, *few, "--noise", "swap", "--noise-seed", 3)
     assert "NOISY histories: swap 20%, seeds 3 to 7" in " ".join(said.out.split())
     assert "nothing in its folder has changed" in said.err
@@ -284,8 +285,8 @@ def test_corrupted_runs(shell: Shell, run: Path) -> None:
     for words in (["evaluate", run], ["recommend", run, "--history", "i00001"]):
         assert "is damaged" in shell.wrong(*words)
     text = (run / "config.json").read_text()
-    (run / "config.json").write_text(text.replace('"window"', '"windoe"'))
-    assert "windoe is not a setting of SASRec. Did you mean 'window'?" in shell.wrong("evaluate", run)
+    (run / "config.json").write_text(text.replace('"format": 2', '"format": 3'))
+    assert "is not a run of this version" in shell.wrong("evaluate", run)
     assert "There is no run folder" in shell.wrong("evaluate", run / "none")
 
 

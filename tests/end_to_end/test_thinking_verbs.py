@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from run_tools import read_checked
 from shell import TINY, Shell, tree
 
 from forethought.cli import main
@@ -90,7 +91,7 @@ def test_halting_is_chosen_when_a_run_is_evaluated(shell: Shell, thinking_run: P
     one, soft = tmp_path / "one step", tmp_path / "soft"
     told = shell.json("evaluate", thinking_run, "--resamples", 20, "--halt", "fixed", "--steps", 1, "--out", one)
     assert told["cost"]["steps"] == 1
-    assert json.loads((one / "metrics.json").read_text()) == told
+    assert read_checked(one / "metrics.json").items() > told.items()
     shell.ok("evaluate", thinking_run, "--resamples", 20, "--halt", "soft", "--out", soft)
     assert tree(thinking_run) == before
     told = shell.json("compare", thinking_run, f"one={one}", f"soft={soft}", "--metric", "ndcg@10")

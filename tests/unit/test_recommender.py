@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from run_tools import reseal
 
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
@@ -249,6 +250,20 @@ def other_column(path: Path) -> None:
     pl.read_parquet(path).rename({"item_id": "sku"}).write_parquet(path)
 
 
+def then_reseal(break_it: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """The same, with checksums that fit what was broken."""
+
+    def broken(path: Path) -> None:
+        break_it(path)
+        reseal(path.parent)
+
+    return broken
+
+
+def sealed(old: str, new: str) -> Callable[[Path], Any]:
+    return then_reseal(rewrite(old, new))
+
+
 def zero_bytes(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
@@ -264,20 +279,22 @@ DAMAGE: list[tuple[str, Callable[[Path], Any], str]] = [
     ("items.parquet", keep(0), "is damaged"),
     ("items.parquet", zero_bytes, "is damaged"),
     ("items.parquet", fewer_items, "is damaged"),
-    ("items.parquet", other_column, "is damaged .*item_id"),
+    ("items.parquet", other_column, "items.parquet is not the one that its weights were trained with"),
+    ("items.parquet", then_reseal(other_column), "is damaged .*item_id"),
     ("items.parquet", Path.unlink, r"has no items\.parquet"),
     ("config.json", keep(0.5), r"config\.json is damaged"),
     ("config.json", keep(0), r"config\.json is damaged"),
     ("config.json", zero_bytes, r"config\.json is damaged"),
     ("config.json", Path.unlink, r"has no config\.json: give a folder that forethought train has written"),
-    ("config.json", lambda path: path.write_text("[1, 2]"), r"is not a run of this version \(format 1\)"),
-    ("config.json", rewrite('"format": 1', '"format": 99'), "is not a run of this version"),
-    ("config.json", rewrite('"heads"', '"hedas"'), r"hedas is not a setting of SASRec\. Did you mean 'heads'"),
-    ("config.json", rewrite('"width": 16', '"width": 15'), "must be a multiple of its 2 heads"),
-    ("config.json", rewrite('"width": 16', '"width": 32'), "is damaged"),
-    ("config.json", rewrite('"about"', '"abuot"'), "it has no 'about'"),
-    ("config.json", rewrite('"exclude_history": true\n', '"exclude": 1\n'), "it has no 'exclude_history'"),
-    ("config.json", rewrite('"id_kind": "string"', '"id_kind": "string", "more": 1'), ""),
+    ("config.json", lambda path: path.write_text("[1, 2]"), r"is not a run of this version \(format 2, "),
+    ("config.json", rewrite('"format": 2', '"format": 1'), "is not a run of this version"),
+    ("config.json", rewrite('"heads"', '"hedas"'), "config.json is not the one that its weights were trained with"),
+    ("config.json", sealed('"heads"', '"hedas"'), r"hedas is not a setting of SASRec\. Did you mean 'heads'"),
+    ("config.json", sealed('"width": 16', '"width": 15'), "must be a multiple of its 2 heads"),
+    ("config.json", sealed('"width": 16', '"width": 32'), "is damaged"),
+    ("config.json", sealed('"about"', '"abuot"'), "it has no 'about'"),
+    ("config.json", sealed('"exclude_history": true\n', '"exclude": 1\n'), "it has no 'exclude_history'"),
+    ("config.json", sealed('"id_kind": "string"', '"id_kind": "string", "more": 1'), ""),
 ]
 
 

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from forethought.catalogue.ranking import Excluded, Items, top_k
 from forethought.errors import RunError
-from forethought.files import first_line, replace_file
+from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
 
 EXACT_BELOW = 300_000  # up to here a query by the whole product takes a few milliseconds
 LINKS, BUILD_WIDTH, SEARCH_WIDTH = 32, 80, 128  # HNSW's M, efConstruction and least efSearch; 16 links miss deep items
+GRAPH_FILE, ABOUT_FILE = "annindex.bin", "annindex.json"  # in a run folder
+MEND = "remove it, and it is built anew"
 WIDEST = 256  # where more must be fetched, the whole product is as fast and misses nothing
 
 
@@ -35,19 +37,19 @@ class Index(Protocol):
         self, states_BD: Tensor, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
     ) -> tuple[Tensor, Tensor]: ...
 
-    def save(self, path: Path) -> None:
-        """Write one file, whole or not at all.
+    def save(self, folder: Path, weights: str) -> None:
+        """Keep it in a run folder, bound to the weights of this checksum.
 
         Raises:
             RunError: it cannot be written.
         """
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+    def load(cls, folder: Path, weights: str) -> Self | None:
+        """What `save` kept of these weights; None where nothing is kept, or only of other weights.
 
         Raises:
-            RunError: the file is missing or damaged.
+            RunError: it is damaged.
         """
         ...
 
@@ -72,23 +74,12 @@ class ExactIndex:
     ) -> tuple[Tensor, Tensor]:
         return top_k(states_BD, self.items, k, excluded, allowed_N)
 
-    def save(self, path: Path) -> None:
-        from safetensors.torch import save_file
-
-        tensors = {"vectors": self.items.vectors_ND} | (
-            {} if self.items.bias_N is None else {"bias": self.items.bias_N}
-        )
-        replace_file(path, lambda part: save_file({n: t.detach().contiguous() for n, t in tensors.items()}, part))
+    def save(self, folder: Path, weights: str) -> None:
+        """Nothing: it is the item vectors themselves."""
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        from safetensors.torch import load_file
-
-        try:
-            tensors = load_file(path)
-            return cls(Items(tensors["vectors"], tensors.get("bias")))
-        except Exception as error:
-            raise _unreadable(path, error) from error
+    def load(cls, folder: Path, weights: str) -> Self | None:
+        return None
 
 
 class ANNIndex:
@@ -133,19 +124,29 @@ class ANNIndex:
             best[short], scores[short] = top_k(states[short], self.items, k, theirs, allowed_N)
         return best.to(device), scores.to(device)
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path, weights: str) -> None:
         import faiss
 
-        replace_file(path, lambda part: faiss.write_index(self.graph, str(part)))
+        graph = folder / GRAPH_FILE
+        replace_file(graph, lambda part: faiss.write_index(self.graph, str(part)))
+        write_json(folder / ABOUT_FILE, checked({"graph": sha256_of(graph), "weights": weights}))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, folder: Path, weights: str) -> Self | None:
         import faiss
 
+        graph, about = folder / GRAPH_FILE, folder / ABOUT_FILE
+        if not graph.is_file() or not about.is_file():
+            return None
+        told = verified(read_json(about, MEND), about, MEND)
+        if told.get("weights") != weights:
+            return None
         try:
-            return cls(faiss.read_index(str(path)))
-        except Exception as error:
-            raise _unreadable(path, error) from error
+            if sha256_of(graph) != told.get("graph"):
+                raise RunError(f"{graph} is damaged (its content does not fit its checksum): {MEND}.")
+            return cls(faiss.read_index(str(graph)))
+        except (OSError, RuntimeError) as error:
+            raise RunError(f"{graph} cannot be read ({first_line(error)}): {MEND}.") from error
 
     def _fetch(self, k: int, excluded: Excluded | None, allowed_N: Tensor | None) -> int:
         """So many that about k remain after the longest history and the share of items that is not allowed."""
@@ -170,8 +171,3 @@ class ANNIndex:
             pairs_BF = torch.arange(len(found_BF))[:, None] * len(self.items) + found_BF
             refused_BF |= torch.isin(pairs_BF, excluded.rows * len(self.items) + excluded.items)
         return refused_BF
-
-
-def _unreadable(path: Path, error: Exception) -> RunError:
-    why = "does not exist" if not path.exists() else f"is no index ({first_line(error)})"
-    return RunError(f"{path} {why}: build and save the index again.")

@@ -66,7 +66,8 @@ def run(arguments: list[str]) -> None:
         "          forethought evaluate runs/dtrec-beauty --noise-curve"
     )
     args = parse(Evaluate, arguments, "evaluate", about)
-    from forethought.recommender import CONFIG_FILE, load
+    from forethought.recommender import load
+    from forethought.run_files import CONFIG_FILE
     from forethought.runs import split_of
 
     noise = args.noising.of(curve=args.noise_curve)

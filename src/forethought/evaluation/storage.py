@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,42 @@ import numpy as np
 import polars as pl
 
 from forethought.errors import RunError
-from forethought.files import first_line, replace_file, write_json
+from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
+from forethought.run_files import CASES_FILE, METRICS_FILE
 
-METRICS_FILE, CASES_FILE = "metrics.json", "per_user.parquet"
+MEND = "evaluate the run again"
 
 
 def write(folder: Path, parts: dict[str, Any], cases: pl.DataFrame) -> None:
-    """Write both files, the metrics last.
+    """Write both files, the metrics last, with the checksum of the cases in them and of all that they say.
 
     Raises:
-        RunError: the folder cannot be written (no permission, disk full).
+        RunError: the folder cannot be written (no permission, disk full), or holds a `metrics.json` of others.
     """
+    if (folder / METRICS_FILE).exists() and not _is_ours(folder / METRICS_FILE):
+        raise RunError(f"{folder / METRICS_FILE} is there already and is no evaluation: choose another folder.")
     replace_file(folder / CASES_FILE, cases.write_parquet)
-    write_json(folder / METRICS_FILE, parts)
+    write_json(folder / METRICS_FILE, checked({**parts, "cases_sha256": sha256_of(folder / CASES_FILE)}))
 
 
 def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
-    """Both files as they are; whether they fit each other is for the caller to see.
+    """What both files hold, once they fit their checksums.
 
     Raises:
-        RunError: a file is missing or damaged.
+        RunError: a file is missing or damaged, or they were not written together.
     """
-    parts = _read(folder / METRICS_FILE, "JSON", lambda path: json.loads(path.read_text(encoding="utf-8")))
-    return parts, _read(folder / CASES_FILE, "Parquet", pl.read_parquet)
+    metrics, cases = folder / METRICS_FILE, folder / CASES_FILE
+    if not metrics.exists():
+        raise RunError(f"{folder} has no {METRICS_FILE}: evaluate the run first.")
+    parts = verified(read_json(metrics, MEND), metrics, MEND)
+    try:
+        if sha256_of(cases) != parts.pop("cases_sha256", None):
+            raise RunError(f"{cases} is damaged, or from another evaluation than {METRICS_FILE}: {MEND}.")
+        return parts, pl.read_parquet(cases, glob=False)
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} has no {CASES_FILE}: {MEND}.") from error
+    except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise RunError(f"{cases} is not readable Parquet ({first_line(error)}): {MEND}.") from error
 
 
 def plain(value: Any) -> Any:
@@ -48,10 +60,9 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _read(path: Path, kind: str, load: Callable[[Path], Any]) -> Any:
+def _is_ours(path: Path) -> bool:
     try:
-        return load(path)
-    except FileNotFoundError as error:
-        raise RunError(f"{path.parent} has no {path.name}: evaluate the run first.") from error
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{path} is not readable {kind} ({first_line(error)}): evaluate the run again.") from error
+        parts = read_json(path, MEND)
+    except RunError:
+        return True  # damaged, and to be replaced
+    return isinstance(parts, Mapping) and {"protocol", "metrics"} <= parts.keys()

@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from forethought.backbones.bert4rec import BERT4Rec
@@ -25,6 +24,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import first_line, read_json
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
 from forethought.thinking.cloze import Cloze
 
 AnyBackbone = SASRec | GRU4Rec | HSTU | BERT4Rec
@@ -91,9 +91,9 @@ class Encoder(nn.Module):
         Raises:
             RunError: the file is missing or damaged.
         """
-        path = Path(run) / "model.safetensors"
+        path = Path(run) / MODEL_FILE
         try:
-            tensors = load_file(path)
+            tensors, _ = read_model(path.parent)
             mine = {name: tensors[name] for name in self.state_dict() if name != "items.bias"}
             self.load_state_dict(mine, strict=False)
             whole = all(bool(tensor.isfinite().all()) for tensor in mine.values())
@@ -117,12 +117,12 @@ def check_run(run: str, backbone: AnyBackbone, split: Split) -> None:
     folder = Path(run)
     if not folder.is_dir():
         raise RunError(f"There is no run folder {run!r} to take the encoder from: {MEND}")
-    parts = read_json(folder / "config.json", MEND.rstrip("."))
+    parts = read_json(folder / CONFIG_FILE, MEND.rstrip("."))
     try:
         method, about = parts["config"]["method"], parts["about"]
         kind, theirs = method["type"], dict(method.get("backbone", {}))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise RunError(f"{folder / 'config.json'} is damaged: {MEND}") from error
+        raise RunError(f"{folder / CONFIG_FILE} is damaged: {MEND}") from error
     if kind not in TRAINERS:
         raise ConfigError(f"The run {run!r} is one of {kind!r}, which holds no bare encoder: {MEND}")
     _check_backbone(run, backbone, theirs)
@@ -154,9 +154,9 @@ def _check_backbone(run: str, backbone: AnyBackbone, theirs: dict[str, Any]) -> 
 
 def _check_data(folder: Path, about: Any, split: Split) -> None:
     try:
-        ids = pl.read_parquet(folder / "items.parquet", columns=["item_id"])["item_id"]
+        ids = pl.read_parquet(folder / ITEMS_FILE, columns=["item_id"], glob=False)["item_id"]
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{folder / 'items.parquet'} cannot be read ({first_line(error)}): {MEND}") from error
+        raise RunError(f"{folder / ITEMS_FILE} cannot be read ({first_line(error)}): {MEND}") from error
     mine = split.data.items.ids
     if len(ids) != len(mine) or ids.dtype.is_integer() != mine.dtype.is_integer() or bool((ids != mine).any()):
         raise DataError(

@@ -22,10 +22,11 @@ from forethought.config import from_json, to_json
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.evaluation.report import Evaluation
-from forethought.evaluation.storage import METRICS_FILE, plain
-from forethought.files import check_writable
+from forethought.evaluation.storage import plain
+from forethought.folders import check_writable
 from forethought.recipes import Recipe
-from forethought.recommender import CONFIG_FILE, Recommender
+from forethought.recommender import Recommender
+from forethought.run_files import CONFIG_FILE, METRICS_FILE
 from forethought.runs import evaluate, train
 from forethought.studies import results
 from forethought.studies.differences import METRICS, paired

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -57,6 +57,7 @@ class Fit:
         folder: of the run; the state to resume from lies in its `state/`.
         exclude_history: whether validation leaves a user's history out of the candidates.
         keep_best: called with the method whenever validation says it is the best so far.
+        sums: checksums of the run's files that were written before, kept with every state.
     """
 
     method: Method
@@ -68,6 +69,7 @@ class Fit:
     observer: Observer
     trackers: Trackers
     keep_best: Callable[[Method], None]
+    sums: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
 
     def run(self, fabric: Fabric) -> Progress:
@@ -228,7 +230,8 @@ class Fit:
             everybody = [everybody[0]] * fabric.world_size
             torch.distributed.all_gather_object(everybody, state.generators())
         if fabric.is_global_zero:
-            state.save(self.folder / "state", self.progress, self.method, optimiser.optimizer, everybody)
+            bound = {"files": dict(self.sums), "log": self.trackers.lines.mark()}
+            state.save(self.folder / "state", self.progress, self.method, optimiser.optimizer, everybody, bound)
         fabric.barrier()
 
 

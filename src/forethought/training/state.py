@@ -10,19 +10,19 @@ written before the state that knows of them; after a kill in between they are ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from forethought.errors import RunError
-from forethought.files import first_line, read_json, replace_file, write_json
+from forethought.files import checked, first_line, read_json, short_of_memory, sweep, verified, write_json
+from forethought.tensor_files import CHECKSUM, load_tensors, save_tensors
 
 STATE_FILE = "state.json"
 MEND = "start the training anew in another folder"
@@ -82,11 +82,13 @@ def save(
     method: nn.Module,
     optimiser: torch.optim.Optimizer,
     random: list[dict[str, Tensor]] | None = None,
+    bound: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the state; the previous one is removed only when the new one is whole.
 
     Args:
         random: `generators()` of every process; by default of this one, which is alone.
+        bound: what else must be as it was when training goes on, such as checksums of the run's other files.
 
     Raises:
         RunError: the folder cannot be written.
@@ -97,11 +99,27 @@ def save(
     for rank, states in enumerate(random or [generators()]):
         tensors |= {f"random/{rank}/{name}": tensor for name, tensor in states.items()}
     name = f"state-{progress.step}-{progress.epoch}.safetensors"
-    whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-    replace_file(folder / name, lambda part: save_file(whole, part))
-    write_json(folder / STATE_FILE, {"tensors": name, **asdict(progress)})
-    for old in folder.glob("state-*"):  # and what a kill left half-written
-        if old.name != name:
+    # clones, because no two tensors of such a file may share memory
+    total = save_tensors(folder / name, {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()})
+    parts = {"tensors": name, "tensors_sha256": total, "bound": dict(bound or {}), **asdict(progress)}
+    write_json(folder / STATE_FILE, checked(parts))
+    _remove_others(folder, name)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a kill left half-written, and a state that nothing names any more.
+
+    Raises:
+        RunError: the state is damaged.
+    """
+    sweep(folder)
+    if exists(folder):
+        _remove_others(folder, _told(folder).tensors)
+
+
+def _remove_others(folder: Path, name: str) -> None:
+    for old in folder.iterdir():
+        if old.name.startswith("state-") and old.name != name:
             old.unlink(missing_ok=True)
 
 
@@ -112,12 +130,14 @@ def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, r
         RunError: there is no state, or it is damaged, or it belongs to another configuration.
     """
     with _whole(folder):
-        name, progress = _told(folder)
-        tensors = load_file(folder / name)
+        told = _told(folder)
+        tensors, about = load_tensors(folder / told.tensors)
+        if about[CHECKSUM] != told.tensors_sha256:
+            raise ValueError(f"{told.tensors} is not the one it was saved with")
         method.load_state_dict(_below(tensors, "method/"))
         _load_optimiser(optimiser, _below(tensors, "optimiser/"))
         _set_generators(_below(tensors, f"random/{rank}/"))
-    return progress
+    return told.progress
 
 
 def load_progress(folder: Path) -> Progress:
@@ -127,13 +147,22 @@ def load_progress(folder: Path) -> Progress:
         RunError: there is no state, or it is damaged.
     """
     with _whole(folder):
-        return _told(folder)[1]
+        return _told(folder).progress
+
+
+def load_bound(folder: Path) -> dict[str, Any]:
+    """What `save` was told must be as it was.
+
+    Raises:
+        RunError: there is no state, or it is damaged.
+    """
+    with _whole(folder):
+        return _told(folder).bound
 
 
 def save_weights(folder: Path, stage: str, method: nn.Module) -> None:
     """The best weights of a stage so far, for the next one to start from."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in method.state_dict().items()}
-    replace_file(folder / f"{stage}.safetensors", lambda part: save_file(tensors, part))
+    save_tensors(folder / f"{stage}.safetensors", method.state_dict())
 
 
 def load_weights(folder: Path, stage: str, method: nn.Module) -> None:
@@ -143,7 +172,7 @@ def load_weights(folder: Path, stage: str, method: nn.Module) -> None:
         RunError: the file is not there, or damaged.
     """
     with _whole(folder):
-        method.load_state_dict(load_file(folder / f"{stage}.safetensors"))
+        method.load_state_dict(load_tensors(folder / f"{stage}.safetensors")[0])
 
 
 @contextmanager
@@ -152,15 +181,27 @@ def _whole(folder: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        if short_of_memory(error):
+            raise
         said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".:")
         raise RunError(f"The saved state in {folder} is damaged ({said}): {MEND}.") from error
 
 
-def _told(folder: Path) -> tuple[str, Progress]:
+class _Told(NamedTuple):
+    tensors: str
+    tensors_sha256: str
+    bound: dict[str, Any]
+    progress: Progress
+
+
+def _told(folder: Path) -> _Told:
     """What `state.json` says: the name of the tensors' file, and the counters."""
-    parts: dict[str, Any] = read_json(folder / STATE_FILE, MEND)
-    parts.setdefault("stage_best", parts["best"])  # states from before there were stages
-    return parts.pop("tensors"), Progress(**parts)
+    path = folder / STATE_FILE
+    parts = verified(read_json(path, MEND), path, MEND)
+    name, total, bound = str(parts.pop("tensors")), parts.pop("tensors_sha256"), dict(parts.pop("bound"))
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no name of a file beside it")
+    return _Told(name, total, bound, Progress(**parts))
 
 
 def exists(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from forethought.errors import ConfigError, MissingExtraError, RunError, nearest
 from forethought.files import first_line, replace_file
+from forethought.run_files import LOG_FILE
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 
@@ -25,12 +27,13 @@ class JsonLines:
     """One JSON object a line; a resumed run goes on in the same file, dropping lines of steps it will repeat."""
 
     def start(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self.path = folder / "log.jsonl"
+        self.path = folder / LOG_FILE
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, so that no epoch stands there twice."""
         if self.path.is_file():
-            lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in text.splitlines() if _step_of(line) <= step]
             text = "".join(line + "\n" for line in lines)
             replace_file(self.path, lambda part: part.write_text(text, encoding="utf-8"))
 
@@ -41,8 +44,28 @@ class JsonLines:
         except OSError as error:
             raise RunError(f"{self.path} could not be written ({first_line(error)}): make room.") from error
 
+    def mark(self) -> dict[str, Any]:
+        """How far the file goes, and the checksum of all that: `check_log` finds out whether it is still there."""
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
     def finish(self) -> None:
         """Nothing is kept open."""
+
+
+def check_log(folder: Path, mark: Mapping[str, Any]) -> None:
+    """Whether the log of a run still begins with what it held when its state was saved; it may also be gone.
+
+    Raises:
+        RunError: it was changed.
+    """
+    path = folder / LOG_FILE
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        content = file.read(int(mark["bytes"]))
+    if hashlib.sha256(content).hexdigest() != mark["sha256"]:
+        raise RunError(f"{path} is damaged (it was changed since the state was saved): remove it, and resume again.")
 
 
 class TensorBoard:
@@ -138,5 +161,5 @@ class Trackers:
 def _step_of(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return 1 << 62  # a line cut short by a kill

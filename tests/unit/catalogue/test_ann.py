@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from forethought.catalogue.ann import EXACT_BELOW, ANNIndex, ExactIndex, Index, choose_index
+from forethought.catalogue.ann import EXACT_BELOW, ANNIndex, ExactIndex, choose_index
 from forethought.catalogue.ranking import Excluded, Items, top_k
 from forethought.errors import RunError
 
@@ -73,13 +73,13 @@ def test_rows_that_run_short_are_searched_exactly(index: ANNIndex, monkeypatch: 
     assert (found >= 0).all()
 
 
-@pytest.mark.parametrize("kind", [ExactIndex, ANNIndex])
 @pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 500)])
-def test_a_small_catalogue_saved_and_loaded(kind: type[Index], bias: Tensor | None, tmp_path: Path) -> None:
+def test_a_small_catalogue_saved_and_loaded(bias: Tensor | None, tmp_path: Path) -> None:
     items = Items(VECTORS[:500], bias)
-    kind.build(items).save(tmp_path / "new" / "index")
-    again = kind.load(tmp_path / "new" / "index")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["index"]
+    ANNIndex.build(items).save(tmp_path / "new", "weights")
+    again = ANNIndex.load(tmp_path / "new", "weights")
+    assert again is not None
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["annindex.bin", "annindex.json"]
     for k in (10, 600):
         found, scores = again.search(STATES, k)
         exact = top_k(STATES, items, k)
@@ -87,16 +87,26 @@ def test_a_small_catalogue_saved_and_loaded(kind: type[Index], bias: Tensor | No
         assert found.shape == scores.shape == (200, k)
 
 
-@pytest.mark.parametrize("kind", [ExactIndex, ANNIndex])
-def test_a_missing_or_damaged_file_is_told_in_one_sentence(kind: type[Index], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="does not exist: build"):
-        kind.load(tmp_path / "none")
-    (tmp_path / "bad").write_bytes(b"not an index")
-    with pytest.raises(RunError, match="is no index"):
-        kind.load(tmp_path / "bad")
+def test_an_index_of_other_weights_is_not_used(tmp_path: Path) -> None:
+    assert ANNIndex.load(tmp_path, "weights") is None
+    ANNIndex.build(Items(VECTORS[:50])).save(tmp_path, "weights")
+    assert ANNIndex.load(tmp_path, "weights") is not None
+    assert ANNIndex.load(tmp_path, "others") is None
+
+
+def test_a_negated_or_damaged_index_is_told_in_one_sentence(tmp_path: Path) -> None:
+    ANNIndex.build(Items(VECTORS[:50])).save(tmp_path / "good", "weights")
+    ANNIndex.build(Items(-VECTORS[:50])).save(tmp_path / "negated", "weights")
+    (tmp_path / "negated/annindex.bin").replace(tmp_path / "good/annindex.bin")
+    with pytest.raises(RunError, match="does not fit its checksum"):
+        ANNIndex.load(tmp_path / "good", "weights")
+    (tmp_path / "negated/annindex.bin").write_bytes(b"not an index")
+    (tmp_path / "negated/annindex.json").write_text("{")
+    with pytest.raises(RunError, match=r"annindex\.json is damaged"):
+        ANNIndex.load(tmp_path / "negated", "weights")
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="could not be written"):
-        kind.build(Items(VECTORS[:50])).save(tmp_path / "file" / "index")
+        ANNIndex.build(Items(VECTORS[:50])).save(tmp_path / "file", "weights")
 
 
 def test_the_choice_goes_by_size() -> None:

@@ -130,12 +130,12 @@ def test_numbers_that_do_not_exist_survive_as_null(make_data, tmp_path):
     [
         ("metrics.json", None, "has no metrics.json"),
         ("per_user.parquet", None, "has no per_user.parquet"),
-        ("metrics.json", b'{"protocol": {"spl', "not readable JSON"),
-        ("metrics.json", b"\xff\xfe\x00", "not readable JSON"),
+        ("metrics.json", b'{"protocol": {"spl', "is damaged"),
+        ("metrics.json", b"\xff\xfe\x00", "is damaged"),
         ("metrics.json", b"[1, 2]", "damaged"),
         ("metrics.json", b'{"protocol": {}}', "damaged"),
-        ("per_user.parquet", b"PAR1 and then nothing", "not readable Parquet"),
-        ("per_user.parquet", b"", "not readable Parquet"),
+        ("per_user.parquet", b"PAR1 and then nothing", "per_user.parquet is damaged"),
+        ("per_user.parquet", b"", "per_user.parquet is damaged"),
     ],
 )
 def test_a_damaged_evaluation_is_told_in_one_sentence(evaluate, tmp_path, file, damage, said):
@@ -151,7 +151,7 @@ def test_files_of_two_evaluations_do_not_mix(evaluate, tmp_path):
     evaluate(seed=1).write(tmp_path / "a")
     evaluate(seed=2).write(tmp_path / "b")
     (tmp_path / "a/per_user.parquet").replace(tmp_path / "b/per_user.parquet")
-    with pytest.raises(RunError, match="different evaluations"):
+    with pytest.raises(RunError, match="from another evaluation"):
         Evaluation.read(tmp_path / "b")
 
 

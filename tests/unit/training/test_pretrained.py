@@ -31,7 +31,9 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR, IGRSRModel
 from forethought.recommender import Recommender, load
+from forethought.run_files import bound_sums
 from forethought.runs import train
+from forethought.tensor_files import save_tensors
 from forethought.thinking.deliberation import Reasoner
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
@@ -220,7 +222,7 @@ def other_shop(tmp_path: Path) -> Split:
         (lambda run: (run / "model.safetensors").unlink(), RunError, r"model.safetensors cannot be read"),
         (lambda run: (run / "model.safetensors").write_bytes(b"1234567890"), RunError, "cannot be read"),
         (lambda run: save_file({}, run / "model.safetensors"), RunError, "cannot be read"),
-        (lambda run: save_file(spoilt(run), run / "model.safetensors"), RunError, "NaN or infinity"),
+        (lambda run: save_tensors(run / "model.safetensors", spoilt(run), bound_sums(run)), RunError, "NaN or inf"),
     ],
 )
 def test_a_run_that_cannot_be_read(

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_tools import edit_config
 from safetensors.torch import load_file
 from torch import nn
 
@@ -188,7 +189,8 @@ def test_sigkill(
     arguments = [str(shop), str(uninterrupted), str(tmp_path / "run"), str(at)]
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    (tmp_path / "run/state/state-1-0.safetensors.part").write_bytes(b"half")
+    (tmp_path / "run/state/.forethought-1.part").write_bytes(b"half")
+    (tmp_path / "run/state/state-1-0.safetensors").write_bytes(b"of an earlier step")
     train(sasrec, split, tmp_path / "run", training=replace(quick, checkpoint_every_s=EVERY_STEP), resume=True)
     same(tmp_path / "run", uninterrupted)
 
@@ -207,9 +209,12 @@ def test_options_newer_than_the_run_are_as_they_were(
 ) -> None:
     """A run of before an option existed goes on where that option is at its default."""
     shutil.copytree(stopped, tmp_path / "run")
-    parts = json.loads((tmp_path / "run/config.json").read_text())
-    del parts["config"]["method"]["backbone"]["input_norm"]
-    (tmp_path / "run/config.json").write_text(json.dumps(parts))
+
+    def older(parts: dict[str, Any]) -> dict[str, Any]:
+        del parts["config"]["method"]["backbone"]["input_norm"]
+        return parts
+
+    edit_config(tmp_path / "run", older)
     resume(tmp_path / "run", sasrec, split, quick)
     with pytest.raises(ConfigError, match="input_norm: False -> True"):
         resume(tmp_path / "run", replace(sasrec, input_norm=True), split, quick)

@@ -279,31 +279,6 @@ def test_weights_of_a_stage_that_are_gone(
 # ---- methods of one stage do not notice
 
 
-def test_states_from_before_there_were_stages(
-    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that was stale since its first epoch stops when it would have stopped."""
-    settings, told = replace(quick, epochs=9, patience=2), (0.3, 0.2, 0.25, 0.9)
-    validated(monkeypatch, *told)
-    train(sasrec, split, tmp_path / "whole", training=settings)
-    n = int(lines(tmp_path / "whole")[0]["step"])
-    validated(monkeypatch, *told)
-    with pytest.raises(Interrupted):
-        train(sasrec, split, tmp_path / "run", training=settings, observer=After(2 * n))
-    path = tmp_path / "run/state/state.json"
-    old = json.loads(path.read_text())
-    old = {key: value for key, value in old.items() if not key.startswith("stage")}
-    assert {*old} == {
-        *("tensors", "epoch", "batch", "step", "best", "best_epoch"),
-        *("stale", "sums", "positions", "trained_s", "done"),
-    }
-    path.write_text(json.dumps(old))
-    validated(monkeypatch, *told[2:])
-    train(sasrec, split, tmp_path / "run", training=settings, resume=True)
-    assert same(everything(tmp_path / "run"), everything(tmp_path / "whole"))
-    assert [line["valid_ndcg@10"] for line in lines(tmp_path / "run")] == [0.3, 0.2, 0.25]
-
-
 def test_one_stage_leaves_no_trace(trained: Any, tmp_path: Path) -> None:
     shutil.copytree(trained.folder, tmp_path / "run")
     assert [path.suffix for path in sorted((tmp_path / "run/state").iterdir())] == [".safetensors", ".json"]

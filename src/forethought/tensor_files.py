@@ -1,0 +1,68 @@
+"""Files of named tensors (safetensors) that know their own checksum, so that a flipped bit is told."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from forethought.files import replace_file
+
+CHECKSUM = "sha256"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> str:
+    """Write tensors with what is to be known about them; the file appears whole or not at all.
+
+    Returns:
+        The checksum over names, types, shapes, values and `about`.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    told = dict(about or {})
+    total = _checksum(plain, told)
+    # The library's own way of writing a file goes through a temporary one of private mode that a kill would leave.
+    replace_file(path, lambda part: part.write_bytes(save(plain, {**told, CHECKSUM: total})))
+    return total
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, and what is known about them with their checksum among it.
+
+    Raises:
+        SafetensorError: the file is damaged, or its content does not fit its checksum.
+        OSError: it is missing or cannot be read.
+    """
+    with path.open("rb"):  # a missing file is an OSError, as everywhere
+        pass
+    with safe_open(path, "pt") as file:
+        about = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+    if about.get(CHECKSUM) != _checksum(tensors, {name: text for name, text in about.items() if name != CHECKSUM}):
+        raise SafetensorError("its content does not fit its checksum")
+    return tensors, about
+
+
+def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(about):
+        _add(digest, name, about[name])
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        _add(digest, name, str(tensor.dtype), *map(str, tensor.shape))
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def _add(digest: Any, *words: str) -> None:
+    """Words of known length, so that no two lists of them read alike."""
+    for word in (str(len(words)), *words):
+        digest.update(f"{len(word)}:{word}".encode())
