@@ -17,7 +17,7 @@ from forethought.data.sources import readable, scan
 from forethought.data.times import clock
 from forethought.data.vocabulary import IdKind
 from forethought.errors import DataError, ForethoughtError
-from forethought.files import replace_file
+from forethought.files import MARK, check_replaceable, replace_file
 from forethought.recommender import Recommendation, Recommender, Unknown
 
 CHUNK = 4096
@@ -43,7 +43,7 @@ def recommend_table(
     Args:
         source: a table with list columns `history` and, for models that read times, `times` (Unix seconds); or rows
             of user_id, item_id and, where known, timestamp and position, which are gathered into histories first.
-        out: Parquet file, written whole or not at all.
+        out: Parquet file, written whole or not at all; an earlier one of ours is replaced, any other file refused.
         choices: as in `Recommender.recommend`.
 
     Returns:
@@ -51,6 +51,7 @@ def recommend_table(
     """
     if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
         raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
+    check_replaceable(Path(out))
     with readable(source):
         frame = _histories(scan(str(source)), source, with_times=model.method.needs_times)
         schema = frame.collect_schema()
@@ -102,7 +103,7 @@ def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path:
             raise
 
     try:
-        register_io_source(guarded, schema=schema, is_pure=True).sink_parquet(path)
+        register_io_source(guarded, schema=schema, is_pure=True).sink_parquet(path, metadata={"made": MARK})
     except Exception:
         if failed:
             raise failed[0] from None

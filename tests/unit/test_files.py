@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -178,10 +179,13 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_two_makers_of_one_new_folder_one_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="written by somebody else meanwhile"), replace_folder(tmp_path / "data") as new:
-        (new / "mine").write_text("")
-        with replace_folder(tmp_path / "data") as faster:
-            (faster / "theirs").write_text("")
+    def make(mine: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        with replace_folder(tmp_path / "data") as new:
+            (new / mine).write_text("")
+            meanwhile()
+
+    with pytest.raises(DataError, match="written by somebody else meanwhile"):
+        make("mine", lambda: make("theirs"))
     assert names(tmp_path) == ["data"]
     assert names(tmp_path / "data") == ["theirs"]
 

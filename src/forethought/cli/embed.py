@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> None:
 
 def _place(args: Embed) -> Path:
     """Where the vectors are to lie, known to be free and writable before any text is read."""
-    from forethought.data.texts import VECTORS
+    from forethought.data.texts import VECTORS, check_vectors
     from forethought.errors import ConfigError
     from forethought.folders import check_writable
 
@@ -75,5 +75,7 @@ def _place(args: Embed) -> Path:
         raise ConfigError(f"{str(out)!r} is a folder, but vectors are written as one file: choose another --out.")
     if out.exists() and not args.overwrite:
         raise ConfigError(f"{str(out)!r} is there already: choose another --out, or --overwrite it.")
+    if out.exists():
+        check_vectors(out)
     check_writable(out.parent)
     return out

@@ -95,6 +95,11 @@ def download(
         _check_or_record(to, expected, report)
         return to
     part = to.with_name(to.name + ".part")
+    for waiting in (part, _tag(part)):  # a link there would be followed when it is appended to
+        if waiting.is_symlink() or (waiting.exists() and not waiting.is_file()):
+            raise DataError(
+                f"{str(waiting)!r} is no ordinary file, and what arrives would be appended to it: remove it."
+            )
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -56,6 +56,21 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
     return vectors
 
 
+def check_vectors(path: Path) -> None:
+    """Refuse to replace a file that holds anything but vectors.
+
+    Raises:
+        DataError: it does, or cannot be read.
+    """
+    try:
+        kept = np.load(path, mmap_mode="r", allow_pickle=False)
+        ours = isinstance(kept, np.ndarray) and kept.ndim == 2 and np.issubdtype(kept.dtype, np.floating)
+    except (OSError, ValueError, EOFError):
+        ours = False
+    if not ours:
+        raise DataError(f"{str(path)!r} holds no text vectors, so it is not overwritten: choose another name.")
+
+
 def write_texts(path: Path, vectors: np.ndarray) -> None:
     """Text vectors as `item_texts` reads them; the file appears whole or not at all."""
 

@@ -233,3 +233,11 @@ def test_short_texts(server: Server) -> None:
     server.statuses = [404]
     with pytest.raises(DataError, match="answered 404"):
         fetch_text(server.url)
+
+
+def test_a_link_where_a_download_waits_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "a.zip.part").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match="no ordinary file"):
+        download("http://127.0.0.1:9/a.zip", tmp_path / "a.zip")
+    assert (tmp_path / "mine").read_text() == "precious"
