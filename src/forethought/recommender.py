@@ -22,6 +22,7 @@ from forethought.catalogue.ranking import Excluded
 from forethought.config import RunConfig
 from forethought.data.batches import Batch, history_batch
 from forethought.data.histories import Histories
+from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.errors import ConfigError, DataError, ForethoughtError, RunError, check_count
 from forethought.explaining.explain import Known, explain
@@ -295,9 +296,8 @@ class Recommender:
 
     def titles(self) -> list[tuple[Any, str | None]]:
         """Item ids with their titles, where the data has any."""
-        if "title" not in self.item_table.columns:
-            return []
-        return list(zip(self.items.id_list(range(len(self.items))), self.item_table["title"].to_list(), strict=True))
+        titles = titles_of(self.item_table)
+        return [] if titles is None else list(zip(self.items.id_list(range(len(self.items))), titles, strict=True))
 
     def progress(self) -> dict[str, Any]:
         """Where its training stands, as `training.state.Progress` has it; empty where no state lies beside it."""
@@ -396,7 +396,7 @@ def write_bound(folder: Path, run: Recommender) -> Sums:
 
 def write_about(folder: Path, config: RunConfig, id_kind: IdKind, about: dict[str, Any]) -> None:
     """`config.json`: the configuration, and what the run was trained on."""
-    from forethought import __version__
+    from forethought.version import __version__
 
     parts = {"format": FORMAT, "forethought": __version__, "config": configuration.to_json(config)}
     write_json(folder / CONFIG_FILE, {**parts, "id_kind": id_kind, "about": about})

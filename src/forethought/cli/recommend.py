@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json, seconds, typed_id
+from forethought.escaping import printable
 
 
 @dataclass(kw_only=True)
@@ -81,9 +82,10 @@ def run(arguments: list[str]) -> None:
     titles = dict(model.titles())
     for one in found:
         left_out = f" (unknown and left out: {', '.join(map(str, one.dropped))})" if one.dropped else ""
-        sys.stdout.write(f"after {', '.join(map(str, one.history))}{left_out}\n")
+        lines = [f"after {', '.join(map(str, one.history))}{left_out}"]
         for rank, (item, score) in enumerate(zip(one.items, one.scores, strict=True), start=1):
-            sys.stdout.write(f"{rank:>4}  {item!s:<16} {score:8.3f}  {titles.get(item) or ''}\n")
+            lines.append(f"{rank:>4}  {item!s:<16} {score:8.3f}  {titles.get(item) or ''}")
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
