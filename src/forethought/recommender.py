@@ -5,6 +5,7 @@ A run folder is all it needs; the training data may be gone, and users it never 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -91,6 +92,7 @@ class Recommender:
 
         Below about 300,000 items the index is exact and nothing is gained; above, it is a graph that finds nearly
         all of the best items (recall@10 about 0.99) many times faster. Building takes minutes for a million items.
+        Where the folder cannot be written to, a warning says so and the index lives in memory alone.
         """
         kind = choose_index(len(self.items))
         if self.folder is not None and self.weights_sum is not None:
@@ -99,7 +101,10 @@ class Recommender:
             with torch.inference_mode():
                 self.index = kind.build(self.method.catalogue())
             if self.folder is not None and self.weights_sum is not None:
-                self.index.save(self.folder, self.weights_sum)
+                try:
+                    self.index.save(self.folder, self.weights_sum)
+                except RunError as error:  # it serves all the same, and what was built for minutes is not thrown away
+                    warnings.warn(f"The index is not kept and will be built anew next time. {error}", stacklevel=2)
         return self.index
 
     def recommend(
