@@ -2,5 +2,7 @@
 
 __version__ = "0.1.0"
 
-MADE_BY = f"written by forethought {__version__}"
-"""Stands in every page, picture and JSON that a verb may later replace: others' files are not replaced."""
+MARK = "written by forethought"
+"""Stands in every file of ours that a verb may replace (tables, pages, pictures); `files.check_replaceable` looks."""
+
+MADE_BY = f"{MARK} {__version__}"

@@ -101,7 +101,7 @@ def run(arguments: list[str]) -> None:
 @contextlib.contextmanager
 def _room_in(out: Path | None) -> Iterator[None]:
     """A folder that cannot be written to is refused before the work, and one made for nothing is taken away again."""
-    from forethought.files import check_writable
+    from forethought.folders import check_writable
 
     made = out is not None and not out.exists()
     if out is not None:

@@ -53,7 +53,8 @@ class PlainConsole(Console):
     """A console for sentences that hold names from data: no bracket in them is markup, no character a command."""
 
     def render_str(self, text: str, **choices: Any) -> Text:
-        return super().render_str(printable(text), **choices | {"markup": False, "emoji": False})
+        choices |= {"markup": False, "emoji": False}
+        return super().render_str(printable(text), **choices)
 
 
 def console() -> Console:
