@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from forethought.version import __version__
+
 if TYPE_CHECKING:
     from forethought.backbones.bert4rec import BERT4Rec
     from forethought.backbones.gru4rec import GRU4Rec
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
     from forethought.thinking.deliberation import Reasoner
     from forethought.thinking.halting import Halting
     from forethought.training.settings import Training
-
-__version__ = "0.1.0"
 
 _ROOMS = {
     "backbones.bert4rec": ("BERT4Rec",),

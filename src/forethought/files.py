@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from forethought.errors import ForethoughtError, RunError
+from forethought.version import MARK
 
 try:
     import fcntl
 except ImportError:  # no POSIX: nothing can be told about other writers, so nothing of theirs is removed
     fcntl = None
 
-MARK = "written by forethought"
-"""Stands in every file of ours that a verb may replace (tables, pages, pictures); `check_replaceable` looks for it."""
 NEAR_ENDS = 1 << 16  # bytes at either end of a file in which the mark is looked for
 TEMPORARY, ENDING, BESIDE = ".forethought-", ".part", ".folder"
 

@@ -5,6 +5,7 @@ A run folder is all it needs; the training data may be gone, and users it never 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from forethought.catalogue.ranking import Excluded
 from forethought.config import RunConfig
 from forethought.data.batches import Batch, history_batch
 from forethought.data.histories import Histories
+from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.errors import ConfigError, DataError, ForethoughtError, RunError, check_count
 from forethought.explaining.explain import Known, explain
@@ -90,6 +92,7 @@ class Recommender:
 
         Below about 300,000 items the index is exact and nothing is gained; above, it is a graph that finds nearly
         all of the best items (recall@10 about 0.99) many times faster. Building takes minutes for a million items.
+        Where the folder cannot be written to, a warning says so and the index lives in memory alone.
         """
         kind = choose_index(len(self.items))
         if self.folder is not None and self.weights_sum is not None:
@@ -98,7 +101,10 @@ class Recommender:
             with torch.inference_mode():
                 self.index = kind.build(self.method.catalogue())
             if self.folder is not None and self.weights_sum is not None:
-                self.index.save(self.folder, self.weights_sum)
+                try:
+                    self.index.save(self.folder, self.weights_sum)
+                except RunError as error:  # it serves all the same, and what was built for minutes is not thrown away
+                    warnings.warn(f"The index is not kept and will be built anew next time. {error}", stacklevel=2)
         return self.index
 
     def recommend(
@@ -295,9 +301,8 @@ class Recommender:
 
     def titles(self) -> list[tuple[Any, str | None]]:
         """Item ids with their titles, where the data has any."""
-        if "title" not in self.item_table.columns:
-            return []
-        return list(zip(self.items.id_list(range(len(self.items))), self.item_table["title"].to_list(), strict=True))
+        titles = titles_of(self.item_table)
+        return [] if titles is None else list(zip(self.items.id_list(range(len(self.items))), titles, strict=True))
 
     def progress(self) -> dict[str, Any]:
         """Where its training stands, as `training.state.Progress` has it; empty where no state lies beside it."""
@@ -396,7 +401,7 @@ def write_bound(folder: Path, run: Recommender) -> Sums:
 
 def write_about(folder: Path, config: RunConfig, id_kind: IdKind, about: dict[str, Any]) -> None:
     """`config.json`: the configuration, and what the run was trained on."""
-    from forethought import __version__
+    from forethought.version import __version__
 
     parts = {"format": FORMAT, "forethought": __version__, "config": configuration.to_json(config)}
     write_json(folder / CONFIG_FILE, {**parts, "id_kind": id_kind, "about": about})

@@ -8,6 +8,7 @@ import os
 import sys
 
 from forethought.errors import ForethoughtError, nearest
+from forethought.escaping import printable
 
 VERBS = {
     "simulate": "make a simulated shop to try things on",
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         _say(_help())
         sys.exit(0 if arguments else EXIT_INPUT)
     if arguments[0] in ("-V", "--version"):
-        from forethought import __version__
+        from forethought.version import __version__
 
         _say(f"forethought {__version__}")
         sys.exit(0)
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         _close_output()
         _fail(f"The system refused to read or write: {error}.")
     except KeyboardInterrupt as error:
-        print(f"\nStopped. {error}".rstrip(), file=sys.stderr)  # noqa: T201
+        print(f"\nStopped. {printable(error)}".rstrip(), file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -63,7 +64,7 @@ def _close_output() -> None:
 
 
 def _fail(sentence: str) -> None:
-    print(f"forethought: {sentence}", file=sys.stderr)  # noqa: T201
+    print(f"forethought: {printable(sentence)}", file=sys.stderr)  # noqa: T201
     sys.exit(EXIT_INPUT)
 
 

@@ -11,6 +11,8 @@ import tyro
 
 from forethought.cli.shared import console, parse, print_json
 
+FORMS = (".html", ".md", ".json")
+
 
 @dataclass(kw_only=True)
 class Compare:
@@ -41,6 +43,7 @@ def run(arguments: list[str]) -> None:
     from forethought.evaluation.report import Evaluation
 
     _refuse_chance_names(args.runs)
+    _check_form(args.out)
     named: dict[str, list[Evaluation]] = {}
     for given in args.runs:
         name, _, folder = given.rpartition("=")
@@ -54,13 +57,16 @@ def run(arguments: list[str]) -> None:
         across_noise=args.across_noise,
         seed=args.seed,
     )
-    if args.out is not None:
-        _write(outcome, args.out)
-        console().print(f"Written to {args.out}.")
-    if args.json:
-        print_json(outcome.to_json())
-    else:
-        sys.stdout.write(str(outcome) + "\n")
+    try:  # shown before it is written, and written even if nobody takes what is shown
+        if args.json:
+            print_json(outcome.to_json())
+        else:
+            sys.stdout.write(str(outcome) + "\n")
+        sys.stdout.flush()
+    finally:
+        if args.out is not None:
+            _write(outcome, args.out)
+            console().print(f"Written to {args.out}.")
 
 
 def _refuse_chance_names(runs: tuple[str, ...]) -> None:
@@ -75,20 +81,27 @@ def _refuse_chance_names(runs: tuple[str, ...]) -> None:
             )
 
 
-def _write(outcome: object, out: Path) -> None:
+def _check_form(out: Path | None) -> None:
     from forethought.errors import ConfigError
+
+    if out is not None and out.suffix not in FORMS:
+        raise ConfigError(
+            f"{out} ends in {out.suffix or 'nothing'}, but a comparison is written as .html, .md or .json."
+        )
+
+
+def _write(outcome: object, out: Path) -> None:
+    """As the ending says, with the mark by which a later call knows the file for one of ours."""
     from forethought.evaluation.compare import Comparison
     from forethought.files import replace_file, write_json
     from forethought.reports.html import comparison_page
     from forethought.reports.tables import comparison_markdown
+    from forethought.version import MADE_BY
 
     assert isinstance(outcome, Comparison)
     if out.suffix == ".json":
-        write_json(out, outcome.to_json())
-    elif out.suffix in (".html", ".md"):
-        text = comparison_page(outcome) if out.suffix == ".html" else comparison_markdown(outcome)
-        replace_file(out, lambda part: part.write_text(text, encoding="utf-8"))
-    else:
-        raise ConfigError(
-            f"{out} ends in {out.suffix or 'nothing'}, but a comparison is written as .html, .md or .json."
-        )
+        write_json(out, {"made": MADE_BY, **outcome.to_json()})
+        return
+    marked = f"{comparison_markdown(outcome)}\n<!-- {MADE_BY} -->\n"
+    text = comparison_page(outcome) if out.suffix == ".html" else marked
+    replace_file(out, lambda part: part.write_text(text, encoding="utf-8"))

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from forethought.cli.shared import Columns, parse, print_json
+from forethought.escaping import printable
 
 
 @dataclass(kw_only=True)
@@ -40,6 +41,6 @@ def run(arguments: list[str]) -> None:
         findings = [asdict(finding) for finding in diagnosis.findings]
         print_json({"source": args.source, "healthy": diagnosis.healthy, "findings": findings})
     else:
-        sys.stdout.write("".join(sentence + "\n" for sentence in diagnosis.sentences()))
+        sys.stdout.write("".join(printable(sentence) + "\n" for sentence in diagnosis.sentences()))
     if not diagnosis.healthy:
         sys.exit(2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -83,14 +85,34 @@ def run(arguments: list[str]) -> None:
     if noise is not None and not args.noise_curve and args.out is not None and (args.out / CONFIG_FILE).is_file():
         raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
     split = split_of(model, args.data)
-    with Bar("ranking") as bar:
+    with _room_in(args.out), Bar("ranking") as bar:
         ask = _curves if args.noise_curve else _evaluation
         told = ask(args, model, split, halting, noise, bar)
-    _keep(args, model, told, own)
-    if args.json:
-        print_json(told.to_json())
-    else:
-        sys.stdout.write(str(told) + "\n")
+    try:  # what took long is shown before it is kept, and kept even if nobody takes what is shown
+        if args.json:
+            print_json(told.to_json())
+        else:
+            sys.stdout.write(str(told) + "\n")
+        sys.stdout.flush()
+    finally:
+        _keep(args, model, told, own)
+
+
+@contextlib.contextmanager
+def _room_in(out: Path | None) -> Iterator[None]:
+    """A folder that cannot be written to is refused before the work, and one made for nothing is taken away again."""
+    from forethought.folders import check_writable
+
+    made = out is not None and not out.exists()
+    if out is not None:
+        check_writable(out)
+    try:
+        yield
+    except BaseException:
+        if out is not None and made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        raise
 
 
 def _evaluation(
@@ -145,19 +167,34 @@ def _keep(args: Evaluate, model: Recommender, told: Evaluation | Robustness, own
     """Write what is to be kept where it belongs; the run's own evaluation is never overwritten by another."""
     from forethought.evaluation.report import Evaluation
     from forethought.files import write_json
-    from forethought.runs import write_card
+    from forethought.version import MADE_BY
 
     view = console()
     if not isinstance(told, Evaluation):
         if args.out is not None:
-            write_json(args.out / CURVES_FILE, told.to_json())
+            write_json(args.out / CURVES_FILE, {"made": MADE_BY, **told.to_json()})
             view.print(f"Written to {args.out / CURVES_FILE}.")
     elif args.out is not None:
         told.write(args.out)
         across = "" if args.noising.noise is None else " --across-noise"
         view.print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}{across}")
     elif own:
-        told.write(args.run)
-        write_card(model, told)
+        view.print(_keep_own(args.run, model, told))
     else:
         view.print("Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it.")
+
+
+def _keep_own(run: Path, model: Recommender, told: Evaluation) -> str:
+    """Into the run folder, if it can be written to; says in a sentence what is kept now."""
+    from forethought.errors import ForethoughtError
+    from forethought.runs import write_card
+
+    try:
+        told.write(run)
+    except ForethoughtError as error:
+        return f"The evaluation is not kept, --out FOLDER would keep it elsewhere: {error}"
+    try:
+        write_card(model, told)
+    except ForethoughtError as error:
+        return f"The evaluation is kept in {run}, but its README.md does not tell of it: {error}"
+    return f"Kept in {run}, and told of in its README.md."

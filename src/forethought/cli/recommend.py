@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json, seconds, typed_id
+from forethought.escaping import printable
 
 
 @dataclass(kw_only=True)
@@ -60,7 +62,7 @@ def run(arguments: list[str]) -> None:
         raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
     model = load(args.run)
     if args.approximate:
-        model.build_index()
+        _build_index(model)
     allow, deny = _ids(args.allow, model), _ids(args.deny, model)
     choices: dict[str, Any] = {
         "exclude_history": CHOICES[args.exclude_history],
@@ -81,9 +83,19 @@ def run(arguments: list[str]) -> None:
     titles = dict(model.titles())
     for one in found:
         left_out = f" (unknown and left out: {', '.join(map(str, one.dropped))})" if one.dropped else ""
-        sys.stdout.write(f"after {', '.join(map(str, one.history))}{left_out}\n")
+        lines = [f"after {', '.join(map(str, one.history))}{left_out}"]
         for rank, (item, score) in enumerate(zip(one.items, one.scores, strict=True), start=1):
-            sys.stdout.write(f"{rank:>4}  {item!s:<16} {score:8.3f}  {titles.get(item) or ''}\n")
+            lines.append(f"{rank:>4}  {item!s:<16} {score:8.3f}  {titles.get(item) or ''}")
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _build_index(model: Any) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.build_index()
+    for warning in told:
+        if warning.category is UserWarning:  # ours, and not those of packages
+            console().print(str(warning.message))
 
 
 def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:

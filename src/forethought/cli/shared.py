@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from forethought.escaping import printable, printable_json
 
 if TYPE_CHECKING:
     from forethought.data.interactions import Interactions
@@ -46,13 +49,22 @@ def parse(cls: Callable[..., T], arguments: list[str], verb: str, about: str, *,
     return tyro.cli(cls, args=arguments, prog=f"forethought {verb}", description=about, config=style)
 
 
+class PlainConsole(Console):
+    """A console for sentences that hold names from data: no bracket in them is markup, no character a command."""
+
+    def render_str(self, text: str, **choices: Any) -> Text:
+        choices |= {"markup": False, "emoji": False}
+        return super().render_str(printable(text), **choices)
+
+
 def console() -> Console:
     """Progress and remarks go to standard error, results to standard output."""
-    return Console(stderr=True, soft_wrap=True)
+    return PlainConsole(stderr=True, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(printable_json(text) + "\n")
 
 
 class Bar:
@@ -61,7 +73,12 @@ class Bar:
     def __init__(self, what: str = "") -> None:
         self.what = what
         view = console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=view, transient=True, disable=not view.is_terminal)
         self.tasks: dict[str, Any] = {}
 
@@ -74,7 +91,7 @@ class Bar:
 
     def named(self, what: str, done: int, total: int | None) -> None:
         if what not in self.tasks:
-            self.tasks[what] = self.progress.add_task(what, total=total)
+            self.tasks[what] = self.progress.add_task(printable(what), total=total)
         self.progress.update(self.tasks[what], completed=done, total=total)
 
     def counted(self, done: int, total: int) -> None:

@@ -22,6 +22,7 @@ from forethought.catalogue import losses
 from forethought.catalogue.moments import Moments, moments, scaled
 from forethought.catalogue.ranking import Excluded, Items
 from forethought.data.batches import Batch
+from forethought.data.titles import titles
 from forethought.data.vocabulary import UNKNOWN, Vocabulary
 from forethought.errors import DataError
 from forethought.explaining.categories import Categories
@@ -51,13 +52,12 @@ class Known:
     """What is known of the items: ids, titles, categories."""
 
     ids: Vocabulary
-    titles: pl.Series | None
+    titles: list[str | None] | None
     categories: Categories | None
 
     @classmethod
     def read(cls, ids: Vocabulary, table: pl.DataFrame) -> Known:
-        titles = table["title"].cast(pl.String) if "title" in table.columns else None
-        return cls(ids, titles, Categories.read(table))
+        return cls(ids, titles(table), Categories.read(table))
 
     def row_of(self, target: Any) -> int:
         """The row of an item.

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from forethought.escaping import printable
 from forethought.reports.tables import text
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _history(told: Explanation) -> RenderableType:
         table.add_row(*_cells(named))
     notes = []
     if told.dropped:
-        notes.append(f"Unknown and left out: {', '.join(map(str, told.dropped))}.")
+        notes.append(f"Unknown and left out: {', '.join(map(printable, told.dropped))}.")
     if told.read < len(told.history):
         notes.append(f"The model reads the last {told.read} of {len(told.history)} items.")
     return Group(table, *map(Text, notes))
@@ -128,7 +129,7 @@ def _movements(told: Explanation) -> RenderableType:
         cells = ["no" if rank is None else f"{rank:g}" for rank in ranks]
         item, title = _cells(moved)
         is_target = moved.item == target
-        table.add_row(f"> {item}" if is_target else item, title, *cells, style="bold" if is_target else "")
+        table.add_row(Text("> ") + item if is_target else item, title, *cells, style="bold" if is_target else "")
     notes = []
     if target is not None:
         gone = told.history_excluded and any(named.item == target for named in told.history)
@@ -149,7 +150,7 @@ def _landmarks(told: Explanation) -> RenderableType:
                 f"{each.similarity:.2f}",
                 f"{each.probability:.1%}",
                 f"{each.size:,}",
-                _typical(each.category, each.central),
+                Text(_typical(each.category, each.central)),
             )
             table.add_row(number, *cells, style=_style(step))
     legend = "Probability: how much of the step's prediction lies on its items."
@@ -160,7 +161,7 @@ def _intents(told: Explanation) -> RenderableType:
     """Those leaned on most first."""
     table = _table("Intents leaned on", "intent", leaning="leaning", what="left")
     for each in sorted(told.intents, key=lambda intent: -intent.leaning):
-        table.add_row(str(each.number + 1), f"{each.leaning:.0%}", _typical(each.category, each.items))
+        table.add_row(str(each.number + 1), f"{each.leaning:.0%}", Text(_typical(each.category, each.items)))
     legend = (
         "Leaning: share of the last item's attention. Beside it: what the model would recommend by that intent alone."
     )
@@ -173,7 +174,7 @@ def _typical(category: Category | None, items: Sequence[Named | Candidate]) -> s
     if category is None:
         return like
     share, overall = category.share, category.overall
-    return f"{' › '.join(category.path[-2:])}: {share:.0%} of them, {overall:.1%} of all items\n{like}"
+    return f"{' › '.join(map(printable, category.path[-2:]))}: {share:.0%} of them, {overall:.1%} of all items\n{like}"
 
 
 def _table(title: str, *names: str, **others: str) -> Table:
@@ -188,12 +189,13 @@ def _table(title: str, *names: str, **others: str) -> Table:
     return table
 
 
-def _cells(named: Named | Candidate | Movement) -> tuple[str, str]:
-    return str(named.item), named.title or ""
+def _cells(named: Named | Candidate | Movement) -> tuple[Text, Text]:
+    """As `Text`, so that Rich takes nothing in them for markup."""
+    return Text(printable(named.item)), Text(printable(named.title or ""))
 
 
 def _short(named: Named | Candidate, most: int = 30) -> str:
-    name = str(named.title or named.item)
+    name = printable(named.title or named.item)
     return name if len(name) <= most else textwrap.shorten(name, most, placeholder="…")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING
 
+from forethought.escaping import html as escape
+from forethought.escaping import printable
 from forethought.reports import tables
 from forethought.reports.tables import Sheet
+from forethought.version import MADE_BY
 
 if TYPE_CHECKING:
     from forethought.evaluation.compare import Comparison, Difference
@@ -55,6 +57,7 @@ def comparison_page(comparison: Comparison, title: str = "Comparison") -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="{MADE_BY}">
 <title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
@@ -102,7 +105,8 @@ def forest(metric: str, gains: list[Difference], baseline: str) -> str:
 
 def _row(gain: Difference, y: float, x: Callable[[float], float]) -> str:
     share, (low, high) = gain.relative.mean, gain.relative.ci95
-    name = gain.method if len(gain.method) <= NAME_LENGTH else gain.method[: NAME_LENGTH - 1] + "…"
+    name = printable(gain.method)
+    name = name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
     return (
         f'<g class="{"sure" if gain.p_holm < tables.ALPHA else "open"}"><title>{escape(gain.method)}</title>'
         f'<text x="{LEFT - 16}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from forethought.escaping import markdown
 from forethought.reports.numbers import noisy
 
 BARE = ("next_item", "masked_item")  # methods that are called by their backbone
@@ -17,12 +18,12 @@ def model_card(name: str, config: Mapping[str, Any], about: Mapping[str, Any], e
     backbone = method.get("backbone", method)["type"]
     kind = backbone if method["type"] in BARE else f"{method['type']}** around a **{backbone}"
     excluded = "left out of" if about["exclude_history"] else "kept among"
-    return f"""# {name}
+    return f"""# {markdown(name)}
 
 A **{kind}** that recommends the next item of a history, trained by Forethought.
 
-- **Data:** {about["data"]}: {about["users"]:,} users, {about["items"]:,} items, {about["interactions"]:,} interactions
-  (hash {about["data_hash"]}).
+- **Data:** {markdown(about["data"])}: {about["users"]:,} users, {about["items"]:,} items,
+  {about["interactions"]:,} interactions (hash {markdown(about["data_hash"])}).
 - **Split:** {_plain(about["protocol"])}; a user's history is {excluded} the candidates.
 - **Seed:** {config["seed"]}.{_noise(config.get("noise"))}
 
@@ -35,7 +36,7 @@ A **{kind}** that recommends the next item of a history, trained by Forethought.
 ```python
 import forethought as ft
 
-model = ft.load("path/to/{name}")  # this folder is all it needs
+model = ft.load("path/to/this/folder")  # it is all that is needed
 model.recommend([["an item id", "another"]], k=10)
 ```
 
@@ -51,8 +52,8 @@ habits and biases: look at the groups by history length and popularity (`foretho
 
 
 def _noise(noise: Mapping[str, Any] | None) -> str:
-    return "" if noise is None else f"\n- **Noise:** it was trained on disturbed histories: {noisy(noise)}."
+    return "" if noise is None else f"\n- **Noise:** it was trained on disturbed histories: {markdown(noisy(noise))}."
 
 
 def _plain(protocol: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in protocol.items() if value is not None)
+    return ", ".join(markdown(f"{key} {value}") for key, value in protocol.items() if value is not None)

@@ -5,13 +5,17 @@ The one file that is about matplotlib: whoever draws gets axes from here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forethought.errors import ConfigError, MissingExtraError
+from forethought.escaping import plot
 from forethought.files import replace_file
+from forethought.version import MADE_BY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,11 +68,26 @@ def write_picture(path: str | Path, draw: Callable[[Axes], None], size: tuple[fl
     """
     path = check_picture(path)
     figure = new_figure(size, "Drawing a picture", dpi=150, facecolor="white")
-    draw(figure.add_axes((0.03, 0.03, 0.94, 0.84)))
-    kind = path.suffix.lower()[1:]
-    dated = {"svg": {"Date": None}, "png": {"Software": None}}
-    replace_file(path, lambda part: figure.savefig(part, format=kind, metadata=dated[kind]))
+    with _any_script():
+        draw(figure.add_axes((0.03, 0.03, 0.94, 0.84)))
+    save_figure(figure, path)
     return path
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as the path's ending says, with our mark and without a date."""
+    kind = path.suffix.lower()[1:]
+    told = {"svg": {"Creator": MADE_BY, "Date": None}, "png": {"Software": MADE_BY}}
+    with _any_script():
+        replace_file(path, lambda part: figure.savefig(part, format=kind, metadata=told[kind]))
+
+
+@contextlib.contextmanager
+def _any_script() -> Iterator[None]:
+    """Titles may be of any language; where the font lacks a sign it draws a box, and need not say so at each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support", UserWarning)
+        yield
 
 
 @dataclass(frozen=True)
@@ -104,7 +123,7 @@ def place_labels(axes: Axes, labels: list[Label], marks: list[tuple[float, float
     covered = [_around(*map(float, to_pixels(at)), width=size, height=size) for at, size in wide.items()]
     for label in sorted(labels, key=lambda each: -each.weight):
         weight = "bold" if label.bold else "normal"
-        text = axes.text(0, 0, label.words, color=label.colour, fontweight=weight, fontsize=9.5)
+        text = axes.text(0, 0, plot(label.words), color=label.colour, fontweight=weight, fontsize=9.5)
         size, at = text.get_window_extent(), to_pixels((label.x, label.y)).tolist()
         space = size.width + 0.04 * inch, size.height
         own = wide.get((label.x, label.y), 0.0) / 2

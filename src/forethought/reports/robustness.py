@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from forethought.escaping import printable
 from forethought.reports.numbers import number
 from forethought.reports.tables import Sheet, describe, interval
 
@@ -48,4 +49,6 @@ def remarks(told: Robustness) -> list[str]:
 def robustness_view(told: Robustness) -> RenderableType:
     """The curves for the terminal."""
     notes = [Text(remark, style="dim") for remark in remarks(told)]
-    return Group(Text(describe(told.protocol), style="dim"), Text(), robustness_sheet(told).rich(), Text(), *notes)
+    return Group(
+        Text(printable(describe(told.protocol)), style="dim"), Text(), robustness_sheet(told).rich(), Text(), *notes
+    )

@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from forethought.escaping import markdown, printable
 from forethought.reports import costs
 from forethought.reports.numbers import noisy, number
 
@@ -53,17 +54,22 @@ class Sheet:
     names: int = 1
 
     def rich(self) -> Table:
-        table = Table(title=Text(self.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(title=_shown(self.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
         for place, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if place < self.names else "right", overflow="fold")
+            table.add_column(_shown(column), justify="left" if place < self.names else "right", overflow="fold")
         for row in self.rows:
-            table.add_row(*map(Text, row))  # as Text: names may hold what Rich takes for markup
+            table.add_row(*map(_shown, row))
         return table
 
     def markdown(self) -> str:
         rule = ["---"] * self.names + ["---:"] * (len(self.columns) - self.names)
-        lines = [self.columns, rule, *[[cell.replace("|", "\\|") for cell in row] for row in self.rows]]
-        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
+        lines = [list(map(markdown, self.columns)), rule, *[list(map(markdown, row)) for row in self.rows]]
+        return "\n".join([f"**{markdown(self.title)}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _shown(words: str, style: str = "") -> Text:
+    """As `Text`: names of data may hold what Rich takes for markup, or what a terminal obeys."""
+    return Text(printable(words), style=style)
 
 
 def text(view: RenderableType, width: int = WIDTH) -> str:
@@ -228,11 +234,12 @@ def _groups(by: str, groups: Mapping[str, CaseGroup]) -> Sheet:
 
 def _stack(protocol: Mapping[str, Any], sheets: list[Sheet], remarks: list[str]) -> RenderableType:
     style = "bold red" if protocol.get("candidates") == "sampled" or protocol.get("noise") else "dim"
-    parts: list[RenderableType] = [Text(describe(protocol), style=style)]
+    parts: list[RenderableType] = [_shown(describe(protocol), style)]
     for sheet in sheets:
         parts += [Text(), sheet.rich()]
-    return Group(*parts, Text(), *(Text(remark, style="dim") for remark in remarks))
+    return Group(*parts, Text(), *(_shown(remark, "dim") for remark in remarks))
 
 
 def _markdown(protocol: Mapping[str, Any], sheets: list[Sheet], remarks: list[str]) -> str:
-    return "\n\n".join([f"Protocol: {describe(protocol)}", *(sheet.markdown() for sheet in sheets), *remarks]) + "\n"
+    above = f"Protocol: {markdown(describe(protocol))}"
+    return "\n\n".join([above, *(sheet.markdown() for sheet in sheets), *map(markdown, remarks)]) + "\n"

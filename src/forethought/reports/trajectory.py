@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forethought.escaping import printable
 from forethought.reports.pictures import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, Label, place_labels, write_picture
 
 if TYPE_CHECKING:
@@ -103,5 +104,6 @@ def _xy(points: list[Point]) -> tuple[list[float], list[float]]:
     return [p.x for p in points], [p.y for p in points]
 
 
-def _short(name: str) -> str:
+def _short(label: str) -> str:
+    name = printable(label)
     return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip(" ,;") + "…"

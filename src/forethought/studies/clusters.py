@@ -16,6 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from forethought.data.splits import Split
+from forethought.data.titles import titles
+from forethought.escaping import markdown, printable
 from forethought.files import replace_file
 from forethought.recommender import Recommender
 from forethought.studies.labels import category_levels, information
@@ -50,7 +52,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         for name, of in levels.items():
             rows.append({"k": k, "level": name, **agreement(cluster, of)})
     if model.folder is not None:
-        text = "\n".join([f"# Clusters of {model.folder.name}", "", *sheet]).rstrip() + "\n"
+        text = "\n".join([f"# Clusters of {markdown(model.folder.name)}", "", *sheet]).rstrip() + "\n"
         replace_file(model.folder / SHEET, lambda part: part.write_text(text, encoding="utf-8"))
     return told | {"agreement": rows}
 
@@ -81,7 +83,8 @@ def _sheet(
     """The largest clusters, each by its commonest categories and the items nearest to its centre."""
     lines = [f"## k = {k}", ""]
     sizes = np.bincount(cluster, minlength=k)
-    names = items["title"].to_list() if "title" in items.columns else items["item_id"].to_list()
+    ids = items["item_id"].to_list()
+    names = [title or item for title, item in zip(titles(items) or ids, ids, strict=True)]
     finest = list(levels.values())[-1] if levels else None
     middle = levels.get("level 2", finest)
     nearness = (vectors * F.normalize(centres, dim=-1)[cluster]).sum(-1).numpy()
@@ -92,8 +95,10 @@ def _sheet(
         if middle is not None:
             values, counts = np.unique(middle[members], return_counts=True)
             top = np.argsort(-counts)[:3]
-            about = "; ".join(f"{values[t] or 'no category'} {counts[t] / len(members):.0%}" for t in top)
-        lines += [f"- **{len(members)} items** ({about}): " + " | ".join(str(names[i])[:60] for i in nearest)]
+            about = "; ".join(f"{markdown(values[t] or 'no category')} {counts[t] / len(members):.0%}" for t in top)
+        lines += [
+            f"- **{len(members)} items** ({about}): " + " | ".join(markdown(printable(names[i])[:60]) for i in nearest)
+        ]
     return [*lines, ""]
 
 

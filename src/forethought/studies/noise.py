@@ -57,7 +57,7 @@ def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
         }
         if not here:
             continue
-        page.heading(str(place))
+        page.heading(place)
         first = next(iter(here.values()))[0]
         seeds, untouched = len(first["seeds"]), _point(first, first["points"][0]["kind"], LOOKED_AT)
         page.say(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forethought.escaping import link, markdown
 from forethought.files import replace_file
-from forethought.reports.pictures import new_figure
+from forethought.reports.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+BARE_PIPE = re.compile(r"(?<!\\)\|")  # would end a cell, inside code too
 
 
 class Page:
@@ -29,14 +32,16 @@ class Page:
         self.folder, self.name = folder, name
         self.lines = [f"# {title}", "", question, ""]
 
-    def heading(self, text: str) -> None:
-        self.lines += [f"## {text}", ""]
+    def heading(self, text: object) -> None:
+        self.lines += [f"## {markdown(text)}", ""]
 
     def say(self, text: str) -> None:
+        """A paragraph of Markdown; what comes from data is escaped by who says it."""
         self.lines += [text, ""]
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        self.lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        """Cells are numbers, plain text, or `Markdown`."""
+        self.lines += ["| " + " | ".join(map(_cell, head)) + " |", "|" + "---|" * len(head)]
         self.lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
         self.lines.append("")
 
@@ -48,8 +53,9 @@ class Page:
             text: what it shows, for those who cannot see it.
             axes: how many, side by side.
         """
-        self.lines += [f"![{text}]({self.name}-{name}.svg)", ""]
-        return Plot(self.folder / f"{self.name}-{name}.svg", axes)
+        file = f"{self.name}-{name}.svg"
+        self.lines += [f"!{link(text, file)}", ""]
+        return Plot(self.folder / file, axes)
 
     def write(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +83,7 @@ class Plot:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(self.path, lambda part: self.figure.savefig(part, format="svg", metadata={"Date": None}))
+            save_figure(self.figure, self.path)
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -85,4 +91,4 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def _cell(value: object) -> str:
-    return number(value) if isinstance(value, float) else str(value).replace("|", "\\|")
+    return number(value) if isinstance(value, float) else BARE_PIPE.sub(r"\\|", markdown(value))

@@ -21,6 +21,7 @@ import torch
 from forethought.config import from_json, to_json
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
+from forethought.escaping import code, link
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.storage import plain
 from forethought.folders import check_writable
@@ -241,8 +242,8 @@ def _sources(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
         ["run", "command", "commit", "data hash", "epochs (best)", "trained in", "machine"],
         [
             (
-                f"[{name}](runs/{name}.json)",
-                f"`{r.parts['command']}`",
+                link(name, f"runs/{name}.json"),
+                code(r.parts["command"]),
                 r.parts["commit"][:7],
                 r.parts["protocol"]["data_hash"],
                 f"{r.parts['training']['epochs']} ({r.parts['training']['best_epoch']})",

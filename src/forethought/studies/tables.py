@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from forethought.escaping import Markdown, markdown
 from forethought.studies import results
 from forethought.studies.differences import METRICS
 from forethought.studies.page import Page, number
@@ -17,7 +18,7 @@ def standing(page: Page, found: Mapping[str, Sequence[Result]], study: str) -> N
     told = {place: results.at(found, place) for place in places}
     begun = {place: here for place, here in told.items() if first in here and len(here) > 1}
     for place, here in (begun or told).items():
-        page.heading(str(place))
+        page.heading(place)
         page.say(_protocol(here))
         _table(page, here, results.differences(page.folder, study, place))
         _plot(page, here, place)
@@ -27,11 +28,11 @@ def _protocol(here: Mapping[str, Sequence[Result]]) -> str:
     told = next(iter(here.values()))[0].parts["protocol"]
     excluded = "" if told["history_excluded"] else "not "
     return (
-        f"{told['split'].replace('_', '-')}, full ranking of {told['n_items']:,} items for {told['n_cases']:,} cases, "
-        f"history {excluded}excluded. Mean over seeds ± their standard deviation, in brackets the 95% interval over "
-        "users (mean bounds over seeds), which knows nothing of the luck of a seed; differences are paired over users, "
-        "relative to the same seeds of the first row, p after Holm. Seconds of training are those of a machine that "
-        "may have had other work: `make bench` tells of speed."
+        f"{markdown(told['split'].replace('_', '-'))}, full ranking of {told['n_items']:,} items for "
+        f"{told['n_cases']:,} cases, history {excluded}excluded. Mean over seeds ± their standard deviation, in "
+        "brackets the 95% interval over users (mean bounds over seeds), which knows nothing of the luck of a seed; "
+        "differences are paired over users, relative to the same seeds of the first row, p after Holm. Seconds of "
+        "training are those of a machine that may have had other work: `make bench` tells of speed."
     )
 
 
@@ -50,10 +51,10 @@ def _table(page: Page, here: Mapping[str, Sequence[Result]], differences: Mappin
     page.table(head, rows)
 
 
-def _mean(runs: Sequence[Result], metric: str) -> str:
+def _mean(runs: Sequence[Result], metric: str) -> Markdown:
     mean, spread = results.over_seeds(runs, metric)
     low, high = (sum(run.parts["metrics"][metric]["ci95"][side] for run in runs) / len(runs) for side in (0, 1))
-    return f"**{mean:.4f}**{'' if math.isnan(spread) else f' ± {spread:.4f}'} [{low:.4f}, {high:.4f}]"
+    return Markdown(f"**{mean:.4f}**{'' if math.isnan(spread) else f' ± {spread:.4f}'} [{low:.4f}, {high:.4f}]")
 
 
 def _difference(told: dict | None) -> str:

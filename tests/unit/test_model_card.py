@@ -1,0 +1,31 @@
+"""The card of a run: what it says is Markdown, and what data says in it is not."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from forethought.reports.model_card import model_card
+
+CONFIG: dict[str, Any] = {"method": {"type": "next_item", "backbone": {"type": "sasrec"}}, "seed": 0}
+ABOUT: dict[str, Any] = {
+    **{"data": "beauty", "data_hash": "0123", "users": 7, "items": 8, "interactions": 90},
+    **{"exclude_history": True, "protocol": {"split": "leave_last_out", "ties": "file"}},
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a\n# b", "[x](javascript:y)", '`"""\n```', "a\x1b[31m|*b*"]
+)
+def test_names_in_a_model_card_are_no_markup(name: str) -> None:
+    plain = MarkdownIt().parse(model_card("run", CONFIG, ABOUT))
+    card = model_card(name, CONFIG, {**ABOUT, "data": name, "data_hash": name, "protocol": {name: name}})
+    assert [token.type for token in MarkdownIt().parse(card)] == [token.type for token in plain]
+    assert "<script" not in card
+    assert not re.search(r"(?<!\\)\]\(", card)
+    assert all(line.isprintable() for line in card.splitlines())
+    (sample,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    compile(sample, "card", "exec")
