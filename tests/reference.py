@@ -91,3 +91,22 @@ def metric(name: str, rank: float, k: float) -> float:
     if rank > k:
         return 0.0
     return {"recall": 1.0, "ndcg": math.log(2) / math.log(rank + 1), "mrr": 1 / rank}[name]
+
+
+# ---- clusters
+
+
+def lloyd(points_ND: np.ndarray, start_KD: np.ndarray, iterations: int, *, sphere: bool) -> np.ndarray:
+    """The cluster of each point after so many rounds of k-means; on a `sphere` by angle, among centres of length 1."""
+    centres = unit(start_KD) if sphere else start_KD
+    for _ in range(iterations):
+        of = _nearest(points_ND, centres, sphere)
+        centres = np.stack([points_ND[of == c].mean(0) for c in range(len(centres))])
+        centres = unit(centres) if sphere else centres
+    return _nearest(points_ND, centres, sphere)
+
+
+def _nearest(points_ND: np.ndarray, centres_KD: np.ndarray, sphere: bool) -> np.ndarray:
+    if sphere:
+        return (points_ND @ centres_KD.T).argmax(1)
+    return ((points_ND[:, None] - centres_KD) ** 2).sum(-1).argmin(1)
