@@ -10,9 +10,7 @@ imported or takes for ever.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,9 +21,9 @@ from pathlib import Path
 from queue import Queue
 
 from mutants import ROOT, Mutant, Stale, everything
+from mutants.forked import FAILED, HANGS, PASSED, run_pytest
 
 COPIED = ("src", "tests", "benchmarks", "pyproject.toml")
-PASSED, FAILED = 0, 1  # of pytest; whatever else it says is neither
 
 
 def main() -> int:
@@ -41,7 +39,7 @@ def main() -> int:
         return 2
     begin = time.perf_counter()
     with _copies(given.jobs) as copies, ThreadPoolExecutor(given.jobs) as pool:
-        if told := _unbroken(copies, chosen, given.limit * given.jobs):
+        if told := _unbroken(copies, chosen, given.limit * 10):
             print(f"The tests fail without any mutant, so they prove nothing:\n{told}")
             return 2
         verdicts = list(pool.map(lambda mutant: _try(mutant, copies, given.limit), chosen))
@@ -80,11 +78,8 @@ def _unbroken(copies: Queue[Path], mutants: list[Mutant], limit: float) -> str |
     """What pytest says where the tests fail in a tree that nobody broke; None where all is well."""
     copy = copies.get()
     try:
-        where = _python(copy, "-c", "import forethought; print(forethought.__file__)", limit=limit)
-        if str(copy) not in where.stdout:
-            return f"Not the copy is imported, but {where.stdout}{where.stderr}"
-        done = _pytest(copy, sorted({mutant.test for mutant in mutants}), limit)
-        return None if done.returncode == PASSED else done.stdout[-4000:] + done.stderr[-2000:]
+        code, said = run_pytest(copy, sorted({mutant.test for mutant in mutants}), limit)
+        return None if code == PASSED else f"(code {code})\n{said[-4000:]}"
     finally:
         copies.put(copy)
 
@@ -95,35 +90,16 @@ def _try(mutant: Mutant, copies: Queue[Path], limit: float) -> str:
     whole = path.read_text(encoding="utf-8")
     try:
         path.write_text(mutant.broken(copy), encoding="utf-8")
-        done = _pytest(copy, [mutant.test], limit)
-        verdict = {FAILED: "killed", PASSED: "SURVIVED"}.get(done.returncode, "BROKEN: it is no failure of the test")
-    except subprocess.TimeoutExpired:
-        verdict = f"ENDLESS: over {limit:.0f} s"
+        code, said = run_pytest(copy, [mutant.test], limit)
     finally:
         path.write_text(whole, encoding="utf-8")
         copies.put(copy)
-    print(
-        f"{verdict:9} {time.perf_counter() - begin:5.1f} s  {mutant.file:28} {mutant.what}  [{mutant.test}]", flush=True
-    )
+    verdict = {FAILED: "killed", PASSED: "SURVIVED", HANGS: "HANGS"}.get(code, "BROKEN")
+    took = time.perf_counter() - begin
+    print(f"{verdict:8} {took:5.1f} s  {mutant.file:27} {mutant.what}  [{mutant.test}]", flush=True)
+    if verdict == "BROKEN":
+        print(said[-2000:])
     return verdict
-
-
-def _pytest(copy: Path, tests: list[str], limit: float) -> subprocess.CompletedProcess[str]:
-    options = ("-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider")
-    return _python(copy, "-m", "pytest", *options, *(f"tests/{test}" for test in tests), limit=limit)
-
-
-def _python(copy: Path, *words: str, limit: float) -> subprocess.CompletedProcess[str]:
-    ours = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=copy,
-        env={**os.environ, **ours},
-        capture_output=True,
-        text=True,
-        timeout=limit,
-        check=False,
-    )
 
 
 if __name__ == "__main__":

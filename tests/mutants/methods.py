@@ -162,7 +162,7 @@ MUTANTS = [
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
     Mutant(
-        "indicators carry gradients into the states",
+        "indicators in training are of another temperature",
         "methods/dtrec.py",
         "self._look_at_prototypes(r.detach()) for r in r_SPD",
         "self._look_at_prototypes(r.detach() * 2) for r in r_SPD",
