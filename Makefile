@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint format bench lock clean
+.PHONY: help quickstart test test-slow mutants coverage lint format bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -35,11 +35,21 @@ quickstart: .venv/.ready  ## train, evaluate, recommend and explain on a simulat
 test: .venv/.ready  ## all checks and tests, as continuous integration runs them
 	@status=0; \
 	$(MAKE) --no-print-directory --keep-going lint || status=1; \
-	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" || status=1; \
+	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" --durations=10 || status=1; \
 	exit $$status
 
-test-slow: .venv/.ready  ## the tests that need minutes each
-	pytest -m slow
+# Not in every run: what is measured takes half as long again.
+coverage: .venv/.ready  ## which lines and branches the tests reach
+	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" --cov=forethought --cov-branch --cov-report=term-missing:skip-covered
+
+test-slow: .venv/.ready  ## the tests that need minutes each, and the mutants
+	@status=0; \
+	pytest -m slow --durations=10 || status=1; \
+	$(MAKE) --no-print-directory mutants || status=1; \
+	exit $$status
+
+mutants: .venv/.ready  ## break the lines listed in tests/mutants one by one: a test must see each
+	PYTHONPATH=tests python -m mutants
 
 lint: lint-style lint-format lint-types lint-imports  ## style, format, types and who imports whom
 
@@ -70,5 +80,5 @@ lock:  ## renew requirements.lock
 	cp "$$work/lock" requirements.lock; wc -l requirements.lock
 
 clean:  ## remove what the tools leave behind; .venv and your runs stay
-	rm -rf quickstart dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf quickstart dist build .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

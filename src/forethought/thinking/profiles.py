@@ -29,7 +29,7 @@ class TextProfiles(nn.Module):
         super().__init__()
         self.width = width
         self.register_buffer("texts_NE", torch.zeros(n_items, width))
-        halving_M = 0.5 ** torch.arange(intents, dtype=torch.float32)  # 1 / h
+        halving_M = 0.5 ** torch.arange(intents, dtype=self.texts_NE.dtype)  # 1 / h
         halving_M[-1] = 0.0
         self.register_buffer("halving_M", halving_M, persistent=False)
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forethought.catalogue.blocks import accumulator
+
 ITERATIONS = 20
 
 
@@ -72,14 +74,15 @@ class Prototypes(nn.Module):
         """
         if int(self.made_in) == epoch:
             return
-        vectors = F.normalize(items_ND.float(), dim=-1) if self.unit else items_ND.float()
+        vectors = items_ND.to(accumulator(items_ND.dtype))
+        vectors = F.normalize(vectors, dim=-1) if self.unit else vectors
         for t, k in enumerate(self.counts):
             first = sum(self.counts[:t])
-            old = self.centres_KD[first : first + k].float() if int(self.made_in) >= 0 else None
+            old = self.centres_KD[first : first + k] if int(self.made_in) >= 0 else None
             cluster_N = _kmeans(vectors, k, old, self.unit, seed + t)
             sizes = torch.bincount(cluster_N, minlength=k)
-            sums = torch.zeros(k, vectors.shape[1], device=vectors.device).index_add_(0, cluster_N, vectors)
-            norms = torch.zeros(k, device=vectors.device).index_add_(0, cluster_N, vectors.norm(dim=-1))
+            sums = vectors.new_zeros(k, vectors.shape[1]).index_add_(0, cluster_N, vectors)
+            norms = vectors.new_zeros(k).index_add_(0, cluster_N, vectors.norm(dim=-1))
             norms = norms / sizes.clamp_min(1)
             self.centres_KD[first : first + k] = F.normalize(sums, dim=-1) * norms[:, None]
             self.sizes_K[first : first + k], self.cluster_TN[t] = sizes, cluster_N
@@ -87,12 +90,12 @@ class Prototypes(nn.Module):
 
 
 def _kmeans(vectors_ND: Tensor, k: int, start_KD: Tensor | None, unit: bool, seed: int) -> Tensor:
-    """The cluster of each vector; deterministic for a seed."""
+    """The cluster of each vector; deterministic for a seed. faiss looks for them in float32."""
     import faiss
 
-    points = vectors_ND.cpu().contiguous().numpy()
+    points = vectors_ND.float().cpu().contiguous().numpy()
     settings = {"niter": ITERATIONS, "spherical": unit, "seed": seed, "min_points_per_centroid": 1}
     settings["init_method"] = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     means = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(points) // k + 1, **settings)
-    means.train(points, init_centroids=None if start_KD is None else start_KD.cpu().contiguous().numpy())
+    means.train(points, init_centroids=None if start_KD is None else start_KD.float().cpu().contiguous().numpy())
     return torch.from_numpy(means.index.search(points, 1)[1][:, 0]).to(vectors_ND.device)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import reference
 from forethought.catalogue import blocks, ranking
 from forethought.catalogue.ranking import Excluded, Items, rank_of, top_k
 
@@ -46,12 +47,7 @@ class Case:
         return {i for i in range(self.n_items) if i not in seen and (not allowed or self.allowed[i])}
 
     def rank(self, user: int) -> float:
-        among, target = self.candidates(user), int(self.targets[user])
-        if target not in among:
-            return math.inf
-        scores, own = self.scores[user].tolist(), self.scores[user, target].item()
-        equal = sum(scores[i] == own for i in among - {target})
-        return 1 + sum(scores[i] > own for i in among) + equal / 2
+        return reference.mid_rank(self.scores[user].tolist(), int(self.targets[user]), self.candidates(user))
 
 
 CASES = st.builds(Case, st.integers(0, 2**32), st.integers(0, 7), st.integers(1, 19), st.booleans())
@@ -127,7 +123,7 @@ class TestInvariance:
 
     @staticmethod
     def gains(ranks: Tensor) -> Tensor:
-        return torch.where(ranks <= 10, 1 / torch.log2(ranks + 1), 0.0)
+        return torch.tensor([reference.metric("ndcg", rank, 10) for rank in ranks.tolist()], dtype=torch.float64)
 
     @pytest.mark.parametrize("batch", [1, 7, 60])
     def test_to_the_split_into_batches(self, drawn: tuple[Tensor, ...], batch: int) -> None:

@@ -77,6 +77,15 @@ def test_little_of_a_batch_is_padding() -> None:
     assert padded < 1.08 * sizes.sum()
 
 
+def test_short_and_long_rows_come_mixed() -> None:
+    """Rows are sorted by length to be cut, and the batches are drawn in any order: no epoch goes from short to long."""
+    sizes = np.random.default_rng(0).integers(1, 51, 2000)
+    means = np.array([sizes[b].mean() for b in plan(sizes, 1024, 0, 0)])
+    assert len(means) > 40
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
+    assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.4
+
+
 # ---- tensors
 
 

@@ -88,11 +88,12 @@ def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
     for t in range(T):
         centres, _ = model.prototypes.level(t)
         p = centres[model.prototypes.clusters_of(t, targets)]
+        tau = config.loss.temperature * config.prototype_temperature
         if config.loss.bias:
-            p = torch.cat([p[:, :-1] / config.loss.temperature, torch.ones(len(p), 1)], 1)
+            p = torch.cat([p[:, :-1] / tau, torch.ones(len(p), 1)], 1)
             q = torch.softmax(p @ torch.cat([F.normalize(items.weight, dim=-1), items.bias[:, None]], 1).T, -1).detach()
         else:
-            q = torch.softmax(p @ F.normalize(items.weight, dim=-1).T / config.loss.temperature, -1).detach()
+            q = torch.softmax(p @ F.normalize(items.weight, dim=-1).T / tau, -1).detach()
         total = total + weight / T * -(q * torch.log_softmax(scores[t + 1], -1)).sum(-1).mean()
     if config.ponder_weight:
         prior = torch.tensor([config.ponder_rate * (1 - config.ponder_rate) ** t for t in range(T)])
@@ -108,6 +109,8 @@ CASES = [
     {"supervision": "none", "sight": "exact"},
     {"base_weight": 0.0, "ponder_weight": 0.2, "max_steps": 2},
     {"loss": ItemLoss(bias=True), "sight": "exact"},
+    {"prototype_temperature": 0.4},
+    {"ponder_weight": 0.3, "ponder_rate": 0.2},
 ]
 
 
@@ -200,6 +203,57 @@ def test_soft_halting_mixes_the_scores(loss: ItemLoss, split: Split) -> None:
         wanted = sum(w[:, t, None] * logits(states[t + 1], items.weight, loss, items.bias) for t in range(3))
         got = model.catalogue().scores(model.user_states(batch, Halting(rule="soft")).states_BD)
         torch.testing.assert_close(got / loss.temperature, wanted)
+
+
+def test_the_configured_delta_is_obeyed_by_a_direct_call(split: Split) -> None:
+    """Not only where an evaluation hands the halting over."""
+    assert DTRec().halting.threshold == 0.3
+    steps = {}
+    for threshold in (0.0, 0.3, 1.0):
+        model, batch, _ = given(split, halting=Halting(threshold=threshold))
+        steps[threshold] = model.user_states(batch).steps_B.tolist()
+        assert steps[threshold] == model.user_states(batch, Halting(threshold=threshold)).steps_B.tolist()
+    assert steps[0.0] == [1] * 6
+    assert steps[1.0] == [3] * 6
+
+
+@pytest.mark.parametrize("sight", ["coarse", "fine"])
+def test_without_hps_the_indicators_still_have_prototypes(sight: Any, split: Split) -> None:
+    """They are what a coarse sight looks at, whether or not a loss looks at them too."""
+    model, batch, _ = given(split, supervision="none", sight=sight)
+    assert int(model.prototypes.made_in) == 0
+    assert model.prototypes.sizes_K.sum() == 3 * split.data.n_items
+    trace = model.user_states(batch, Halting(rule="fixed"), trace=True).trace
+    assert trace is not None
+    assert trace.indicators_PT3[..., 0].std() > 0  # of centres that are all zero each state thinks the same
+
+
+def test_a_flat_trajectory_is_told(split: Split) -> None:
+    """The figure is the mean cosine of the first and the last link, and `health` reads it where there are several."""
+    model, batch, rows = given(split)
+    states = chain_states(model, rows)
+    wanted = F.cosine_similarity(states[1], states[-1], dim=-1).mean().item()
+    assert model.loss(batch).parts["likeness"].item() == pytest.approx(wanted)
+    told = {"soft_steps": 2.0, "likeness": 0.995}
+    assert sum("the steps add nothing" in each for each in model.health(told).warnings) == 1
+    assert not any("the steps add nothing" in each for each in model.health(told | {"likeness": 0.98}).warnings)
+    one, _, _ = given(split, max_steps=1)
+    assert not any("the steps add nothing" in each for each in one.health(told | {"soft_steps": 1.0}).warnings)
+
+
+def test_prototypes_are_those_of_the_items_as_they_are(split: Split) -> None:
+    """Made anew at the beginning of each epoch, of vectors that have moved since."""
+    model, _, _ = given(split)
+    for epoch in (1, 2):
+        model.items.weight.data += torch.randn_like(model.items.weight)
+        model.begin_epoch(epoch)
+        unit = F.normalize(model.items.weight.detach(), dim=-1)
+        for t in range(3):
+            (centres, sizes), cluster = model.prototypes.level(t), model.prototypes.cluster_TN[t]
+            for c in range(len(centres)):
+                if sizes[c]:
+                    wanted = F.normalize(unit[cluster == c].mean(0), dim=-1)
+                    torch.testing.assert_close(centres[c], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_wrong_settings_are_named() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import reference
 from forethought.data.batches import Batch, lists_batch, training_batch, windows
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
@@ -22,6 +23,7 @@ from forethought.methods.lares import LARES, LARESModel, Reinforcement
 from forethought.runs import train
 from forethought.thinking.halting import Halting
 from forethought.training.settings import Training
+from reference import unit
 
 AUTHORS = {"pre_layers": 2, "core_layers": 2, "state_scale": 3.0}  # more than one layer of each is checked
 SMALL: dict[str, Any] = {"width": 8, "ffn_width": 12, "window": 12, "dropout": 0.0, **AUTHORS}
@@ -45,30 +47,20 @@ def some(split: Split, rows: int = 7) -> Batch:
 
 
 def layer_norm(weights: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
-    apart = x - x.mean(-1, keepdims=True)
-    scaled = apart / np.sqrt((apart**2).mean(-1, keepdims=True) + 1e-5)
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return reference.layer_norm(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
 def linear(weights: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
-    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-
-def gelu(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    return reference.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
 def layers(weights: dict[str, np.ndarray], name: str, x: np.ndarray, heads: int = 2) -> np.ndarray:
     """Causal pre-norm layers over one row, [L, D]."""
     for block in (f"{name}.blocks.0", f"{name}.blocks.1"):
         q, k, v = np.split(linear(weights, f"{block}.qkv", layer_norm(weights, f"{block}.attention_norm", x)), 3, -1)
-        mixed = []
-        for head in np.split(np.arange(x.shape[1]), heads):
-            scores = q[:, head] @ k[:, head].T / math.sqrt(len(head))
-            shares = np.exp(np.where(np.tril(np.ones_like(scores)) > 0, scores, -np.inf))
-            mixed.append(shares / shares.sum(-1, keepdims=True) @ v[:, head])
-        x = x + linear(weights, f"{block}.out", np.concatenate(mixed, -1))
-        hidden = gelu(linear(weights, f"{block}.up", layer_norm(weights, f"{block}.ffn_norm", x)))
+        mixed = np.stack([reference.attend(q[j], k[: j + 1], v[: j + 1], heads)[0] for j in range(len(x))])
+        x = x + linear(weights, f"{block}.out", mixed)
+        hidden = reference.gelu(linear(weights, f"{block}.up", layer_norm(weights, f"{block}.ffn_norm", x)))
         x = x + linear(weights, f"{block}.down", hidden)
     return layer_norm(weights, f"{name}.norm", x)
 
@@ -97,11 +89,7 @@ def log_softmax(model: LARESModel, state: np.ndarray) -> np.ndarray:
     scores = unit(items) @ unit(state) / TEMPERATURE
     if model.items.bias is not None:
         scores = scores + model.items.bias.detach().numpy()
-    return scores - np.log(np.exp(scores).sum())
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return reference.log_softmax(scores)
 
 
 def laid_down(monkeypatch: pytest.MonkeyPatch, depths: list[int]) -> list[torch.Tensor]:
@@ -185,12 +173,8 @@ def test_no_step_is_no_thought(split: Split) -> None:
 
 
 def info_nce(anchors: np.ndarray, others: np.ndarray, ignored: np.ndarray) -> float:
-    """The sum over rows, in one direction."""
-    total = 0.0
-    for p, anchor in enumerate(anchors):
-        scores = {q: anchor @ others[q] / 0.1 for q in range(len(others)) if q == p or not ignored[p, q]}
-        total += math.log(sum(map(math.exp, scores.values()))) - scores[p]
-    return total
+    """The sum over rows, in one direction, at the temperature of the defaults."""
+    return float(reference.info_nce(anchors, others, 0.1, ignored).sum())
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
@@ -278,7 +262,7 @@ def test_reinforced_loss(
     """Each case alone: rollouts, ranks among all items, advantages, and KL to the model the stage began with."""
     loss = ItemLoss(bias=bias)
     model = reinforced(split, loss, rollouts=3, kl_weight=0.5, reward=reward, top=5, filter_top=filter_top)
-    (reference,), batch, depths = model.reference, some(split, 12), [2, 4, 1]
+    (supervised,), batch, depths = model.reference, some(split, 12), [2, 4, 1]
     torch.manual_seed(4)
     last = (torch.rand(12) * batch.lengths_B).long()
     torch.manual_seed(4)
@@ -290,17 +274,16 @@ def test_reinforced_loss(
         prefix, target = items[: int(last[row]) + 1], wanted[int(last[row])]
         n = len(prefix)
         if filter_top:
-            before = log_softmax(reference, trajectory(reference, prefix, np.zeros((n, 8)), 3)[-1][-1])
+            before = log_softmax(supervised, trajectory(supervised, prefix, np.zeros((n, 8)), 3)[-1][-1])
             if 1 + (before > before[target]).sum() > filter_top:
                 continue
         rewards, objectives, kls = [], [], []
         for start, k in zip(starts, depths, strict=True):
             begin = start[place, :n].numpy()
             mine = [log_softmax(model, s[-1]) for s in trajectory(model, prefix, begin, k)[1:]]
-            theirs = [log_softmax(reference, s[-1]) for s in trajectory(reference, prefix, begin, k)[1:]]
+            theirs = [log_softmax(supervised, s[-1]) for s in trajectory(supervised, prefix, begin, k)[1:]]
             rank = 1 + (mine[-1] > mine[-1][target]).sum()
-            gain = 1.0 if reward == "recall" else 1 / math.log2(rank + 1)
-            rewards.append(gain if rank <= 5 else 0.0)
+            rewards.append(reference.metric(reward, rank, 5))
             ahead = [b[target] - a[target] for a, b in zip(mine, theirs, strict=True)]
             kls.append(np.mean([math.exp(x) - x - 1 for x in ahead]))
         for gain, kl in zip(rewards, kls, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,65 @@ def test_times_that_are_not_there(shop: Any, tmp_path: Any) -> None:
     split = leave_last_out(read(tmp_path / "t.csv", user="user_id", item="item_id"))
     with pytest.raises(DataError, match="needs the time of each interaction"):
         ReaRec(backbone=HSTU()).check(split)
+
+
+@pytest.mark.parametrize("step_weights", ["mean", "sum"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_prl(split: Split, same_gradients: Any, step_weights: Any, smoothing: float) -> None:
+    """CE of every step at temperature tau alpha^(K - k); those before the last weigh 1 together or 1 each (eq. 5)."""
+    loss = ItemLoss(smoothing=smoothing, bias=True)
+    model, batch, rows = given(split, steps=3, warmth=1.5, step_weights=step_weights, loss=loss)
+
+    def wanted() -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for k, state in enumerate(chain_states(model, rows)):
+            scores = logits(state, model.items.weight, loss) / 1.5 ** (3 - k) + model.items.bias
+            named = F.cross_entropy(scores, rows.targets_BL, label_smoothing=smoothing)  # type: ignore[arg-type]
+            total = total + named * (1.0 if k == 3 or step_weights == "sum" else 1 / 3)
+        return total
+
+    same_gradients(model, lambda: model.loss(batch).total, wanted)
+
+
+@pytest.mark.parametrize("learning", ["prl", "erl"])
+def test_drawn_steps_are_the_whole_loss_on_average(
+    learning: Any, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and gradients of every step that may be drawn for a position, weighed by how often it is: the default."""
+    assert ReaRec().draw_step
+    model, batch, _ = given(split, learning=learning, steps=3)
+    assert batch.targets_BL is not None
+    one = Batch(batch.items_BL[:1, :1], torch.tensor([1]), batch.targets_BL[:1, :1], None, None, 1)
+
+    def told() -> list[torch.Tensor]:
+        model.zero_grad()
+        value = model.loss(one).total
+        value.backward()
+        return [value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    wanted = told()
+    model.config = replace(model.config, draw_step=True)
+    shares: list[torch.Tensor] = []
+    got = [torch.zeros_like(each) for each in wanted]
+    for step in range(4):
+
+        def draw(share_PS: torch.Tensor, n: int, step: int = step) -> torch.Tensor:
+            shares.append(share_PS[0])
+            return torch.full((len(share_PS), n), step)
+
+        monkeypatch.setattr(torch, "multinomial", draw)
+        got = [total + shares[-1][step] * part for total, part in zip(got, told(), strict=True)]
+    assert len(shares) == 4
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_a_flat_trajectory_is_told(split: Split) -> None:
+    """The figure is the mean cosine of first and last state, and `health` reads it."""
+    model, batch, rows = given(split)
+    states = chain_states(model, rows)
+    wanted = F.cosine_similarity(states[0], states[-1], dim=-1).mean().item()
+    assert model.loss(batch).parts["likeness"].item() == pytest.approx(wanted)
+    assert model.health({"likeness": 0.98}).warnings == []
+    (told,) = model.health({"likeness": 0.995}).warnings
+    assert "the steps add nothing" in told

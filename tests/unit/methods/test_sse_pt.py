@@ -271,3 +271,30 @@ def test_other_data_of_the_same_items_is_refused(run: Path, split: Split) -> Non
 def test_wrong_settings_are_named(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         SSEPT(backbone=BACKBONE, **{"user_width": 6} | settings)
+
+
+def test_by_default_nearly_all_users_and_no_items_are_replaced(split: Split) -> None:
+    """92 of 100 rows are read as somebody else's, in training and never afterwards."""
+    torch.manual_seed(0)
+    model = SSEPT(backbone=SASRec(width=16, ffn_width=24), user_width=8).build(split.data.n_items, 1000)
+    rows = 4000
+    batch = Batch(
+        torch.ones(rows, 2, dtype=torch.int64),
+        torch.full((rows,), 2),
+        torch.ones(rows, 2, dtype=torch.int64),
+        None,
+        torch.full((rows,), 7),
+        2 * rows,
+    )
+    shared = model.shared(batch)
+    assert shared.users_B is not None
+    assert (shared.users_B != 7).double().mean().item() == pytest.approx(0.92 * 0.999, abs=0.015)
+    assert torch.equal(shared.items_BL, batch.items_BL)
+    seen: list[Batch] = []
+    model.shared = lambda given: seen.append(given) or given  # type: ignore[method-assign]
+    model.eval()
+    model.loss(batch)
+    assert seen == []
+    model.train()
+    model.loss(batch)
+    assert len(seen) == 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from math import erf
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import reference
 from forethought.thinking.deliberation import CrossLayer, Deliberation, Reasoner
+from reference import attend
 
 B, L, M, D, H, F = 2, 5, 3, 8, 2, 12
-C = D // H
 LENGTHS = torch.tensor([5, 3])
 
 
@@ -36,29 +36,15 @@ def array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def linear(layer: Any, x: np.ndarray) -> np.ndarray:
-    return x @ array(layer.weight).T + array(layer.bias)
+    return reference.linear(x, array(layer.weight), array(layer.bias))
 
 
 def norm(layer: Any, x: np.ndarray) -> np.ndarray:
-    centred = x - x.mean(-1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + layer.eps)
-    return scaled * array(layer.weight) + array(layer.bias)
+    return reference.layer_norm(x, array(layer.weight), array(layer.bias), layer.eps)
 
 
 def feed_forward(block: Any, x: np.ndarray) -> np.ndarray:
-    hidden = linear(block.up, norm(block.ffn_norm, x))
-    return x + linear(block.down, hidden * 0.5 * (1 + np.vectorize(erf)(hidden / np.sqrt(2))))
-
-
-def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One query [D] over keys [n, D]: the mix of values [D], weights [H, n]."""
-    mixed, weights = [], []
-    for head in range(H):
-        of = slice(head * C, (head + 1) * C)
-        scores = np.exp(k[:, of] @ q[of] / np.sqrt(C))
-        weights.append(scores / scores.sum())
-        mixed.append(weights[-1] @ v[:, of])
-    return np.concatenate(mixed), np.array(weights)
+    return x + linear(block.down, reference.gelu(linear(block.up, norm(block.ffn_norm, x))))
 
 
 def cross_layer(layer: CrossLayer, x: np.ndarray, intents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,11 +52,11 @@ def cross_layer(layer: CrossLayer, x: np.ndarray, intents: np.ndarray) -> tuple[
     y, weights = x.copy(), []
     for j in range(L):
         k, v = np.split(linear(layer.cross.keys_values, intents[j]), 2, axis=-1)
-        found, weight = attend(linear(layer.cross.query, norm(layer.cross_norm, x[j])), k, v)
+        found, weight = attend(linear(layer.cross.query, norm(layer.cross_norm, x[j])), k, v, H)
         y[j] += linear(layer.cross.out, found)
         weights.append(weight)
     q, k, v = np.split(linear(layer.qkv, norm(layer.attention_norm, y)), 3, axis=-1)
-    z = np.stack([y[j] + linear(layer.out, attend(q[j], k[: j + 1], v[: j + 1])[0]) for j in range(L)])
+    z = np.stack([y[j] + linear(layer.out, attend(q[j], k[: j + 1], v[: j + 1], H)[0]) for j in range(L)])
     return feed_forward(layer, z), np.stack(weights)
 
 
@@ -98,7 +84,7 @@ def concat_row(net: Deliberation, x: np.ndarray, intents: np.ndarray) -> np.ndar
     now = np.concatenate([intents, x])
     for layer in net.layers:
         q, k, v = np.split(linear(layer.qkv, norm(layer.attention_norm, now)), 3, axis=-1)
-        mixed = [attend(q[i], k[: i + 1], v[: i + 1])[0] for i in range(len(now))]
+        mixed = [attend(q[i], k[: i + 1], v[: i + 1], H)[0] for i in range(len(now))]
         now = feed_forward(layer, now + linear(layer.out, np.stack(mixed)))
     return norm(net.norm, now)[len(intents) :]
 

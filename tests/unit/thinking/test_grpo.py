@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import reference
 from forethought.thinking.grpo import advantages, grpo, reward_of
 
 
 def test_rewards() -> None:
     ranks = torch.tensor([1.0, 2.0, 2.5, 9.5, 10.0, 10.5, 100.0, math.inf], dtype=torch.float64)
     assert reward_of(ranks, "recall", 10).tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
-    wanted = [1 / math.log2(rank + 1) if rank <= 9.5 else 0 for rank in ranks.tolist()]
+    wanted = [reference.metric("ndcg", rank, 9.5) for rank in ranks.tolist()]
     assert reward_of(ranks, "ndcg", 9.5).tolist() == pytest.approx(wanted)  # type: ignore[arg-type]
     assert reward_of(ranks, "ndcg", 10)[0] == 1.0  # 1 / log2(0 + 2), counted from 0
 

@@ -218,3 +218,24 @@ def test_wrong_settings_are_named(settings: dict[str, Any], said: str) -> None:
 
 def test_module_names_its_indicators() -> None:
     assert halting.INDICATORS == ("entropy", "consistency", "change")
+
+
+def test_noise_reaches_every_indicator() -> None:
+    """Each of the three is moved, independently, by as much as was asked for; `change` alone is read with noise too."""
+    backbone = Counting()
+    given = roots(backbone, 2000)
+
+    def traced(noise: float) -> np.ndarray:
+        halting = Halting(rule="fixed", noise=noise)
+        judge = Judge(JUDGE.look, JUDGE.ready, 30, HaltingHead(4).eval())
+        _, _, trace = think_until(backbone, given, MARKS, judge, halting, trace=True)  # type: ignore[arg-type]
+        assert trace is not None
+        return trace.indicators_PT3.numpy()
+
+    torch.manual_seed(0)
+    moved = (traced(0.5) - traced(0.0)).reshape(-1, 3)
+    np.testing.assert_allclose(moved.std(0), [0.5] * 3, rtol=0.05)
+    np.testing.assert_allclose(np.corrcoef(moved.T), np.eye(3), atol=0.05)
+    _, _, calm, _ = think_by("change", 0.1)
+    _, _, noisy, _ = think_by("change", 0.1, noise=0.5)
+    assert calm.tolist() != noisy.tolist()

@@ -1,0 +1,109 @@
+"""Mutants of `training/`: the loop, its stages, the state it goes on from."""
+
+from __future__ import annotations
+
+from mutants import Mutant
+
+LOOP, RESUME, STAGES = "unit/training/test_loop.py", "unit/training/test_resume.py", "unit/training/test_stages.py"
+SETTINGS = "unit/training/test_settings.py"
+
+MUTANTS = [
+    Mutant(
+        "the optimiser's moments are lost on resume",
+        "training/state.py",
+        '_load_optimiser(optimiser, _below(tensors, "optimiser/"))',
+        "pass",
+        f"{RESUME}::test_interrupted_and_resumed",
+    ),
+    Mutant(
+        "random generators are lost on resume",
+        "training/state.py",
+        '_set_generators(_below(tensors, f"random/{rank}/"))',
+        "pass",
+        f"{RESUME}::test_interrupted_and_resumed",
+    ),
+    Mutant(
+        "every process gets the first one's generators",
+        "training/state.py",
+        'f"random/{rank}/"))',
+        '"random/0/"))',
+        f"{RESUME}::test_each_process_has_its_generators",
+    ),
+    Mutant(
+        "a resumed epoch begins with its first batch",
+        "training/loop.py",
+        "for chosen in batches[here.batch :]:",
+        "for chosen in batches:",
+        f"{RESUME}::test_interrupted_and_resumed",
+    ),
+    Mutant(
+        "old states are kept",
+        "training/state.py",
+        "old.unlink(missing_ok=True)",
+        "pass",
+        f"{RESUME}::test_only_one_state_stays",
+    ),
+    Mutant(
+        "the last epoch is kept, not the best",
+        "training/loop.py",
+        "self._stage.candidate and quality > here.best",
+        "True",
+        f"{LOOP}::test_early_stopping_keeps_the_best_epoch",
+    ),
+    Mutant(
+        "a stage that is no candidate is one",
+        "training/loop.py",
+        "self._stage.candidate and quality > here.best",
+        "quality > here.best",
+        f"{STAGES}::test_a_stage_may_be_no_candidate",
+    ),
+    Mutant(
+        "patience is never lost",
+        "training/loop.py",
+        "here.stale += 1",
+        "pass",
+        f"{LOOP}::test_early_stopping_keeps_the_best_epoch",
+    ),
+    Mutant(
+        "a stage begins with the last weights of the one before",
+        "training/loop.py",
+        'state.load_weights(self.folder / "state", stages[here.stage - 1].name, self.method)',
+        "pass",
+        f"{STAGES}::test_a_stage_begins_with_the_best_of_the_one_before",
+    ),
+    Mutant(
+        "a stage's learning rate goes on where the last one's ended",
+        "training/loop.py",
+        "self.progress.step - self.progress.stage_step, ",
+        "self.progress.step, ",
+        f"{STAGES}::test_optimiser_and_schedule_begin_anew",
+    ),
+    Mutant(
+        "input noise draws for methods that hide items",
+        "training/loop.py",
+        "if self.settings.input_noise and not self.method.hides_items:",
+        "if self.settings.input_noise:",
+        "unit/training/test_input_noise.py::test_an_encoder_that_hides_items_reads_clean_histories",
+    ),
+    Mutant(
+        "a loss that is no number goes on",
+        "training/loop.py",
+        "if not all(map(math.isfinite, sums)):",
+        "if False:",
+        f"{LOOP}::test_a_diverging_loss_ends_in_a_sentence",
+    ),
+    Mutant(
+        "biases decay",
+        "training/optimiser.py",
+        '[p for p in trained if p.ndim < 2], "weight_decay": 0.0',
+        '[p for p in trained if p.ndim < 2], "weight_decay": settings.weight_decay',
+        f"{SETTINGS}::test_biases_and_norms_do_not_decay",
+    ),
+    Mutant(
+        "there is no warm-up",
+        "training/optimiser.py",
+        "min(1.0, (step + 1) / settings.warmup_steps)",
+        "1.0",
+        f"{SETTINGS}::test_learning_rate",
+    ),
+]
