@@ -189,3 +189,23 @@ def test_a_hostile_state_names_no_file_elsewhere(shell: Shell, run: Path, shop: 
     edit_json(run / "state/state.json", lambda parts: parts | {"tensors": "../../state-mine"})
     assert "is damaged" in shell.wrong("train", "sasrec", "--data", shop, "--out", run, *as_trained(), "--resume")
     assert (tmp_path / "state-mine").read_text() == "precious"
+
+
+def test_pages_and_pictures_of_others_are_not_replaced(shell: Shell, run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    for folder in (run, other):
+        shell.ok("evaluate", folder, "--resamples", 5)
+    writers = [
+        (name, ["compare", f"a={run}", f"b={other}", "--out", tmp_path / name]) for name in ("x.md", "x.html", "x.json")
+    ]
+    explain = ["explain", run, "--history", "i00001,i00002", "--picture"]
+    writers += [(name, [*explain, tmp_path / name]) for name in ("x.png", "x.svg")]
+    curve = ["evaluate", run, "--noise-curve", "--noise", "swap", "--noise-seeds", 1, "--resamples", 5]
+    writers += [("noise.json", [*curve, "--out", tmp_path])]
+    for name, words in writers:
+        (tmp_path / name).write_text("mine")
+        assert "was not written by Forethought" in shell.wrong(*words)
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+        for _ in range(2):
+            shell.ok(*words)

@@ -83,11 +83,14 @@ def _refuse_chance_names(runs: tuple[str, ...]) -> None:
 
 def _check_form(out: Path | None) -> None:
     from forethought.errors import ConfigError
+    from forethought.files import check_replaceable
 
     if out is not None and out.suffix not in FORMS:
         raise ConfigError(
             f"{out} ends in {out.suffix or 'nothing'}, but a comparison is written as .html, .md or .json."
         )
+    if out is not None:
+        check_replaceable(out)
 
 
 def _write(outcome: object, out: Path) -> None:

@@ -68,6 +68,7 @@ def run(arguments: list[str]) -> None:
         "          forethought evaluate runs/dtrec-beauty --noise-curve"
     )
     args = parse(Evaluate, arguments, "evaluate", about)
+    from forethought.files import check_replaceable
     from forethought.recommender import load
     from forethought.run_files import CONFIG_FILE
     from forethought.runs import split_of
@@ -84,6 +85,8 @@ def run(arguments: list[str]) -> None:
     own = own and exclude in (None, model.about["exclude_history"])
     if noise is not None and not args.noise_curve and args.out is not None and (args.out / CONFIG_FILE).is_file():
         raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
+    if args.noise_curve and args.out is not None:
+        check_replaceable(args.out / CURVES_FILE)
     split = split_of(model, args.data)
     with _room_in(args.out), Bar("ranking") as bar:
         ask = _curves if args.noise_curve else _evaluation

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from forethought.errors import ConfigError, MissingExtraError
 from forethought.escaping import plot
-from forethought.files import replace_file
+from forethought.files import check_replaceable, replace_file
 from forethought.version import MADE_BY
 
 if TYPE_CHECKING:
@@ -50,11 +50,13 @@ def check_picture(path: str | Path) -> Path:
 
     Raises:
         ConfigError: another ending than .png or .svg.
+        RunError: a file that we did not draw lies there.
         MissingExtraError: matplotlib is not installed.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"{path} ends in {path.suffix or 'nothing'}, but a picture is written as .png or .svg.")
+    check_replaceable(path)
     new_figure((1, 1), "Drawing a picture")
     return path
 

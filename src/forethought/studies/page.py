@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forethought.errors import RunError
 from forethought.escaping import link, markdown
 from forethought.files import replace_file
 from forethought.reports.pictures import new_figure, save_figure
@@ -60,6 +61,8 @@ class Page:
     def write(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self.name}.md"
+        if path.exists() and not path.read_bytes().startswith(f"{self.lines[0]}\n".encode()):
+            raise RunError(f"{path} is there already and is another page: choose another folder.")
         replace_file(path, lambda part: part.write_text("\n".join(self.lines).rstrip() + "\n", encoding="utf-8"))
         return path
 
