@@ -19,6 +19,23 @@ class DataError(ForethoughtError):
     """A table, a column, an id or a split is not what it should be."""
 
 
+class HistoryError(DataError):
+    """One of several histories is not what it should be.
+
+    Attributes:
+        row: which one, counted from 0.
+        said: what is wrong, with `{}` where the history is named.
+    """
+
+    def __init__(self, row: int, said: str) -> None:
+        super().__init__(said.replace("{}", f"History {row}", 1))
+        self.row, self.said = row, said
+
+    def about(self, name: str) -> DataError:
+        """The same of a history that is called otherwise, such as the row of a table."""
+        return DataError(self.said.replace("{}", name, 1))
+
+
 class ConfigError(ForethoughtError):
     """A setting is unknown, of the wrong type or out of its range."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,17 +19,16 @@ from safetensors import SafetensorError
 
 from forethought import config as configuration
 from forethought.catalogue.ann import Index, choose_index
-from forethought.catalogue.ranking import Excluded
 from forethought.config import RunConfig
-from forethought.data.batches import Batch, history_batch
-from forethought.data.histories import Histories
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
-from forethought.errors import ConfigError, DataError, ForethoughtError, RunError, check_count
+from forethought.devices import Device, resolve_device
+from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError, check_count
 from forethought.explaining.explain import Known, explain
 from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.methods.interface import Method
+from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
 from forethought.run_files import (
     CONFIG_FILE,
     ITEMS_FILE,
@@ -140,24 +139,26 @@ class Recommender:
         histories = self._lists(histories)
         rows = self._rows(histories, unknown)
         check_count(k, "k")
-        known = [row[row != UNKNOWN] for row in rows]
-        found = [(np.zeros(0, np.int64), np.zeros(0))] * len(rows)
-        asked = [n for n, row in enumerate(known) if len(row)]
-        if asked:
-            batch = self._batch([known[n] for n in asked], self._times(times, rows, asked))
-            exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
-            excluded = self._excluded([known[n] for n in asked]) if exclude else None
-            found_asked = self._best(batch, k, excluded, self._allowed(allow, deny), self.method.obeyed(halting))
-            for n, pair in zip(asked, found_asked, strict=True):
-                found[n] = pair
+        dated = self._times(times, rows)
+        exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
+        allowed_N, k = self._allowed(allow, deny), min(k, len(self.items))
+        requests = {
+            n: RankingRequest(known, k, None if dated is None else dated[n], known if exclude else None, allowed_N)
+            for n, row in enumerate(rows)
+            if len(known := row[row != UNKNOWN])
+        }
+        halting = self.method.obeyed(halting)
+        lists = rank_rows(self.method, list(requests.values()), halting=halting, index=self.index)
+        found = dict(zip(requests, lists, strict=True))
+        nothing = RankedList(np.zeros(0, np.int64), np.zeros(0))
         return [
             Recommendation(
                 history=list(history),
-                items=self.items.id_list(items),
-                scores=scores.tolist(),
+                items=self.items.id_list(found.get(n, nothing).items),
+                scores=found.get(n, nothing).scores.tolist(),
                 dropped=[history[i] for i in np.flatnonzero(row == UNKNOWN)],
             )
-            for history, row, (items, scores) in zip(histories, rows, found, strict=True)
+            for n, (history, row) in enumerate(zip(histories, rows, strict=True))
         ]
 
     def explain(
@@ -189,14 +190,15 @@ class Recommender:
             (row,) = self._rows([given], unknown)
             known = row[row != UNKNOWN]
             if len(known) == 0:
-                raise DataError("History 0 has no item that the model knows, so there is nothing to explain.")
-            batch = self._batch([known], self._times(None if times is None else [times], [row], [0]))
-        except DataError as error:  # there is but one
-            raise DataError(str(error).replace("History 0", "The history").replace("[[...]]", "[...]")) from None
+                raise HistoryError(0, "{} has no item that the model knows, so there is nothing to explain.")
+            dated = self._times(None if times is None else [times], [row])
+        except HistoryError as error:  # there is but one
+            raise error.about("The history") from None
+        request = RankingRequest(known, k, None if dated is None else dated[0])
         exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
         return explain(
             self.method,
-            batch,
+            batch_of([request], self.method),
             self._known,
             history=known,
             dropped=[given[i] for i in np.flatnonzero(row == UNKNOWN)],
@@ -209,23 +211,6 @@ class Recommender:
     @cached_property
     def _known(self) -> Known:
         return Known.read(self.items, self.item_table)
-
-    @torch.inference_mode()
-    def _best(
-        self,
-        batch: Batch,
-        k: int,
-        excluded: Excluded | None,
-        allowed_N: torch.Tensor | None,
-        halting: Halting | None,
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        thought, k = self.method.user_states(batch, halting), min(k, len(self.items))
-        if self.index is not None:
-            items, scores = self.index.search(thought.states_BD, k, excluded, allowed_N)
-        else:
-            items, scores = self.method.recommend(thought, k, excluded, allowed_N)
-        real = items >= 0
-        return [(i[r].numpy(), s[r].double().numpy()) for i, s, r in zip(items, scores, real, strict=True)]
 
     @staticmethod
     def _lists(histories: Sequence[Sequence[Any]]) -> list[list[Any]]:
@@ -241,24 +226,24 @@ class Recommender:
         rows = [self.items.index_of(history) for history in histories]
         for n, (history, row) in enumerate(zip(histories, rows, strict=True)):
             if len(row) == 0:
-                raise DataError(f"History {n} is empty: give at least one item.")
+                raise HistoryError(n, "{} is empty: give at least one item.")
             if unknown == "error" and (row == UNKNOWN).any():
                 missing = [history[i] for i in np.flatnonzero(row == UNKNOWN).tolist()]
                 example = self.items.id_list([0])[0]
-                raise DataError(
-                    f"History {n} has items that the model does not know: {_some(missing)}; ids look like {example!r} "
-                    '(and 7 is not "7"). Correct them, or use unknown="drop" (on the command line --unknown drop).'
+                raise HistoryError(
+                    n,
+                    f"{{}} has items that the model does not know: {_some(missing)}; ids look like {example!r} "
+                    '(and 7 is not "7"). Correct them, or use unknown="drop" (on the command line --unknown drop).',
                 )
         return rows
 
-    def _times(
-        self, times: Sequence[Sequence[int]] | None, rows: list[np.ndarray], asked: list[int]
-    ) -> list[np.ndarray] | None:
-        if not self.method.needs_times:
+    def _times(self, times: Sequence[Sequence[int]] | None, rows: list[np.ndarray]) -> list[np.ndarray] | None:
+        """Of each row the times of its known items; None where the model reads none."""
+        if not self.method.inputs.times:
             return None
         if times is None:
             raise DataError(
-                "This model reads the time of each interaction: give Unix seconds beside each item, times=[[...]] "
+                "This model reads the time of each interaction: give Unix seconds beside each item, times=... "
                 "(on the command line --times, or a column of the table)."
             )
         times = [list(seconds) for seconds in times]
@@ -266,23 +251,10 @@ class Recommender:
             raise DataError(f"There are {len(rows)} histories but {len(times)} lists of times: give one for each.")
         for n, (seconds, row) in enumerate(zip(times, rows, strict=True)):
             if len(seconds) != len(row):
-                raise DataError(f"History {n} has {len(row)} items but {len(seconds)} times: give one time an item.")
+                raise HistoryError(n, f"{{}} has {len(row)} items but {len(seconds)} times: give one time an item.")
             if not all(hasattr(second, "__index__") for second in seconds):
-                raise DataError(f"History {n} has times that are no whole numbers: give Unix seconds.")
-        return [np.array(times[n], np.int64)[rows[n] != UNKNOWN] for n in asked]
-
-    def _batch(self, rows: list[np.ndarray], times: list[np.ndarray] | None) -> Batch:
-        flat = Histories.from_lists(rows)
-        if times is not None:
-            flat = Histories(flat.items, flat.offsets, np.concatenate(times))
-        batch = history_batch(flat.all(), self.method.window)
-        return replace(batch, users_B=torch.full((len(rows),), -1))  # a history alone does not say whose it is
-
-    @staticmethod
-    def _excluded(rows: list[np.ndarray]) -> Excluded:
-        once = [np.unique(row) for row in rows]
-        owner = np.repeat(np.arange(len(once)), [len(row) for row in once])
-        return Excluded(torch.from_numpy(owner), torch.from_numpy(np.concatenate(once).astype(np.int64)))
+                raise HistoryError(n, "{} has times that are no whole numbers: give Unix seconds.")
+        return [np.array(seconds, np.int64)[row != UNKNOWN] for seconds, row in zip(times, rows, strict=True)]
 
     def _allowed(self, allow: Iterable[Any] | None, deny: Iterable[Any] | None) -> torch.Tensor | None:
         if allow is None and deny is None:
@@ -327,7 +299,7 @@ class Recommender:
 
     @property
     def device(self) -> torch.device:
-        return next(self.method.parameters()).device
+        return self.method.device
 
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` reads: configuration, weights, items. Existing files are replaced."""
@@ -336,16 +308,19 @@ class Recommender:
         return folder
 
 
-def load(folder: str | Path) -> Recommender:
+def load(folder: str | Path, *, device: Device = "auto") -> Recommender:
     """The recommender in a run folder; no training data is needed.
 
+    Args:
+        device: where it computes; auto: on a CUDA device if this machine shows one, else on the CPU.
+
     Raises:
-        RunError: the folder is missing, incomplete or damaged.
+        RunError: the folder is missing, incomplete or damaged, or there is no such device.
 
     Example:
         >>> model = load("runs/sasrec-beauty")  # doctest: +SKIP
     """
-    folder = Path(folder)
+    folder, there = Path(folder), resolve_device(device)
     if not folder.is_dir():
         raise RunError(f"There is no run folder {str(folder)!r}: train one first (forethought train --help).")
     parts = read_json(folder / CONFIG_FILE, "give a folder that forethought train has written")
@@ -361,7 +336,9 @@ def load(folder: str | Path) -> Recommender:
             f"{folder} has no {MODEL_FILE}: its training has not finished a first epoch; go on with --resume."
         )
     try:
-        return _read(folder, parts)
+        run = _read(folder, parts)
+        run.method.to(there)
+        return run
     except RunError:
         raise
     except (*DAMAGED, ForethoughtError) as error:

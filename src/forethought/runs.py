@@ -288,7 +288,7 @@ def check_same_split(model: Recommender, split: Split) -> None:
             f"The data has {len(theirs)} items and the run was trained on {len(ours)} "
             f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
         )
-    if model.method.knows_users and split.data.data_hash != model.about["data_hash"]:
+    if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
         raise DataError(
             f"The run keeps a vector for each user of its data (hash {model.about['data_hash']}) and would mistake the "
             f"users of other data ({split.data.data_hash}) for them: evaluate it on the data it was trained on."
@@ -311,7 +311,7 @@ def _check_trainable(split: Split) -> None:
 
 
 def _check_inputs(model: Method, settings: Training) -> None:
-    if settings.input_noise and model.hides_items:
+    if settings.input_noise and model.inputs.masked_items:
         raise ConfigError(
             "input_noise is for models that name what follows a history, and this one hides items of the history: "
             "leave it out."

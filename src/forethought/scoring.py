@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +15,12 @@ from forethought.data.reading import Columns
 from forethought.data.sources import readable, scan
 from forethought.data.times import clock
 from forethought.data.vocabulary import IdKind
-from forethought.errors import DataError, ForethoughtError
+from forethought.errors import DataError, ForethoughtError, HistoryError
 from forethought.files import MARK, check_replaceable, replace_file
 from forethought.recommender import Recommendation, Recommender, Unknown
 
 CHUNK = 4096
 HISTORY, TIMES = "history", "times"
-ROW = re.compile(r"\bHistory (\d+)")
 
 
 def recommend_table(
@@ -53,7 +51,7 @@ def recommend_table(
         raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
     check_replaceable(Path(out))
     with readable(source):
-        frame = _histories(scan(str(source)), source, with_times=model.method.needs_times)
+        frame = _histories(scan(str(source)), source, with_times=model.method.inputs.times)
         schema = frame.collect_schema()
         total = int(frame.select(pl.len()).collect().item())
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
@@ -67,7 +65,7 @@ def recommend_table(
 
     def score(chunk: pl.DataFrame) -> pl.DataFrame:
         histories = _ids_of(chunk[HISTORY], as_bytes)
-        if model.method.needs_times:
+        if model.method.inputs.times:
             choices["times"] = chunk[TIMES].to_list()
         found = _recommend(model, histories, counts["done"], k=k, unknown=unknown, **choices)
         counts["items"] += sum(map(len, histories))
@@ -137,8 +135,8 @@ def _recommend(
         choices["times"] = [choices["times"][n] or [] for n in filled]
     try:
         found = model.recommend([histories[n] for n in filled], unknown=unknown, **choices) if filled else []
-    except DataError as error:
-        raise DataError(ROW.sub(lambda said: f"Row {before + filled[int(said[1])]}", str(error))) from None
+    except HistoryError as error:
+        raise error.about(f"Row {before + filled[error.row]}") from None
     by_row = dict(zip(filled, found, strict=True))
     return [by_row.get(n, Recommendation([], [], [], [])) for n in range(len(histories))]
 

@@ -143,22 +143,24 @@ def test_steps_are_told(given: Given, name: str) -> None:
 def test_every_rule_it_names_is_obeyed(given: Given, name: str) -> None:
     method, batch = given.method, given.batch()
     own = method.obeyed(None)
-    assert (own is None) == (method.halting is None) == (method.depth == 0) == (not method.rules)
+    assert (own is None) == (method.reasoning is None)
     if own is None:
         with pytest.raises(ConfigError, match="does not reason"):
             method.obeyed(Halting())
         return
     assert own.max_steps is not None
-    assert own.rule in method.rules
+    assert method.reasoning is not None
+    assert own.rule in method.reasoning.rules
     close(method.user_states(batch, own).states_BD, given.states(batch))
     for rule in get_args(Rule):
         asked = Halting(rule=rule, max_steps=1)
-        if rule in method.rules:
+        if rule in method.reasoning.rules:
             assert method.user_states(batch, method.obeyed(asked)).steps_B.tolist() == [1] * 20
         else:
             with pytest.raises(ConfigError, match=f"cannot halt by '{rule}'"):
                 method.obeyed(asked)
-    deeper = replace(own, max_steps=method.depth + 1)
+    assert method.reasoning is not None
+    deeper = replace(own, max_steps=method.reasoning.depth + 1)
     if name == "lares":  # its steps are all the same
         assert method.user_states(batch, method.obeyed(deeper)).steps_B.tolist() == [deeper.max_steps] * 20
         return

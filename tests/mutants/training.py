@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant(
         "input noise draws for methods that hide items",
         "training/loop.py",
-        "if self.settings.input_noise and not self.method.hides_items:",
+        "if self.settings.input_noise and not self.method.inputs.masked_items:",
         "if self.settings.input_noise:",
         "unit/training/test_input_noise.py::test_an_encoder_that_hides_items_reads_clean_histories",
     ),

@@ -191,7 +191,7 @@ class Thinking:
 
         if self == Thinking():
             return None
-        own = method.halting
+        own = None if method.reasoning is None else method.reasoning.halting
         if own is None:
             return method.obeyed(Halting())
         rule, delta = self.halt or own.rule, self.delta

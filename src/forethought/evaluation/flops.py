@@ -77,12 +77,12 @@ def flops_per_history(
     with torch.random.fork_rng(devices=[]), _held(method):
         for _, histories in case_batches(some, method.window, max(1, round(batch * len(some) / max(len(cases), 1)))):
             with encode:
-                method.user_states(histories, halting)
+                method.user_states(histories.to(method.device), halting)
             total["encode"] += encode.get_total_flops()
         for rows, histories in case_batches(some, method.window, batch):  # small batches would meet more shards a row
-            thought = method.user_states(histories, halting)
+            represented = method.user_states(histories.to(method.device), halting)
             with rank:
-                method.rank_of(thought, torch.from_numpy(some.targets[rows].astype(np.int64)))
+                method.rank_of(represented, torch.from_numpy(some.targets[rows].astype(np.int64)).to(method.device))
             total["rank"] += rank.get_total_flops()
     method.train(was_training)
     return {stage: flops / max(len(some), 1) for stage, flops in total.items()}
@@ -110,7 +110,7 @@ def flops_per_epoch(
         method.train()
         method.begin_epoch(epoch)
         for chosen in plan(rows.lengths - 1, positions, seed, epoch)[:TRAINING_BATCHES]:
-            batch = training_batch(rows.take(chosen))
+            batch = training_batch(rows.take(chosen)).to(method.device)
             with counter() as products:
                 method.loss(batch).total.backward()
             flops, supervised = flops + products.get_total_flops(), supervised + batch.weight

@@ -46,7 +46,6 @@ def rank_cases(
     halting: Halting | None = None,
     k: int | None = None,
     batch: int = BATCH,
-    device: torch.device | None = None,
     report: Report | None = None,
 ) -> Ranked:
     """Rank every case's target among all items.
@@ -58,23 +57,22 @@ def rank_cases(
         batch: cases encoded together; results do not depend on it, unless rows halt at random.
         report: called with cases done and their total.
     """
-    device = device or torch.device("cpu")
-    was_training = method.training
+    device, was_training = method.device, method.training
     method.eval()
     ranks, steps = np.empty(len(cases)), np.empty(len(cases), np.float32)
     lists = None if k is None else np.empty((len(cases), k), np.int32)
     seconds: dict[str, float] = dict.fromkeys(("encode", "rank") + (() if k is None else ("lists",)), 0.0)
     for done, (rows, histories) in enumerate(case_batches(cases, method.window, batch)):
         with clock(seconds, "encode", device):
-            thought = method.user_states(histories.to(device), halting)
+            represented = method.user_states(histories.to(device), halting)
         with clock(seconds, "rank", device):
             excluded = excluded_of(cases.met.take(rows), device) if exclude_history else None
             targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
-            ranks[rows] = method.rank_of(thought, targets, excluded).cpu().numpy()
-            steps[rows] = thought.steps_B.float().cpu().numpy()
+            ranks[rows] = method.rank_of(represented, targets, excluded).cpu().numpy()
+            steps[rows] = represented.steps_B.float().cpu().numpy()
         if lists is not None and k is not None:
             with clock(seconds, "lists", device):
-                lists[rows] = method.recommend(thought, k, excluded)[0].cpu().numpy()
+                lists[rows] = method.recommend(represented, k, excluded)[0].cpu().numpy()
         if report is not None:
             report(min((done + 1) * batch, len(cases)), len(cases))
     method.train(was_training)
@@ -100,11 +98,9 @@ def among_negatives(
 
     @torch.inference_mode()
     def scores_of(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-        thought = method.user_states(history_batch(cases.history.take(rows), method.window), halting)
-        catalogue = method.catalogue()
-        vectors = catalogue.vectors_ND[torch.from_numpy(items)]
-        scores = (vectors @ thought.states_BD[..., None])[..., 0]
-        return (scores if catalogue.bias_N is None else scores + catalogue.bias_N[torch.from_numpy(items)]).numpy()
+        batch = history_batch(cases.history.take(rows), method.window).to(method.device)
+        represented = method.user_states(batch, halting)
+        return method.scores_of(represented, torch.from_numpy(items).to(method.device)).cpu().numpy()
 
     ranks = sampled_ranks(scores_of, cases, popularity, sample, history_excluded=exclude_history)
     return Ranked(ranks, None, full.steps, full.seconds)

@@ -29,17 +29,19 @@ def ms_per_history(
     chosen = np.unique((np.arange(BATCHES) + 0.5) * n_batches // BATCHES).tolist()
     some = [each for place, each in enumerate(case_batches(cases, method.window, batch)) if place in chosen]
     best = {(place, stage): math.inf for place in range(len(some)) for stage in ("encode", "rank")}
-    was_training, device = method.training, torch.device("cpu")
+    was_training, device = method.training, method.device
     method.eval()
     with torch.random.fork_rng(devices=[]):
         for _ in range(REPEATS):
             for place, (rows, histories) in enumerate(some):
                 spent = {"encode": 0.0, "rank": 0.0}
                 with clock(spent, "encode", device):
-                    thought = method.user_states(histories, halting)
+                    represented = method.user_states(histories.to(device), halting)
                 with clock(spent, "rank", device):
                     excluded = excluded_of(cases.met.take(rows), device) if exclude_history else None
-                    method.rank_of(thought, torch.from_numpy(cases.targets[rows].astype(np.int64)), excluded)
+                    method.rank_of(
+                        represented, torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device), excluded
+                    )
                 for stage, seconds in spent.items():
                     best[place, stage] = min(best[place, stage], seconds)
     method.train(was_training)

@@ -39,7 +39,13 @@ from forethought.explaining.explanation import (
     Step,
 )
 from forethought.explaining.plane import project
-from forethought.methods.interface import Landmarks, Method, Thought
+from forethought.methods.interface import (
+    DenseStates,
+    IntentWeights,
+    Landmarks,
+    Method,
+    dense_states,
+)
 from forethought.thinking.halting import INDICATORS, Halting, Trace
 
 NEAREST, CENTRAL = 3, 3  # landmarks a step, and items that stand for each (and for an intent)
@@ -114,15 +120,16 @@ def explain(
         ConfigError: a halting that the method cannot obey.
     """
     halting = method.obeyed(halting)
-    thought = method.user_states(batch, halting, trace=True)
-    used = 0 if thought.trace is None else int(thought.steps_B[0])
-    sight = _look(method.catalogue(), thought)
-    met_S = _mass(sight, torch.from_numpy(np.unique(history)).long()).tolist()
+    made = method.user_states(batch.to(method.device), halting, trace=True)
+    represented = dense_states(made, "Explaining step by step")
+    used = 0 if represented.trace is None else int(represented.steps_B[0])
+    sight = _look(method.catalogue(), represented)
+    met_S = _mass(sight, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
     lists, told = _rank(method, sight, min(k, len(sight.items)), target, excluded)
-    intents = _intents(method, sight.items, thought, known, excluded)
+    intents = _intents(method, sight.items, method.intent_weights(made), known, excluded)
     answer, *best = [_candidates(each, known) for each in (lists[-1], *lists[:-1])]
     marks = [method.landmarks(step) for step in range(len(best))]
-    steps = _steps(sight, best, marks, met_S, used, thought.trace, known)
+    steps = _steps(sight, best, marks, met_S, used, represented.trace, known)
     own = torch.allclose(sight.ready_SD[used], sight.ready_SD[-1], rtol=SAME, atol=SAME)
     return Explanation(
         history=[known.named(row) for row in history.tolist()],
@@ -166,11 +173,11 @@ def _steps(
     ]
 
 
-def _look(items: Items, thought: Thought) -> Sight:
+def _look(items: Items, represented: DenseStates) -> Sight:
     """Moments of every state: two products of (states x items x width)."""
-    final_SD = thought.states_BD[:1]
-    raw_SD = final_SD if thought.trace is None else thought.trace.states_PSD[0]
-    steps_SD = F.normalize(raw_SD, dim=-1) if items.unit and thought.trace is not None else raw_SD
+    final_SD = represented.states_BD[:1]
+    raw_SD = final_SD if represented.trace is None else represented.trace.states_PSD[0]
+    steps_SD = F.normalize(raw_SD, dim=-1) if items.unit and represented.trace is not None else raw_SD
     ready_SD = torch.cat([steps_SD, final_SD])
     bias_N = None if items.bias_N is None else items.bias_N / items.temperature
     r, e = scaled(ready_SD, items.vectors_ND, temperature=items.temperature, bias_N=bias_N)
@@ -182,7 +189,9 @@ def _rank(
 ) -> tuple[list[list[tuple[int, float, float]]], list[tuple[int, list[float | None]]]]:
     """Each state's k best as (item, score, probability), and the ranks of all of these items at each state."""
     S = len(sight.ready_SD)
-    items_SK, scores_SK = method.recommend(_thoughts(sight.ready_SD), k, _left_out(excluded, S))
+    items_SK, scores_SK = method.recommend(
+        DenseStates.unreasoned(sight.ready_SD), k, _left_out(excluded, S, sight.ready_SD.device)
+    )
     logs_SK = scores_SK / sight.items.temperature - sight.of.lse_P[:, None]
     found = zip(items_SK.tolist(), scores_SK.tolist(), logs_SK.exp().tolist(), strict=True)
     lists = [[each for each in zip(*row, strict=True) if each[0] >= 0] for row in found]
@@ -190,43 +199,47 @@ def _rank(
         lists = [each if state.any() else [] for each, state in zip(lists, sight.ready_SD, strict=True)]
     told = list(dict.fromkeys([i for each in lists for i, _, _ in each] + ([] if target is None else [target])))
     states = sight.ready_SD.repeat(len(told), 1)
-    targets = torch.tensor(told, dtype=torch.int64).repeat_interleave(S)
-    ranks = method.rank_of(_thoughts(states), targets, _left_out(excluded, len(states))).view(len(told), S).tolist()
+    targets = torch.tensor(told, dtype=torch.int64, device=states.device).repeat_interleave(S)
+    ranks = (
+        method.rank_of(DenseStates.unreasoned(states), targets, _left_out(excluded, len(states), states.device))
+        .view(len(told), S)
+        .tolist()
+    )
     moved = [(u, [r if math.isfinite(r) else None for r in each]) for u, each in zip(told, ranks, strict=True)]
     return lists, sorted(moved, key=lambda each: math.inf if each[1][-1] is None else each[1][-1])
 
 
-def _left_out(excluded: np.ndarray | None, rows: int) -> Excluded | None:
+def _left_out(excluded: np.ndarray | None, rows: int, device: torch.device) -> Excluded | None:
     if excluded is None:
         return None
-    one = torch.from_numpy(excluded.astype(np.int64))
-    return Excluded(torch.arange(rows).repeat_interleave(len(one)), one.repeat(rows))
+    one = torch.from_numpy(excluded.astype(np.int64)).to(device)
+    return Excluded(torch.arange(rows, device=device).repeat_interleave(len(one)), one.repeat(rows))
 
 
-def _intents(method: Method, items: Items, thought: Thought, known: Known, excluded: np.ndarray | None) -> list[Intent]:
+def _intents(
+    method: Method, items: Items, told: IntentWeights | None, known: Known, excluded: np.ndarray | None
+) -> list[Intent]:
     """How much the history leaned on each intent, and what each would have led to by itself.
 
     Intents have no place among the items, so no item is near to one: what typifies an intent is what it leads to.
     """
-    if thought.leanings_BM is None or thought.alone_BMD is None:
+    if told is None:
         return []
-    alone_MD, leanings = thought.alone_BMD[0], thought.leanings_BM[0].tolist()
-    best = method.recommend(_thoughts(alone_MD), min(LED_TO, len(items)), _left_out(excluded, len(alone_MD)))
+    alone_MD, leanings = told.alone_BMD[0], told.weights_BM[0].tolist()
+    best = method.recommend(
+        DenseStates.unreasoned(alone_MD), min(LED_TO, len(items)), _left_out(excluded, len(alone_MD), alone_MD.device)
+    )
     bias_N = None if items.bias_N is None else items.bias_N / items.temperature
     lse_M = moments(*scaled(alone_MD, items.vectors_ND, temperature=items.temperature, bias_N=bias_N)).lse_P
-    told = []
+    intents = []
     for number, (leaning, rows, scores, lse) in enumerate(zip(leanings, *best, lse_M, strict=True)):
         logs = scores / items.temperature - lse
         found = [each for each in zip(rows.tolist(), scores.tolist(), logs.exp().tolist(), strict=True) if each[0] >= 0]
         member_N = np.zeros(len(items), dtype=bool)
         member_N[[row for row, _, _ in found]] = True
         category = None if known.categories is None else known.categories.typical(member_N)
-        told.append(Intent(number, leaning, _candidates(found[:CENTRAL], known), category))
-    return told
-
-
-def _thoughts(states_BD: Tensor) -> Thought:
-    return Thought(states_BD, torch.zeros(len(states_BD), dtype=torch.int64))
+        intents.append(Intent(number, leaning, _candidates(found[:CENTRAL], known), category))
+    return intents
 
 
 def _candidates(found: list[tuple[int, float, float]], known: Known) -> list[Candidate]:
@@ -285,7 +298,7 @@ def _near(sight: Sight, step: int, marks: Landmarks | None, known: Known) -> lis
                 probability=float(_mass(sight, rows)[step]),
                 size=int(marks.sizes_K[row]),
                 central=[known.named(item) for item in rows[central].tolist()],
-                category=None if known.categories is None else known.categories.typical(member_N.numpy()),
+                category=None if known.categories is None else known.categories.typical(member_N.cpu().numpy()),
             )
         )
     return told

@@ -30,7 +30,7 @@ from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, check_choice, check_positive, check_weight, check_whole
-from forethought.methods.interface import Landmarks, Losses, Method, Thought, check_times
+from forethought.methods.interface import DenseStates, Inputs, Landmarks, Losses, Method, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
 from forethought.thinking.halting import (
@@ -137,9 +137,9 @@ class DTRecModel(Method):
         vector = width + config.loss.bias
         self.prototypes = Prototypes(counts, n_items, vector, unit=config.loss.cosine and not config.loss.bias)
         self.window = config.backbone.window
-        self.needs_times = self.backbone.needs_times
+        self.inputs = Inputs(times=self.backbone.needs_times)
         self.prototype_weight = 0.0
-        self.depth, self.halting, self.rules = T, config.halting, get_args(Rule)
+        self.reasoning = Reasoning(T, config.halting, get_args(Rule))
 
     @property
     def uses_prototypes(self) -> bool:
@@ -259,12 +259,12 @@ class DTRecModel(Method):
 
     # ---- inference
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or self.config.halting
         marks = self.marks[: halting.steps(self.config.max_steps)]
         roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
         mean = self.config.readout == "mean"
-        return Thought(*think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace))
+        return DenseStates(*think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace))
 
     def judge(self) -> Judge:
         exact = self.items.scaled_items() if self.config.sight == "exact" else None

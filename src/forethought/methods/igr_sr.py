@@ -20,7 +20,7 @@ Equation numbers are those of our summary of the paper; no official code was fou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Literal, NamedTuple, Self, cast, get_args
 
@@ -45,7 +45,16 @@ from forethought.errors import (
     check_weight,
     check_whole,
 )
-from forethought.methods.interface import Losses, Method, Stage, Thought, check_times
+from forethought.methods.interface import (
+    DenseStates,
+    Inputs,
+    IntentWeights,
+    Losses,
+    Method,
+    Stage,
+    UserRepresentation,
+    check_times,
+)
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.pretrained import Encoder, check_run
 from forethought.nn.dropout import Dropout
@@ -182,6 +191,19 @@ class Cases(NamedTuple):
     ends_P: Tensor
 
 
+@dataclass(kw_only=True)
+class IntentStates(DenseStates):
+    """Final states with the intents that they leaned on.
+
+    Attributes:
+        weights_BM: share of the last item's attention that each intent got, summing to 1.
+        alone_BMD: what each intent alone would have led to, with the others masked; if the trace was asked for.
+    """
+
+    weights_BM: Tensor
+    alone_BMD: Tensor | None = None
+
+
 class IGRSRModel(Method):
     """The network.
 
@@ -199,7 +221,7 @@ class IGRSRModel(Method):
         self.encoder = Encoder(config.backbone, n_items, config.loss, config.item_std)
         self.items = ItemTable(n_items, given.width, config.loss, config.item_std)
         self.window = self.encoder.window
-        self.needs_times = isinstance(config.backbone, HSTU) and config.backbone.use_times
+        self.inputs = Inputs(times=isinstance(config.backbone, HSTU) and config.backbone.use_times)
         if config.intents == "texts" and intents_from is None:
             intents_from = TextProfiles(n_items, config.text_width, config.slots)
         width, asked = config.backbone.width, intents_from is None
@@ -247,7 +269,7 @@ class IGRSRModel(Method):
     def _stand_in(self, stage: str) -> None:
         """Only what a stage trains takes gradients."""
         self.stage = stage
-        self.hides_items = stage == ENCODER and self.encoder.mask is not None
+        self.inputs = replace(self.inputs, masked_items=stage == ENCODER and self.encoder.mask is not None)
         self.requires_grad_(stage == REASONER)
         self.encoder.learn(pretraining=stage == ENCODER, later=not self.frozen)
         self.first_prefix = None if self.prefix is None else self.prefix.detach().clone()
@@ -385,21 +407,26 @@ class IGRSRModel(Method):
             return of_BL[:, 0]
         return of_BL[torch.arange(of_BL.shape[1], device=of_BL.device) < history.lengths_B[:, None]]
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         """h_u, with the intents that it leaned on; with `trace` also what each intent alone would have led to."""
-        none_B = torch.zeros_like(batch.lengths_B)
         if self.stage == ENCODER:
-            return Thought(self.encoder.user_states(batch), none_B)
+            return DenseStates.unreasoned(self.encoder.user_states(batch))
         history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
         intents_BPMD = self.projection(self._intents(history).raw_BPMD)
         states_BD, weights_BJHM = self._deliberate(history, intents_BPMD, everywhere=False)
-        thought = Thought(self.items.states(states_BD), none_B, leanings_BM=weights_BJHM.mean((1, 2)))
+        weights_BM, alone_BMD = weights_BJHM.mean((1, 2)), None
         if trace:
             B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
             alone = torch.eye(M, dtype=torch.bool, device=states_BD.device)
             each = [self._deliberate(history, intents_BPMD, one_M.expand(B, M), everywhere=False)[0] for one_M in alone]
-            thought.alone_BMD = self.items.states(torch.stack(each, dim=1))
-        return thought
+            alone_BMD = self.items.states(torch.stack(each, dim=1))
+        steps_B = torch.zeros_like(batch.lengths_B)
+        return IntentStates(steps_B, self.items.states(states_BD), weights_BM=weights_BM, alone_BMD=alone_BMD)
+
+    def intent_weights(self, represented: UserRepresentation) -> IntentWeights | None:
+        if not isinstance(represented, IntentStates) or represented.alone_BMD is None:
+            return None
+        return IntentWeights(represented.weights_BM, represented.alone_BMD)
 
     def catalogue(self) -> Items:
         return (self.encoder.items if self.stage == ENCODER else self.items).catalogue()

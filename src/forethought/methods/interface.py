@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import NamedTuple, Protocol, Self
 
+import torch
 from torch import Tensor, nn
 
 from forethought.backbones.hstu import HSTU
@@ -31,22 +33,97 @@ class Losses(NamedTuple):
 
 
 @dataclass
-class Thought:
-    """What histories came to.
+class UserRepresentation:
+    """What a batch of histories came to. The method that made it ranks and recommends from it; nobody else looks in.
+
+    Attributes:
+        steps_B: reasoning steps used, 0 for a method that does not reason.
+    """
+
+    steps_B: Tensor
+
+    def __len__(self) -> int:
+        return len(self.steps_B)
+
+    def select(self, rows: Tensor) -> Self:
+        """That of some rows only."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: x[rows] if isinstance(x, Tensor) else x for name, x in chosen.items()})
+
+
+@dataclass
+class DenseStates(UserRepresentation):
+    """One vector a user, whose inner product with an item's is the score: what most methods come to.
 
     Attributes:
         states_BD: final states, ready for the product with the item matrix.
-        steps_B: reasoning steps used, 0 for a method that does not reason.
         trace: how it came to that, if it was asked for and the method reasons.
-        leanings_BM: how much each history leaned on each of its intents, summing to 1, for methods that have them.
-        alone_BMD: what each intent alone would have led to, with the others masked; if the trace was asked for.
     """
 
     states_BD: Tensor
-    steps_B: Tensor
     trace: Trace | None = None
-    leanings_BM: Tensor | None = None
-    alone_BMD: Tensor | None = None
+
+    @classmethod
+    def unreasoned(cls, states_BD: Tensor) -> DenseStates:
+        """Of a method that takes no step."""
+        return cls(torch.zeros(len(states_BD), dtype=torch.int64, device=states_BD.device), states_BD)
+
+    def select(self, rows: Tensor) -> Self:
+        trace = None if self.trace is None else Trace(*(part[rows] for part in self.trace))
+        return replace(super().select(rows), trace=trace)
+
+
+def dense_states(represented: UserRepresentation, purpose: str) -> DenseStates:
+    """The representation as one vector a user, for what can be done with nothing else.
+
+    Raises:
+        ConfigError: the method has no such vector; the text names the purpose.
+    """
+    if not isinstance(represented, DenseStates):
+        raise ConfigError(f"{purpose} needs a model that comes to one vector a user, and this one does not.")
+    return represented
+
+
+class IntentWeights(NamedTuple):
+    """What a method with intents tells of them.
+
+    Attributes:
+        weights_BM: share of the attention that each intent of a history got, summing to 1.
+        alone_BMD: states that each intent alone would have led to.
+    """
+
+    weights_BM: Tensor
+    alone_BMD: Tensor
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """How a method reasons.
+
+    Attributes:
+        depth: steps it was trained to take.
+        halting: when it stops unless asked otherwise.
+        rules: those it can obey.
+    """
+
+    depth: int
+    halting: Halting
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a method reads and is trained on beside the order of items.
+
+    Attributes:
+        times: the time of each interaction.
+        users: which user it is: rows of users must be those it was trained on.
+        masked_items: it is trained to name items of the histories it reads, not only what follows them.
+    """
+
+    times: bool = False
+    users: bool = False
+    masked_items: bool = False
 
 
 class Landmarks(NamedTuple):
@@ -86,12 +163,8 @@ class Method(nn.Module):
     """Everything in `methods/`; generative methods override `rank_of` and `recommend`."""
 
     window: int  # the longest history it reads
-    needs_times: bool = False
-    knows_users: bool = False  # keeps a vector a user, so rows of users must be those it was trained on
-    hides_items: bool = False  # is trained to name items of the histories it reads, not only what follows them
-    depth: int = 0  # reasoning steps it was trained to take
-    halting: Halting | None = None  # when it stops thinking unless asked otherwise; None: it does not reason
-    rules: tuple[Rule, ...] = ()  # the halting rules that it can obey
+    inputs: Inputs = Inputs()
+    reasoning: Reasoning | None = None  # None: it does not reason
 
     def obeyed(self, asked: Halting | None) -> Halting | None:
         """The halting that `user_states` obeys when asked for this one, its `max_steps` filled in.
@@ -99,17 +172,22 @@ class Method(nn.Module):
         Raises:
             ConfigError: the method does not reason, knows no such rule, or was trained for fewer steps.
         """
-        if self.halting is None:
+        if self.reasoning is None:
             if asked is not None:
                 raise ConfigError(
                     "This model reads a history and does not reason, so there is nothing to halt: leave the halting "
                     "out (on the command line --halt, --delta and --steps)."
                 )
             return None
-        chosen = asked or self.halting
-        if chosen.rule not in self.rules:
-            raise ConfigError(f"This model cannot halt by {chosen.rule!r}: choose one of {', '.join(self.rules)}.")
-        return replace(chosen, max_steps=chosen.steps(self.depth))
+        chosen, rules = asked or self.reasoning.halting, self.reasoning.rules
+        if chosen.rule not in rules:
+            raise ConfigError(f"This model cannot halt by {chosen.rule!r}: choose one of {', '.join(rules)}.")
+        return replace(chosen, max_steps=chosen.steps(self.reasoning.depth))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; one without a tensor does so on the CPU."""
+        return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def compile_encoder(self) -> None:
         """Pass the modules that read histories through torch.compile, in place; the walk over items stays as it is."""
@@ -150,7 +228,7 @@ class Method(nn.Module):
         """
         return Health()
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> UserRepresentation:
         """Read histories and, if the method reasons, think.
 
         Args:
@@ -163,19 +241,38 @@ class Method(nn.Module):
         """What step 0..T is explained by, for methods that think along prototypes or intents; most have none."""
         return None
 
+    def intent_weights(self, represented: UserRepresentation) -> IntentWeights | None:
+        """What it tells of intents, of a representation that was made with `trace`; most methods have none."""
+        return None
+
     def catalogue(self) -> ranking.Items:
         """The item side of the final product: vectors and, if the method has them, biases."""
         raise NotImplementedError
 
-    def rank_of(self, thought: Thought, targets_B: Tensor, excluded: ranking.Excluded | None = None) -> Tensor:
+    def rank_of(
+        self, represented: UserRepresentation, targets_B: Tensor, excluded: ranking.Excluded | None = None
+    ) -> Tensor:
         """Mid-ranks (1 is best, ties count half) of the targets among all items, float64 [B]."""
-        return ranking.rank_of(thought.states_BD, self.catalogue(), targets_B, excluded)
+        states_BD = dense_states(represented, "Ranking by a product").states_BD
+        return ranking.rank_of(states_BD, self.catalogue(), targets_B, excluded)
 
     def recommend(
-        self, thought: Thought, k: int, excluded: ranking.Excluded | None = None, allowed_N: Tensor | None = None
+        self,
+        represented: UserRepresentation,
+        k: int,
+        excluded: ranking.Excluded | None = None,
+        allowed_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The k best items and their scores, [B, K] each, best first; -1 fills lists that run out of items."""
-        return ranking.top_k(thought.states_BD, self.catalogue(), k, excluded, allowed_N)
+        states_BD = dense_states(represented, "Recommending by a product").states_BD
+        return ranking.top_k(states_BD, self.catalogue(), k, excluded, allowed_N)
+
+    def scores_of(self, represented: UserRepresentation, items_BM: Tensor) -> Tensor:
+        """The scores of some items of each row, [B, M], as ranking compares them."""
+        states_BD = dense_states(represented, "Ranking among sampled negatives").states_BD
+        items = self.catalogue()
+        scores_BM = (items.vectors_ND[items_BM] @ states_BD[..., None])[..., 0]
+        return scores_BM if items.bias_N is None else scores_BM + items.bias_N[items_BM]
 
 
 def check_times(backbone: BackboneConfig, split: Split) -> None:

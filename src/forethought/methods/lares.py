@@ -30,7 +30,7 @@ from forethought.catalogue.ranking import Items, rank_of
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_weight, check_whole
-from forethought.methods.interface import Losses, Method, Stage, Thought
+from forethought.methods.interface import DenseStates, Losses, Method, Reasoning, Stage
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
@@ -140,7 +140,7 @@ class LARESModel(Method):
     def __init__(self, config: LARES, n_items: int) -> None:
         super().__init__()
         self.config, self.window = config, config.window
-        self.depth, self.halting, self.rules = config.mean_recurrence, Halting(rule="fixed"), ("fixed",)
+        self.reasoning = Reasoning(config.mean_recurrence, Halting(rule="fixed"), ("fixed",))
         self.items = ItemTable(n_items, config.width, config.loss, config.item_std)
         self.positions = Positions(config.window, config.width, config.count_from)
         self.dropout = Dropout(config.dropout)
@@ -306,7 +306,7 @@ class LARESModel(Method):
     def _start(self, H_BLD: Tensor) -> Tensor:
         return draw_start(H_BLD, self.config.state_scale, self.config.sigma)
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         """k = m steps, or `halting.max_steps`, which may be more than were trained; the rule is always fixed depth."""
         k = self.config.mean_recurrence if halting is None or halting.max_steps is None else halting.max_steps
         if k < 1:
@@ -318,7 +318,7 @@ class LARESModel(Method):
             now_BLD = self.recurrence(now_BLD, H_BLD, lengths_B, last_only=step == k)
             kept.append(now_BLD if step == k else at_positions(now_BLD, last_positions(lengths_B)))
         told = Trace.unread(torch.cat(kept, dim=1)) if trace else None
-        return Thought(self.items.states(kept[-1][:, 0]), torch.full_like(lengths_B, k), told)
+        return DenseStates(torch.full_like(lengths_B, k), self.items.states(kept[-1][:, 0]), told)
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

@@ -34,7 +34,7 @@ from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import check_positive, check_whole
-from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.interface import DenseStates, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.halting import Halting
 from forethought.thinking.health import Health
@@ -89,8 +89,8 @@ class LightRecModel(Method):
         """Memory, and whether the codebooks are in use."""
         return self.items.health()
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
-        return Thought(self.items.states(self._states(batch, last_only=True)[:, 0]), torch.zeros_like(batch.lengths_B))
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
+        return DenseStates.unreasoned(self.items.states(self._states(batch, last_only=True)[:, 0]))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

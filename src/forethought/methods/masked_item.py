@@ -20,7 +20,7 @@ from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, check_positive, check_share
-from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
 from forethought.thinking.cloze import Cloze
@@ -64,7 +64,7 @@ class MaskedItem:
 
 
 class MaskedItemModel(Method):
-    hides_items = True
+    inputs = Inputs(masked_items=True)
 
     def __init__(self, config: MaskedItem, n_items: int) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class MaskedItemModel(Method):
         total = self.items.loss_of(states_PD, items_BN[masked_BN], weights_P)
         return Losses(total, {"loss": total.detach()})
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         items_BN = F.pad(batch.items_BL, (0, 1))  # the slot for [MASK]; what stands in it is never read
         masked_BN = torch.arange(items_BN.shape[1], device=items_BN.device) == batch.lengths_B[:, None]
         states_BD = self.projection(self._states(items_BN, masked_BN, batch.lengths_B + 1, last_only=True)[:, 0])
-        return Thought(self.items.states(states_BD), torch.zeros_like(batch.lengths_B))
+        return DenseStates.unreasoned(self.items.states(states_BD))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

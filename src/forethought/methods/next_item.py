@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from forethought.backbones.gru4rec import GRU4Rec
@@ -18,7 +17,7 @@ from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import check_positive, check_whole
-from forethought.methods.interface import Losses, Method, Stage, Thought, check_times
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Stage, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.halting import Halting
 
@@ -55,7 +54,7 @@ class NextItemModel(Method):
         self.items = ItemTable(n_items, config.backbone.width, config.loss, config.item_std)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
-        self.needs_times = self.backbone.needs_times
+        self.inputs = Inputs(times=self.backbone.needs_times)
 
     def stages(self) -> tuple[Stage, ...]:
         return tuple(Stage(name="train" if n == 1 else f"round-{n}") for n in range(1, self.rounds + 1))
@@ -63,8 +62,8 @@ class NextItemModel(Method):
     def loss(self, batch: Batch) -> Losses:
         return self.items.next_item_loss(self._states(batch), batch)
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
-        return Thought(self.items.states(self._states(batch, last_only=True)[:, 0]), torch.zeros_like(batch.lengths_B))
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
+        return DenseStates.unreasoned(self.items.states(self._states(batch, last_only=True)[:, 0]))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

@@ -27,11 +27,11 @@ from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, check_choice, check_positive, check_weight, check_whole
-from forethought.methods.interface import Losses, Method, Thought, check_times
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
 from forethought.thinking.contrast import info_nce
-from forethought.thinking.halting import Halting, Judge, Trace, look_at, think_until
+from forethought.thinking.halting import Halting, Judge, Rule, Trace, look_at, think_until
 from forethought.thinking.health import Health, likeness, of_trajectory
 from forethought.thinking.picks import pick
 
@@ -96,10 +96,10 @@ class ReaRecModel(Method):
         self.backbone = config.backbone.build()
         self.marks = nn.Parameter(torch.randn(config.steps, config.backbone.width) * 0.02)  # p_1 .. p_K
         self.window = config.backbone.window
-        self.needs_times = self.backbone.needs_times
+        self.inputs = Inputs(times=self.backbone.needs_times)
         self.contrasting = False
-        self.depth, self.halting = config.steps, Halting(rule="fixed")
-        self.rules = ("fixed",) if config.learning == "erl" else ("fixed", "change", "entropy", "random")
+        rules: tuple[Rule, ...] = ("fixed",) if config.learning == "erl" else ("fixed", "change", "entropy", "random")
+        self.reasoning = Reasoning(config.steps, Halting(rule="fixed"), rules)
 
     def begin_epoch(self, epoch: int) -> None:
         self.contrasting = self.config.contrast_weight > 0 and epoch >= self.config.contrast_from
@@ -180,17 +180,19 @@ class ReaRecModel(Method):
         ]
         return torch.stack(steps).mean(0).sum() / batch.weight
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or Halting(rule="fixed")
         marks = self.marks[: halting.steps(self.config.steps)]
         roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
         if self.config.learning == "erl":
             states_BSD = torch.stack([state[:, 0] for state in think(self.backbone, roots, marks)], dim=1)
             told = Trace.unread(states_BSD) if trace else None
-            return Thought(self.items.states(states_BSD.mean(1)), torch.full_like(batch.lengths_B, len(marks)), told)
+            return DenseStates(
+                torch.full_like(batch.lengths_B, len(marks)), self.items.states(states_BSD.mean(1)), told
+            )
         items = self.items.scaled_items()
         judge = Judge(lambda r: look_at(self.items.scaled_states(r), items), self.items.states, len(items))
-        return Thought(*think_until(self.backbone, roots, marks, judge, halting, trace=trace))
+        return DenseStates(*think_until(self.backbone, roots, marks, judge, halting, trace=trace))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

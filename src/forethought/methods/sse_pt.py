@@ -34,7 +34,7 @@ from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch, redrawn
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, check_positive, check_share, check_whole
-from forethought.methods.interface import Losses, Method, Thought
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.halting import Halting
 
@@ -95,7 +95,7 @@ class UserTable(nn.Module):
 
 
 class SSEPTModel(Method):
-    knows_users = True
+    inputs = Inputs(users=True)
 
     def __init__(self, config: SSEPT, n_items: int, n_users: int) -> None:
         super().__init__()
@@ -128,9 +128,9 @@ class SSEPTModel(Method):
             targets_BL = torch.where(replaced_BL, anything_BL, targets_BL)
         return replace(batch, users_B=users_B, items_BL=items_BL, targets_BL=targets_BL)
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         a_BLD, _, _ = self._read(batch, last_only=True)
-        return Thought(self.items.states(a_BLD[:, 0]), torch.zeros_like(batch.lengths_B))
+        return DenseStates.unreasoned(self.items.states(a_BLD[:, 0]))
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

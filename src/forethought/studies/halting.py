@@ -22,7 +22,7 @@ from forethought.evaluation.groups import quantile_groups
 from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
-from forethought.methods.interface import Method
+from forethought.methods.interface import Method, dense_states
 from forethought.recommender import Recommender
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
@@ -49,7 +49,7 @@ class Measured:
 def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     """All curves of one model."""
     method, exclude = model.method, model.about["exclude_history"]
-    T = method.depth
+    T = 0 if method.reasoning is None else method.reasoning.depth
     valid = {d: _measure(method, split.valid, exclude, Halting(rule="fixed", max_steps=d), 1) for d in range(T + 1)}
     best = max(valid, key=lambda d: valid[d].ndcg.mean())
     traced = _trace(method, split.valid)
@@ -125,9 +125,10 @@ def _trace(method: Method, cases: Cases) -> Any:
 
     rows = np.arange(0, len(cases), max(1, -(-len(cases) // 5000)))
     with torch.inference_mode():
-        thought = method.user_states(history_batch(cases.history.take(rows), method.window), trace=True)
-    assert thought.trace is not None
-    return thought.trace
+        represented = method.user_states(history_batch(cases.history.take(rows), method.window), trace=True)
+    trace = dense_states(represented, "Studying when to halt").trace
+    assert trace is not None
+    return trace
 
 
 def _thresholds(values_PT: torch.Tensor) -> list[float]:
@@ -148,7 +149,7 @@ def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> li
 
     With one step there is nothing to decide, so nothing is told.
     """
-    if model.method.depth < 2:
+    if model.method.reasoning is None or model.method.reasoning.depth < 2:
         return []
     ways: list[tuple[str, Rule, float]] = [("ARH", "arh", _middle(traced.halts_PT))]
     for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):

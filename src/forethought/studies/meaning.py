@@ -19,7 +19,7 @@ from forethought.data.histories import Cases
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.statistics import estimate_means
-from forethought.methods.igr_sr import IGRSRModel
+from forethought.methods.igr_sr import IGRSRModel, IntentStates
 from forethought.recommender import Recommender
 from forethought.studies.labels import NONE, brands, category_levels, information, true_intents
 from forethought.studies.page import Page
@@ -70,14 +70,14 @@ def read(method: IGRSRModel, cases: Cases) -> tuple[dict[str, np.ndarray], np.nd
     kinds: dict[str, list[np.ndarray]] = {}
     order = []
     for rows, batch in case_batches(cases, method.window, BATCH):
-        thought, intents_BMD = method.user_states(batch), method.intents(batch)
-        assert thought.leanings_BM is not None
+        represented, intents_BMD = method.user_states(batch), method.intents(batch)
+        assert isinstance(represented, IntentStates)
         found = {
             INTENTS: intents_BMD.flatten(1),
             **{f"intent {m + 1} alone": intents_BMD[:, m] for m in range(intents_BMD.shape[1])},
             **({STATE: method.encoder.user_states(batch)} if method.reads_encoder else {}),
-            "last state": thought.states_BD,
-            "leanings": thought.leanings_BM,
+            "last state": represented.states_BD,
+            "leanings": represented.weights_BM,
         }
         order.append(rows)
         for name, of in found.items():

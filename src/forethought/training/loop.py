@@ -20,6 +20,7 @@ from torch import Tensor
 from forethought.data.batches import plan, redrawn, training_batch, windows
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
+from forethought.devices import resolve_device
 from forethought.errors import RunError
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import rank_cases
@@ -154,7 +155,7 @@ class Fit:
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = training_batch(rows, rank=fabric.global_rank, world=fabric.world_size).to(fabric.device)
-        if self.settings.input_noise and not self.method.hides_items:
+        if self.settings.input_noise and not self.method.inputs.masked_items:
             items_BL, _ = redrawn(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
             batch = replace(batch, items_BL=items_BL)
         losses = model.loss(batch)
@@ -220,7 +221,7 @@ class Fit:
     def _validate(self, fabric: Fabric) -> float:
         if not fabric.is_global_zero:
             return 0.0
-        ranked = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history, device=fabric.device)
+        ranked = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history)
         return float(ndcg(ranked.ranks, 10).mean())
 
     def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
@@ -240,11 +241,7 @@ def launch(settings: Training) -> Fabric:
     from lightning_fabric import Fabric
 
     under_torchrun = torch.distributed.is_torchelastic_launched()
-    accelerator = "auto" if settings.device == "auto" else settings.device
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise RunError("device is cuda, but this machine shows no CUDA device: use device=cpu or auto.")
+    accelerator = resolve_device(settings.device).type
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and accelerator == "cuda")
     world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if under_torchrun else 1
     fabric = Fabric(

@@ -12,7 +12,7 @@ import torch
 from forethought.data.histories import Cases, Histories
 from forethought.evaluation import ranking
 from forethought.evaluation.timing import BATCHES, REPEATS, ms_per_history
-from forethought.methods.interface import Method, Thought
+from forethought.methods.interface import DenseStates, Method
 
 
 class Slow(Method):
@@ -24,14 +24,14 @@ class Slow(Method):
         super().__init__()
         self.batches, self.asked, self.now, self.seen = batches, 0, 0.0, []
 
-    def user_states(self, batch: Any, halting: Any = None, *, trace: bool = False) -> Thought:
+    def user_states(self, batch: Any, halting: Any = None, *, trace: bool = False) -> DenseStates:
         self.asked += 1
         self.seen.append(batch.items_BL.shape[1])
         held_up = (self.asked - 1) // self.batches != 1
         self.now += len(batch.lengths_B) * (6.0 if held_up else 2.0)
-        return Thought(torch.zeros(len(batch.lengths_B), 1), torch.zeros(len(batch.lengths_B)))
+        return DenseStates.unreasoned(torch.zeros(len(batch.lengths_B), 1))
 
-    def rank_of(self, thought: Thought, targets_B: Any, excluded: Any = None) -> Any:
+    def rank_of(self, represented: Any, targets_B: Any, excluded: Any = None) -> Any:
         self.now += len(targets_B)
 
 

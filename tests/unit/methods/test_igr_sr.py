@@ -107,10 +107,9 @@ def by_hand(model: IGRSRModel, items: list[int], kept: list[int] | None = None) 
 def test_user_states_by_hand(over: Any) -> None:
     model = model_of(over=over)
     thought = model.user_states(lists_batch([np.array(row) for row in ROWS], 8), trace=True)
-    assert thought.leanings_BM is not None
     assert thought.alone_BMD is not None
     assert thought.steps_B.tolist() == [0] * 4
-    torch.testing.assert_close(thought.leanings_BM.sum(1), torch.ones(4).double())
+    torch.testing.assert_close(thought.weights_BM.sum(1), torch.ones(4).double())
     for row, items in enumerate(ROWS):
         wanted = F.normalize(by_hand(model, items), dim=-1)[0]
         torch.testing.assert_close(thought.states_BD[row], wanted, rtol=1e-9, atol=1e-9)
@@ -124,7 +123,7 @@ def test_leanings_are_the_attention_of_the_last_item() -> None:
     weights: list[Tensor] = []
     for layer in model.deliberation.layers:
         layer.cross.register_forward_hook(lambda _, __, out: weights.append(out[1]))  # type: ignore[union-attr]
-    told = model.user_states(lists_batch([np.array(row) for row in ROWS], 8)).leanings_BM
+    told = model.user_states(lists_batch([np.array(row) for row in ROWS], 8)).weights_BM
     assert told is not None
     assert len(weights) == 2
     for row, items in enumerate(ROWS):

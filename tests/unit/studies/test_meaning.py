@@ -81,7 +81,7 @@ def test_vectors_are_those_of_each_history(with_intents: Recommender, split: Spl
         np.testing.assert_allclose(vectors["intents"][row], intents_BMD[0].flatten(), atol=1e-5)
         np.testing.assert_allclose(vectors["intent 2 alone"][row], intents_BMD[0, 1], atol=1e-5)
         np.testing.assert_allclose(vectors["last state"][row], thought.states_BD[0], atol=1e-5)
-        np.testing.assert_allclose(leanings[row], thought.leanings_BM[0], atol=1e-5)  # type: ignore[index]
+        np.testing.assert_allclose(leanings[row], thought.weights_BM[0], atol=1e-5)  # type: ignore[attr-defined]
 
 
 def test_what_is_in_the_vectors_is_named() -> None:

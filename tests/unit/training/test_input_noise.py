@@ -14,7 +14,7 @@ from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.igr_sr import IGRSR, IGRSRModel
-from forethought.methods.interface import Losses, Thought
+from forethought.methods.interface import DenseStates, Losses
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItemModel
 from forethought.runs import train
@@ -42,7 +42,7 @@ def test_inputs_are_redrawn_and_nothing_else(
         seen.append(batch)
         return loss(self, batch)
 
-    def reading(self: NextItemModel, batch: Batch, *args: object, **kwargs: object) -> Thought:
+    def reading(self: NextItemModel, batch: Batch, *args: object, **kwargs: object) -> DenseStates:
         read.append(batch)
         return states(self, batch)
 
@@ -100,7 +100,7 @@ def test_who_hides_items_of_a_history_is_left_alone(split: Split, quick: Trainin
     told = {}
     for stage in model.stages():
         model.begin_stage(stage.name)
-        told[stage.name] = model.hides_items
+        told[stage.name] = model.inputs.masked_items
     assert told == {"encoder": True, "reasoner": False}
 
 
