@@ -142,11 +142,23 @@ class Given:
     links: list[Tensor]  # [B, P, D] each
     at_BP: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        return self.x_BLD.device
+
+    @property
+    def lengths_B(self) -> Tensor:
+        return LENGTHS.to(self.device)
+
+    @property
+    def everywhere(self) -> Tensor:
+        return torch.arange(WINDOW, device=self.device).expand(len(LENGTHS), -1)
+
     def encode(self, rows: Tensor | None = None, **changed: Tensor) -> Encoding:
-        rows = torch.arange(len(LENGTHS)) if rows is None else rows
+        rows = torch.arange(len(LENGTHS), device=self.device) if rows is None else rows
         prefix = None if self.prefix_BKD is None else self.prefix_BKD[rows]
         x, times = changed.get("x", self.x_BLD)[rows], changed.get("times", self.times_BL)[rows]
-        return self.model.encode(x, LENGTHS[rows], positions=self.at_BP[rows], times=times, prefix=prefix)
+        return self.model.encode(x, self.lengths_B[rows], positions=self.at_BP[rows], times=times, prefix=prefix)
 
     def think(self, encoding: Encoding, rows: Tensor | None = None) -> list[Tensor]:
         """States of the chain; each link is fed what was given and what was thought before."""
@@ -161,31 +173,49 @@ class Given:
         end = p + 1
         prefix = self.x_BLD.new_zeros(0, WIDTH) if self.prefix_BKD is None else self.prefix_BKD[b]
         column = int((self.at_BP[b] == p).nonzero()[0])
-        inputs, states = self.x_BLD.new_zeros(0, WIDTH), [torch.zeros(WIDTH)]
+        inputs, states = self.x_BLD.new_zeros(0, WIDTH), [self.x_BLD.new_zeros(WIDTH)]
         for link in self.links:
             inputs = torch.cat([inputs, (link[b, column] + states[-1] / 2)[None]])
             row = Row(prefix, self.x_BLD[b, :end], inputs, self.times_BL[b, :end], int(LENGTHS[b]))
-            states.append(READERS[type(self.model)](self.model, row)[-1])
+            states.append(self.read(row)[-1])
         return states[1:]
+
+    def read(self, row: Row) -> Tensor:
+        """What the formula says of one row; only here do tensors come to the device by themselves."""
+        with self.device:
+            return READERS[type(self.model)](self.model, row)
 
     def real(self) -> list[tuple[int, int]]:
         return [(b, p) for b, row in enumerate(self.at_BP.tolist()) for p in row if p < LENGTHS[b]]
 
 
-def given(name: str, prefix: int = 0) -> Given:
-    torch.manual_seed(0)
-    model = CONFIGS[name].build().double().eval()
-    for parameter in model.parameters():  # biases too: what is zero at the start hides mistakes
-        parameter.data += torch.randn_like(parameter) * 0.3
-    B, P = len(LENGTHS), WINDOW if model.causal else 1
-    return Given(
-        model=model,
-        x_BLD=torch.randn(B, WINDOW, WIDTH, dtype=torch.float64, requires_grad=True),
-        times_BL=torch.randint(0, 10**8, (B, WINDOW)).sort(dim=1).values,
-        prefix_BKD=torch.randn(B, prefix, WIDTH, dtype=torch.float64, requires_grad=True) if prefix else None,
-        links=[torch.randn(B, P, WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(LINKS)],
-        at_BP=torch.arange(WINDOW).expand(B, -1) if model.causal else LENGTHS[:, None] - 1,
-    )
+Make = Callable[..., Given]
+
+
+@pytest.fixture
+def given(device: torch.device) -> Make:
+    """(name of a backbone, length of a prefix) -> a model and a batch on the device."""
+
+    def make(name: str, prefix: int = 0) -> Given:
+        torch.manual_seed(0)
+        model = CONFIGS[name].build().double().eval()
+        for parameter in model.parameters():  # biases too: what is zero at the start hides mistakes
+            parameter.data += torch.randn_like(parameter) * 0.3
+        B, P = len(LENGTHS), WINDOW if model.causal else 1
+
+        def drawn(*shape: int) -> Tensor:
+            return torch.randn(shape, dtype=torch.float64).to(device).requires_grad_()
+
+        return Given(
+            model=model.to(device),
+            x_BLD=drawn(B, WINDOW, WIDTH),
+            times_BL=torch.randint(0, 10**8, (B, WINDOW)).sort(dim=1).values.to(device),
+            prefix_BKD=drawn(B, prefix, WIDTH) if prefix else None,
+            links=[drawn(B, P, WIDTH) for _ in range(LINKS)],
+            at_BP=(torch.arange(WINDOW).expand(B, -1) if model.causal else LENGTHS[:, None] - 1).to(device),
+        )
+
+    return make
 
 
 def chain_of(encoding: Encoding) -> Chain:
@@ -198,30 +228,29 @@ def close(got: Tensor, wanted: Tensor) -> None:
 
 
 def close_where_real(got: list[Tensor], wanted: list[Tensor], at_BP: Tensor, before: int = WINDOW) -> None:
-    real = (at_BP < LENGTHS[:, None]) & (at_BP < before)
+    real = (at_BP < LENGTHS.to(at_BP.device)[:, None]) & (at_BP < before)
     for g, w in zip(got, wanted, strict=True):
         close(g[real], w[real])
 
 
-everywhere = torch.arange(WINDOW).expand(len(LENGTHS), -1)
 backbones = pytest.mark.parametrize("name", CONFIGS)
 
 
 @backbones
 @PREFIXES
-def test_encoding_is_the_formula(name: str, prefix: int) -> None:
+def test_encoding_is_the_formula(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
     states = g.encode().states_BLD
     assert states.shape == g.x_BLD.shape
     for b, length in enumerate(LENGTHS.tolist()):
         before = g.x_BLD.new_zeros(0, WIDTH) if g.prefix_BKD is None else g.prefix_BKD[b]
         row = Row(before, g.x_BLD[b, :length], g.x_BLD.new_zeros(0, WIDTH), g.times_BL[b, :length], length)
-        close(states[b, :length], READERS[type(g.model)](g.model, row)[prefix:])
+        close(states[b, :length], g.read(row)[prefix:])
 
 
 @backbones
 @PREFIXES
-def test_chains_equal_one_row_a_prefix(name: str, prefix: int) -> None:
+def test_chains_equal_one_row_a_prefix(name: str, prefix: int, given: Make) -> None:
     """States and every gradient, links behind all positions at once against each of them from scratch."""
     g = given(name, prefix)
     thought, real = g.think(g.encode()), g.real()
@@ -242,14 +271,14 @@ def test_chains_equal_one_row_a_prefix(name: str, prefix: int) -> None:
 
 
 @backbones
-def test_one_row_equals_many(name: str) -> None:
+def test_one_row_equals_many(name: str, given: Make) -> None:
     g = given(name)
     many = g.encode()
     thought = g.think(many)
     for b, length in enumerate(LENGTHS.tolist()):
         at = g.at_BP[b : b + 1, :length]
         one = g.model.encode(
-            g.x_BLD[b : b + 1, :length], LENGTHS[b : b + 1], positions=at, times=g.times_BL[b : b + 1, :length]
+            g.x_BLD[b : b + 1, :length], g.lengths_B[b : b + 1], positions=at, times=g.times_BL[b : b + 1, :length]
         )
         close(one.states_BLD[0], many.states_BLD[b, :length])
         chain, state = chain_of(one), torch.zeros(())
@@ -260,27 +289,27 @@ def test_one_row_equals_many(name: str) -> None:
 
 @backbones
 @PREFIXES
-def test_padding_changes_nothing(name: str, prefix: int) -> None:
+def test_padding_changes_nothing(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
-    padding = everywhere >= LENGTHS[:, None]
+    padding = g.everywhere >= g.lengths_B[:, None]
     x = torch.where(padding[..., None], 100.0, g.x_BLD)
     changed = g.encode(x=x, times=torch.where(padding, -5, g.times_BL))
-    close_where_real([changed.states_BLD], [g.encode().states_BLD], everywhere)
+    close_where_real([changed.states_BLD], [g.encode().states_BLD], g.everywhere)
     close_where_real(g.think(changed), g.think(g.encode()), g.at_BP)
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "bert" not in name])
 @PREFIXES
-def test_future_changes_nothing(name: str, prefix: int) -> None:
+def test_future_changes_nothing(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
-    later = everywhere >= 3
+    later = g.everywhere >= 3
     x = torch.where(later[..., None], -g.x_BLD, g.x_BLD)
     changed = g.encode(x=x, times=torch.where(later, g.times_BL + 1000, g.times_BL))
-    close_where_real([changed.states_BLD], [g.encode().states_BLD], everywhere, before=3)
+    close_where_real([changed.states_BLD], [g.encode().states_BLD], g.everywhere, before=3)
     close_where_real(g.think(changed), g.think(g.encode()), g.at_BP, before=3)
 
 
-def test_bert4rec_looks_both_ways() -> None:
+def test_bert4rec_looks_both_ways(given: Make) -> None:
     g = given("bert4rec")
     x = g.x_BLD.detach().clone()
     x[2, -1, 0] += 1  # one channel: a norm would not see all of them shift alike
@@ -289,10 +318,10 @@ def test_bert4rec_looks_both_ways() -> None:
 
 @backbones
 @PREFIXES
-def test_select_takes_rows_and_beams(name: str, prefix: int) -> None:
+def test_select_takes_rows_and_beams(name: str, prefix: int, given: Make) -> None:
     """Rows that go on, in any order and as often as wanted, before the first link and after it."""
     g = given(name, prefix)
-    rows, whole = torch.tensor([2, 0, 0]), g.encode()
+    rows, whole = torch.tensor([2, 0, 0], device=g.device), g.encode()
     wanted, some = g.think(whole), Encoding(whole.states_BLD, chain_of(whole).select(rows))
     for got, want in zip(g.think(some, rows), wanted, strict=True):
         close(got, want[rows])
@@ -302,7 +331,7 @@ def test_select_takes_rows_and_beams(name: str, prefix: int) -> None:
 
 
 @backbones
-def test_branches_share_a_past_and_do_not_meet(name: str) -> None:
+def test_branches_share_a_past_and_do_not_meet(name: str, given: Make) -> None:
     g = given(name)
     _, chain = g.model.think(g.links[0], chain_of(g.encode()))
     alone, alone_chain = g.model.think(g.links[1], chain)
@@ -317,10 +346,10 @@ def test_branches_share_a_past_and_do_not_meet(name: str) -> None:
 
 @backbones
 @PREFIXES
-def test_empty_rows_stay_finite(name: str, prefix: int) -> None:
+def test_empty_rows_stay_finite(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
-    lengths = torch.tensor([0, 2, 0, 1])
-    at = torch.zeros(4, 1, dtype=torch.int64)
+    lengths = torch.tensor([0, 2, 0, 1], device=g.device)
+    at = torch.zeros(4, 1, dtype=torch.int64, device=g.device)
     encoding = g.model.encode(g.x_BLD, lengths, positions=at, times=g.times_BL, prefix=g.prefix_BKD)
     thought, _ = g.model.think(g.links[0][:, :1], chain_of(encoding))
     (encoding.states_BLD.sum() + thought.sum()).backward()
@@ -331,10 +360,11 @@ def test_empty_rows_stay_finite(name: str, prefix: int) -> None:
 
 @backbones
 @PREFIXES
-def test_last_only_is_the_last_of_all(name: str, prefix: int) -> None:
+def test_last_only_is_the_last_of_all(name: str, prefix: int, given: Make) -> None:
     """The same state and the same chains, an empty row included, and the same gradients."""
     g = given(name, prefix)
-    lengths, keep = torch.tensor([*LENGTHS[:-1].tolist(), 0]), {"positions": g.at_BP, "times": g.times_BL}
+    lengths = torch.tensor([*LENGTHS[:-1].tolist(), 0], device=g.device)
+    keep = {"positions": g.at_BP, "times": g.times_BL}
     whole = g.model.encode(g.x_BLD, lengths, prefix=g.prefix_BKD, **keep)
     last = g.model.encode(g.x_BLD, lengths, prefix=g.prefix_BKD, last_only=True, **keep)
     wanted = at_positions(whole.states_BLD, last_positions(lengths))
@@ -347,7 +377,7 @@ def test_last_only_is_the_last_of_all(name: str, prefix: int) -> None:
 
 
 @backbones
-def test_dropout_is_at_work_in_training(name: str) -> None:
+def test_dropout_is_at_work_in_training(name: str, given: Make) -> None:
     g = given(name)
     g.model.train()
     assert (g.encode().states_BLD - g.encode().states_BLD).abs().max() > 1e-3
@@ -355,10 +385,10 @@ def test_dropout_is_at_work_in_training(name: str) -> None:
     assert (g.model.think(g.links[0], chain)[0] - g.model.think(g.links[0], chain)[0]).abs().max() > 1e-3
 
 
-def test_hstu_says_that_it_needs_times() -> None:
+def test_hstu_says_that_it_needs_times(given: Make) -> None:
     g = given("hstu")
     with pytest.raises(ConfigError, match="use_times=False"):
-        g.model.encode(g.x_BLD, LENGTHS)
+        g.model.encode(g.x_BLD, g.lengths_B)
 
 
 def test_time_buckets() -> None:
@@ -368,15 +398,15 @@ def test_time_buckets() -> None:
     assert time_bucket(torch.tensor([2**62]), 9).item() == 9
 
 
-def test_hstu_layer_in_numpy() -> None:
+def test_hstu_layer_in_numpy(given: Make) -> None:
     """Pair by pair, as the paper writes it."""
     g = given("hstu")
     model = g.model
     assert isinstance(model, HSTUEncoder)
-    layer, x, times = model.layers[0], g.x_BLD[2].detach().numpy(), g.times_BL[2].numpy()
-    weight, out, bias = (p.detach().numpy() for p in (layer.uvqk.weight, layer.out.weight, layer.out.bias))
+    layer, x, times = model.layers[0], g.x_BLD[2].detach().cpu().numpy(), g.times_BL[2].cpu().numpy()
     assert layer.time_bias is not None
-    by_step, by_time = layer.position_bias.detach().numpy(), layer.time_bias.detach().numpy()
+    parts = layer.uvqk.weight, layer.out.weight, layer.out.bias, layer.position_bias, layer.time_bias
+    weight, out, bias, by_step, by_time = (p.detach().cpu().numpy() for p in parts)
 
     def silu(z: np.ndarray) -> np.ndarray:
         return z / (1 + np.exp(-z))
@@ -393,5 +423,6 @@ def test_hstu_layer_in_numpy() -> None:
                 score = q[i, head] @ k[j, head] + by_step[i - j] + by_time[bucket]
                 mixed[i, head] += silu(score) / WINDOW * v[j, head]
     wanted = x + (u * norm(mixed)) @ out.T + bias
-    gaps = model._gaps(everywhere[:1], everywhere[0], g.times_BL[2:3], g.times_BL[2:3])
-    np.testing.assert_allclose(layer(g.x_BLD[2:3], gaps)[0][0].detach().numpy(), wanted, rtol=1e-10, atol=1e-10)
+    gaps = model._gaps(g.everywhere[:1], g.everywhere[0], g.times_BL[2:3], g.times_BL[2:3])
+    got = layer(g.x_BLD[2:3], gaps)[0][0].detach().cpu().numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
