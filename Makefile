@@ -38,7 +38,7 @@ test: .venv/.ready  ## all checks and tests, as continuous integration runs them
 	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" --durations=10 || status=1; \
 	exit $$status
 
-# Not in every run: what is measured takes half as long again.
+# Not in every run: measuring slows the tests down.
 coverage: .venv/.ready  ## which lines and branches the tests reach
 	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" --cov=forethought --cov-branch --cov-report=term-missing:skip-covered
 

@@ -5,24 +5,22 @@ The reference reads one row token by token in dense algebra: prefix, items, and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from forethought.backbones.bert4rec import BERT4Rec, BERT4RecEncoder
-from forethought.backbones.gru4rec import GRU4Rec, GRU4RecEncoder
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU, HSTUEncoder, time_bucket
 from forethought.backbones.interface import Backbone, Chain, Encoding
-from forethought.backbones.sasrec import SASRec, SASRecEncoder
+from forethought.backbones.sasrec import SASRec
 from forethought.errors import ConfigError
 from forethought.nn.transformer import at_positions, last_positions
+from reference_backbones import READERS, Row
 
 WIDTH, WINDOW, LINKS = 8, 7, 3
 LENGTHS = torch.tensor([3, 1, WINDOW, 5])
@@ -43,91 +41,6 @@ CONFIGS = {
 PREFIXES = pytest.mark.parametrize("prefix", [0, 2], ids=["bare", "prefix"])
 
 
-# ---- what each backbone does to one row, [N, D] -> [N, D], without its code
-
-
-class Row(NamedTuple):
-    prefix_KD: Tensor
-    items_LD: Tensor
-    links_TD: Tensor
-    times_L: Tensor
-    whole: int  # items of the row this is the beginning of: counted from the end, a prefix keeps its slots
-
-
-def read_transformer(model: SASRecEncoder | BERT4RecEncoder, row: Row) -> Tensor:
-    first = WINDOW - row.whole if model.positions.count_from == "end" else 0
-    items = row.items_LD + model.positions.weight[first : first + len(row.items_LD)]
-    x = torch.cat([row.prefix_KD, items, row.links_TD])
-    sees = torch.ones(len(x), len(x)).tril().bool()
-    if not model.causal:
-        history = len(row.prefix_KD) + len(items)
-        sees[:history, :history] = True
-    for block in model.transformer.blocks:
-        y = block.attention_norm(x) if block.norm_first else x
-        queries, keys, values = block.qkv(y).chunk(3, dim=-1)
-        C = WIDTH // block.heads
-        mixed = []
-        for h in range(block.heads):
-            q, k, v = (part[:, h * C : (h + 1) * C] for part in (queries, keys, values))
-            scores = torch.where(sees, q @ k.T / math.sqrt(C), -math.inf)
-            mixed.append((scores.exp() / scores.exp().sum(1, keepdim=True)) @ v)
-        x = x + block.out(torch.cat(mixed, dim=1))
-        x = x if block.norm_first else block.attention_norm(x)
-        y = block.ffn_norm(x) if block.norm_first else x
-        x = x + block.down(block.activation(block.up(y)))
-        x = x if block.norm_first else block.ffn_norm(x)
-    return model.transformer.norm(x)
-
-
-def read_gru(model: GRU4RecEncoder, row: Row) -> Tensor:
-    x = F.layer_norm(
-        torch.cat([row.prefix_KD, row.items_LD, row.links_TD]), (WIDTH,), model.norm.weight, model.norm.bias
-    )
-    for layer in model.stack.layers:
-        w_input, w_hidden, b_input, b_hidden = layer.parameters()
-        h, states = torch.zeros(WIDTH, dtype=x.dtype), []
-        for token in x:
-            a, b = w_input @ token + b_input, w_hidden @ h + b_hidden
-            reset = torch.sigmoid(a[:WIDTH] + b[:WIDTH])
-            update = torch.sigmoid(a[WIDTH : 2 * WIDTH] + b[WIDTH : 2 * WIDTH])
-            new = torch.tanh(a[2 * WIDTH :] + reset * b[2 * WIDTH :])
-            h = (1 - update) * new + update * h
-            states.append(h)
-        x = torch.stack(states)
-    return x
-
-
-def read_hstu(model: HSTUEncoder, row: Row) -> Tensor:
-    x = torch.cat([row.prefix_KD, row.items_LD, row.links_TD])
-    K, n = len(row.prefix_KD), len(x)
-    at = torch.arange(n - K)
-    times = torch.cat([row.times_L, row.times_L[-1:].expand(len(row.links_TD))])
-    steps = (at[:, None] - at).clamp(0, WINDOW - 1)
-    buckets = torch.log((times[:, None] - times).abs().clamp_min(1).double()).div(0.301).floor().long().clamp_max(128)
-    for layer in model.layers:
-        bias = torch.zeros(n, n, dtype=x.dtype)
-        bias[K:, K:] = layer.position_bias[steps]
-        if layer.time_bias is not None:
-            bias[K:, K:] += layer.time_bias[buckets]
-        normed = F.layer_norm(x, (WIDTH,), eps=1e-6)
-        gates, values, queries, keys = F.silu(normed @ layer.uvqk.weight.T).chunk(4, dim=1)
-        mixed = []
-        for q, k, v in zip(queries.chunk(2, 1), keys.chunk(2, 1), values.chunk(2, 1), strict=True):
-            weights = F.silu(q @ k.T + bias) / WINDOW
-            mixed.append(torch.where(torch.ones(n, n).tril().bool(), weights, 0.0) @ v)
-        inner = torch.cat(mixed, dim=1)
-        x = x + layer.out(gates * F.layer_norm(inner, (inner.shape[1],), eps=1e-6))
-    return model.norm(x)
-
-
-READERS: dict[type, Callable[..., Tensor]] = {
-    SASRecEncoder: read_transformer,
-    BERT4RecEncoder: read_transformer,
-    GRU4RecEncoder: read_gru,
-    HSTUEncoder: read_hstu,
-}
-
-
 # ---- a small batch, and how to read it
 
 
@@ -142,11 +55,23 @@ class Given:
     links: list[Tensor]  # [B, P, D] each
     at_BP: Tensor
 
+    @property
+    def device(self) -> torch.device:
+        return self.x_BLD.device
+
+    @property
+    def lengths_B(self) -> Tensor:
+        return LENGTHS.to(self.device)
+
+    @property
+    def everywhere(self) -> Tensor:
+        return torch.arange(WINDOW, device=self.device).expand(len(LENGTHS), -1)
+
     def encode(self, rows: Tensor | None = None, **changed: Tensor) -> Encoding:
-        rows = torch.arange(len(LENGTHS)) if rows is None else rows
+        rows = torch.arange(len(LENGTHS), device=self.device) if rows is None else rows
         prefix = None if self.prefix_BKD is None else self.prefix_BKD[rows]
         x, times = changed.get("x", self.x_BLD)[rows], changed.get("times", self.times_BL)[rows]
-        return self.model.encode(x, LENGTHS[rows], positions=self.at_BP[rows], times=times, prefix=prefix)
+        return self.model.encode(x, self.lengths_B[rows], positions=self.at_BP[rows], times=times, prefix=prefix)
 
     def think(self, encoding: Encoding, rows: Tensor | None = None) -> list[Tensor]:
         """States of the chain; each link is fed what was given and what was thought before."""
@@ -161,31 +86,49 @@ class Given:
         end = p + 1
         prefix = self.x_BLD.new_zeros(0, WIDTH) if self.prefix_BKD is None else self.prefix_BKD[b]
         column = int((self.at_BP[b] == p).nonzero()[0])
-        inputs, states = self.x_BLD.new_zeros(0, WIDTH), [torch.zeros(WIDTH)]
+        inputs, states = self.x_BLD.new_zeros(0, WIDTH), [self.x_BLD.new_zeros(WIDTH)]
         for link in self.links:
             inputs = torch.cat([inputs, (link[b, column] + states[-1] / 2)[None]])
             row = Row(prefix, self.x_BLD[b, :end], inputs, self.times_BL[b, :end], int(LENGTHS[b]))
-            states.append(READERS[type(self.model)](self.model, row)[-1])
+            states.append(self.read(row)[-1])
         return states[1:]
+
+    def read(self, row: Row) -> Tensor:
+        """What the formula says of one row; only here do tensors come to the device by themselves."""
+        with self.device:
+            return READERS[type(self.model)](self.model, row)
 
     def real(self) -> list[tuple[int, int]]:
         return [(b, p) for b, row in enumerate(self.at_BP.tolist()) for p in row if p < LENGTHS[b]]
 
 
-def given(name: str, prefix: int = 0) -> Given:
-    torch.manual_seed(0)
-    model = CONFIGS[name].build().double().eval()
-    for parameter in model.parameters():  # biases too: what is zero at the start hides mistakes
-        parameter.data += torch.randn_like(parameter) * 0.3
-    B, P = len(LENGTHS), WINDOW if model.causal else 1
-    return Given(
-        model=model,
-        x_BLD=torch.randn(B, WINDOW, WIDTH, dtype=torch.float64, requires_grad=True),
-        times_BL=torch.randint(0, 10**8, (B, WINDOW)).sort(dim=1).values,
-        prefix_BKD=torch.randn(B, prefix, WIDTH, dtype=torch.float64, requires_grad=True) if prefix else None,
-        links=[torch.randn(B, P, WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(LINKS)],
-        at_BP=torch.arange(WINDOW).expand(B, -1) if model.causal else LENGTHS[:, None] - 1,
-    )
+Make = Callable[..., Given]
+
+
+@pytest.fixture
+def given(device: torch.device) -> Make:
+    """(name of a backbone, length of a prefix) -> a model and a batch on the device."""
+
+    def make(name: str, prefix: int = 0) -> Given:
+        torch.manual_seed(0)
+        model = CONFIGS[name].build().double().eval()
+        for parameter in model.parameters():  # biases too: what is zero at the start hides mistakes
+            parameter.data += torch.randn_like(parameter) * 0.3
+        B, P = len(LENGTHS), WINDOW if model.causal else 1
+
+        def drawn(*shape: int) -> Tensor:
+            return torch.randn(shape, dtype=torch.float64).to(device).requires_grad_()
+
+        return Given(
+            model=model.to(device),
+            x_BLD=drawn(B, WINDOW, WIDTH),
+            times_BL=torch.randint(0, 10**8, (B, WINDOW)).sort(dim=1).values.to(device),
+            prefix_BKD=drawn(B, prefix, WIDTH) if prefix else None,
+            links=[drawn(B, P, WIDTH) for _ in range(LINKS)],
+            at_BP=(torch.arange(WINDOW).expand(B, -1) if model.causal else LENGTHS[:, None] - 1).to(device),
+        )
+
+    return make
 
 
 def chain_of(encoding: Encoding) -> Chain:
@@ -198,30 +141,29 @@ def close(got: Tensor, wanted: Tensor) -> None:
 
 
 def close_where_real(got: list[Tensor], wanted: list[Tensor], at_BP: Tensor, before: int = WINDOW) -> None:
-    real = (at_BP < LENGTHS[:, None]) & (at_BP < before)
+    real = (at_BP < LENGTHS.to(at_BP.device)[:, None]) & (at_BP < before)
     for g, w in zip(got, wanted, strict=True):
         close(g[real], w[real])
 
 
-everywhere = torch.arange(WINDOW).expand(len(LENGTHS), -1)
 backbones = pytest.mark.parametrize("name", CONFIGS)
 
 
 @backbones
 @PREFIXES
-def test_encoding_is_the_formula(name: str, prefix: int) -> None:
+def test_encoding_is_the_formula(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
     states = g.encode().states_BLD
     assert states.shape == g.x_BLD.shape
     for b, length in enumerate(LENGTHS.tolist()):
         before = g.x_BLD.new_zeros(0, WIDTH) if g.prefix_BKD is None else g.prefix_BKD[b]
         row = Row(before, g.x_BLD[b, :length], g.x_BLD.new_zeros(0, WIDTH), g.times_BL[b, :length], length)
-        close(states[b, :length], READERS[type(g.model)](g.model, row)[prefix:])
+        close(states[b, :length], g.read(row)[prefix:])
 
 
 @backbones
 @PREFIXES
-def test_chains_equal_one_row_a_prefix(name: str, prefix: int) -> None:
+def test_chains_equal_one_row_a_prefix(name: str, prefix: int, given: Make) -> None:
     """States and every gradient, links behind all positions at once against each of them from scratch."""
     g = given(name, prefix)
     thought, real = g.think(g.encode()), g.real()
@@ -242,14 +184,14 @@ def test_chains_equal_one_row_a_prefix(name: str, prefix: int) -> None:
 
 
 @backbones
-def test_one_row_equals_many(name: str) -> None:
+def test_one_row_equals_many(name: str, given: Make) -> None:
     g = given(name)
     many = g.encode()
     thought = g.think(many)
     for b, length in enumerate(LENGTHS.tolist()):
         at = g.at_BP[b : b + 1, :length]
         one = g.model.encode(
-            g.x_BLD[b : b + 1, :length], LENGTHS[b : b + 1], positions=at, times=g.times_BL[b : b + 1, :length]
+            g.x_BLD[b : b + 1, :length], g.lengths_B[b : b + 1], positions=at, times=g.times_BL[b : b + 1, :length]
         )
         close(one.states_BLD[0], many.states_BLD[b, :length])
         chain, state = chain_of(one), torch.zeros(())
@@ -260,27 +202,27 @@ def test_one_row_equals_many(name: str) -> None:
 
 @backbones
 @PREFIXES
-def test_padding_changes_nothing(name: str, prefix: int) -> None:
+def test_padding_changes_nothing(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
-    padding = everywhere >= LENGTHS[:, None]
+    padding = g.everywhere >= g.lengths_B[:, None]
     x = torch.where(padding[..., None], 100.0, g.x_BLD)
     changed = g.encode(x=x, times=torch.where(padding, -5, g.times_BL))
-    close_where_real([changed.states_BLD], [g.encode().states_BLD], everywhere)
+    close_where_real([changed.states_BLD], [g.encode().states_BLD], g.everywhere)
     close_where_real(g.think(changed), g.think(g.encode()), g.at_BP)
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "bert" not in name])
 @PREFIXES
-def test_future_changes_nothing(name: str, prefix: int) -> None:
+def test_future_changes_nothing(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
-    later = everywhere >= 3
+    later = g.everywhere >= 3
     x = torch.where(later[..., None], -g.x_BLD, g.x_BLD)
     changed = g.encode(x=x, times=torch.where(later, g.times_BL + 1000, g.times_BL))
-    close_where_real([changed.states_BLD], [g.encode().states_BLD], everywhere, before=3)
+    close_where_real([changed.states_BLD], [g.encode().states_BLD], g.everywhere, before=3)
     close_where_real(g.think(changed), g.think(g.encode()), g.at_BP, before=3)
 
 
-def test_bert4rec_looks_both_ways() -> None:
+def test_bert4rec_looks_both_ways(given: Make) -> None:
     g = given("bert4rec")
     x = g.x_BLD.detach().clone()
     x[2, -1, 0] += 1  # one channel: a norm would not see all of them shift alike
@@ -289,10 +231,10 @@ def test_bert4rec_looks_both_ways() -> None:
 
 @backbones
 @PREFIXES
-def test_select_takes_rows_and_beams(name: str, prefix: int) -> None:
+def test_select_takes_rows_and_beams(name: str, prefix: int, given: Make) -> None:
     """Rows that go on, in any order and as often as wanted, before the first link and after it."""
     g = given(name, prefix)
-    rows, whole = torch.tensor([2, 0, 0]), g.encode()
+    rows, whole = torch.tensor([2, 0, 0], device=g.device), g.encode()
     wanted, some = g.think(whole), Encoding(whole.states_BLD, chain_of(whole).select(rows))
     for got, want in zip(g.think(some, rows), wanted, strict=True):
         close(got, want[rows])
@@ -302,7 +244,7 @@ def test_select_takes_rows_and_beams(name: str, prefix: int) -> None:
 
 
 @backbones
-def test_branches_share_a_past_and_do_not_meet(name: str) -> None:
+def test_branches_share_a_past_and_do_not_meet(name: str, given: Make) -> None:
     g = given(name)
     _, chain = g.model.think(g.links[0], chain_of(g.encode()))
     alone, alone_chain = g.model.think(g.links[1], chain)
@@ -317,10 +259,10 @@ def test_branches_share_a_past_and_do_not_meet(name: str) -> None:
 
 @backbones
 @PREFIXES
-def test_empty_rows_stay_finite(name: str, prefix: int) -> None:
+def test_empty_rows_stay_finite(name: str, prefix: int, given: Make) -> None:
     g = given(name, prefix)
-    lengths = torch.tensor([0, 2, 0, 1])
-    at = torch.zeros(4, 1, dtype=torch.int64)
+    lengths = torch.tensor([0, 2, 0, 1], device=g.device)
+    at = torch.zeros(4, 1, dtype=torch.int64, device=g.device)
     encoding = g.model.encode(g.x_BLD, lengths, positions=at, times=g.times_BL, prefix=g.prefix_BKD)
     thought, _ = g.model.think(g.links[0][:, :1], chain_of(encoding))
     (encoding.states_BLD.sum() + thought.sum()).backward()
@@ -331,10 +273,11 @@ def test_empty_rows_stay_finite(name: str, prefix: int) -> None:
 
 @backbones
 @PREFIXES
-def test_last_only_is_the_last_of_all(name: str, prefix: int) -> None:
+def test_last_only_is_the_last_of_all(name: str, prefix: int, given: Make) -> None:
     """The same state and the same chains, an empty row included, and the same gradients."""
     g = given(name, prefix)
-    lengths, keep = torch.tensor([*LENGTHS[:-1].tolist(), 0]), {"positions": g.at_BP, "times": g.times_BL}
+    lengths = torch.tensor([*LENGTHS[:-1].tolist(), 0], device=g.device)
+    keep = {"positions": g.at_BP, "times": g.times_BL}
     whole = g.model.encode(g.x_BLD, lengths, prefix=g.prefix_BKD, **keep)
     last = g.model.encode(g.x_BLD, lengths, prefix=g.prefix_BKD, last_only=True, **keep)
     wanted = at_positions(whole.states_BLD, last_positions(lengths))
@@ -347,7 +290,7 @@ def test_last_only_is_the_last_of_all(name: str, prefix: int) -> None:
 
 
 @backbones
-def test_dropout_is_at_work_in_training(name: str) -> None:
+def test_dropout_is_at_work_in_training(name: str, given: Make) -> None:
     g = given(name)
     g.model.train()
     assert (g.encode().states_BLD - g.encode().states_BLD).abs().max() > 1e-3
@@ -355,10 +298,10 @@ def test_dropout_is_at_work_in_training(name: str) -> None:
     assert (g.model.think(g.links[0], chain)[0] - g.model.think(g.links[0], chain)[0]).abs().max() > 1e-3
 
 
-def test_hstu_says_that_it_needs_times() -> None:
+def test_hstu_says_that_it_needs_times(given: Make) -> None:
     g = given("hstu")
     with pytest.raises(ConfigError, match="use_times=False"):
-        g.model.encode(g.x_BLD, LENGTHS)
+        g.model.encode(g.x_BLD, g.lengths_B)
 
 
 def test_time_buckets() -> None:
@@ -368,15 +311,15 @@ def test_time_buckets() -> None:
     assert time_bucket(torch.tensor([2**62]), 9).item() == 9
 
 
-def test_hstu_layer_in_numpy() -> None:
+def test_hstu_layer_in_numpy(given: Make) -> None:
     """Pair by pair, as the paper writes it."""
     g = given("hstu")
     model = g.model
     assert isinstance(model, HSTUEncoder)
-    layer, x, times = model.layers[0], g.x_BLD[2].detach().numpy(), g.times_BL[2].numpy()
-    weight, out, bias = (p.detach().numpy() for p in (layer.uvqk.weight, layer.out.weight, layer.out.bias))
+    layer, x, times = model.layers[0], g.x_BLD[2].detach().cpu().numpy(), g.times_BL[2].cpu().numpy()
     assert layer.time_bias is not None
-    by_step, by_time = layer.position_bias.detach().numpy(), layer.time_bias.detach().numpy()
+    parts = layer.uvqk.weight, layer.out.weight, layer.out.bias, layer.position_bias, layer.time_bias
+    weight, out, bias, by_step, by_time = (p.detach().cpu().numpy() for p in parts)
 
     def silu(z: np.ndarray) -> np.ndarray:
         return z / (1 + np.exp(-z))
@@ -393,5 +336,6 @@ def test_hstu_layer_in_numpy() -> None:
                 score = q[i, head] @ k[j, head] + by_step[i - j] + by_time[bucket]
                 mixed[i, head] += silu(score) / WINDOW * v[j, head]
     wanted = x + (u * norm(mixed)) @ out.T + bias
-    gaps = model._gaps(everywhere[:1], everywhere[0], g.times_BL[2:3], g.times_BL[2:3])
-    np.testing.assert_allclose(layer(g.x_BLD[2:3], gaps)[0][0].detach().numpy(), wanted, rtol=1e-10, atol=1e-10)
+    gaps = model._gaps(g.everywhere[:1], g.everywhere[0], g.times_BL[2:3], g.times_BL[2:3])
+    got = layer(g.x_BLD[2:3], gaps)[0][0].detach().cpu().numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)

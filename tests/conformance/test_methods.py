@@ -67,13 +67,19 @@ class Given:
 
     method: Method
     split: Split
+    device: torch.device
 
-    def batch(self) -> Batch:
-        return history_batch(self.split.test.history.take(np.arange(20)), self.method.window)
+    def batch(self, rows: np.ndarray | None = None) -> Batch:
+        """The histories of these test cases, of the first twenty if not said."""
+        histories = self.split.test.history.take(np.arange(20) if rows is None else rows)
+        return history_batch(histories, self.method.window).to(self.device)
 
     def states(self, batch: Batch) -> torch.Tensor:
         with torch.inference_mode():
             return self.method.user_states(batch).states_BD
+
+    def metrics(self, cases: Cases, batch: int = 1024) -> np.ndarray:
+        return metrics(self.method, cases, self.device, batch)
 
 
 @pytest.fixture(params=METHODS)
@@ -82,13 +88,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=TOLERANCE, ids=str)
-def given(request: pytest.FixtureRequest, name: str, split: Split) -> Given:
+def given(request: pytest.FixtureRequest, name: str, split: Split, device: torch.device) -> Given:
     torch.manual_seed(0)
     method = built(name, split).to(request.param).eval()
     for parameter in method.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
-    method.begin_epoch(0)
-    return Given(method, split)
+    method.to(device).begin_epoch(0)
+    return Given(method, split, device)
 
 
 def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -102,15 +108,14 @@ def close(got: torch.Tensor, wanted: torch.Tensor) -> None:
 def test_one_row_equals_many(given: Given) -> None:
     many = given.states(given.batch())
     for row in range(len(many)):
-        one = history_batch(given.split.test.history.take(np.array([row])), given.method.window)
-        close(given.states(one)[0], many[row])
+        close(given.states(given.batch(np.array([row])))[0], many[row])
 
 
 def test_padding_changes_nothing(given: Given) -> None:
     batch = given.batch()
     wanted = given.states(batch)
     n_more = 0 if batch.items_BL.shape[1] == given.method.window else 1
-    padding = torch.cat([~batch.valid_BL(), torch.ones(20, n_more, dtype=torch.bool)], dim=1)
+    padding = torch.nn.functional.pad(~batch.valid_BL(), (0, n_more), value=True)
 
     def padded(values: torch.Tensor, by: int) -> torch.Tensor:
         return torch.nn.functional.pad(values, (0, n_more)).masked_fill(padding, by)
@@ -128,9 +133,9 @@ def test_only_the_window_is_read(given: Given) -> None:
     if not len(long):
         pytest.skip("no history is longer than the window")
     whole, cut = spans.take(long), spans.take(long).last(given.method.window)
-    close(
-        given.states(history_batch(whole, given.method.window)), given.states(history_batch(cut, given.method.window))
-    )
+    window = given.method.window
+    both = (given.states(history_batch(rows, window).to(given.device)) for rows in (whole, cut))
+    close(*both)
 
 
 def test_steps_are_told(given: Given, name: str) -> None:
@@ -175,24 +180,24 @@ def test_an_empty_share_adds_nothing_and_reaches_all_parameters(given: Given) ->
     """As a process gets it when a batch has fewer rows than there are processes."""
     given.method.train()
     rows = windows(given.split.train, given.method.window).take(np.arange(1))
-    losses = given.method.loss(training_batch(rows, rank=1, world=2))
+    losses = given.method.loss(training_batch(rows, rank=1, world=2).to(given.device))
     losses.total.backward()
     assert losses.total.item() == 0.0
     trained = [(name, p.grad) for name, p in given.method.named_parameters() if p.requires_grad]
     assert [name for name, gradient in trained if gradient is None or gradient.abs().sum() != 0] == []
 
 
-def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
+def test_shares_of_a_batch_add_up(name: str, split: Split, device: torch.device) -> None:
     """Losses and gradients of two processes sum to those of one; of random masks or beginnings, only the weights."""
     torch.manual_seed(0)
-    method = built(name, split).double()
+    method = built(name, split).double().to(device)
     method.begin_epoch(9)
     rows = windows(split.train, method.window).take(np.arange(9))
 
     def gradients(world: int) -> list[torch.Tensor]:
         method.zero_grad()
         for rank in range(world):
-            method.loss(training_batch(rows, rank=rank, world=world)).total.backward()
+            method.loss(training_batch(rows, rank=rank, world=world).to(device)).total.backward()
         return [p.grad.clone() for p in method.parameters() if p.grad is not None]
 
     one, two = gradients(1), gradients(2)
@@ -202,23 +207,25 @@ def test_shares_of_a_batch_add_up(name: str, split: Split) -> None:
             close(got, wanted)
 
 
-def test_overfits_twenty_histories(name: str, split: Split) -> None:
+def test_overfits_twenty_histories(name: str, split: Split, device: torch.device) -> None:
     torch.manual_seed(0)
-    method = built(name, split, width=32)
+    method = built(name, split, width=32).to(device)
     spans = split.test.history.take(np.arange(20)).last(6)
     rows = windows(Spans(spans.histories, spans.users, spans.starts, spans.ends + 1), method.window)
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
-    batch = training_batch(rows)
+    batch = training_batch(rows).to(device)
     method.begin_epoch(0)
     for _ in range(400):
         method.loss(batch).total.backward()
         optimiser.step()
         optimiser.zero_grad()
-    ranks = rank_cases(method, Cases(spans, split.test.targets[:20]), exclude_history=False).ranks
+    ranks = rank_cases(method, Cases(spans, split.test.targets[:20]), exclude_history=False, device=device).ranks
     assert (ranks == 1).mean() >= 0.9
 
 
-def test_resume_equals_uninterrupted(name: str, split: Split, quick: Training, tmp_path: Path) -> None:
+def test_resume_equals_uninterrupted(
+    name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device
+) -> None:
     class Stop(Quiet):
         def step(self, losses: dict[str, float], positions: int) -> None:
             if self.left == 0:
@@ -227,7 +234,7 @@ def test_resume_equals_uninterrupted(name: str, split: Split, quick: Training, t
 
         left = 3
 
-    settings = replace(quick, checkpoint_every_s=1e-9)
+    settings = replace(quick, checkpoint_every_s=1e-9, device=device.type, precision="32")
     config = small(name, dropout=0.3)
     whole = train(config, split, tmp_path / "whole", training=settings)
     with pytest.raises(Interrupted):
@@ -237,9 +244,11 @@ def test_resume_equals_uninterrupted(name: str, split: Split, quick: Training, t
         assert torch.equal(resumed.method.state_dict()[name_], tensor), name_
 
 
-def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path) -> None:
+def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device) -> None:
     config = small(name)
-    model = train(config, split, tmp_path / "run", training=replace(quick, epochs=1))
+    model = train(
+        config, split, tmp_path / "run", training=replace(quick, epochs=1, device=device.type, precision="32")
+    )
     again = load(model.save(tmp_path / "copy"))
     assert again.config.method == config
     assert load_file(tmp_path / "copy/model.safetensors").keys() == model.method.state_dict().keys()
@@ -250,9 +259,10 @@ def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path)
     assert np.array_equal(first.lists, second.lists)
 
 
-def test_explains_itself(name: str, split: Split, quick: Training, tmp_path: Path) -> None:
+def test_explains_itself(name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device) -> None:
     """Every step is told of, and the answer is what is recommended."""
-    model = train(small(name), split, tmp_path / "run", training=replace(quick, epochs=1))
+    settings = replace(quick, epochs=1, device=device.type, precision="32")
+    model = train(small(name), split, tmp_path / "run", training=settings)
     history, (target,) = model.items.id_list([3, 1, 4]), model.items.id_list([9])
     told = model.explain(history, k=4, target=target, times=[1, 2, 3])
     (found,) = model.recommend([history], k=4, times=[[1, 2, 3]])
@@ -266,23 +276,23 @@ def test_explains_itself(name: str, split: Split, quick: Training, tmp_path: Pat
 # ---- metrics
 
 
-def metrics(method: Method, cases: Cases, batch: int = 1024) -> np.ndarray:
-    ranks = rank_cases(method, cases, exclude_history=True, batch=batch).ranks
+def metrics(method: Method, cases: Cases, device: torch.device, batch: int = 1024) -> np.ndarray:
+    ranks = rank_cases(method, cases, exclude_history=True, batch=batch, device=device).ranks
     return np.array([values.mean() for values in per_case(ranks).values()])
 
 
 def test_metrics_do_not_depend_on_the_batch(given: Given) -> None:
     tolerance = TOLERANCE[next(given.method.parameters()).dtype]
-    wanted = metrics(given.method, given.split.test, 4096)
+    wanted = given.metrics(given.split.test, 4096)
     for batch in (1, 7, 64):
-        assert metrics(given.method, given.split.test, batch) == pytest.approx(wanted, abs=tolerance)
+        assert given.metrics(given.split.test, batch) == pytest.approx(wanted, abs=tolerance)
 
 
 def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
     """Item rows renamed at random, in the data and in every tensor that has one row an item."""
     n_items, cases = given.split.data.n_items, given.split.test
     row_of = np.random.default_rng(0).permutation(n_items)  # old row -> new row
-    old_rows = torch.from_numpy(np.argsort(row_of))
+    old_rows = torch.from_numpy(np.argsort(row_of)).to(given.device)
     shuffled = copy.deepcopy(given.method)
     for table in (part for part in shuffled.modules() if isinstance(part, ItemTable)):
         for name, tensor in table.state_dict(keep_vars=True).items():
@@ -292,11 +302,12 @@ def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
     renamed = Histories(row_of[histories.items].astype(np.int32), histories.offsets, histories.times)
     others = Cases(replace(cases.history, histories=renamed), row_of[cases.targets])
     tolerance = TOLERANCE[next(given.method.parameters()).dtype]
-    assert metrics(shuffled, others) == pytest.approx(metrics(given.method, cases), abs=tolerance)
+    assert metrics(shuffled, others, given.device) == pytest.approx(given.metrics(cases), abs=tolerance)
 
 
 def test_lists_agree_with_ranks(given: Given) -> None:
-    ranked = rank_cases(given.method, given.split.test, exclude_history=True, k=given.split.data.n_items)
+    cases, device = given.split.test, given.device
+    ranked = rank_cases(given.method, cases, exclude_history=True, k=given.split.data.n_items, device=device)
     assert ranked.lists is not None
-    for rank, target, items in zip(ranked.ranks, given.split.test.targets, ranked.lists, strict=True):
+    for rank, target, items in zip(ranked.ranks, cases.targets, ranked.lists, strict=True):
         assert items.tolist().index(target) + 1 == rank

@@ -55,7 +55,7 @@ MUTANTS = [
         "data/splits.py",
         'data.histories if ties == "file" else shuffle_ties(data.histories, seed)',
         "data.histories",
-        f"{SPLITS}::test_every_order_of_a_tie_is_drawn_about_as_often",
+        f"{SPLITS}::test_shuffled_ties_decide_what_is_to_be_found",
     ),
     Mutant(
         "a transition between two windows is supervised twice",

@@ -372,6 +372,6 @@ MUTANTS = [
         "methods/items.py",
         "return F.normalize(states, dim=-1) if self.loss.cosine else states",
         "return states",
-        "conformance/test_methods.py::test_metrics_do_not_depend_on_the_order_of_items",
+        f"{IGR}::test_user_states_by_hand",
     ),
 ]

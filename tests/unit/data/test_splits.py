@@ -182,6 +182,24 @@ def test_every_order_of_a_tie_is_drawn_about_as_often() -> None:
     assert abs(counts - n / 6).max() < 5 * (n / 6) ** 0.5
 
 
+def test_shuffled_ties_decide_what_is_to_be_found() -> None:
+    """Of 50 users with three items in one second each, after one long before: both splits read the drawn order."""
+    users, items = np.repeat(np.arange(50), 4), np.tile(range(4), 50)
+    table = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": np.tile([10, 500, 500, 500], 50)})
+    data = read(table)
+    drawn = shuffle_ties(data.histories, 1).items.reshape(50, 4)
+    assert 20 < (drawn[:, 3] != 3).sum() < 50
+    assert leave_last_out(data).test.targets.tolist() == [3] * 50
+    split = leave_last_out(data, ties="shuffle", seed=1)
+    assert split.test.targets.tolist() == drawn[:, 3].tolist()
+    assert split.valid.targets.tolist() == drawn[:, 2].tolist()
+    later = pl.concat([table, table.filter(pl.col("timestamp") == 500).with_columns(timestamp=pl.lit(900, pl.Int64))])
+    both = shuffle_ties(read(later).histories, 1).items.reshape(50, 7)
+    timed = temporal(read(later), valid_from=100, test_from=800, ties="shuffle", seed=1)
+    assert timed.valid.targets.tolist() == both[:, 1].tolist()
+    assert timed.test.targets.tolist() == both[:, 4].tolist()
+
+
 @pytest.mark.parametrize(
     "config",
     [
