@@ -16,11 +16,13 @@ from pathlib import Path
 
 import polars as pl
 
+from forethought.data.sources import read_parquet
+
 
 def export(source: Path, out: Path) -> dict[str, int]:
     """Split the interactions under `source` leave-last-out by position, write them to `out` and return the counts."""
     columns = ["user_id", "item_id", "position"]
-    table = pl.read_parquet(source / "interactions.parquet", columns=columns).sort("user_id", "position")
+    table = read_parquet(source / "interactions.parquet", columns).sort("user_id", "position")
     from_end = pl.len().over("user_id") - 1 - pl.int_range(pl.len()).over("user_id")
     parts = {
         "train": table.filter(from_end >= 2),

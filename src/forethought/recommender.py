@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from forethought import config as configuration
 from forethought.catalogue.ann import Index, choose_index
 from forethought.config import RunConfig
+from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.devices import Device, resolve_device
@@ -360,7 +361,7 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     config = configuration.from_json(RunConfig, parts["config"])
     kind: IdKind = parts["id_kind"]
     about = {**parts["about"], "exclude_history": bool(parts["about"]["exclude_history"])}
-    table = pl.read_parquet(folder / ITEMS_FILE, glob=False)
+    table = read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
     method = configuration.build_method(config.method, len(items), int(about["users"]))
     method.load_state_dict(weights)

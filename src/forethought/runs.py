@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import torch
 from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, build_method, to_json
 from forethought.data.batches import plan, windows
 from forethought.data.noise import TRAINING_NOISE, Noise
+from forethought.data.sources import is_query
 from forethought.data.splits import Split, SplitConfig
 from forethought.errors import ConfigError, DataError, check_seed
 from forethought.evaluation import protocol as protocols
@@ -247,28 +249,20 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     }
 
 
-def split_of(model: Recommender, source: str | None = None) -> Split:
+def split_of(model: Recommender, source: Any = None, items: Any = None) -> Split:
     """The split a run was trained on, read again from where the data lay, or from where it lies now.
+
+    Args:
+        source: where the data lies now; asked for where the run names no file or folder, but SQL, an address or a
+            pattern: what stands in a run folder is neither executed nor fetched.
+        items: the same for the table of items, if the run was trained with one.
 
     Raises:
         DataError: the data is not there, or not the same any more.
     """
-    from forethought.data.prepare import open_prepared
-    from forethought.data.reading import read
+    from forethought.data.stored import open_again
 
-    path = source or model.about["data_path"]
-    if path is None:
-        raise DataError("The run does not say where its data lies: name it (on the command line --data).")
-    if (Path(path) / "prepared.json").is_file():
-        split = open_prepared(path)
-    else:
-        split = model.config.split.apply(read(path, **model.about["columns"]))
-    if split.data.data_hash != model.about["data_hash"]:
-        raise DataError(
-            f"{path} is not the data the run was trained on: its hash is {split.data.data_hash}, "
-            f"the run's is {model.about['data_hash']}."
-        )
-    return split
+    return open_again(model.about, model.config.split, source, items)
 
 
 def check_asked(part: str, batch: int, seed: int) -> None:
@@ -340,11 +334,12 @@ def _item_table(split: Split) -> pl.DataFrame:
 
 def _about(config: RunConfig, split: Split, data_path: str | None, columns: Any) -> dict[str, Any]:
     exclude = config.exclude_history
-    noted = {} if columns is None else {name: _text(value) for name, value in asdict(columns).items()}
+    noted = {} if columns is None else asdict(columns)
+    noted |= {"items": _absolute(noted["items"])} if noted.get("items") is not None else {}
     return {
         "data": split.data.name,
         "data_hash": split.data.data_hash,
-        "data_path": _absolute(data_path),
+        "data_path": None if data_path is None else _absolute(data_path),
         "columns": noted,
         "users": split.data.n_users,
         "items": split.data.n_items,
@@ -354,12 +349,6 @@ def _about(config: RunConfig, split: Split, data_path: str | None, columns: Any)
     }
 
 
-def _text(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
-def _absolute(data_path: str | None) -> str | None:
-    """A path that still leads there from another working directory; SQL stays as it is."""
-    if data_path is None or not Path(data_path).exists():
-        return data_path
-    return str(Path(data_path).resolve())
+def _absolute(path: str | Path) -> str:
+    """A path that still leads there from another working directory; SQL, addresses and patterns stay as they are."""
+    return str(Path(path).resolve()) if not is_query(path) and os.path.exists(path) else str(path)

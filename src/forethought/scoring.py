@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from forethought.data.reading import Columns
-from forethought.data.sources import readable, scan
-from forethought.data.times import clock
+from forethought.data.reading import Columns, empty_cells
+from forethought.data.sources import open_table, readable
+from forethought.data.times import KINDS, clock
 from forethought.data.vocabulary import IdKind
 from forethought.errors import DataError, ForethoughtError, HistoryError
 from forethought.files import MARK, check_replaceable, replace_file
@@ -51,7 +51,7 @@ def recommend_table(
         raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
     check_replaceable(Path(out))
     with readable(source):
-        frame = _histories(scan(str(source)), source, with_times=model.method.inputs.times)
+        frame = _histories(open_table(str(source)).frame, source, with_times=model.method.inputs.times)
         schema = frame.collect_schema()
         total = int(frame.select(pl.len()).collect().item())
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
@@ -101,7 +101,9 @@ def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path:
             raise
 
     try:
-        register_io_source(guarded, schema=schema, is_pure=True).sink_parquet(path, metadata={"made": MARK})
+        # A whole path, because polars takes ~ for the home folder.
+        sink = register_io_source(guarded, schema=schema, is_pure=True)
+        sink.sink_parquet(path.absolute(), metadata={"made": MARK})
     except Exception:
         if failed:
             raise failed[0] from None
@@ -164,10 +166,24 @@ def _gathered(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> p
     columns = Columns().resolve(frame, source)
     if with_times and columns.time is None:
         raise DataError(f"{source} needs a column timestamp for this model, which reads the time of each interaction.")
-    told = {} if columns.time is None else {"tick": clock(frame, columns.time)}
+    told = {} if columns.time is None else {"tick": clock(frame, columns.time, KINDS)}
     rows = frame.with_columns(**{name: each.ticks for name, each in told.items()})
+    own = {"user_id": "user_id", "tick": columns.time, columns.position: columns.position}
+    _refuse_empty(rows, frame, {name: column for name, column in own.items() if name and column})
     order = [*told, *([columns.position] if columns.position else [])]
     rows = rows.sort("user_id", *order, maintain_order=True) if order else rows
     lists = [pl.col("item_id").alias(HISTORY)]
     lists += [(pl.col("tick") // told["tick"].per_second).alias(TIMES)] if with_times else []
     return rows.group_by("user_id", maintain_order=True).agg(lists)
+
+
+def _refuse_empty(rows: pl.LazyFrame, frame: pl.LazyFrame, columns: dict[str, str]) -> None:
+    """Refuse rows without a user, or without what says where in a history they belong: they would come first.
+
+    Args:
+        columns: by name in `rows`, its name in `frame`.
+    """
+    counts = rows.select(pl.len().alias("all rows"), pl.col(*columns).null_count()).collect(engine="streaming")
+    for name, column in columns.items():
+        if empty := counts[name].item():
+            raise empty_cells(rows, frame, name, column, f"{empty:,} of {counts['all rows'].item():,} rows", mend=KINDS)

@@ -320,7 +320,7 @@ def test_a_full_disk(shell: Shell, run: Path, shop: Path, tmp_path: Path, size: 
         told = [
             shell.wrong("train", "sasrec", "--data", shop, "--out", tmp_path / "new", *TINY),
             shell.wrong("simulate", "--out", tmp_path / "shop", "--users", 2000),
-            shell.wrong("prepare", shop, "--out", tmp_path / "data", "--name", "x" * 10_000),
+            shell.wrong("prepare", shop, "--out", tmp_path / "data", "--rating", "x" * 10_000),
             shell.wrong("recommend", run, "--input", shop, "--out", tmp_path / "recs.parquet", "--k", 40),
         ]
         if size < 3000:

@@ -25,7 +25,7 @@ def test_embed(shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert model == "mine"
         return SimpleNamespace(encode=lambda texts, **_: read.append(texts) or np.ones((len(texts), 4)) / 2)
 
-    monkeypatch.setattr("forethought.data.sentences._encoder", loaded)
+    monkeypatch.setattr("forethought.data.sentences.load_encoder", loaded)
     told = shell.json("embed", shop, "--model", "mine")
     n = pl.read_parquet(shop / "items.parquet").height
     assert told == {"file": str(shop / VECTORS), "items": n, "width": 4, "without_text": 0}

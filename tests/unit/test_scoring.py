@@ -140,6 +140,31 @@ def test_wrong_tables(trained: Recommender, tmp_path: Path, table: pl.DataFrame,
         recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet")
 
 
+def test_a_time_that_cannot_be_read_is_not_sorted_to_the_front(trained: Recommender, tmp_path: Path) -> None:
+    ids = trained.items.id_list([0, 1, 2])
+    rows = {"user_id": [1, 1, 1], "item_id": ids, "position": [0, 1, 2]}
+    for changed, said in (
+        ({"timestamp": ["2020-01-01", "garbage", "2020-01-03"]}, r"'timestamp' cannot .*1 of 3.*first: 1.*'garbage'"),
+        ({"timestamp": [10**9, None, 10**9]}, r"'timestamp' cannot be read in 1 of 3 rows \(first: 1; .*holds None"),
+        ({"timestamp": [1e9, float("nan"), 1e9]}, r"'timestamp' cannot be read .*holds nan: give Unix seconds"),
+        ({"timestamp": [10**9, 10**12, 10**9]}, r"'timestamp' mixes units: row 0 .*a datetime column\.$"),
+        ({"timestamp": ["soon", "2020-01-01", "2020-01-03"]}, r"'soon', which is no ISO date.*a datetime column\.$"),
+        ({"position": [0, None, 2]}, r"'position' is empty in 1 of 3 rows \(first: 1;"),
+        ({"user_id": [1, None, 1]}, r"'user_id' is empty in 1 of 3 rows \(first: 1;"),
+    ):
+        pl.DataFrame(rows | changed).write_parquet(tmp_path / "in.parquet")
+        with pytest.raises(DataError, match=said) as error:
+            recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet")
+        assert "time=None" not in str(error.value)  # which is no choice here
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+    pl.DataFrame(rows | {"timestamp": ["2020-01-03", "2020-01-01", "2020-01-02"]}).write_parquet(
+        tmp_path / "in.parquet"
+    )
+    recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out[1].parquet")
+    with (tmp_path / "out[1].parquet").open("rb") as file:
+        assert pl.read_parquet(file)["history"].to_list() == [[ids[1], ids[2], ids[0]]]
+
+
 def test_broken_tables(trained: Recommender, histories: pl.DataFrame, tmp_path: Path) -> None:
     histories.write_parquet(tmp_path / "in.parquet")
     (tmp_path / "in.parquet").write_bytes((tmp_path / "in.parquet").read_bytes()[:-100])

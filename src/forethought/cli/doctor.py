@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> None:
         item=of.item,
         time=of.time,
         position=of.position,
-        items=None if of.items is None else str(of.items),
+        items=of.items,
     )
     if args.json:
         findings = [asdict(finding) for finding in diagnosis.findings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +52,7 @@ def run(arguments: list[str]) -> None:
     silent = f", {told['without_text']:,} of them without a text" if told["without_text"] else ""
     width = "" if vectors.shape[1] == 384 else f" --text-width {vectors.shape[1]}"
     texts = "" if args.out is None else f" --texts {out}"
-    data = args.source if Path(args.source).is_dir() else f"... --items {args.source}"
+    data = args.source if os.path.isdir(args.source) else f"... --items {args.source}"
     console().print(
         f"{out}: {len(vectors):,} items{silent}, {vectors.shape[1]} numbers each; "
         f"next: forethought train igr-sr --data {data} --intents texts{texts}{width} --out ..."
@@ -64,11 +65,11 @@ def _place(args: Embed) -> Path:
     from forethought.errors import ConfigError
     from forethought.folders import check_writable
 
-    out, folder = args.out, Path(args.source)
+    out = args.out
     if out is None:
-        if not folder.is_dir():
+        if not os.path.isdir(args.source):
             raise ConfigError(f"{args.source!r} is no data folder: say with --out which .npy is to be written.")
-        out = folder / VECTORS
+        out = Path(args.source) / VECTORS
     if out.suffix != ".npy":
         raise ConfigError(f"{str(out)!r} ends in {out.suffix or 'nothing'!r}, but vectors are written as .npy.")
     if out.is_dir():

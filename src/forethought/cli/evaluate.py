@@ -38,7 +38,10 @@ class Evaluate:
     """Instead of all metrics of one evaluation: how Recall@10 and NDCG@10 fall under 10, 20 and 30% of every kind of
     noise (or of the one named by --noise), with intervals; --out FOLDER keeps it as noise.json."""
     data: str | None = None
-    """Where the data lies now; by default where it lay when the run was trained."""
+    """Where the data lies now; by default the file or folder where it lay when the run was trained. SQL, an address or
+    a pattern is never taken from a run: repeat it here."""
+    items: str | None = None
+    """Where the table of items lies now, for a run that was trained with --items; as --data."""
     part: Literal["test", "valid"] = "test"
     """Which cases are ranked."""
     exclude_history: Choice = "auto"
@@ -87,7 +90,7 @@ def run(arguments: list[str]) -> None:
         raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
     if args.noise_curve and args.out is not None:
         check_replaceable(args.out / CURVES_FILE)
-    split = split_of(model, args.data)
+    split = split_of(model, args.data, args.items)
     with _room_in(args.out), Bar("ranking") as bar:
         ask = _curves if args.noise_curve else _evaluation
         told = ask(args, model, split, halting, noise, bar)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import Bar, Columns, Splitting, console, parse, print_json
+from forethought.cli.shared import Bar, Columns, Splitting, console, parse, print_json, tell_notes
 
 
 @dataclass(kw_only=True)
@@ -53,13 +54,14 @@ def run(arguments: list[str]) -> None:
         time=columns.time,
         position=columns.position,
         rating=columns.rating,
-        items=found if columns.items is None else str(columns.items),
+        items=found if columns.items is None else columns.items,
         keep=Filters(minimum_rating=args.minimum_rating, duplicates=args.duplicates, k_core=args.k_core),
         split=args.splitting.config(),
-        name=args.name or Path(args.out).name,
+        name=args.name,
         overwrite=args.overwrite,
         report=view.print,
     )
+    tell_notes(view, split.data)
     sentences = leakage(split).sentences()
     for sentence in sentences:
         view.print(f"- {sentence}", highlight=False)
@@ -74,8 +76,7 @@ def _raw_or_table(source: str) -> tuple[Any, Any]:
     """The tables of raw files of a known format, or the source itself for `read` to open."""
     from forethought.data.public.known import detect, read_raw
 
-    path = Path(source)
-    if (path / "interactions.parquet").is_file() or not path.exists() or detect(source) is None:
+    if not os.path.exists(source) or (Path(source) / "interactions.parquet").is_file() or detect(source) is None:
         return source, None
     with Bar() as bar:
         tables = read_raw(source, report=bar.named)

@@ -23,7 +23,7 @@ class Recommend:
     """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists)."""
     times: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SECOND,SECOND ...")] = ()
     """Unix seconds beside each item of --history, for models that read times."""
-    input: Path | None = None
+    input: str | None = None
     """Table with a list column `history` (and `times`), or with rows of user_id, item_id and a time."""
     out: Path | None = None
     """Parquet file for the recommendations of --input."""

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from forethought.thinking.halting import Halting
 
 T = TypeVar("T")
-PREPARED_FILE = "prepared.json"
 
 Column = Annotated[
     str | None,
@@ -131,7 +129,7 @@ class Columns:
     """Column with the order of a user's rows; auto takes position where it holds whole numbers."""
     rating: str = "rating"
     """Column with ratings."""
-    items: Path | None = None
+    items: str | None = None
     """Table with one row an item (title, brand, categories)."""
 
 
@@ -251,6 +249,12 @@ def _moment(text: str) -> str | float | int:
     return text
 
 
+def tell_notes(view: Console, data: Interactions) -> None:
+    """What was assumed when the data was read, and what is odd about it."""
+    for note in data.notes:
+        view.print(f"- {note}", highlight=False, markup=False)
+
+
 def read_table(source: str, columns: Columns) -> Interactions:
     from forethought.data.reading import read
 
@@ -261,7 +265,7 @@ def read_table(source: str, columns: Columns) -> Interactions:
         time=columns.time,
         position=columns.position,
         rating=columns.rating,
-        items=None if columns.items is None else str(columns.items),
+        items=columns.items,
     )
 
 
@@ -271,10 +275,10 @@ def open_split(source: str, columns: Columns, splitting: Splitting) -> Split:
     Raises:
         ConfigError: a prepared folder is asked for another split than its own.
     """
-    from forethought.data.prepare import open_prepared
+    from forethought.data.prepare import open_prepared, prepared_folder
     from forethought.errors import ConfigError
 
-    if (Path(source) / PREPARED_FILE).is_file():
+    if prepared_folder(source) is not None:
         if splitting != Splitting():
             raise ConfigError(f"{source} was prepared with a split of its own: prepare it anew to split it otherwise.")
         return open_prepared(source)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from forethought.cli.shared import Columns, Splitting, console, open_split, parse
+from forethought.cli.shared import Columns, Splitting, console, open_split, parse, tell_notes
 
 
 @dataclass(kw_only=True)
@@ -62,8 +62,11 @@ def _study(name: str, arguments: list[str]) -> None:
     for seed in options.seeds:
         check_seed(seed)
     view = console()
+    split = open_split(options.data, options.columns, options.splitting)
+    if not options.quiet:
+        tell_notes(view, split.data)
     desk = Desk(
-        split=open_split(options.data, options.columns, options.splitting),
+        split=split,
         data_path=options.data,
         results=options.results,
         runs=options.runs,

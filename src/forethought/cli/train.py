@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Choice, Columns, Noising, Splitting, console, open_split, parse, print_json
+from forethought.cli.shared import (
+    CHOICES,
+    Choice,
+    Columns,
+    Noising,
+    Splitting,
+    console,
+    open_split,
+    parse,
+    print_json,
+    tell_notes,
+)
 
 if TYPE_CHECKING:
     from forethought.recipes import Recipe
@@ -91,6 +102,7 @@ def _train(name: str, arguments: list[str]) -> None:
     if not quiet:
         data = split.data
         view.print(f"{data.name}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions.")
+        tell_notes(view, data)
     try:
         model = train(
             replace(recipe.method, **vars(args.method)),

@@ -12,14 +12,13 @@ import polars as pl
 from forethought.data.interactions import Interactions
 from forethought.data.leakage import DAY, leakage
 from forethought.data.reading import AUTO, Columns, read
-from forethought.data.sources import describe, readable, scan
+from forethought.data.sources import describe, open_table, readable
 from forethought.data.splits import leave_last_out
-from forethought.data.times import clock, iso
+from forethought.data.times import YEAR_1990, clock, doubts, iso
 from forethought.errors import ForethoughtError
 
 Level = Literal["problem", "warning", "note"]
 NO_NAMES = ["", "nan", "NaN", "null", "NULL", "None", "none", "N/A", "<NA>"]
-YEAR_1990 = 631_152_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,12 @@ def diagnose(
     found: list[Finding] = []
     try:
         with readable(source):
-            frame = scan(source)
+            source = open_table(source)
+    except (ForethoughtError, *UNREADABLE) as error:
+        return Diagnosis(describe(source), (Finding("problem", str(error)),))
+    frame = source.frame
+    try:
+        with readable(source):
             names = frame.collect_schema().names()
             for column in dict.fromkeys((user, item)):
                 if column in names:
@@ -99,7 +103,8 @@ def _as_read(source: Any, found: list[Finding], **columns: Any) -> list[Finding]
     """What `read` makes of the table: its notes and the shape of the data, or why it refuses."""
     try:
         data = read(source, **columns)
-        return [*(Finding("note", f"read: {note}.") for note in data.notes), *_shape(data)]
+        said = set(doubts(data.histories.times))  # which `_times` told already, with its rows
+        return [*(Finding("note", f"read: {note}.") for note in data.notes if note not in said), *_shape(data)]
     except (ForethoughtError, *UNREADABLE) as error:
         told = Finding("problem", str(error))
         return [] if any(each.level == "problem" for each in found) else [told]

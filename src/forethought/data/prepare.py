@@ -22,8 +22,9 @@ from polars.io.plugins import register_io_source
 from forethought.data import filters
 from forethought.data.interactions import Interactions
 from forethought.data.leakage import leakage
+from forethought.data.names import as_name, check_name
 from forethought.data.reading import AUTO, read
-from forethought.data.sources import describe, readable, scan
+from forethought.data.sources import describe, folder_of, open_table, readable
 from forethought.data.splits import Split, SplitConfig, make_split
 from forethought.data.texts import VECTORS, item_texts
 from forethought.data.times import moment
@@ -79,7 +80,7 @@ def prepare(
         out: the folder to be made.
         keep: the filters; none by default.
         split: how to split; leave-last-out by default.
-        name: what reports call this data; by default the name of `out`.
+        name: what reports call this data, and part of the names of files; by default that of `out`.
         overwrite: replace a prepared folder that is already there; anything else is refused.
         report: told in a sentence what is being done.
 
@@ -88,23 +89,25 @@ def prepare(
 
     Raises:
         DataError: `out` exists and is not empty (with `overwrite`: is no prepared folder, or holds other files too),
-            the disk is full, or the source cannot be used; nothing is then left behind.
+            the disk is full, the source cannot be used, or the name has slashes; nothing is then left behind.
     """
     out, keep, split = Path(out), keep or Filters(), split or SplitConfig()
+    name = _name(name, out)
     if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
     check_own(out, WRITTEN, _is_prepared, "a prepared folder")
-    prepared = isinstance(source, str | Path) and (Path(source) / FACTS_FILE).is_file()
-    if prepared and Path(source).resolve() != out.resolve():
+    prepared = prepared_folder(source)
+    if prepared is not None and prepared.resolve() != out.resolve():
         raise DataError(
             f"{str(source)!r} is prepared already, with a split of its own: prepare what it was made from, or only its "
             "interactions.parquet."
         )
     report(f"reading {describe(source)}")
     with readable(source):
-        rows = scan(source).select(pl.len()).collect(engine="streaming").item()
+        table = open_table(source)
+        rows = table.frame.select(pl.len()).collect(engine="streaming").item()
     columns = {"user": user, "item": item, "time": time, "position": position, "rating": rating}
-    data = read(source, **columns, minimum_rating=keep.minimum_rating, items=items, name=name or out.name, cache=cache)
+    data = read(table, **columns, minimum_rating=keep.minimum_rating, items=items, name=name, cache=cache)
     steps = [{"step": "source", "interactions": rows}, _counted("read", data)]
     for step, filtered in _filtered(data, keep):
         data = filtered
@@ -133,21 +136,37 @@ def prepare(
     return done
 
 
+def _name(name: str | None, out: Path) -> str:
+    """What the data is called: as was said, else as the folder is."""
+    if not name:
+        return as_name(out.absolute().name) or "data"
+    check_name(name)
+    return name
+
+
+def prepared_folder(source: Any) -> Path | None:
+    """The source as a folder that `prepare` has made, None where it is something else."""
+    folder = folder_of(source)
+    return folder if folder is not None and (folder / FACTS_FILE).is_file() else None
+
+
 def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Split:
     """The data and the split of a prepared folder.
 
     Raises:
-        DataError: no such folder, its `prepared.json` is damaged, or its tables are not those it was written with.
+        DataError: no such folder, its `prepared.json` is damaged or names the data by a path, or its tables are not
+            those it was written with.
     """
     folder = Path(folder)
     facts_at = folder / FACTS_FILE
-    if not facts_at.exists():
+    if not facts_at.is_file():
         raise DataError(f"{str(folder)!r} holds no prepared.json: make such a folder with prepare, or use read.")
     try:
         facts = json.loads(facts_at.read_text(encoding="utf-8"))
-        name, config, expected = facts["name"], facts["split"], facts["data_hash"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        name, config, expected = facts["name"], dict(facts["split"]), facts["data_hash"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{str(facts_at)!r} is damaged ({error}): prepare the folder again.") from error
+    check_name(name, f"the data in {str(facts_at)!r}")
     data = read(folder, name=name, cache=cache)
     if data.data_hash != expected:
         raise DataError(

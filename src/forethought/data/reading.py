@@ -15,9 +15,10 @@ import polars as pl
 from forethought.data.encoding import encode
 from forethought.data.filters import minimum_rating as rated_at_least
 from forethought.data.interactions import Interactions
-from forethought.data.sources import describe, folder_of, readable, scan, stem
+from forethought.data.names import check_name
+from forethought.data.sources import OpenTable, describe, open_table, readable
 from forethought.data.texts import VECTORS
-from forethought.data.times import MEND, Clock, clock, iso
+from forethought.data.times import MEND, Clock, clock, doubts, iso
 from forethought.data.vocabulary import IdKind, Vocabulary, id_column
 from forethought.errors import DataError, nearest
 
@@ -94,24 +95,27 @@ def read(
     rows apart, their order in the source does not matter. Times are kept as whole Unix seconds.
 
     Args:
-        source: whatever `scan` opens; a folder in the uniform layout brings its `items.parquet` along.
+        source: whatever `open_table` opens; a folder in the uniform layout brings its `items.parquet` along.
         user, item, time, position, rating: names of columns, see `Columns`.
         minimum_rating: rows rated lower, or not rated, are left out.
-        items: the item table, one row an item: whatever `scan` opens, with an id column called like `item` or
+        items: the item table, one row an item: whatever `open_table` opens, with an id column called like `item` or
             `item_id`. Its order becomes the order of items; those nobody met are left out.
-        name: what reports call this data; by default the name of the file or folder.
+        name: what reports call this data, and part of the names of files; by default that of the file or folder.
         cache: folder on a disk with room, where arrays of more than 20 million values are memory-mapped.
 
     Raises:
-        DataError: no rows, missing or wrong columns, empty ids, times that cannot be read.
+        DataError: no rows, missing or wrong columns, empty ids, times that cannot be read, a name with slashes.
 
     Example:
         >>> data = read(pl.DataFrame({"user_id": [1, 1, 2], "item_id": ["a", "b", "a"]}))
         >>> data.n_users, data.n_items, len(data)
         (2, 2, 3)
     """
+    if name:
+        check_name(name)
     with readable(source):
-        frame = scan(source)
+        source = open_table(source)
+        frame = source.frame
         columns = Columns(user, item, time, position, rating).resolve(frame, source)
         frame = rated_at_least(frame, minimum_rating, rating) if minimum_rating is not None else frame
         rows, kinds, told = _plain_rows(frame, columns)
@@ -127,8 +131,8 @@ def read(
             table, table_rows, extra = _item_table(items, item, item_ids, kinds[1])
             vocabulary = Vocabulary(table["item_id"], kinds[1])
         histories = encode(rows, n, users, vocabulary, per_second=told.per_second if told else 1, cache=cache)
-    notes = (*_order_notes(columns, told, histories.times), *extra)
-    known = name or stem(source) or "interactions"
+    notes = (*_order_notes(columns, told, histories.times), *doubts(histories.times), *extra)
+    known = name or source.name or "interactions"
     return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows)
 
 
@@ -145,7 +149,9 @@ def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tu
     return frame.select(chosen), (user_kind, item_kind), told
 
 
-def _survey(rows: pl.LazyFrame, frame: pl.LazyFrame, columns: Columns, source: Any) -> tuple[int, pl.Series, pl.Series]:
+def _survey(
+    rows: pl.LazyFrame, frame: pl.LazyFrame, columns: Columns, source: OpenTable
+) -> tuple[int, pl.Series, pl.Series]:
     """One streamed look at all rows: how many, which ids, and whether any cell is empty."""
     names = rows.collect_schema().names()
     looks = [rows.select(pl.len(), pl.col(names).null_count().name.prefix("empty_"))]
@@ -156,25 +162,32 @@ def _survey(rows: pl.LazyFrame, frame: pl.LazyFrame, columns: Columns, source: A
         raise DataError(f"There are no rows in {describe(source)}: at least one interaction is needed.")
     own = {"user": columns.user, "item": columns.item, "tick": columns.time, "position": columns.position}
     for name in names:
-        if counts[f"empty_{name}"].item():
-            raise _empty_cells(
-                rows, frame, name, own[name] or name, f"{counts[f'empty_{name}'].item():,} of {n:,} rows"
-            )
+        if empty := counts[f"empty_{name}"].item():
+            raise empty_cells(rows, frame, name, own[name] or name, f"{empty:,} of {n:,} rows")
     return n, users.to_series(), items.to_series()
 
 
-def _empty_cells(rows: pl.LazyFrame, frame: pl.LazyFrame, name: str, column: str, share: str) -> DataError:
+def empty_cells(
+    rows: pl.LazyFrame, frame: pl.LazyFrame, name: str, column: str, share: str, mend: str = MEND
+) -> DataError:
+    """What to say of cells that are empty or cannot be read: where, and what stands in the first.
+
+    Args:
+        rows: with a column `name` that is null there.
+        frame: the table itself, in whose `column` this is.
+        share: how many they are, in words.
+    """
     at = rows.with_row_index("row").filter(pl.col(name).is_null()).select("row").head(3).collect()["row"].to_list()
     where = f"{share} (first: {', '.join(map(str, at))}; counted from 0)"
     if name != "tick":
         return DataError(f"The column {column!r} is empty in {where}: drop those rows or fill them in.")
     value = frame.select(pl.col(column)).slice(at[0], 1).collect().item()
-    return DataError(f"The time column {column!r} cannot be read in {where}, where it holds {value!r}: {MEND}.")
+    return DataError(f"The time column {column!r} cannot be read in {where}, where it holds {value!r}: {mend}.")
 
 
-def _beside(source: Any, file: str) -> Path | None:
+def _beside(source: OpenTable, file: str) -> Path | None:
     """What a folder in the uniform layout has beside its interactions: the item table, text vectors."""
-    folder = folder_of(source)
+    folder = source.folder
     if folder is None or not (folder / "interactions.parquet").exists():
         return None
     return folder / file if (folder / file).exists() else None
@@ -186,7 +199,7 @@ def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[p
     With it come the height of the whole table, and notes.
     """
     with readable(source):
-        frame = scan(source)
+        frame = open_table(source).frame
         names = frame.collect_schema().names()
         column = item if item in names else "item_id"
         if column not in names:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from forethought.data.encoders import load_encoder
 from forethought.data.progress import Report, silent
-from forethought.data.sources import describe, folder_of, readable, scan
-from forethought.errors import ConfigError, DataError, MissingExtraError, check_count, nearest
+from forethought.data.sources import describe, folder_of, open_table, readable
+from forethought.errors import ConfigError, DataError, check_count, nearest
 from forethought.files import first_line
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ COLUMNS = ("title", "brand", "categories")
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 NAMELESS = ("title", "name")  # they stand as they are, "Red Pen. Brand: Acme. Categories: Office > Pens"
 BLOCK = 1024  # texts between two reports
-READ = ("*.json", "*.txt", "*.model", "*.safetensors")  # of a model on the hub: no code, nothing pickled
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def embed(
@@ -37,7 +35,7 @@ def embed(
     """A vector of length 1 for each row of an item table, zeros where the row says nothing.
 
     Args:
-        items: the item table: whatever `scan` opens, or a data folder that holds an `items.parquet`.
+        items: the item table: whatever `open_table` opens, or a data folder that holds an `items.parquet`.
         columns: what is read, in this order; by default those of title, brand and categories that there are.
         model: a sentence encoder, as a folder or by its name on the hub, whence it is fetched once.
         batch: texts encoded together.
@@ -48,7 +46,7 @@ def embed(
 
     Raises:
         DataError: the table cannot be read, has no such column, or says nothing of any item.
-        ConfigError: the encoder cannot be loaded, or fails.
+        ConfigError: the encoder cannot be loaded, would run code of its own, or fails.
         MissingExtraError: sentence-transformers is not installed.
     """
     check_count(batch, "batch")
@@ -56,7 +54,7 @@ def embed(
     told = [row for row, text in enumerate(texts) if text]
     if not told:
         raise DataError(f"Of no item is anything said in {describe(items)}: name other columns.")
-    encoder, parts = _encoder(fspath(model)), []
+    encoder, parts = load_encoder(fspath(model)), []
     for start in range(0, len(told), BLOCK):
         report("items", start, len(told))
         parts.append(_encoded(encoder, model, [texts[row] for row in told[start : start + BLOCK]], batch))
@@ -80,7 +78,7 @@ def sentences(items: Any, columns: Sequence[str] | None = None) -> list[str]:
         raise ConfigError(f"columns is {columns!r}, but must be a list of names, one at least.")
     source = _table_of(items)
     with readable(source):
-        frame = scan(source)
+        frame = open_table(source).frame
         schema = frame.collect_schema()
         chosen = [name for name in COLUMNS if name in schema] if columns is None else columns
         for name in chosen or COLUMNS:
@@ -122,30 +120,6 @@ def _part(name: str, kind: pl.DataType) -> pl.Expr:
 def _told(text: pl.Expr) -> pl.Expr:
     text = text.str.replace_all(r"\s+", " ").str.strip_chars()
     return pl.when(text != "").then(text)
-
-
-def _encoder(model: str) -> SentenceTransformer:
-    try:
-        from huggingface_hub import snapshot_download
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtraError("sentence-transformers", "text", "Making text vectors") from error
-    try:
-        folder = Path(model if Path(model).exists() else snapshot_download(model, allow_patterns=list(READ)))
-        for path in folder.rglob("*"):
-            if path.suffix in PICKLED and not any(path.parent.glob("*.safetensors")):
-                raise ConfigError(
-                    f"The sentence encoder {model!r} holds {str(path.relative_to(folder))!r}, which would have to be "
-                    "unpickled: choose one whose weights are saved as safetensors."
-                )
-        return SentenceTransformer(str(folder), model_kwargs={"use_safetensors": True})
-    except ConfigError:
-        raise
-    except Exception as error:  # whatever a broken or absent model raises, in packages that are not ours
-        raise ConfigError(
-            f"The sentence encoder {model!r} cannot be loaded ({first_line(error).rstrip('.')}): give a folder that "
-            "holds one, or a name that the hub knows and this machine can reach."
-        ) from error
 
 
 def _encoded(encoder: SentenceTransformer, model: str | PathLike[str], texts: list[str], batch: int) -> np.ndarray:

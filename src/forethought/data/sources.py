@@ -1,5 +1,8 @@
 """Tables from anywhere become one lazy polars frame; nothing is read before it is asked for.
 
+A source is opened once and passed on as an `OpenTable`: a query must not run twice. A path that exists is that path,
+whatever signs it has; only what does not exist may be a pattern. polars gets whole paths and expands nothing itself.
+
 In a frame a UUID is 16 bytes, because that is what Parquet, Arrow and pandas make of it; `vocabulary` turns
 it back. Text files are typed by all their values, never by a sample, and a column is integer only where every
 value is written as we would write it back: the id 007 stays 007.
@@ -7,52 +10,92 @@ value is written as we would write it back: the id 007 stays 007.
 
 from __future__ import annotations
 
+import glob
+import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from forethought.data.names import as_name
 from forethought.data.sql import relation_frame, sql
 from forethought.errors import DataError, MissingExtraError
 
 KINDS = "Parquet, CSV or TSV (file, glob or folder; .gz too), 'sql: SELECT ...', or a polars, pandas or Arrow table"
 FRACTION = r"\.|[eE][+-]|(?i:nan|inf)"
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt")
+REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-def scan(source: Any) -> pl.LazyFrame:
-    """Open a table of any known kind.
+@dataclass(frozen=True)
+class OpenTable:
+    """A source that has been opened; whatever takes a source takes this as well.
+
+    Attributes:
+        frame: its rows. It may be evaluated more than once.
+        told: what messages call it.
+        name: a short name for the data: the last part of its path without endings; None for a table in memory.
+        folder: the folder it is, None where it is none.
+    """
+
+    frame: pl.LazyFrame
+    told: str
+    name: str | None = None
+    folder: Path | None = None
+
+
+def open_table(source: Any) -> OpenTable:
+    """Open a table of any known kind, once.
 
     Args:
-        source: a path to Parquet, CSV or TSV (a file, a glob or a folder of Parquet files; a folder that holds
-            `interactions.parquet` stands for that file), `"sql: SELECT ..."` for DuckDB, a DuckDB relation, a
-            polars frame (lazy or not), a pandas frame or a pyarrow table.
-
-    Returns:
-        A lazy frame. It may be evaluated more than once, so a costly lazy frame is better collected first.
+        source: a path to Parquet, CSV or TSV (a file, a folder of Parquet files or, where there is no such file, a
+            glob; a folder that holds `interactions.parquet` stands for that file), `"sql: SELECT ..."` for DuckDB, a
+            DuckDB relation, a polars frame (lazy or not), a pandas frame or a pyarrow table.
 
     Raises:
         DataError: no such file, or a kind that is not known.
         MissingExtraError: DuckDB or pyarrow is needed and missing.
+    """
+    if isinstance(source, OpenTable):
+        return source
+    if isinstance(source, pl.LazyFrame):
+        frame = source
+    elif is_query(source):
+        frame = sql(source.lstrip()[4:])
+    elif isinstance(source, str | Path):
+        frame = _scan_path(source)
+    else:
+        frame = _from_memory(source).lazy()
+    return OpenTable(frame, describe(source), stem(source), folder_of(source))
+
+
+def scan(source: Any) -> pl.LazyFrame:
+    """The rows of a table of any known kind; `open_table` says which.
+
+    Returns:
+        A lazy frame. It may be evaluated more than once, so a costly lazy frame is better collected first.
 
     Example:
         >>> scan(pl.DataFrame({"user_id": [1], "item_id": ["a"]})).collect().height
         1
     """
-    if isinstance(source, pl.LazyFrame):
-        return source
-    if _is_query(source):
-        return sql(source.lstrip()[4:])
-    if isinstance(source, str | Path):
-        return _scan_path(str(source))
-    return _from_memory(source).lazy()
+    return open_table(source).frame
+
+
+def read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """This very file; polars would take brackets in its path for a pattern, and ~ for the home folder."""
+    return pl.read_parquet(file.absolute(), columns=columns, glob=False)
 
 
 def describe(source: Any) -> str:
     """What messages call this source."""
+    if isinstance(source, OpenTable):
+        return source.told
     if isinstance(source, str | Path):
         return f"{str(source)!r}"
     return f"the {type(source).__module__.partition('.')[0]} {type(source).__name__}"
@@ -60,19 +103,25 @@ def describe(source: Any) -> str:
 
 def folder_of(source: Any) -> Path | None:
     """The source as a folder, if it is one."""
-    return Path(source) if isinstance(source, str | Path) and not _is_query(source) and Path(source).is_dir() else None
+    if isinstance(source, OpenTable):
+        return source.folder
+    return Path(source) if isinstance(source, str | Path) and not is_query(source) and os.path.isdir(source) else None
 
 
-def _is_query(source: Any) -> bool:
+def is_query(source: Any) -> bool:
     return isinstance(source, str) and source.lstrip().lower().startswith("sql:")
+
+
+def is_remote(source: Any) -> bool:
+    return isinstance(source, str) and REMOTE.match(source) is not None
 
 
 def stem(source: Any) -> str | None:
     """A short name for the data: the last part of its path without endings, or None for a table in memory."""
-    if not isinstance(source, str | Path) or _is_query(source):
+    if not isinstance(source, str | Path) or is_query(source):
         return None
     path = Path(source)
-    return path.parent.name if path.name == "interactions.parquet" else path.name.partition(".")[0]
+    return as_name(path.parent.name if path.name == "interactions.parquet" else path.name.partition(".")[0])
 
 
 @contextmanager
@@ -88,35 +137,50 @@ def readable(source: Any) -> Iterator[None]:
         ) from error
 
 
-def _scan_path(path: str) -> pl.LazyFrame:
-    remote, glob = "://" in path, any(mark in path for mark in "*?[")
-    at = Path(path)
-    if not remote and at.is_dir():
-        return _scan_folder(at)
-    if not remote and not glob and not at.exists():
-        raise DataError(f"There is no file or folder {path!r}: give a path to {KINDS}.")
-    plain = path.lower().removesuffix(".gz").removesuffix(".zst")
+def _scan_path(path: str | Path) -> pl.LazyFrame:
+    remote = is_remote(path)  # there the store itself lists what fits a pattern
+    files = str(path) if remote else _files(path)
+    first = files if isinstance(files, str) else files[0]
+    plain = str(first).lower().removesuffix(".gz").removesuffix(".zst")
     if plain.endswith(TEXT_ENDINGS):
         with readable(path):
-            return _typed(pl.scan_csv(path, separator=_separator(path, plain), infer_schema=False))
+            separator = _separator(first, plain, remote)
+            return _typed(pl.scan_csv(files, separator=separator, infer_schema=False, glob=remote))
     if plain.endswith((".parquet", ".pq", ".parq")):
-        return pl.scan_parquet(path)
-    raise DataError(f"The ending of {path!r} is not known: give a path to {KINDS}.")
+        return pl.scan_parquet(files, glob=remote)
+    raise DataError(f"The ending of {str(path)!r} is not known: give a path to {KINDS}.")
 
 
-def _scan_folder(folder: Path) -> pl.LazyFrame:
-    if (folder / "interactions.parquet").exists():
-        return pl.scan_parquet(folder / "interactions.parquet")
-    if not any(folder.glob("*.parquet")):
+def _files(path: str | Path) -> list[Path]:
+    """The file of this name, the tables in the folder, or else the files that fit a pattern, in order of names."""
+    if os.path.isdir(path):
+        return _in_folder(Path(path).absolute())
+    if os.path.isfile(path):
+        return [Path(path).absolute()]
+    if os.path.exists(path):
+        raise DataError(f"{str(path)!r} is neither a file nor a folder: give a path to {KINDS}.")
+    is_pattern = any(mark in str(path) for mark in "*?[")
+    fitting = glob.glob(os.path.expanduser(path), recursive=True) if is_pattern else []
+    if not (files := [Path(each).absolute() for each in sorted(fitting) if os.path.isfile(each)]):
+        raise DataError(f"There is no file or folder {str(path)!r}: give a path to {KINDS}.")
+    return files
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    if (folder / "interactions.parquet").is_file():
+        return [folder / "interactions.parquet"]
+    if not (files := sorted(folder.glob("*.parquet"))):
         raise DataError(f"The folder {str(folder)!r} holds no Parquet files: expected interactions.parquet or others.")
-    return pl.scan_parquet(folder / "*.parquet")
+    return files
 
 
-def _separator(path: str, plain: str) -> str:
+def _separator(path: str | Path, plain: str, remote: bool) -> str:
     """A tab where the ending says so, else whatever stands most often in the header line."""
     if plain.endswith((".tsv", ".tab")):
         return "\t"
-    header = pl.scan_csv(path, has_header=False, separator="\x1f", quote_char=None, infer_schema=False, n_rows=1)
+    header = pl.scan_csv(
+        path, has_header=False, separator="\x1f", quote_char=None, infer_schema=False, n_rows=1, glob=remote
+    )
     line = header.collect().item(0, 0) or ""
     return max(",\t;|", key=line.count)
 

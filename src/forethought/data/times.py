@@ -10,15 +10,23 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from forethought.errors import DataError
 
 # A count of seconds beyond the year 5138 is one of milliseconds, and so on.
-UNITS = ((1e11, 1, "seconds"), (1e14, 10**3, "milliseconds"), (1e17, 10**6, "microseconds"))
+UNITS = (
+    (1e11, 1, "seconds"),
+    (1e14, 10**3, "milliseconds"),
+    (1e17, 10**6, "microseconds"),
+    (float("inf"), 10**9, "nanoseconds"),
+)
+YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800  # between them a number is a date in one unit at most
 PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[T ]\d\d:\d\d(?P<seconds>:\d\d(\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?")
-MEND = "give Unix seconds, ISO dates or a datetime column, or say time=None to go by the order of the rows"
+KINDS = "give Unix seconds, ISO dates or a datetime column"
+MEND = f"{KINDS}, or say time=None to go by the order of the rows"
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,14 @@ class Clock:
     note: str
 
 
-def clock(frame: pl.LazyFrame, column: str) -> Clock:
+def clock(frame: pl.LazyFrame, column: str, mend: str = MEND) -> Clock:
     """Decide how the values of a time column are to be read.
 
+    Args:
+        mend: what messages advise.
+
     Raises:
-        DataError: the column has a type that is no time.
+        DataError: the column has a type that is no time, or numbers in several units.
     """
     dtype, value = frame.collect_schema()[column], pl.col(column)
     if isinstance(dtype, pl.Datetime):
@@ -49,17 +60,24 @@ def clock(frame: pl.LazyFrame, column: str) -> Clock:
     if dtype == pl.Date:
         return Clock(value.to_physical().cast(pl.Int64) * 86_400, 1, "times are dates: whole days, UTC")
     if dtype.is_integer() or dtype.is_float():
-        return _number(frame, column, dtype)
+        return _number(frame, column, dtype, mend)
     if dtype == pl.String:
-        return _text(frame, column)
-    raise DataError(f"The time column {column!r} has type {dtype}, which is no time: {MEND}.")
+        return _text(frame, column, mend)
+    raise DataError(f"The time column {column!r} has type {dtype}, which is no time: {mend}.")
 
 
-def _number(frame: pl.LazyFrame, column: str, dtype: pl.DataType) -> Clock:
+def _number(frame: pl.LazyFrame, column: str, dtype: pl.DataType, mend: str) -> Clock:
     value = pl.col(column)
-    finite = value.filter(value.is_finite()) if dtype.is_float() else value
-    largest = frame.select(finite.cast(pl.Float64).abs().max()).collect(engine="streaming").item() or 0
-    per_second, unit = next(((n, name) for limit, n, name in UNITS if largest < limit), (10**9, "nanoseconds"))
+    finite = (value.filter(value.is_finite()) if dtype.is_float() else value.drop_nulls()).cast(pl.Float64)
+    dates = {unit: _is_date(finite, per_second).sum() for _, per_second, unit in UNITS}
+    looks = frame.select(finite.abs().max().alias("largest"), finite.len().alias("all"), **dates)
+    told = looks.collect(engine="streaming").row(0, named=True)
+    per_second, unit = next((n, name) for limit, n, name in UNITS if (told["largest"] or 0) < limit)
+    others = [name for name in dates if name != unit and told[name]]
+    # Dates in another unit than the largest number's, and more of them than numbers that are no date in any: as times
+    # that begin at 0 a column may have some, but then it has more in between.
+    if sum(told[name] for name in others) > told["all"] - sum(told[name] for name in dates):
+        raise DataError(_mixed(frame, column, unit, others[0]) + f", or {mend}.")
     note = f"times are numbers taken as Unix {unit}"
     if dtype.is_float():  # microseconds are what a float64 still counts exactly
         whole = (pl.when(value.is_finite()).then(value.cast(pl.Float64)) * (1e6 / per_second)).floor()
@@ -67,18 +85,47 @@ def _number(frame: pl.LazyFrame, column: str, dtype: pl.DataType) -> Clock:
     return Clock(value.cast(pl.Int64, strict=False), per_second, note)
 
 
-def _text(frame: pl.LazyFrame, column: str) -> Clock:
+def _is_date(value: pl.Expr, per_second: int) -> pl.Expr:
+    return value.is_between(YEAR_1990 * per_second, YEAR_2100 * per_second, closed="left")
+
+
+def _mixed(frame: pl.LazyFrame, column: str, unit: str, other: str) -> str:
+    """What to say of a column whose largest number is in one unit, and others in another."""
+    value = pl.col(column).cast(pl.Float64)
+    per_second = next(n for _, n, name in UNITS if name == other)
+    is_largest = value.abs() == value.filter(value.is_finite()).abs().max()
+    rows = frame.select(column).with_row_index("which row")
+    asked = (_is_date(value, per_second), is_largest)
+    (at, one), (odd_at, odd) = (rows.filter(which).head(1).collect().row(0) for which in asked)
+    return (
+        f"The time column {column!r} mixes units: row {at} holds {one}, which is a date as Unix {other}, and row "
+        f"{odd_at} holds {odd}, which could only be Unix {unit} (counted from 0): bring all to one unit"
+    )
+
+
+def _text(frame: pl.LazyFrame, column: str, mend: str) -> Clock:
     """The first value decides how all are written; a value written otherwise becomes null and is reported."""
     first = frame.select(pl.col(column).drop_nulls().first()).collect().item() or ""
     shape = ISO.fullmatch(first)
     if shape is None:
-        raise DataError(f"The time column {column!r} holds text such as {first!r}, which is no ISO date: {MEND}.")
+        raise DataError(f"The time column {column!r} holds text such as {first!r}, which is no ISO date: {mend}.")
     form = "%Y-%m-%d"
     if shape["time"]:
         form += shape["time"][0] + ("%H:%M:%S%.f" if shape["seconds"] else "%H:%M") + ("%#z" if shape["zone"] else "")
     parsed = pl.col(column).str.to_datetime(form, time_unit="us", strict=False)
     zone = "" if shape["zone"] else ", taken as UTC"
     return Clock(parsed.to_physical().cast(pl.Int64), 10**6, f"times are ISO text such as {first!r}{zone}")
+
+
+def doubts(times: np.ndarray | None) -> tuple[str, ...]:
+    """What is odd about times in Unix seconds as they were read, in words."""
+    if times is None or len(times) == 0 or (earliest := int(times.min())) >= YEAR_1990:
+        return ()
+    early = int(np.count_nonzero(times < YEAR_1990))
+    return (
+        f"{early:,} of {len(times):,} times lie before 1990 (the earliest: {iso(earliest)}), so they may count from "
+        "another origin or in another unit, and their order may be wrong",
+    )
 
 
 def moment(value: Any, name: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from forethought.data.sources import read_parquet
 from forethought.errors import RunError
 from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
 from forethought.run_files import CASES_FILE, METRICS_FILE
@@ -42,7 +43,7 @@ def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     try:
         if sha256_of(cases) != parts.pop("cases_sha256", None):
             raise RunError(f"{cases} is damaged, or from another evaluation than {METRICS_FILE}: {MEND}.")
-        return parts, pl.read_parquet(cases, glob=False)
+        return parts, read_parquet(cases)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has no {CASES_FILE}: {MEND}.") from error
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

@@ -20,6 +20,7 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch
 from forethought.data.noise import TRAINING_NOISE
+from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import first_line, read_json
@@ -154,7 +155,7 @@ def _check_backbone(run: str, backbone: AnyBackbone, theirs: dict[str, Any]) -> 
 
 def _check_data(folder: Path, about: Any, split: Split) -> None:
     try:
-        ids = pl.read_parquet(folder / ITEMS_FILE, columns=["item_id"], glob=False)["item_id"]
+        ids = read_parquet(folder / ITEMS_FILE, ["item_id"])["item_id"]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{folder / ITEMS_FILE} cannot be read ({first_line(error)}): {MEND}") from error
     mine = split.data.items.ids

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 
 from forethought.data.histories import Cases
+from forethought.data.sources import folder_of, scan
 from forethought.data.splits import Split
 
 NONE = ""  # the label of what has none
@@ -47,11 +46,12 @@ def true_intents(source: str | None, split: Split, cases: Cases) -> np.ndarray |
     Args:
         source: the folder that the data was read from.
     """
-    truth = None if source is None else Path(source) / "truth" / "interactions.parquet"
-    if truth is None or not truth.is_file():
+    folder = folder_of(source)
+    files = [] if folder is None else [at / "interactions.parquet" for at in (folder, folder / "truth")]
+    if not files or not all(file.is_file() for file in files):
         return None
-    seen = pl.scan_parquet(Path(str(source)) / "interactions.parquet").select("user_id", "item_id")
-    told = pl.scan_parquet(truth).select("intent_id", "noise")
+    seen = scan(files[0]).select("user_id", "item_id")
+    told = scan(files[1]).select("intent_id", "noise")
     meeting = pl.int_range(pl.len()).over("user_id", "item_id")  # the first with this item, the second, ...
     rows = pl.concat([seen, told], how="horizontal").with_columns(meeting=meeting).collect()
     history = cases.history

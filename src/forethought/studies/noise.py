@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
+from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.files import replace_file
 from forethought.recommender import Recommender
@@ -44,7 +44,7 @@ def relate(folders: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
     first = next(iter(folders))
     if first not in kept or len(kept) < 2:
         return {}
-    told = less_lost({v: [pl.read_parquet(path) for path in paths] for v, paths in kept.items()}, first)
+    told = less_lost({v: [read_parquet(path) for path in paths] for v, paths in kept.items()}, first)
     return {v: {name: asdict(estimate) for name, estimate in each.items()} for v, each in told.items()}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from forethought.data.names import is_name
+from forethought.data.splits import Ties
 from forethought.errors import RunError
 from forethought.files import read_json, write_json
 from forethought.studies.variants import canonical
@@ -86,6 +88,15 @@ def read_run(path: Path) -> dict[str, Any]:
     missing = [part for part in NEEDED if part not in parts] if isinstance(parts, dict) else ["{"]
     if missing:
         raise RunError(f"{path} is damaged (it has no {missing[0]!r}): {MEND}.")
+    sound = {
+        "variant": is_name(parts["variant"]),
+        "data": is_name(parts["data"]),
+        "ties": parts["ties"] in get_args(Ties),
+        "seed": isinstance(parts["seed"], int),
+    }
+    for part, fits in sound.items():  # files are called after them
+        if not fits:
+            raise RunError(f"{path} is damaged (its {part} cannot be {parts[part]!r}): {MEND}.")
     return parts
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from forethought.config import from_json, to_json
+from forethought.data.names import check_name
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.escaping import code, link
@@ -73,7 +74,7 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
 
     Raises:
         ConfigError: a variant that the study does not have.
-        DataError: the data cannot serve a variant that is asked for by name.
+        DataError: the data cannot serve a variant that is asked for by name, or its own name is no part of a path.
         RunError: results lie there that are of other data, of another split or of another configuration, or nothing
             can be written there.
         MissingExtraError: the study measures with a package that is not installed.
@@ -83,6 +84,7 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
     for variant in only:
         if variant not in study.variants:
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
+    check_name(desk.place.data)
     check_writable(desk.results)
     _check_found(study, desk)
     asked = list(dict.fromkeys(canonical(name) for name in only or study.variants))

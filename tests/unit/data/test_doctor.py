@@ -34,6 +34,7 @@ def table(**columns: Any) -> pl.DataFrame:
         (table(item_id=["a", "b ", "b", "c"]), "warning", "begin or end with blanks in 1 row"),
         (table(timestamp=["2020-01-01", "soon", None, "2020-01-02"]), "problem", "empty or unreadable in 2 rows"),
         (table(timestamp=[20140701, 10**9, 10**9, 10**9]), "warning", "before 1990 in 1 row"),
+        (table(timestamp=[10**12, 10**9, 10**9, 10**9]), "problem", "mixes units: row 1 holds 1000000000"),
         (table(timestamp=[2 * 10**9 * 5] * 4), "warning", "in the future in 4 rows"),
         (table(timestamp=[10**12 + i for i in range(4)]), "note", "finer than seconds"),
         (table(timestamp=[DAY * 9000 + DAY * i for i in range(4)]), "warning", "whole days"),

@@ -144,6 +144,54 @@ def test_times_of_every_kind_become_seconds(values: pl.Series, said: str) -> Non
     assert said in data.notes[0]
 
 
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt64, pl.Float64])
+@pytest.mark.parametrize(("others", "odd"), [("seconds", 1000), ("milliseconds", 10**6), ("seconds", 10**9)])
+def test_one_row_in_other_units_does_not_make_all_others_1970(others: str, odd: int, dtype: Any) -> None:
+    unit = {"seconds": 1, "milliseconds": 1000}[others]
+    times = [(SECONDS + n) * unit for n in range(50)]
+    times[20] = SECONDS * odd
+    table = pl.DataFrame({"user_id": 1, "item_id": range(50), "timestamp": pl.Series(times, dtype=dtype)})
+    said = rf"'timestamp' mixes units: row 0 holds {times[0]}.*Unix {others}, and row 20 holds .*bring all to one unit"
+    with pytest.raises(DataError, match=said) as error:
+        read(table)
+    assert "\n" not in str(error.value)
+    table = table.with_columns(timestamp=pl.from_epoch(pl.Series(times) // unit))
+    assert read(table).histories.times is not None  # a column that says its unit itself is believed
+    assert read(table, time=None).histories.times is None
+
+
+def test_an_outlier_that_is_no_date_does_not_make_all_others_1970() -> None:
+    times = pl.Series([SECONDS] * 9 + [10**13])
+    with pytest.raises(DataError, match=r"mixes units: row 0 .* and row 9 holds 10000000000000, which could"):
+        read(pl.DataFrame({"user_id": 1, "item_id": range(10), "timestamp": times}))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        np.linspace(0, 4e12, 2000).astype(int),  # an hour in nanoseconds, from its beginning
+        np.linspace(0, 4e12, 2000),
+        np.geomspace(1, 1e12, 2000).astype(int),
+        np.arange(2000),
+        np.array([0, -5, 10**9, 1_400_000_000]),
+    ],
+    ids=str,
+)
+def test_times_that_count_from_elsewhere_are_read_and_doubted(times: np.ndarray) -> None:
+    data = read(pl.DataFrame({"user_id": 1, "item_id": np.arange(len(times)), "timestamp": times}))
+    read_as = data.histories.times
+    assert read_as is not None
+    early = sum(time < datetime(1990, 1, 1, tzinfo=UTC).timestamp() for time in read_as.tolist())
+    assert any(
+        note.startswith(f"{early:,} of {len(times):,} times lie before 1990 (the earliest: ") for note in data.notes
+    )
+
+
+def test_times_of_today_are_not_doubted() -> None:
+    data = read(frame(timestamp=[SECONDS, SECONDS + 1, 631_152_000]))
+    assert len(data.notes) == 1
+
+
 def test_dates_and_minutes() -> None:
     for value in (date(1970, 1, 3), "1970-01-03", "1970-01-03T00:00"):
         data = read(pl.DataFrame({"user_id": [1], "item_id": [1], "time": [value]}))

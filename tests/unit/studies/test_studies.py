@@ -95,6 +95,33 @@ def test_a_study_from_nothing_to_its_page_and_on(desk: Desk) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("name", ["beauty/2014", "../../x", "..", "a\nb", "x" * 300])
+def test_a_name_that_is_a_path_leads_nowhere(name: str, desk: Desk, tmp_path: Path) -> None:
+    other = replace(desk, split=replace(desk.split, data=replace(desk.split.data, name=name)))
+    with pytest.raises(DataError, match="files are called after it: choose a name"):
+        carry_out(study("sasrec"), other, seeds=[0])
+    assert list(tmp_path.iterdir()) == []
+    carry_out(study("sasrec", "dtrec"), desk, seeds=[0], only=["sasrec"])
+    before = sorted(tmp_path.rglob("*"))
+    path = next((desk.results / "runs").glob("*.json"))
+    parts = json.loads(path.read_text())
+    for changed in ({"data": name}, {"ties": name}, {"seed": name}, {"variant": name}, {"data": ["a"]}, {"seed": None}):
+        path.write_text(json.dumps(parts | changed))
+        with pytest.raises(RunError, match=f"is damaged .its {next(iter(changed))} cannot be .*: remove it"):
+            write_page(study("sasrec", "dtrec"), desk.results, desk.runs)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_name_with_a_blank_and_brackets_serves(desk: Desk) -> None:
+    name = "Beauty 2014 [5-core]"
+    desk = replace(desk, split=replace(desk.split, data=replace(desk.split.data, name=name)))
+    page = carry_out(study("sasrec", "dtrec"), desk, seeds=[0])
+    assert f"dtrec-{name}-file-0" in page.read_text()
+    assert (desk.results / "latent-reasoning" / f"differences-{name}-file.json").is_file()
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_training_killed_before_its_first_state_begins_anew(desk: Desk) -> None:
     carry_out(study("sasrec"), desk, seeds=[0])
     (folder,) = desk.runs.iterdir()

@@ -107,7 +107,8 @@ def separated(
     with file.on_disk() as path:
         try:
             frame = pl.scan_csv(
-                path,
+                path.absolute(),
+                glob=False,
                 separator=separator,
                 has_header=False,
                 skip_rows=int(header),

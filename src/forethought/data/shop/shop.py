@@ -182,7 +182,7 @@ class Shop:
         for number, (block, block_users) in enumerate(self._blocks(goods, report)):
             block.write_parquet(parts / f"{number:06d}.parquet", compression="lz4")
             users.append(block_users)
-        table = pl.scan_parquet(parts / "*.parquet")
+        table = pl.scan_parquet(sorted(parts.absolute().glob("*.parquet")), glob=False)
         table.select(SEEN).sink_parquet(folder / "interactions.parquet")
         table.select(TRUTH).sink_parquet(truth / "interactions.parquet")
         shutil.rmtree(parts)

@@ -1,0 +1,96 @@
+"""The data of a run, opened again from what its folder says of it.
+
+A run folder may come from anybody. Of what it names, files and folders of this machine are read as tables, and nothing
+else is done: SQL is not executed, an address not fetched, a pattern not tried, unless whoever asks names it himself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from forethought.data.prepare import open_prepared, prepared_folder
+from forethought.data.reading import Columns, read
+from forethought.data.sources import describe, is_query, is_remote
+from forethought.data.splits import Split, SplitConfig
+from forethought.errors import ConfigError, DataError, RunError
+
+KNOWN = (*(field.name for field in fields(Columns)), "items")
+MAY_BE_NONE = ("time", "position", "items")
+
+
+def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None, items: Any = None) -> Split:
+    """The split that a run was trained on.
+
+    Args:
+        about: what the run folder tells: `data_path`, `columns` (with the table of `items` among them), `data_hash`.
+        split: how it was divided, unless the data is a prepared folder.
+        source: where the data lies now; None: where it lay.
+        items: where the table of its items lies now; None: where it lay.
+
+    Raises:
+        DataError: the data is not there or not the same any more, or the run names SQL, an address or a pattern.
+        ConfigError: items beside a prepared folder, which has its own.
+        RunError: what the run tells is no path and no name of a column.
+    """
+    columns = _columns(about)
+    source = _named(about.get("data_path"), "its data", "--data") if source is None else source
+    if (folder := prepared_folder(source)) is not None:
+        if items is not None:
+            raise ConfigError(
+                f"{describe(source)} was prepared with a table of items of its own: leave items out (on the command "
+                "line --items)."
+            )
+        found = open_prepared(folder)
+    else:
+        if items is None and columns.get("items") is not None:
+            items = _named(columns["items"], "the table of its items", "--items")
+        asked: dict[str, Any] = columns | {"items": items}
+        found = split.apply(read(source, **asked))
+    if found.data.data_hash != about.get("data_hash"):
+        raise DataError(
+            f"{describe(source)} is not the data the run was trained on: its hash is {found.data.data_hash}, "
+            f"the run's is {about.get('data_hash')}."
+        )
+    return found
+
+
+def _columns(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Which columns mean what, and the table of items, as the run tells."""
+    told = about.get("columns", {})
+    sound = isinstance(told, dict) and all(
+        name in KNOWN and (isinstance(value, str) or (value is None and name in MAY_BE_NONE))
+        for name, value in told.items()
+    )
+    if not sound:
+        raise RunError(
+            f"The run's config.json is damaged (its columns are {told!r}, but may name {', '.join(KNOWN)}): copy or "
+            "train it again."
+        )
+    return told
+
+
+def _named(told: Any, what: str, option: str) -> Path:
+    """A file or folder that a run folder names."""
+    if told is None:
+        raise DataError(f"The run does not say where its data lies: name it (on the command line {option}).")
+    if is_query(told):
+        raise DataError(
+            f"The run names {told!r} as {what}, but SQL that stands in a run folder is not executed: repeat it if you "
+            f"trust it (on the command line {option})."
+        )
+    if is_remote(told):
+        raise DataError(
+            f"The run names {told!r} as {what}, but an address that stands in a run folder is not fetched: repeat it "
+            f"if you trust it (on the command line {option})."
+        )
+    if not isinstance(told, str) or not os.path.exists(told):
+        pattern = " (a pattern that stands in a run folder is not tried)" if any(m in str(told) for m in "*?[") else ""
+        raise DataError(
+            f"There is no file or folder {told!r}, which the run names as {what}{pattern}: say where it lies now (on "
+            f"the command line {option})."
+        )
+    return Path(told).absolute()

@@ -1,0 +1,152 @@
+"""What a run folder says of its data is read as files and folders; it is never executed, fetched or expanded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from forethought.backbones.sasrec import SASRec
+from forethought.cli.shared import Columns
+from forethought.data import sources
+from forethought.data.prepare import open_prepared, prepare
+from forethought.data.reading import read
+from forethought.data.splits import Split, leave_last_out
+from forethought.errors import ConfigError, DataError, RunError
+from forethought.recommender import Recommender, load
+from forethought.runs import split_of, train
+from forethought.training.settings import Training
+
+
+def copy_with(run: Recommender, folder: Path, **about: Any) -> Recommender:
+    """A copy of a run that tells otherwise of its data."""
+    assert run.folder is not None
+    shutil.copytree(run.folder, folder)
+    parts = json.loads((folder / "config.json").read_text())
+    parts["about"] |= about
+    (folder / "config.json").write_text(json.dumps(parts))
+    return load(folder)
+
+
+NOT_READ = [
+    "sql: COPY (SELECT 'x') TO 'owned.txt'",
+    "  SQL: SELECT * FROM 'shop/interactions.parquet'",
+    "http://127.0.0.1:9/t.parquet",
+    "https://127.0.0.1:9/t.parquet",
+    "s3://bucket/t.parquet",
+    "gs://bucket/t.parquet",
+    "hf://datasets/a/b/t.parquet",
+    "file:///etc/t.parquet",
+    "shop/*.parquet",
+    "nowhere.parquet",
+    "/dev/null",
+    "\0",
+    "x" * 5000,
+    5,
+    ["a"],
+]
+
+
+@pytest.mark.parametrize("named", NOT_READ, ids=lambda named: str(named)[:20])
+def test_sql_and_addresses_in_a_run_folder_are_neither_executed_nor_fetched(
+    named: Any, trained: Recommender, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(*_: object, **__: object) -> None:
+        raise AssertionError("the source was opened")
+
+    shutil.copytree(shop, tmp_path / "here" / "shop")
+    monkeypatch.chdir(tmp_path / "here")
+    in_data = copy_with(trained, tmp_path / "data", data_path=named)
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "sql", touched)
+        patch.setattr(pl, "scan_parquet", touched)
+        with pytest.raises(DataError) as error:
+            split_of(in_data)
+    assert "\n" not in str(error.value)
+    if named != "/dev/null":
+        assert "--data" in str(error.value)
+    in_items = copy_with(trained, tmp_path / "items", columns={"items": named})
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "sql", touched)
+        with pytest.raises((DataError, RunError)):
+            split_of(in_items)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["shop"]
+    assert split_of(in_data, str(shop)).data.data_hash == trained.about["data_hash"]
+
+
+def test_sql_that_the_caller_repeats_is_executed(sasrec: SASRec, quick: Training, shop: Path, tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    data = f"sql: SELECT * FROM '{shop}/interactions.parquet'" + " -- longer than any path" * 20
+    items = f"sql: SELECT * FROM '{shop}/items.parquet'"
+    split = leave_last_out(read(data, items=items))
+
+    model = train(sasrec, split, tmp_path / "run", training=quick, data_path=data, columns=Columns(items=items))
+    with pytest.raises(DataError, match=r"as its data, but SQL .* is not executed: repeat it .*--data"):
+        split_of(model)
+    with pytest.raises(DataError, match=r"as the table of its items, but SQL .* is not executed: repeat it .*--items"):
+        split_of(model, data)
+    assert split_of(model, data, items).data.data_hash == split.data.data_hash
+    assert split_of(model, data, shop / "items.parquet").data.data_hash == split.data.data_hash
+
+
+def test_a_table_of_items_is_found_from_another_folder(
+    sasrec: SASRec, quick: Training, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop)
+    split = leave_last_out(read("interactions.parquet", items="items.parquet"))
+    model = train(
+        sasrec,
+        split,
+        tmp_path / "run",
+        training=quick,
+        data_path="interactions.parquet",
+        columns=Columns(items="items.parquet"),
+    )
+    monkeypatch.chdir(tmp_path)
+    assert split_of(model).data.data_hash == split.data.data_hash
+    with pytest.raises(DataError, match=r"There is no file or folder 'none\.parquet'"):
+        split_of(model, None, "none.parquet")
+
+
+@pytest.mark.parametrize(
+    "columns", [5, ["user"], {"cache": "/tmp"}, {"name": "../x"}, {"user": None}, {"items": ["a"]}]
+)
+def test_columns_that_are_none_are_told(columns: Any, trained: Recommender, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"config\.json is damaged"):
+        split_of(copy_with(trained, tmp_path / "run", columns=columns))
+
+
+def test_items_beside_a_prepared_folder_are_refused(
+    sasrec: SASRec, quick: Training, shop: Path, tmp_path: Path
+) -> None:
+    prepare(shop, tmp_path / "data")
+    split = open_prepared(tmp_path / "data")
+    model = train(sasrec, split, tmp_path / "run", training=quick, data_path=str(tmp_path / "data"))
+    assert split_of(model).data.data_hash == split.data.data_hash
+    with pytest.raises(ConfigError, match="a table of items of its own: leave items out"):
+        split_of(model, None, shop / "items.parquet")
+
+
+# ---- brackets
+
+
+def test_a_run_folder_with_brackets_is_that_folder(
+    trained: Recommender, split: Split, sasrec: SASRec, quick: Training, tmp_path: Path
+) -> None:
+    assert trained.folder is not None
+    other = copy_with(trained, tmp_path / "seed1")
+    other.item_table.with_columns(item_id="other " + pl.col("item_id")).write_parquet(other.folder / "items.parquet")  # type: ignore[operator]
+    shutil.copytree(trained.folder, tmp_path / "seed[1]")
+    assert load(tmp_path / "seed[1]").items.ids.equals(trained.items.ids)
+    model = train(sasrec, split, tmp_path / "lr[0.003]", training=quick)
+    assert model.folder == tmp_path / "lr[0.003]"
+
+
+def test_a_data_folder_with_brackets_is_that_folder(shop: Path, tmp_path: Path) -> None:
+    prepare(shop, tmp_path / "data[1]")
+    prepare(pl.read_parquet(shop / "interactions.parquet").head(-5), tmp_path / "data1")
+    assert open_prepared(tmp_path / "data[1]").data.data_hash == read(shop).data_hash
