@@ -34,6 +34,7 @@ from forethought.reports.tables import evaluation_markdown
 from forethought.run_folder import begun
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
+from forethought.training.precision import choose
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.tracking import TrackerName, Trackers
@@ -95,10 +96,10 @@ def train(
     torch.manual_seed(seed)
     model = build_method(config.method, split.data.n_items, split.data.n_users)
     _check_inputs(model, config.training)
+    precision = choose(config.training, model, split.data.n_items, fabric.device.type)
     model.meet(split.data)
-    recommender = Recommender(
-        model, config, split.data.items, _item_table(split), _about(config, split, data_path, columns), folder
-    )
+    about = _about(config, split, data_path, columns) | {"precision": precision.name}
+    recommender = Recommender(model, config, split.data.items, _item_table(split), about, folder)
     with ExitStack() as held:
         if fabric.is_global_zero:
             held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
@@ -116,6 +117,7 @@ def train(
             observer=observer if observer is not None and fabric.is_global_zero else Quiet(),
             trackers=trackers,
             keep_best=lambda best: write_weights(folder, best),
+            precision=precision,
         ).run(fabric)
         if fabric.is_global_zero:
             write_card(recommender)
