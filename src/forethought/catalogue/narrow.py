@@ -20,6 +20,7 @@ from torch import Tensor
 from forethought.catalogue.blocks import item_shards, row_blocks
 
 LOG2_E = 1 / math.log(2)  # exp(z) = 2^(z log2 e), and exp2 takes a seventh less time
+SAMPLE = 64  # every so manieth item says where a row's large scores lie
 CHUNK = 128  # exponentials summed in float32 and rounded once; their sums are then added in float32
 LARGEST = 2.0**46  # of a row's sum, exp(32): further from `near_P` a score is rounded by an eighth and more
 SMALLEST = 2.0**-46
@@ -57,10 +58,13 @@ class Walked(NamedTuple):
 
 
 class Scorer:
-    """Blocks of exp(r.e - near), bfloat16, in memory that is used again and again."""
+    """Blocks of exp(r.e - near), bfloat16, in memory that is used again and again.
+
+    Without `near_P` each row's largest score among a sample of the items is taken, for a 64th of a product.
+    """
 
     def __init__(self, states_PD: Tensor, items_ND: Tensor, near_P: Tensor | None = None) -> None:
-        near_P = states_PD.new_zeros(states_PD.shape[0]) if near_P is None else near_P
+        near_P = (states_PD @ items_ND[::SAMPLE].T).amax(1) if near_P is None else near_P
         shift_P = (near_P * LOG2_E).bfloat16()
         self.near_P = shift_P.float() / LOG2_E
         self.items_ND = items_ND.bfloat16()
@@ -77,6 +81,11 @@ class Scorer:
         x_BN = self.room[: n_rows * n_items].view(n_rows, n_items)
         torch.mm(self.left_PK[rows], self.right_NK[shard].T, out=x_BN)
         return torch.exp2(x_BN, out=x_BN)
+
+
+def bearable(sums_B: Tensor) -> bool:
+    """Whether each row's scores lie so near to where they were expected that bfloat16 holds them."""
+    return bool(((sums_B > SMALLEST) & (sums_B < LARGEST)).all())
 
 
 def row_sums(x_BN: Tensor) -> Tensor:
@@ -104,7 +113,7 @@ def walk(
             sums_B += row_sums(x_BN)
             if d_states is not None:
                 d_states[rows] += x_BN @ scorer.items_ND[shard]
-        if not bool(((sums_B > SMALLEST) & (sums_B < LARGEST)).all()):
+        if not bearable(sums_B):
             return None
         lse_P[rows] = sums_B.log() + scorer.near_P[rows]
         w_B1 = (weights_P[rows] / sums_B)[:, None]
