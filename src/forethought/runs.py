@@ -28,6 +28,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import replace_file
 from forethought.methods.interface import Method
+from forethought.methods.items import tell_target_counts, walks_items
 from forethought.recommender import Recommender, load, write_weights
 from forethought.reports.model_card import model_card
 from forethought.reports.tables import evaluation_markdown
@@ -96,8 +97,9 @@ def train(
     torch.manual_seed(seed)
     model = build_method(config.method, split.data.n_items, split.data.n_users)
     _check_inputs(model, config.training)
-    precision = choose(config.training, model, split.data.n_items, fabric.device.type)
+    precision = choose(config.training, fabric.device.type, split.data.n_items, walks=walks_items(model))
     model.meet(split.data)
+    tell_target_counts(model, seen.train)
     about = _about(config, split, data_path, columns) | {"precision": precision.name}
     recommender = Recommender(model, config, split.data.items, _item_table(split), about, folder)
     with ExitStack() as held:

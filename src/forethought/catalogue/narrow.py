@@ -63,7 +63,9 @@ class Scorer:
     Without `near_P` each row's largest score among a sample of the items is taken, for a 64th of a product.
     """
 
-    def __init__(self, states_PD: Tensor, items_ND: Tensor, near_P: Tensor | None = None) -> None:
+    def __init__(
+        self, states_PD: Tensor, items_ND: Tensor, near_P: Tensor | None = None, *, shards: list[slice] | None = None
+    ) -> None:
         near_P = (states_PD @ items_ND[::SAMPLE].T).amax(1) if near_P is None else near_P
         shift_P = (near_P * LOG2_E).bfloat16()
         self.near_P = shift_P.float() / LOG2_E
@@ -71,7 +73,7 @@ class Scorer:
         # the shift is one more column against 1: the score is rounded after it, not before
         self.left_PK = torch.cat([(states_PD * LOG2_E).bfloat16(), -shift_P[:, None]], dim=1)
         self.right_NK = torch.cat([self.items_ND, self.items_ND.new_ones(items_ND.shape[0], 1)], dim=1)
-        self.shards = list(item_shards(items_ND.shape[0]))
+        self.shards = list(item_shards(items_ND.shape[0])) if shards is None else shards
         self.blocks = list(row_blocks(self.items_ND.new_empty(states_PD.shape[0], 0), self.shards[0].stop))
         most = max((rows.stop - rows.start for rows in self.blocks), default=0)
         self.room = self.items_ND.new_empty(most * self.shards[0].stop)

@@ -57,7 +57,8 @@ class _NarrowSoftTarget(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, prototypes_CD: Tensor, items_ND: Tensor) -> Tensor | None:
-        scorer, everything = Scorer(prototypes_CD, items_ND), slice(0, items_ND.shape[0])
+        everything = slice(0, items_ND.shape[0])
+        scorer = Scorer(prototypes_CD, items_ND, shards=[everything])
         m_CD, sums_C1 = torch.empty_like(prototypes_CD), prototypes_CD.new_empty(len(prototypes_CD), 1)
         x_CN = None
         for rows in scorer.blocks:

@@ -7,8 +7,6 @@ from typing import Literal
 
 from forethought.catalogue.narrow import cpu_has_bf16
 from forethought.errors import ConfigError
-from forethought.methods.interface import Method
-from forethought.methods.items import ItemTable
 from forethought.training.settings import Training
 
 LEAST_ITEMS = 1000  # of a catalogue for which auto takes bfloat16 on a CPU: with fewer the casts eat what is won
@@ -30,8 +28,12 @@ class Precision:
     sentence: str = ""
 
 
-def choose(settings: Training, method: Method, n_items: int, device: str) -> Precision:
-    """The precision of a training on `device` ("cpu" or "cuda").
+def choose(settings: Training, device: str, n_items: int, *, walks: bool) -> Precision:
+    """The precision of a training.
+
+    Args:
+        device: "cpu" or "cuda".
+        walks: whether some loss of the method is a softmax over all items.
 
     Raises:
         ConfigError: bf16 was asked for, and this processor or this loss would make nothing of it.
@@ -40,7 +42,7 @@ def choose(settings: Training, method: Method, n_items: int, device: str) -> Pre
         return Precision()
     if device == "cuda":
         return Precision("bf16", sentence=f"Products are made in bfloat16, sums in float32 {LEAVE}.")
-    asked, walks = settings.precision == "bf16", walks_items(method)
+    asked = settings.precision == "bf16"
     if asked and not cpu_has_bf16():
         raise ConfigError(
             "precision is bf16, but this processor does not multiply bfloat16 (it has neither AVX-512 BF16 nor AMX): "
@@ -55,8 +57,3 @@ def choose(settings: Training, method: Method, n_items: int, device: str) -> Pre
         sentence = f"The softmax over the items multiplies in bfloat16, everything else in float32 {LEAVE}."
         return Precision("bf16", narrow=True, sentence=sentence)
     return Precision()
-
-
-def walks_items(method: Method) -> bool:
-    """Whether some loss of the method is a softmax over all items."""
-    return any(isinstance(part, ItemTable) and part.loss.kind == "ce" for part in method.modules())
