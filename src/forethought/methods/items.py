@@ -145,12 +145,9 @@ class ItemTable(nn.Module):
 
         In a batch the chance of an item is its share among all targets of the training.
         """
-        M, counts_N = self.loss.negatives, self.target_counts_N
+        M, N, counts_N, device = self.loss.negatives, len(self.weight), self.target_counts_N, targets_P.device
         if counts_N is None:
-            n_items, device = self.weight.shape[0], targets_P.device
-            return torch.randint(n_items, (M,), device=device), torch.full(
-                (n_items,), -math.log(n_items), device=device
-            )
+            return torch.randint(N, (M,), device=device), torch.full((N,), -math.log(N), device=device)
         if not counts_N.any():
             raise ConfigError(
                 f"The proposal {self.loss.proposal!r} needs to know how often each item is a target: train the model "

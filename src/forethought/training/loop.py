@@ -143,14 +143,12 @@ class Fit:
         saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
         self.method.begin_epoch(here.stage_epoch)
-        # one process on a CPU reads its losses for nothing; others wait for a device or for each other
-        every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else READ_EVERY
         unread: list[StepTold] = []
         for at, chosen in enumerate(batches[here.batch :], start=here.batch + 1):
             unread.append(self._step(fabric, model, optimiser, rows.take(chosen), len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
-            if len(unread) < every and at < len(batches) and not hurry:
+            if len(unread) < self._reads_every(fabric) and at < len(batches) and not hurry:
                 continue
             stop, save = self._read(fabric, unread, interrupt.asked, due)
             unread = []
@@ -182,6 +180,10 @@ class Fit:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         return StepTold(losses.parts, batch.weight)
+
+    def _reads_every(self, fabric: Fabric) -> int:
+        """One process on a CPU reads its losses for nothing; others wait for a device or for each other."""
+        return 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else READ_EVERY
 
     def _read(self, fabric: Fabric, unread: list[StepTold], stop: bool, save: bool) -> tuple[bool, bool]:
         """Copy the loss parts of the steps since the last reading, and add them up; whether to stop or to save.
