@@ -34,9 +34,8 @@ def soft_cross_entropy(states_PD: Tensor, items_ND: Tensor, target_PD: Tensor, w
 
     Where the gradient must reach the items through m as well, compute m with a graph: q is what is constant.
     """
-    towards_P = (states_PD * target_PD).sum(-1)
-    total, _ = weighted_lse(states_PD, items_ND, weights_P, near_P=towards_P)
-    return total - (towards_P * weights_P).sum()
+    total, _ = weighted_lse(states_PD, items_ND, weights_P)
+    return total - ((states_PD * target_PD).sum(-1) * weights_P).sum()
 
 
 def entropy(states_PD: Tensor, of: Moments) -> Tensor:

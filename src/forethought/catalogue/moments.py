@@ -46,19 +46,13 @@ def scaled(
     return states_PD, items_ND
 
 
-def weighted_lse(
-    states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, near_P: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def weighted_lse(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
     """sum_p w_p lse_p, and the lse of each row (without gradient).
 
     The rows' weights are known beforehand, so the gradients to states and items are made in the same walk:
     3 products where autograd's two walks take 4; 1 where no gradient is wanted. Differentiable in states, items and
     weights. Under autocast the inputs are narrowed, the scores are not. Inside `narrow.narrow_products` all products
     are bfloat16.
-
-    Args:
-        near_P: a score of each row that is likely among its largest, its target's say: bfloat16 is finest there. A
-            hint without gradient; float32 has no use for it.
     """
     device = states_PD.device.type
     if torch.is_autocast_enabled(device):
@@ -67,7 +61,7 @@ def weighted_lse(
     if not torch.is_grad_enabled():  # a Function is not told, and would make gradients for nobody
         states_PD, items_ND = states_PD.detach(), items_ND.detach()
     with torch.autocast(device, enabled=False):
-        return _WeightedLSE.apply(states_PD, items_ND, weights_P, None if near_P is None else near_P.detach())
+        return _WeightedLSE.apply(states_PD, items_ND, weights_P)
 
 
 def moments(states_PD: Tensor, items_ND: Tensor) -> Moments:
@@ -127,13 +121,11 @@ def _walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: 
 
 class _WeightedLSE(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, near_P: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        to_states, to_items, *_ = ctx.needs_input_grad
+    def forward(ctx: Any, states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
+        to_states, to_items, _ = ctx.needs_input_grad
         walked = None
         if is_narrow(states_PD):
-            walked = narrow.walk(states_PD, items_ND, weights_P, near_P, to_states=to_states, to_items=to_items)
+            walked = narrow.walk(states_PD, items_ND, weights_P, to_states=to_states, to_items=to_items)
         if walked is None:
             walked = _walk(states_PD, items_ND, weights_P, to_states=to_states, to_items=to_items)
         lse_P, d_states, d_items = walked
@@ -148,11 +140,10 @@ class _WeightedLSE(torch.autograd.Function):
         grad = grads[0]
         d_states, d_items, lse_P = ctx.saved_tensors
         out = (d_states, d_items, lse_P)
-        given = (
+        return tuple(
             None if d is None or not need else (grad * d).to(dtype)
-            for d, need, dtype in zip(out, ctx.needs_input_grad[:3], ctx.dtypes, strict=True)
+            for d, need, dtype in zip(out, ctx.needs_input_grad, ctx.dtypes, strict=True)
         )
-        return *given, None
 
 
 def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:

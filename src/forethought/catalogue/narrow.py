@@ -2,8 +2,10 @@
 
 What is rounded to bfloat16 (8 significant bits): states and items before a product, scores and exp(scores) after it.
 What is float32: the sums inside a product, the exponential itself, the sums of the softmax, and what comes out.
-Scores are stored relative to `near_P`, because a number near 0 is rounded least; a temperature is folded in before.
-Encoders, optimiser and ranking stay float32: at their sizes casts cost more than products save.
+Scores are stored relative to one of each row's largest, because a number near 0 is rounded least. No row's maximum is
+needed: exponentials that leave the range in which they are exact enough send the walk back to float32.
+Only the walks of cross-entropy and soft targets are narrow. Moments and expectations end in differences and stay
+float32, as do encoders (casts would cost more than products save), the optimiser and ranking.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from torch import Tensor
 from forethought.catalogue.blocks import item_shards, row_blocks
 
 LOG2_E = 1 / math.log(2)  # exp(z) = 2^(z log2 e), and exp2 takes a seventh less time
-SAMPLE = 64  # every so manieth item says where a row's large scores lie
+SAMPLE = 64  # every so manieth item says where a row's large scores lie, for a 64th of a product
 CHUNK = 128  # exponentials summed in float32 and rounded once; their sums are then added in float32
-LARGEST = 2.0**46  # of a row's sum, exp(32): further from `near_P` a score is rounded by an eighth and more
+LARGEST = 2.0**46  # of a row's sum, exp(32): further from 0 a score is rounded by an eighth and more
 SMALLEST = 2.0**-46
 
 _wanted: ContextVar[bool] = ContextVar("narrow", default=False)
@@ -60,14 +62,12 @@ class Walked(NamedTuple):
 class Scorer:
     """Blocks of exp(r.e - near), bfloat16, in memory that is used again and again.
 
-    Without `near_P` each row's largest score among a sample of the items is taken, for a 64th of a product.
+    Attributes:
+        near_P: each row's largest score among a sample of the items.
     """
 
-    def __init__(
-        self, states_PD: Tensor, items_ND: Tensor, near_P: Tensor | None = None, *, shards: list[slice] | None = None
-    ) -> None:
-        near_P = (states_PD @ items_ND[::SAMPLE].T).amax(1) if near_P is None else near_P
-        shift_P = (near_P * LOG2_E).bfloat16()
+    def __init__(self, states_PD: Tensor, items_ND: Tensor, shards: list[slice] | None = None) -> None:
+        shift_P = ((states_PD @ items_ND[::SAMPLE].T).amax(1) * LOG2_E).bfloat16()
         self.near_P = shift_P.float() / LOG2_E
         self.items_ND = items_ND.bfloat16()
         # the shift is one more column against 1: the score is rounded after it, not before
@@ -97,14 +97,12 @@ def row_sums(x_BN: Tensor) -> Tensor:
     return sums_B + x_BN[:, whole:].float().sum(-1)
 
 
-def walk(
-    states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, near_P: Tensor | None, *, to_states: bool, to_items: bool
-) -> Walked | None:
-    """As `moments._walk`; None where some row's scores lie so far from `near_P` that bfloat16 cannot hold them.
+def walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: bool, to_items: bool) -> Walked | None:
+    """As `moments._walk`; None where some row's scores are beyond bfloat16.
 
     exp(score) is never divided by its sum: the sum goes into the thin sides of the two gradient products.
     """
-    scorer = Scorer(states_PD, items_ND, near_P)
+    scorer = Scorer(states_PD, items_ND)
     lse_P = states_PD.new_empty(states_PD.shape[0])
     d_states = torch.zeros_like(states_PD) if to_states else None
     d_items = torch.zeros_like(items_ND) if to_items else None

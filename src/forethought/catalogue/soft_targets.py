@@ -58,7 +58,7 @@ class _NarrowSoftTarget(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, prototypes_CD: Tensor, items_ND: Tensor) -> Tensor | None:
         everything = slice(0, items_ND.shape[0])
-        scorer = Scorer(prototypes_CD, items_ND, shards=[everything])
+        scorer = Scorer(prototypes_CD, items_ND, [everything])
         m_CD, sums_C1 = torch.empty_like(prototypes_CD), prototypes_CD.new_empty(len(prototypes_CD), 1)
         x_CN = None
         for rows in scorer.blocks:

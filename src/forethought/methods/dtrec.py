@@ -180,17 +180,16 @@ class DTRecModel(Method):
         r_RD, hard_R, soft_R = r_SPD[of.step_R, of.row_R], hard_SP[of.step_R, of.row_R], soft_S[of.step_R]
         hard_R, soft_R = hard_R * of.scale_R, soft_R * of.scale_R
         target_RD = nn.functional.embedding(targets_P[of.row_R], e_ND)
-        named_R = (r_RD * target_RD).sum(-1)
-        towards = (hard_R * named_R).sum()
+        towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
         if lambda_:
             towards = towards + (soft_R * (r_RD * self._soft_targets(of, targets_P, e_ND)).sum(-1)).sum()
         if lse_SP is None or self.config.draw_step:
-            lse, lse_R = weighted_lse(r_RD, e_ND, hard_R + soft_R, near_P=named_R)
+            lse, lse_R = weighted_lse(r_RD, e_ND, hard_R + soft_R)
         else:
             lse_R = lse_SP.flatten()
             lse = ((hard_R + soft_R) * lse_R).sum()
         total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / batch.weight
-        ce_R = (lse_R - named_R).detach() * of.scale_R / batch.weight
+        ce_R = (lse_R - (r_RD * target_RD).sum(-1)).detach() * of.scale_R / batch.weight
         steps = (w_PT.detach() * torch.arange(1, T + 1, device=w_PT.device)).sum() / batch.weight
         told = {
             "loss": total.detach(),
