@@ -67,8 +67,8 @@ format: .venv/.ready  ## mend what can be mended by itself
 	ruff check --fix .
 	ruff format .
 
-bench: .venv/.ready  ## measure against this machine's floor and three peers; QUICK=1 leaves the peers out
-	python benchmarks/bench.py $(if $(QUICK),--quick)
+bench: .venv/.ready  ## measure against this machine's floors and three peers; QUICK=1: no peers; OUT=DIR or WRITE=1 keep it
+	python benchmarks/bench.py $(if $(QUICK),--quick) $(if $(OUT),--out $(OUT)) $(if $(WRITE),--write)
 
 # A clean resolution of everything the tests need; torch is named exactly, and +cpu is not part of its release.
 lock:  ## renew requirements.lock

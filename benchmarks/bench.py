@@ -1,9 +1,11 @@
 """One table: this machine's floor, us, and three peers, all in the same run.
 
-    make bench            everything; writes benchmarks/results/latest.md and latest.json
-    make bench QUICK=1    us and the floor only, within two minutes; the peers stay as last measured, and are so marked
+    make bench            everything
+    make bench QUICK=1    us and the floors only, shares of epochs, within two minutes; the peers stay as last measured
+    make bench OUT=DIR    writes latest.md and latest.json into DIR; WRITE=1: into benchmarks/results, which is tracked
 
-No timing is a test. Figures are medians; ratios compare what ran in turns on the same machine.
+Without OUT and WRITE the table is printed, and both files lie in the system's folder for temporary files. No timing is
+a test. Figures are medians; ratios compare what ran in turns on the same machine.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from peers import markdown, run_peers
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BEAUTY = ROOT.parent / "shared" / "data" / "amazon_beauty_2014"
+RESULTS = HERE / "results"
 WORK = ROOT / ".bench"
 
 
@@ -36,13 +40,15 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--whole-epoch", action="store_true", help="time whole epochs of the peers, not a tenth")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "forethought-bench")
+    where.add_argument("--write", action="store_const", const=RESULTS, dest="out", help=f"into {RESULTS}")
     args = parser.parse_args()
     data = args.data or (BEAUTY if BEAUTY.is_dir() else _shop())
     about = {"machine": _machine(args.threads), "commit": _commit(), "date": time.strftime("%Y-%m-%d")}
     result: dict[str, Any] = {"data": data.name, **about}
     repetitions = min(args.repetitions, 3) if args.quick else args.repetitions
-    result |= _measured("ours", data, repetitions, args.threads)
+    result |= _measured("ours", data, repetitions, args.threads, "--share", "0.2" if args.quick else "1")
     share = ["--share", "0.04" if args.quick else "0.1"]
     result["thinking"] = _measured("thinking", data, min(args.repetitions, 3), args.threads, *share)
     result["intents"] = _measured("intents", data, min(args.repetitions, 3), args.threads, *share)
@@ -58,12 +64,12 @@ def main() -> None:
         )
         result["peers_measured"] = about
     else:
-        result |= _peers_as_last_measured(args.out / "latest.json", data.name)
+        result |= _peers_as_last_measured(RESULTS / "latest.json", data.name)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "latest.json").write_text(json.dumps(result, indent=2) + "\n")
     text = _page(result)
     (args.out / "latest.md").write_text(text)
-    print(text)
+    print(f"{text}\nWritten to {args.out}.")
 
 
 def _peers_as_last_measured(path: Path, data: str) -> dict[str, Any]:
@@ -100,11 +106,12 @@ def _page(r: dict[str, Any]) -> str:
         f"{r['users']:,} users, {r['items']:,} items, {r['positions']:,} training positions. {r['machine']}. "
         f"Commit {r['commit']}, {r['date']}. Medians of at least 3 repetitions.",
         "",
+        *_epochs(r),
+        "",
         "| what | measured | floor (bare products) | ratio |",
         "|---|---|---|---|",
-        f"| training epoch | {r['epoch_s']:.2f} s | {r['floor_epoch_s']:.2f} s | **{r['epoch_over_floor']:.2f}** |",
         f"| full ranking of {r['test_cases']:,} users | {r['eval_s']:.2f} s | {r['floor_eval_s']:.2f} s "
-        f"| **{r['eval_over_floor']:.2f}** |",
+        f"| **{r['over']['eval_s/floor_eval_s']:.2f}** |",
         f"| top-20 lists of all users | {r['lists_s']:.2f} s | | |",
         f"| one history to top 10 | p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms | | |",
         f"| `import forethought` | {r['import_s']:.3f} s | | |",
@@ -120,21 +127,38 @@ def _page(r: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _epochs(r: dict[str, Any]) -> list[str]:
+    """Epochs in each precision over each floor."""
+    floors = {"floor_32_s": "float32", "floor_bf16_s": "bfloat16 over the items, float32 in the encoder"}
+    floors = {key: f"{name}: {r[key]:.2f} s" for key, name in floors.items() if key in r}
+    lines = ["| training epoch | measured |" + "".join(f" over the floor in {name} |" for name in floors.values())]
+    lines.append("|---|---|" + "---|" * len(floors))
+    for key, name in {"epoch_32_s": "precision 32", "epoch_s": "precision bf16 (auto)"}.items():
+        if key in r:
+            ratios = "".join(f" **{r['over'][f'{key}/{floor}']:.2f}** |" for floor in floors)
+            lines.append(f"| {name} | {r[key]:.2f} s |{ratios}")
+    if "epoch_s" in r:
+        lines += ["", f"bf16 takes **{r['over']['epoch_s/epoch_32_s']:.2f}** of the time of float32."]
+    return lines
+
+
 def _thinking(t: dict[str, float]) -> list[str]:
     """Epochs of the methods that think, scaled from a share of one."""
-    prl, dtrec, all_steps = (
-        f"{t[f'{name}_epoch_s']:.1f} s | {t[f'{name}_floor_epoch_s']:.1f} s | **{t[f'{name}_over_floor']:.2f}**"
-        for name in ("prl", "dtrec", "dtrec_all_steps")
+    floors = {"prl": "prl", "dtrec": "dtrec", "dtrec_32": "dtrec", "dtrec_all_steps": "dtrec_all_steps"}
+    prl, dtrec, dtrec_32, all_steps = (
+        f"{t[f'{name}_epoch_s']:.1f} s | {t[f'{floor}_floor_epoch_s']:.1f} s | **{t[f'{name}_over_floor']:.2f}**"
+        for name, floor in floors.items()
     )
     return [
         "",
         "## Thinking, same data and backbone",
         "",
-        "| training epoch | measured | floor (bare products) | ratio |",
+        "| training epoch | measured | floor (bare products, float32) | ratio |",
         "|---|---|---|---|",
         f"| ReaRec-PRL with contrast, K = 2, all steps of each position | {prl} |",
         f"| the same, one step of each position drawn (default) | {t['prl_drawn_epoch_s']:.1f} s | | |",
         f"| DTRec, T = 3, one step of each position drawn (default) | {dtrec} |",
+        f"| the same, float32 | {dtrec_32} |",
         f"| DTRec, T = 3, all steps of each position | {all_steps} |",
         f"| the same, exact indicators | {t['dtrec_all_steps_exact_epoch_s']:.1f} s | | |",
         f"| the same, without HPS | {t['dtrec_all_steps_without_hps_epoch_s']:.1f} s | | |",
@@ -154,14 +178,19 @@ def _intents(t: dict[str, float]) -> list[str]:
         "rows": "the same, a row per prefix (the paper)",
         "learned": "the same, learned intents in place of distilled ones",
     }
-    rows = [f"| {text} | {t[f'{n}_epoch_s']:.1f} s | **{t[f'{n}_over_sasrec']:.2f}** |" for n, text in what.items()]
+    what["causal_32"] = f"{what['causal']}, float32"
+    rows = [
+        f"| {text} | {t[f'{n}_epoch_s']:.1f} s | **{t[f'{n}_over_sasrec']:.2f}** | **{t[f'{n}_over_sasrec_32']:.2f}** |"
+        for n, text in what.items()
+    ]
     return [
         "",
         "## Intents, same data",
         "",
-        "| training epoch | measured | over SASRec of equal width |",
-        "|---|---|---|",
-        f"| SASRec | {t['sasrec_epoch_s']:.1f} s | |",
+        "| training epoch | measured | over SASRec of equal width | over SASRec in float32 |",
+        "|---|---|---|---|",
+        f"| SASRec | {t['sasrec_epoch_s']:.1f} s | | |",
+        f"| SASRec, float32 | {t['sasrec_32_epoch_s']:.1f} s | | |",
         *rows,
     ]
 
@@ -172,9 +201,12 @@ def _ratios(r: dict[str, Any]) -> str:
     if not ran:
         return "No peer could be run."
     parts = []
-    for what, key in (("epoch", "epoch_s"), ("full ranking", "eval_s")):
-        name = min(ran, key=lambda peer: ran[peer][key])
-        parts.append(f"{what}: the fastest peer ({name}) takes **{ran[name][key] / r[key]:.1f} x** our time")
+    ways = {"epoch_s": "epoch", "epoch_32_s": "epoch, ours in float32 as theirs", "eval_s": "full ranking"}
+    for key, what in ways.items():
+        theirs = "eval_s" if key == "eval_s" else "epoch_s"
+        if key in r:
+            name = min(ran, key=lambda peer: ran[peer][theirs])
+            parts.append(f"{what}: the fastest peer ({name}) takes **{ran[name][theirs] / r[key]:.1f} x** our time")
     return "; ".join(parts) + "."
 
 

@@ -3,6 +3,9 @@
 Same shapes, same threads, outputs allocated beforehand, nothing between the products. A cross-entropy epoch needs
 three products over (supervised positions x items x width): the scores, and the gradients to states and to items;
 the encoder needs one forward and two backward for each linear layer, two and four for attention.
+
+There are two floors: all of it in float32, and the products over the catalogue in bfloat16, as the library narrows
+them, with the encoder's in float32.
 """
 
 from __future__ import annotations
@@ -18,23 +21,25 @@ from forethought.catalogue.blocks import row_blocks
 Product = Callable[[], object]
 
 
-def catalogue_products(positions: int, n_items: int, width: int, *, backward: bool) -> list[Product]:
+def catalogue_products(
+    positions: int, n_items: int, width: int, *, backward: bool, dtype: torch.dtype = torch.float32
+) -> list[Product]:
     """The products over the catalogue, in the blocks that the library walks in."""
-    items = torch.randn(n_items, width)
+    items = torch.randn(n_items, width).to(dtype)
     made: list[Product] = []
-    for block in row_blocks(torch.empty(positions, width), n_items):
+    for block in row_blocks(torch.empty(positions, width, dtype=dtype), n_items):
         rows = block.stop - block.start
-        made.append(_score(torch.randn(rows, width), items, backward))
+        made.append(_score(torch.randn(rows, width).to(dtype), items, backward))
     return made
 
 
 def _score(states: torch.Tensor, items: torch.Tensor, backward: bool) -> Product:
     def run() -> None:
-        scores = _buffer("scores", states.shape[0], items.shape[0])
+        scores = _buffer("scores", states.shape[0], items.shape[0], dtype=states.dtype)
         torch.mm(states, items.T, out=scores)
         if backward:
-            torch.mm(scores, items, out=_buffer("states", *states.shape))
-            _buffer("items", *items.shape).addmm_(scores.T, states)
+            torch.mm(scores, items, out=_buffer("states", *states.shape, dtype=states.dtype))
+            _buffer("items", *items.shape, dtype=states.dtype).addmm_(scores.T, states)
 
     return run
 
@@ -66,17 +71,18 @@ def _encode(rows: int, length: int, config: SASRec, backward: bool) -> Product:
     return run
 
 
-_buffers: dict[str, torch.Tensor] = {}
+_buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
 
 
-def _buffer(name: str, *shape: int) -> torch.Tensor:
+def _buffer(name: str, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """A piece of memory that stays where it is between calls, zero at first so that no number ever overflows."""
     size = 1
     for side in shape:
         size *= side
-    if name not in _buffers or _buffers[name].numel() < size:
-        _buffers[name] = torch.zeros(size)
-    return _buffers[name][:size].view(shape)
+    key = name, dtype
+    if key not in _buffers or _buffers[key].numel() < size:
+        _buffers[key] = torch.zeros(size, dtype=dtype)
+    return _buffers[key][:size].view(shape)
 
 
 def seconds(products: list[Product]) -> float:

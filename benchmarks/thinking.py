@@ -3,6 +3,7 @@
 python benchmarks/thinking.py DATA OUT.json [--repetitions 3] [--threads 2] [--share 0.1]
 
 A fixed share of an epoch's batches is timed, everything in turns, and scaled to the epoch; ratios are of neighbours.
+Precision is as `auto` has it, but for what is called `_32`; floors are float32.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from floor import Product, catalogue_products, encoder_products, seconds
 from forethought.backbones.sasrec import SASRec
+from forethought.catalogue.narrow import cpu_has_bf16, narrow_products
 from forethought.data.batches import Batch, plan, training_batch, windows
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
@@ -64,6 +66,9 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
         name: training_steps(model, batches, settings)
         for name, model in {"prl": prl, "prl_drawn": drawn, **models}.items()
     }
+    wide = VARIANTS["dtrec"].build(n_items)
+    wide.begin_epoch(20)
+    steps["dtrec_32"] = training_steps(wide, batches, settings, narrow=False)
     steps["rows"] = _row_steps(prl, prefixes, settings)
     steps["prl_floor"] = _floor(3, batches, n_items, _contrast_products(batches))
     model = models["dtrec"]
@@ -84,6 +89,7 @@ def _figures(each: dict[str, list[float]], positions: int, epoch: int) -> dict[s
 
     told["prl_over_floor"] = ratio("prl", "prl_floor")
     told["dtrec_over_floor"] = ratio("dtrec", "dtrec_floor")
+    told["dtrec_32_over_floor"] = ratio("dtrec_32", "dtrec_floor")
     told["dtrec_all_steps_over_floor"] = ratio("dtrec_all_steps", "dtrec_all_steps_floor")
     told["rows_over_prl"] = ratio("rows", "prl")
     told["rows_over_prl_drawn"] = ratio("rows", "prl_drawn")
@@ -104,13 +110,17 @@ def in_turns(steps: Mapping[str, Callable[[], None]], repetitions: int) -> dict[
     return each
 
 
-def training_steps(method: Method, batches: list[Batch], settings: Training) -> Callable[[], None]:
+def training_steps(
+    method: Method, batches: list[Batch], settings: Training, *, narrow: bool = cpu_has_bf16()
+) -> Callable[[], None]:
     """One call is a step of the optimiser on each batch."""
     optimiser = adamw(method.train(), settings)
 
     def run() -> None:
         for batch in batches:
-            _step(method.loss(batch).total, method, optimiser, settings)
+            with narrow_products(narrow):
+                loss = method.loss(batch).total
+            _step(loss, method, optimiser, settings)
 
     return run
 

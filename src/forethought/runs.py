@@ -30,6 +30,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import replace_file
 from forethought.methods.interface import Method
+from forethought.methods.items import tell_target_counts, walks_items
 from forethought.recommender import Recommender, load, write_weights
 from forethought.reports.model_card import model_card
 from forethought.reports.tables import evaluation_markdown
@@ -37,6 +38,7 @@ from forethought.run_files import CARD_FILE, Sums
 from forethought.run_folder import begun
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
+from forethought.training.precision import choose
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.tracking import TrackerName, Trackers
@@ -95,7 +97,10 @@ def train(
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
-    recommender = _untrained(config, split, folder, _about(config, split, data_path, columns))
+    recommender = _untrained(config, split, seen, folder, _about(config, split, data_path, columns))
+    walks = walks_items(recommender.method)
+    precision = choose(config.training, fabric.device.type, split.data.n_items, walks=walks)
+    recommender.about["precision"] = precision.name
     with ExitStack() as held:
         sums: Sums = {}
         if fabric.is_global_zero:
@@ -115,6 +120,7 @@ def train(
             trackers=trackers,
             keep_best=lambda best: write_weights(folder, best, sums),
             sums=sums,
+            precision=precision,
         ).run(fabric)
         if fabric.is_global_zero:
             write_card(recommender)
@@ -122,12 +128,13 @@ def train(
     return load(folder)
 
 
-def _untrained(config: RunConfig, split: Split, folder: Path, about: dict[str, Any]) -> Recommender:
+def _untrained(config: RunConfig, split: Split, seen: Split, folder: Path, about: dict[str, Any]) -> Recommender:
     """A run before its first step, with what its method takes from the data."""
     torch.manual_seed(config.seed)
     method = build_method(config.method, split.data.n_items, split.data.n_users)
     _check_inputs(method, config.training)
     method.meet(split.data)
+    tell_target_counts(method, seen.train)
     return Recommender(method, config, split.data.items, _item_table(split), about, folder)
 
 

@@ -148,7 +148,7 @@ class HSTUEncoder(Backbone):
         for layer in self.layers:
             x, k, v = layer(x, gaps)
             if positions is not None:
-                memories.append(Memory.of_history(k, v, positions.shape[1]))
+                memories.append(Memory(k, v))
         K = 0 if prefix is None else prefix.shape[1]
         chain = None if positions is None else AttentionChain(tuple(memories), positions, K, times)
         x = x[:, K:]

@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from forethought.catalogue import narrow
 from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, item_shards, product, row_blocks
+from forethought.catalogue.narrow import Walked, is_narrow
 
 
 class Moments(NamedTuple):
@@ -49,7 +51,8 @@ def weighted_lse(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tupl
 
     The rows' weights are known beforehand, so the gradients to states and items are made in the same walk:
     3 products where autograd's two walks take 4; 1 where no gradient is wanted. Differentiable in states, items and
-    weights. Under autocast the inputs are narrowed, the scores are not.
+    weights. Under autocast the inputs are narrowed, the scores are not. Inside `narrow.narrow_products` all products
+    are bfloat16.
     """
     device = states_PD.device.type
     if torch.is_autocast_enabled(device):
@@ -90,31 +93,42 @@ def _softmax_(scores_BN: Tensor) -> Tensor:
     return top_B - scores_BN.amax(dim=-1).log()  # the largest p is at least 1/N: its log is safe
 
 
+def _walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: bool, to_items: bool) -> Walked:
+    """The lse of each row, and the gradients of their weighted sum to states and items where they are wanted."""
+    lse_P = states_PD.new_empty(states_PD.shape[0], dtype=accumulator(states_PD.dtype))
+    d_states = torch.zeros_like(states_PD, dtype=lse_P.dtype) if to_states else None
+    d_items = torch.zeros_like(items_ND, dtype=lse_P.dtype) if to_items else None
+    shards = list(item_shards(items_ND.shape[0]))
+    room = block_room(states_PD, shards[0].stop)
+    for rows in row_blocks(states_PD, shards[0].stop):
+        r, w = states_PD[rows], weights_P[rows, None]
+        if len(shards) > 1:  # a fourth product: the lse must be known before the first share
+            lse_P[rows] = torch.stack([product(r, items_ND[s].T).logsumexp(-1) for s in shards]).logsumexp(0)
+        for shard in shards if len(shards) == 1 or to_states or to_items else []:
+            e = items_ND[shard]
+            p = product(r, e.T, room)
+            if len(shards) == 1:
+                lse_P[rows] = _softmax_(p)
+            else:
+                p.sub_(lse_P[rows, None]).exp_()
+            p = p.to(e.dtype)
+            if d_states is not None:
+                d_states[rows] += product(p, e).mul_(w)
+            if d_items is not None:
+                _add_product_(d_items[shard], p.T, (w * r).to(p.dtype))  # weights scale the thin side only
+    return Walked(lse_P, d_states, d_items)
+
+
 class _WeightedLSE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
-        need_states, need_items, _ = ctx.needs_input_grad
-        lse_P = states_PD.new_empty(states_PD.shape[0], dtype=accumulator(states_PD.dtype))
-        d_states = torch.zeros_like(states_PD, dtype=lse_P.dtype) if need_states else None
-        d_items = torch.zeros_like(items_ND, dtype=lse_P.dtype) if need_items else None
-        shards = list(item_shards(items_ND.shape[0]))
-        room = block_room(states_PD, shards[0].stop)
-        for rows in row_blocks(states_PD, shards[0].stop):
-            r, w = states_PD[rows], weights_P[rows, None]
-            if len(shards) > 1:  # a fourth product: the lse must be known before the first share
-                lse_P[rows] = torch.stack([product(r, items_ND[s].T).logsumexp(-1) for s in shards]).logsumexp(0)
-            for shard in shards if len(shards) == 1 or need_states or need_items else []:
-                e = items_ND[shard]
-                p = product(r, e.T, room)
-                if len(shards) == 1:
-                    lse_P[rows] = _softmax_(p)
-                else:
-                    p.sub_(lse_P[rows, None]).exp_()
-                p = p.to(e.dtype)
-                if d_states is not None:
-                    d_states[rows] += product(p, e).mul_(w)
-                if d_items is not None:
-                    _add_product_(d_items[shard], p.T, (w * r).to(p.dtype))  # weights scale the thin side only
+        to_states, to_items, _ = ctx.needs_input_grad
+        walked = None
+        if is_narrow(states_PD):
+            walked = narrow.walk(states_PD, items_ND, weights_P, to_states=to_states, to_items=to_items)
+        if walked is None:
+            walked = _walk(states_PD, items_ND, weights_P, to_states=to_states, to_items=to_items)
+        lse_P, d_states, d_items = walked
         ctx.save_for_backward(d_states, d_items, lse_P)
         ctx.dtypes = states_PD.dtype, items_ND.dtype, weights_P.dtype
         ctx.mark_non_differentiable(lse_P)

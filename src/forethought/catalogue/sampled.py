@@ -11,28 +11,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class NegativeSampler:
-    """Draws negatives uniformly or by popularity^power, and knows the probability of each draw."""
+class Proposal:
+    """A distribution q over the items that negatives are drawn from, with replacement."""
 
-    def __init__(self, n_items: int, counts_N: Tensor | None = None, power: float = 0.0) -> None:
-        """`counts_N` are training counts; `power` 0 draws uniformly, 1 by popularity."""
-        weights = torch.ones(n_items, dtype=torch.float64)
-        if counts_N is not None and power:
-            weights = counts_N.double().clamp_min(1.0) ** power
-        share = weights / weights.sum()
-        self.cumulative = share.cumsum(0)
-        self.log_q_N = share.log().float()
+    def __init__(self, counts_N: Tensor, power: float = 1.0) -> None:
+        """q is proportional to counts^power: 0 draws evenly, 1 by popularity. An item without counts has one."""
+        share_N = counts_N.double().clamp_min(1.0) ** power
+        share_N /= share_N.sum()
+        self.cumulative_N = share_N.cumsum(0)
+        self.log_q_N = share_N.log().float()
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Item rows, with replacement."""
-        uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
-        return torch.searchsorted(self.cumulative, uniform).clamp_max(len(self.cumulative) - 1)
+        """Item rows."""
+        device = self.cumulative_N.device
+        uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
+        return torch.searchsorted(self.cumulative_N, uniform).clamp_max(len(self.cumulative_N) - 1)
 
 
 def sampled_softmax(
     states_PD: Tensor, items_ND: Tensor, targets_P: Tensor, negatives_M: Tensor, log_q_N: Tensor, weights_P: Tensor
 ) -> Tensor:
-    """Softmax over the target and M shared negatives, scores corrected by -log q; accidental hits are removed."""
+    """Which of {target, M negatives} is the target, from scores less log q; accidental hits are removed.
+
+    With q that negatives were really drawn from, sum_m exp(s_m - log q_m) / M estimates the whole softmax's sum
+    without bias, and the loss is least at the scores the whole softmax is least at (exactly so for M = 1): the chance
+    that i of the candidates is the target goes with p_i / q_i.
+
+    Args:
+        negatives_M: shared by all rows.
+        log_q_N: a constant more changes nothing.
+    """
     positive_P = (states_PD * F.embedding(targets_P, items_ND)).sum(-1) - log_q_N[targets_P]
     scores_PM = states_PD @ F.embedding(negatives_M, items_ND).T - log_q_N[negatives_M]
     scores_PM = scores_PM.masked_fill(negatives_M[None, :] == targets_P[:, None], -torch.inf)

@@ -8,15 +8,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from forethought.catalogue.blocks import accumulator, block_room, product, row_blocks
+from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, product, row_blocks
+from forethought.catalogue.narrow import Scorer, bearable, is_narrow, row_sums
 
 
 def soft_target(prototypes_CD: Tensor, items_ND: Tensor) -> Tensor:
     """m_c = sum_i q_ci e_i with q = softmax(prototypes . items) held constant, [C, D].
 
     Both are scaled beforehand (`moments.scaled`). q gets no gradient, E does: a frozen m would lose the part
-    -q_i r of the gradient to the items. 2 products of (C x N x D) forward, 2 backward. Autocast narrows none of them.
+    -q_i r of the gradient to the items. 2 products of (C x N x D) forward, 2 backward. Autocast narrows none of them;
+    inside `narrow.narrow_products` all are bfloat16, and where q fits a block it is kept: 1 product backward.
     """
+    if is_narrow(items_ND) and items_ND.shape[0] <= MAX_ITEMS:
+        narrow_CD = _NarrowSoftTarget.apply(prototypes_CD.detach(), items_ND)
+        if narrow_CD is not None:
+            return narrow_CD
     with torch.autocast(items_ND.device.type, enabled=False):
         return _SoftTarget.apply(prototypes_CD.detach(), items_ND)
 
@@ -44,3 +50,36 @@ class _SoftTarget(torch.autograd.Function):
             q = torch.softmax(product(c[rows], e.T, room), dim=-1)
             d_items.addmm_(q.T, grads[0][rows])
         return None, d_items.to(ctx.dtype)
+
+
+class _NarrowSoftTarget(torch.autograd.Function):
+    """The same in bfloat16; None where the scores are beyond it."""
+
+    @staticmethod
+    def forward(ctx: Any, prototypes_CD: Tensor, items_ND: Tensor) -> Tensor | None:
+        everything = slice(0, items_ND.shape[0])
+        scorer = Scorer(prototypes_CD, items_ND, [everything])
+        m_CD, sums_C1 = torch.empty_like(prototypes_CD), prototypes_CD.new_empty(len(prototypes_CD), 1)
+        x_CN = None
+        for rows in scorer.blocks:
+            x_CN = scorer.exponentials(rows, everything)
+            sums_C1[rows, 0] = row_sums(x_CN)
+            m_CD[rows] = x_CN @ scorer.items_ND
+        if not bearable(sums_C1):
+            return None
+        ctx.scorer, ctx.sums_C1 = scorer, sums_C1
+        ctx.kept_CN = x_CN if len(scorer.blocks) == 1 else None
+        return m_CD.div_(sums_C1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[None, Tensor | None]:  # type: ignore[override]
+        if not ctx.needs_input_grad[1]:
+            return None, None
+        scorer, thin_CD = ctx.scorer, (grads[0] / ctx.sums_C1).bfloat16()
+        everything = slice(0, len(scorer.items_ND))
+        d_items = torch.zeros_like(scorer.items_ND, dtype=grads[0].dtype)
+        for rows in scorer.blocks:
+            q = scorer.exponentials(rows, everything) if ctx.kept_CN is None else ctx.kept_CN
+            d_items += q.T @ thin_CD[rows]
+        return None, d_items

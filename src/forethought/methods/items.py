@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,10 +15,12 @@ from forethought.catalogue import losses, sampled
 from forethought.catalogue.moments import scaled
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
+from forethought.data.histories import Spans
 from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_whole
 from forethought.methods.interface import Losses
 
 LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
+Negatives = Literal["uniform", "popularity", "in_batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,26 +40,42 @@ class ItemLoss:
     """Share of the target's mass spread over all items, 0 to 1; ce only."""
     negatives: int = 256
     """Items drawn: shared by the batch (sampled_softmax) or for each position (bce, gbce)."""
+    proposal: Negatives = "uniform"
+    """What sampled_softmax draws negatives from, and corrects for: all items evenly (uniform), as often as each is a
+    target in training (popularity), or the batch's own targets (in_batch)."""
     calibration: float = 0.75
     """gBCE's t, 0 (plain BCE) to 1."""
 
     def __post_init__(self) -> None:
         check_choice(self, "kind", get_args(LossKind))
+        check_choice(self, "proposal", get_args(Negatives))
         check_positive(self, "temperature")
         check_share(self, "smoothing", "calibration")
         check_whole(self, "negatives")
         if self.smoothing and self.kind != "ce":
             raise ConfigError(f"The loss {self.kind!r} knows no smoothing: leave it at 0, or choose ce.")
+        if self.proposal != "uniform" and self.kind != "sampled_softmax":
+            raise ConfigError(
+                f"The loss {self.kind!r} draws evenly and has no proposal {self.proposal!r}: leave it uniform, "
+                "or choose sampled_softmax."
+            )
 
 
 class ItemTable(nn.Module):
-    """One vector an item, used on both sides: as input and as output (tied)."""
+    """One vector an item, used on both sides: as input and as output (tied).
+
+    A loss that must know how often each item is a target keeps the counts beside the vectors, zeros until it is told.
+    """
+
+    target_counts_N: Tensor | None
 
     def __init__(self, n_items: int, width: int, loss: ItemLoss, std: float) -> None:
         super().__init__()
         self.loss = loss
         self.weight = nn.Parameter(torch.randn(n_items, width) * std)
         self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
+        counts_N = None if loss.proposal == "uniform" else torch.zeros(n_items, dtype=torch.int64)
+        self.register_buffer("target_counts_N", counts_N)
 
     def forward(self, items: Tensor) -> Tensor:
         return F.embedding(items, self.weight)
@@ -111,8 +131,7 @@ class ItemTable(nn.Module):
             return losses.cross_entropy(r, e, targets_P, weights_P, smoothing=config.smoothing)
         n_items = e.shape[0]
         if config.kind == "sampled_softmax":
-            negatives_M = torch.randint(n_items, (config.negatives,), device=r.device)
-            log_q_N = torch.full((n_items,), -torch.log(torch.tensor(float(n_items))).item(), device=r.device)
+            negatives_M, log_q_N = self.negatives(targets_P)
             return sampled.sampled_softmax(r, e, targets_P, negatives_M, log_q_N, weights_P)
         if constants_P is not None:  # one more coordinate, against a 1 in every item
             r = torch.cat([r, constants_P[:, None] / config.temperature], dim=-1)
@@ -120,3 +139,35 @@ class ItemTable(nn.Module):
         negatives_PM = torch.randint(n_items, (len(targets_P), config.negatives), device=r.device)
         t = config.calibration if config.kind == "gbce" else 0.0
         return sampled.binary_cross_entropy(r, e, targets_P, negatives_PM, weights_P, calibration=t)
+
+    def negatives(self, targets_P: Tensor) -> tuple[Tensor, Tensor]:
+        """Items for `sampled_softmax`, [M], and the log chance of each item to be one of them, [N].
+
+        In a batch the chance of an item is its share among all targets of the training.
+        """
+        M, N, counts_N, device = self.loss.negatives, len(self.weight), self.target_counts_N, targets_P.device
+        if counts_N is None:
+            return torch.randint(N, (M,), device=device), torch.full((N,), -math.log(N), device=device)
+        if not counts_N.any():
+            raise ConfigError(
+                f"The proposal {self.loss.proposal!r} needs to know how often each item is a target: train the model "
+                "with forethought.train, or fill target_counts_N of its item table."
+            )
+        proposal = sampled.Proposal(counts_N)
+        if self.loss.proposal == "popularity":
+            return proposal.draw((M,)), proposal.log_q_N
+        return targets_P[torch.randperm(len(targets_P), device=device)[:M]], proposal.log_q_N
+
+
+def walks_items(method: nn.Module) -> bool:
+    """Whether some loss of the method is a softmax over all items."""
+    return any(isinstance(part, ItemTable) and part.loss.kind == "ce" for part in method.modules())
+
+
+def tell_target_counts(method: nn.Module, train: Spans) -> None:
+    """Fill the counts of each item table that keeps them: how often each item is named in training."""
+    tables = [part for part in method.modules() if isinstance(part, ItemTable) and part.target_counts_N is not None]
+    if tables:
+        targets = replace(train, starts=np.minimum(train.starts + 1, train.ends))  # nothing names a row's first item
+        for table in tables:
+            table.target_counts_N = torch.from_numpy(targets.item_counts(len(table.weight)))

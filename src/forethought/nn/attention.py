@@ -17,30 +17,22 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Memory:
-    """What one layer keeps of a history and of the chains behind it."""
+    """What one layer keeps of a history and of the chains behind it: keys and values [B, H, P, C] of each link.
+
+    A link is added without copying those before it, and branches share them.
+    """
 
     keys_BHLC: Tensor
     values_BHLC: Tensor
-    link_keys_BHPTC: Tensor
-    link_values_BHPTC: Tensor
-
-    @classmethod
-    def of_history(cls, keys_BHLC: Tensor, values_BHLC: Tensor, chains: int) -> Memory:
-        B, H, _, C = keys_BHLC.shape
-        none = keys_BHLC.new_zeros(B, H, chains, 0, C)
-        return cls(keys_BHLC, values_BHLC, none, none)
+    link_keys: tuple[Tensor, ...] = ()
+    link_values: tuple[Tensor, ...] = ()
 
     def with_link(self, keys_BHPC: Tensor, values_BHPC: Tensor) -> Memory:
-        return replace(
-            self,
-            link_keys_BHPTC=torch.cat([self.link_keys_BHPTC, keys_BHPC[:, :, :, None]], dim=3),
-            link_values_BHPTC=torch.cat([self.link_values_BHPTC, values_BHPC[:, :, :, None]], dim=3),
-        )
+        return replace(self, link_keys=(*self.link_keys, keys_BHPC), link_values=(*self.link_values, values_BHPC))
 
     def select(self, rows: Tensor) -> Memory:
-        return Memory(
-            self.keys_BHLC[rows], self.values_BHLC[rows], self.link_keys_BHPTC[rows], self.link_values_BHPTC[rows]
-        )
+        links = (tuple(link[rows] for link in each) for each in (self.link_keys, self.link_values))
+        return Memory(self.keys_BHLC[rows], self.values_BHLC[rows], *links)
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class AttentionChain:
 
     @property
     def links(self) -> int:
-        return self.layers[0].link_keys_BHPTC.shape[3]
+        return len(self.layers[0].link_keys)
 
     def select(self, rows: Tensor) -> AttentionChain:
         """The chains of some rows only: users who go on, or beams that moved."""
@@ -99,13 +91,15 @@ def key_mask(lengths_B: Tensor, n_keys: int) -> Tensor:
 def link_scores(q_BHPC: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
     """Scores of each new link against the history, [B, H, P, L], and against its own chain, [B, H, P, T]."""
     past = q_BHPC @ memory.keys_BHLC.transpose(-1, -2)
-    own = (memory.link_keys_BHPTC @ q_BHPC[..., None])[..., 0]
-    return past, own
+    return past, torch.stack([(q_BHPC * keys_BHPC).sum(-1) for keys_BHPC in memory.link_keys], dim=-1)
 
 
 def link_values(past_BHPL: Tensor, own_BHPT: Tensor, memory: Memory) -> Tensor:
     """The values that the weights pick, [B, H, P, C]."""
-    return past_BHPL @ memory.values_BHLC + (own_BHPT[..., None, :] @ memory.link_values_BHPTC)[..., 0, :]
+    picked = past_BHPL @ memory.values_BHLC
+    for weights_BHP, values_BHPC in zip(own_BHPT.unbind(-1), memory.link_values, strict=True):
+        picked = torch.addcmul(picked, weights_BHP[..., None], values_BHPC)
+    return picked
 
 
 def attend_link(q_BHPC: Tensor, memory: Memory, sees_BPL: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def beside_scores(q_BLHC: Tensor, k_BPMHC: Tensor, kept_BM: Tensor | None = None
     if k_BPMHC.shape[1] == 1:
         scores = torch.einsum("blhc,bmhc->blhm", q_BLHC, k_BPMHC[:, 0])
     else:
-        scores = torch.einsum("blhc,blmhc->blhm", q_BLHC, k_BPMHC)
+        scores = (q_BLHC[:, :, None] * k_BPMHC).sum(-1).transpose(2, 3)  # a sixth of the time of so small products
     return scores if kept_BM is None else scores.masked_fill(~kept_BM[:, None, None], -torch.inf)
 
 
@@ -47,4 +47,4 @@ def beside_values(weights_BLHM: Tensor, v_BPMHC: Tensor) -> Tensor:
     """The values that the weights pick, [B, L, H, C]."""
     if v_BPMHC.shape[1] == 1:
         return torch.einsum("blhm,bmhc->blhc", weights_BLHM, v_BPMHC[:, 0])
-    return torch.einsum("blhm,blmhc->blhc", weights_BLHM, v_BPMHC)
+    return (weights_BLHM.transpose(2, 3)[..., None] * v_BPMHC).sum(2)

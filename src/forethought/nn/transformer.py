@@ -124,7 +124,7 @@ class Transformer(nn.Module):
             else:
                 x_BLD, k, v = block(x_BLD, mask, self.causal)
             if at_BP is not None:
-                memories.append(Memory.of_history(k, v, at_BP.shape[1]))
+                memories.append(Memory(k, v))
         chain = None if at_BP is None else AttentionChain(tuple(memories), at_BP, prefix)
         return self.norm(x_BLD), chain
 

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
+from forethought.catalogue.narrow import narrow_products
 from forethought.data.batches import plan, redrawn, training_batch, windows
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
@@ -28,9 +29,12 @@ from forethought.methods.interface import Method, Stage
 from forethought.training import state
 from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.optimiser import adamw, learning_rate
+from forethought.training.precision import Precision
 from forethought.training.settings import Training
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
+
+READ_EVERY = 8  # steps between two readings of the loss, where reading means waiting
 
 if TYPE_CHECKING:  # importing it takes longer than importing torch
     from lightning_fabric import Fabric
@@ -45,9 +49,17 @@ class Observer(Protocol):
     def begin_epoch(self, epoch: int, batches: int, done: int) -> None: ...
     def step(self, losses: dict[str, float], positions: int) -> None: ...
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None: ...
+    def note(self, sentence: str) -> None: ...
     def warn(self, sentence: str) -> None: ...
     def finish(self, progress: Progress) -> None: ...
     def close(self) -> None: ...
+
+
+class StepTold(NamedTuple):
+    """This process's share of a step's loss parts, not yet copied, and the positions they are a mean of."""
+
+    parts: dict[str, Tensor]
+    weight: int
 
 
 @dataclass
@@ -57,6 +69,7 @@ class Fit:
     Attributes:
         folder: of the run; the state to resume from lies in its `state/`.
         exclude_history: whether validation leaves a user's history out of the candidates.
+        precision: as `precision.choose` answered.
         keep_best: called with the method whenever validation says it is the best so far.
         sums: checksums of the run's files that were written before, kept with every state.
     """
@@ -71,6 +84,7 @@ class Fit:
     trackers: Trackers
     keep_best: Callable[[Method], None]
     sums: Mapping[str, str] = field(default_factory=dict)
+    precision: Precision = field(default_factory=Precision)
     progress: Progress = field(default_factory=Progress)
 
     def run(self, fabric: Fabric) -> Progress:
@@ -88,6 +102,8 @@ class Fit:
         if self.settings.compile:
             self.method.compile_encoder()
         self.observer.start(self.progress, self.settings)
+        if self.precision.sentence:
+            self.observer.note(self.precision.sentence)
         try:
             with Interrupt() as interrupt:
                 model, optimiser = self._begin_stage(fabric)
@@ -130,14 +146,15 @@ class Fit:
         saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
         self.method.begin_epoch(here.stage_epoch)
-        for chosen in batches[here.batch :]:
-            parts, weight = self._step(fabric, model, optimiser, rows.take(chosen))
+        unread: list[StepTold] = []
+        for at, chosen in enumerate(batches[here.batch :], start=here.batch + 1):
+            unread.append(self._step(fabric, model, optimiser, rows.take(chosen), len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
-            losses, stop, save = self._agree(fabric, parts, interrupt.asked, due)
-            here.batch, here.step, here.positions = here.batch + 1, here.step + 1, here.positions + weight
-            for name, value in losses.items():
-                here.sums[name] = here.sums.get(name, 0.0) + value * weight
-            self.observer.step(losses, weight)
+            hurry = fabric.world_size == 1 and (due or interrupt.asked)
+            if len(unread) < self._reads_every(fabric) and at < len(batches) and not hurry:
+                continue
+            stop, save = self._read(fabric, unread, interrupt.asked, due)
+            unread = []
             now = time.perf_counter()
             here.trained_s, clock = here.trained_s + now - clock, now
             if stop or save:
@@ -147,10 +164,10 @@ class Fit:
                 raise Interrupted
 
     def _step(
-        self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans
-    ) -> tuple[dict[str, Tensor], int]:
-        """One update; this process's share of the loss parts, and the positions they are a mean of."""
-        step, steps = self.progress.step - self.progress.stage_step, self._steps_an_epoch * self._epochs
+        self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, ahead: int
+    ) -> StepTold:
+        """One update, `ahead` steps after the last that `progress` knows of."""
+        step, steps = self.progress.step + ahead - self.progress.stage_step, self._steps_an_epoch * self._epochs
         rate = self._stage.rate * learning_rate(step, steps, self.settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -158,29 +175,44 @@ class Fit:
         if self.settings.input_noise and not self.method.inputs.masked_items:
             items_BL, _ = redrawn(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
             batch = replace(batch, items_BL=items_BL)
-        losses = model.loss(batch)
+        with narrow_products(self.precision.narrow):
+            losses = model.loss(batch)
         fabric.backward(losses.total * fabric.world_size)  # DDP takes the mean of gradients; ours are shares of a sum
         if self.settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_norm)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        return losses.parts, batch.weight
+        return StepTold(losses.parts, batch.weight)
 
-    def _agree(
-        self, fabric: Fabric, parts: dict[str, Tensor], stop: bool, save: bool
-    ) -> tuple[dict[str, float], bool, bool]:
-        """The loss parts of the whole batch, and whether to stop or to save: all processes do so at the same step."""
+    def _reads_every(self, fabric: Fabric) -> int:
+        """One process on a CPU reads its losses for nothing; others wait for a device or for each other."""
+        return 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else READ_EVERY
+
+    def _read(self, fabric: Fabric, unread: list[StepTold], stop: bool, save: bool) -> tuple[bool, bool]:
+        """Copy the loss parts of the steps since the last reading, and add them up; whether to stop or to save.
+
+        All processes read at the same step and are told the same.
+
+        Raises:
+            RunError: one of them is no number.
+        """
+        here, names = self.progress, list(unread[0].parts)
         wishes = torch.tensor([stop, save], dtype=torch.float64)
-        told = torch.cat([torch.stack(list(parts.values())).double().cpu(), wishes])
-        told = cast("Tensor", fabric.all_reduce(told, reduce_op="sum"))
-        *sums, stops, saves = told.tolist()
-        losses = dict(zip(parts, sums, strict=True))
-        if not all(map(math.isfinite, sums)):
-            raise RunError(
-                f"The loss became {losses} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}: "
-                "try a lower learning_rate or a smaller clip_norm."
-            )
-        return losses, stops > 0, saves > 0
+        parts = torch.stack([torch.stack([each.parts[name] for name in names]) for each in unread]).double().cpu()
+        told = cast("Tensor", fabric.all_reduce(torch.cat([parts.flatten(), wishes]), reduce_op="sum"))
+        *_, stops, saves = told.tolist()
+        for sums, (_, weight) in zip(told[:-2].view(len(unread), -1).tolist(), unread, strict=True):
+            losses = dict(zip(names, sums, strict=True))
+            here.batch, here.step, here.positions = here.batch + 1, here.step + 1, here.positions + weight
+            if not all(map(math.isfinite, sums)):
+                raise RunError(
+                    f"The loss became {losses} in epoch {here.epoch + 1}, step {here.step}: "
+                    "try a lower learning_rate or a smaller clip_norm."
+                )
+            for name, value in losses.items():
+                here.sums[name] = here.sums.get(name, 0.0) + value * weight
+            self.observer.step(losses, weight)
+        return stops > 0, saves > 0
 
     def _end_epoch(self, fabric: Fabric) -> bool:
         """Validate, log, keep the best, and decide whether to go on; True where the stage is over."""
@@ -242,7 +274,7 @@ def launch(settings: Training) -> Fabric:
 
     under_torchrun = torch.distributed.is_torchelastic_launched()
     accelerator = resolve_device(settings.device).type
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and accelerator == "cuda")
+    bf16 = accelerator == "cuda" and settings.precision != "32"  # on a CPU it is the walk over items that narrows
     world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if under_torchrun else 1
     fabric = Fabric(
         accelerator=accelerator,

@@ -30,6 +30,9 @@ class Quiet:
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
         """Nothing to show."""
 
+    def note(self, sentence: str) -> None:
+        """Nothing to show."""
+
     def warn(self, sentence: str) -> None:
         """Nothing to show."""
 
@@ -89,6 +92,9 @@ class Watch(Quiet):
             f"  {figures['trained_s']:.0f} s",
             highlight=False,
         )
+
+    def note(self, sentence: str) -> None:
+        self.console.print(sentence, highlight=False)
 
     def warn(self, sentence: str) -> None:
         if sentence not in self.warned:  # once is enough

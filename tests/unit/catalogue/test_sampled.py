@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.losses import cross_entropy
-from forethought.catalogue.sampled import NegativeSampler, binary_cross_entropy, sampled_softmax
+from forethought.catalogue.sampled import Proposal, binary_cross_entropy, sampled_softmax
 
 P, N, M, D = 5, 12, 4, 3
 RANDOM = torch.Generator().manual_seed(0)
@@ -40,6 +40,33 @@ def test_every_item_drawn_once_is_the_full_softmax() -> None:
     uniform = torch.full((N,), -math.log(N), dtype=torch.float64)
     ours = sampled_softmax(STATES, ITEMS, TARGETS, torch.arange(N), uniform, WEIGHTS)
     assert ours.item() == pytest.approx(cross_entropy(STATES, ITEMS, TARGETS, WEIGHTS).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_corrected_draws_estimate_the_whole_sum_without_bias(power: float) -> None:
+    """E_q[exp(s - log q)] = sum_i exp(s_i): a correction that is not of the q really drawn from misses it by far."""
+    proposal = Proposal(torch.arange(N) ** 2 + 1, power)
+    drawn = proposal.draw((400_000,), torch.Generator().manual_seed(1)).numpy()
+    terms = np.exp(SCORES[:, drawn] - proposal.log_q_N.numpy()[drawn])
+    whole = np.exp(SCORES).sum(1)
+    standard_error = terms.std(1) / math.sqrt(len(drawn))
+    assert (abs(terms.mean(1) - whole) < 4 * standard_error).all()
+    assert (standard_error < 0.01 * whole).all()
+
+
+@pytest.mark.parametrize("proposal", ["uniform", "popularity", "other"])
+def test_at_the_true_scores_the_expected_gradient_is_zero(proposal: str) -> None:
+    """Targets from p, one negative from q: with the correction s = log p is where the loss is least, for any q."""
+    p = torch.softmax(torch.linspace(-2, 1, N, dtype=torch.float64), dim=0)
+    q = {"uniform": torch.full_like(p, 1 / N), "popularity": p, "other": p.flip(0)}[proposal]
+    items = p.log()[:, None].requires_grad_()
+    gradient = torch.zeros(N, 1, dtype=torch.float64)
+    for target in range(N):
+        for negative in range(N):
+            one, chance = torch.ones(1, 1, dtype=torch.float64), p[target] * q[negative]
+            drawn = torch.tensor([target]), torch.tensor([negative])
+            gradient += torch.autograd.grad(sampled_softmax(one, items, *drawn, q.log(), chance[None]), items)[0]
+    assert gradient.abs().max() < 1e-15
 
 
 def test_only_accidental_hits_leave_a_loss_and_gradients_of_zero() -> None:
@@ -78,7 +105,7 @@ def test_gbce_survives_huge_scores_in_float32() -> None:
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_draws_follow_the_stated_chances(power: float) -> None:
     counts = torch.tensor([0, 1, 4, 20, 100, 3])
-    sampler = NegativeSampler(6, counts, power)
+    sampler = Proposal(counts, power)
     weights = np.maximum(counts.numpy(), 1.0) ** power
     np.testing.assert_allclose(sampler.log_q_N.exp(), weights / weights.sum(), rtol=1e-6)
     drawn = sampler.draw((200, 300), torch.Generator().manual_seed(0))

@@ -25,6 +25,7 @@ from forethought.recommender import Recommender, load
 from forethought.runs import train
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
+from forethought.training.loop import Fit
 from forethought.training.progress import Quiet, Watch
 from forethought.training.settings import Training
 from forethought.training.tracking import JsonLines, Trackers
@@ -84,6 +85,51 @@ def test_a_diverging_loss_ends_in_a_sentence(sasrec: SASRec, split: Split, quick
     assert "\n" not in str(told.value)
     with pytest.raises(RunError, match=r"no model\.safetensors: its training has not finished a first epoch"):
         load(tmp_path / "run")
+
+
+@pytest.fixture
+def read_rarely(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """As where losses lie on a device: read every few steps. How many each reading told of."""
+    read, told = Fit._read, []
+    monkeypatch.setattr(Fit, "_reads_every", lambda *_: 3)
+    monkeypatch.setattr(
+        Fit, "_read", lambda fit, fabric, unread, *rest: told.append(len(unread)) or read(fit, fabric, unread, *rest)
+    )
+    return told
+
+
+def test_losses_that_are_read_rarely_are_the_same(
+    trained: Recommender, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, read_rarely: list[int]
+) -> None:
+    """Every step was copied and reduced, whether anybody looked or not."""
+    again = train(sasrec, split, tmp_path / "run", training=quick)
+    assert trained.folder is not None
+    assert [line["loss"] for line in lines(tmp_path / "run")] == [line["loss"] for line in lines(trained.folder)]
+    assert [line["step"] for line in lines(tmp_path / "run")] == [line["step"] for line in lines(trained.folder)]
+    assert all(torch.equal(again.method.state_dict()[n], t) for n, t in trained.method.state_dict().items())
+    assert set(read_rarely) <= {1, 2, 3}
+    assert len(read_rarely) < sum(read_rarely) == lines(tmp_path / "run")[-1]["step"]
+
+
+@pytest.mark.usefixtures("read_rarely")
+def test_a_loss_that_diverges_unread_is_told_with_its_step(
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    wild = replace(quick, learning_rate=1e38, warmup_steps=0, clip_norm=0)
+    with pytest.raises(RunError, match=r"The loss became .* in epoch 1, step 2: try a lower learning_rate"):
+        train(sasrec, split, tmp_path / "run", training=wild)
+    assert not (tmp_path / "run" / "state" / "state.json").exists()
+
+
+@pytest.mark.usefixtures("read_rarely")
+def test_one_process_stops_at_once_when_asked(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
+    class Press(Quiet):
+        def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(sasrec, split, tmp_path / "run", training=quick, observer=Press())
+    assert json.loads((tmp_path / "run" / "state" / "state.json").read_text())["step"] == 1
 
 
 def test_nothing_to_learn_from(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
