@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,10 +27,8 @@ from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_
 from forethought.evaluation.storage import plain
 from forethought.recommender import Recommender, load
 from forethought.runs import check_asked, check_same_split
+from forethought.tables.table import Document
 from forethought.thinking.halting import Halting
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 SHARES = (0.1, 0.2, 0.3)
 METRICS = {"recall@10": partial(recall, k=10), "ndcg@10": partial(ndcg, k=10)}
@@ -82,15 +80,17 @@ class Robustness:
         del told["cases"]
         return plain(told)
 
-    def __rich__(self) -> RenderableType:
-        from forethought.reports import robustness as view
+    def document(self) -> Document:
+        """The curves as a table, and how to read them."""
+        from forethought.reports.robustness import robustness_document
 
-        return view.robustness_view(self)
+        return robustness_document(self)
+
+    def __rich__(self) -> Document:
+        return self.document()
 
     def __str__(self) -> str:
-        from forethought.reports.tables import text
-
-        return text(self)
+        return self.document().text()
 
 
 def robustness(

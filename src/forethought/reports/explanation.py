@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.escaping import printable
-from forethought.reports.tables import text
+from forethought.tables.table import plain
 
 if TYPE_CHECKING:
     from forethought.explaining.explanation import Candidate, Category, Explanation, Movement, Named, Step
@@ -23,7 +23,7 @@ MOVED = 10  # items whose ranks are shown, beside the target
 
 def as_text(told: Explanation) -> str:
     """What the terminal would show, without colours."""
-    return text(view(told), WIDTH)
+    return plain(view(told), WIDTH)
 
 
 def view(told: Explanation) -> RenderableType:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
-from forethought.escaping import printable
-from forethought.reports.numbers import number
-from forethought.reports.tables import Sheet, describe, interval
+from forethought.evaluation.protocol import in_words
+from forethought.evaluation.tables import interval
+from forethought.tables.formats import number
+from forethought.tables.table import Document, Table
 
 if TYPE_CHECKING:
     from forethought.robustness import Robustness
@@ -22,7 +20,7 @@ WHAT = {
 }
 
 
-def robustness_sheet(told: Robustness) -> Sheet:
+def robustness_table(told: Robustness) -> Table:
     """A row for the clean histories and one for each point."""
     names = list(told.clean)
     columns = ["noise", "share", "positions", "cases"]
@@ -33,7 +31,7 @@ def robustness_sheet(told: Robustness) -> Sheet:
         cells = [cell for name in names for cell in (interval(point.metrics[name]), interval(point.drops[name], ".1%"))]
         size = [f"{point.share:.0%}", number(point.positions, ".1%"), number(point.cases, ".0%")]
         rows.append([point.kind, *size, *cells])
-    return Sheet("robustness to noise, mean [95% interval over users]", columns, rows)
+    return Table("robustness to noise, mean [95% interval over users]", columns, rows)
 
 
 def remarks(told: Robustness) -> list[str]:
@@ -46,9 +44,6 @@ def remarks(told: Robustness) -> list[str]:
     ]
 
 
-def robustness_view(told: Robustness) -> RenderableType:
-    """The curves for the terminal."""
-    notes = [Text(remark, style="dim") for remark in remarks(told)]
-    return Group(
-        Text(printable(describe(told.protocol)), style="dim"), Text(), robustness_sheet(told).rich(), Text(), *notes
-    )
+def robustness_document(told: Robustness) -> Document:
+    """The curves under the protocol of the clean evaluation."""
+    return Document(in_words(told.protocol), [robustness_table(told)], remarks(told))
