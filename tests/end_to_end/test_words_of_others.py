@@ -18,7 +18,6 @@ from shell import Shell
 from forethought.cli.shared import Bar, console
 from forethought.escaping import printable
 from forethought.recommender import load
-from forethought.reports.explanation import view
 
 TITLES = [
     *(
@@ -58,7 +57,7 @@ def test_titles_with_brackets_end_explain_in_a_traceback(shell: Shell, run: Path
         assert printable(each["title"])[:25] in text
     terminal = io.StringIO()
     model = load(run)
-    Console(file=terminal, force_terminal=True, width=100).print(view(model.explain(["i00001"], target="i00007", k=20)))
+    Console(file=terminal, force_terminal=True, width=100).print(model.explain(["i00001"], target="i00007", k=20))
     shown = Text.from_ansi(terminal.getvalue())
     assert "[link=https://a.example]" in shown.plain
     assert "[import]" in shown.plain
