@@ -28,7 +28,7 @@ def evaluation_document(
     halting: Mapping[str, Any] | None,
 ) -> Document:
     """Accuracy, lists, groups and cost of one evaluation, by the parts of `Evaluation`."""
-    accuracy = {name: interval(estimate) for name, estimate in metrics.items()}
+    accuracy = {name: interval_cell(estimate) for name, estimate in metrics.items()}
     tables = [_by_cut("accuracy, mean [95% interval over users]", accuracy)]
     if lists:
         tables.append(_by_cut("lists", {name: number(value, ".4g") for name, value in lists.items()}))
@@ -71,7 +71,7 @@ def comparison_tables(methods: Mapping[str, Standing], baseline: str, difference
         [
             metric,
             method,
-            interval(standing.metrics[metric]),
+            interval_cell(standing.metrics[metric]),
             number(standing.seed_std[metric], ".4f"),
             *_gain(gains.get((method, metric))),
         ]
@@ -86,7 +86,7 @@ def comparison_tables(methods: Mapping[str, Standing], baseline: str, difference
     ]
 
 
-def interval(estimate: Estimate, form: str = ".4f") -> str:
+def interval_cell(estimate: Estimate, form: str = ".4f") -> str:
     """`0.0512 [0.0490, 0.0534]`; a dash where there is no number."""
     if not math.isfinite(estimate.mean):
         return NONE
@@ -99,8 +99,8 @@ def _gain(gain: Difference | None) -> list[str]:
         return ["", "", ""]
     star = "*" if gain.p_holm < ALPHA else ""
     return [
-        interval(gain.absolute, "+.4f"),
-        interval(gain.relative, "+.1%"),
+        interval_cell(gain.absolute, "+.4f"),
+        interval_cell(gain.relative, "+.1%"),
         f"{gain.p_holm:.4f}{star}",
     ]
 
@@ -123,7 +123,7 @@ def _groups(by: str, groups: Mapping[str, Group]) -> Table:
     rows = [
         [
             *(name, f"{g.range[0]:,}–{g.range[1]:,}", f"{g.cases:,}"),
-            *(interval(g.metrics[metric]) for metric in shown),
+            *(interval_cell(g.metrics[metric]) for metric in shown),
             *([number(g.steps, ".2f")] if thinks else []),
         ]
         for name, g in groups.items()

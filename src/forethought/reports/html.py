@@ -9,7 +9,7 @@ from forethought.escaping import html as escape
 from forethought.escaping import printable
 from forethought.evaluation.compare import Comparison
 from forethought.evaluation.standing import Difference
-from forethought.evaluation.tables import ALPHA, interval
+from forethought.evaluation.tables import ALPHA, interval_cell
 from forethought.tables.html import page
 
 # The plot, in user units of its viewBox: names on the left, numbers on the right, intervals between.
@@ -71,7 +71,7 @@ def _row(gain: Difference, y: float, x: Callable[[float], float]) -> str:
         f'<text x="{LEFT - 16}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
         f'<line class="span" x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}"/>'
         f'<circle class="dot" cx="{x(share)}" cy="{y}" r="5"/>'
-        f'<text x="{RIGHT + 24}" y="{y + 4}">{interval(gain.relative, "+.1%")}</text></g>'
+        f'<text x="{RIGHT + 24}" y="{y + 4}">{interval_cell(gain.relative, "+.1%")}</text></g>'
     )
 
 

@@ -17,7 +17,7 @@ from forethought.evaluation.compare import compare
 from forethought.evaluation.report import summarise
 from forethought.evaluation.sampled import Sample
 from forethought.evaluation.statistics import holm
-from forethought.evaluation.tables import interval
+from forethought.evaluation.tables import interval_cell
 from forethought.reports import html
 
 QUICK = {"resamples": 300, "permutations": 999}
@@ -152,7 +152,7 @@ def test_every_form_says_the_same(compared):
     json.dumps(comparison.to_json(), allow_nan=False)
     for form, text in forms.items():
         assert "full ranking of 400 items" in text, form
-        assert all(interval(gain.relative, "+.1%") in text for gain in shown), form
+        assert all(interval_cell(gain.relative, "+.1%") in text for gain in shown), form
         assert all(f"{gain.p_holm:.4f}" in text for gain in shown), form
 
 
