@@ -17,6 +17,7 @@ from shell import Shell
 
 from forethought.cli.shared import Bar, console
 from forethought.escaping import printable
+from forethought.evaluation.report import Evaluation
 from forethought.recommender import load
 
 TITLES = [
@@ -114,9 +115,8 @@ def test_the_doctor_repeats_no_terminal_escape(shell: Shell, tmp_path: Path) -> 
 
 def test_names_of_methods_and_data_in_every_form(shell: Shell, run: Path, tmp_path: Path) -> None:
     shell.ok("evaluate", run, "--resamples", 20)
-    parts = json.loads((run / "metrics.json").read_text())
-    parts["protocol"]["data"] = "<script>x</script>\n# |[a](b)\x1b[31m"
-    (run / "metrics.json").write_text(json.dumps(parts))
+    kept = Evaluation.read(run)
+    replace(kept, protocol=kept.protocol | {"data": "<script>x</script>\n# |[a](b)\x1b[31m"}).write(run)
     other = shutil.copytree(run, tmp_path / "other")
     name = "[/]<b>|`\n\x1b[1m"
     for ending in (".html", ".md", ".json"):
