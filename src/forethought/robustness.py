@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,13 +25,19 @@ from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import in_turn, rank_cases
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, interval
 from forethought.evaluation.storage import plain
+from forethought.evaluation.tables import interval_cell
 from forethought.recommender import Recommender, load
 from forethought.runs import check_asked, check_same_split
+from forethought.tables.formats import number
+from forethought.tables.table import Document, Table
 from forethought.thinking.halting import Halting
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+WHAT = {
+    "replace": "positions hold other items",
+    "insert": "other items come in between",
+    "delete": "positions are gone",
+    "swap": "items change places",
+}
 SHARES = (0.1, 0.2, 0.3)
 METRICS = {"recall@10": partial(recall, k=10), "ndcg@10": partial(ndcg, k=10)}
 
@@ -82,15 +88,15 @@ class Robustness:
         del told["cases"]
         return plain(told)
 
-    def __rich__(self) -> RenderableType:
-        from forethought.reports import robustness as view
+    def document(self) -> Document:
+        """The curves as a table, and how to read them."""
+        return Document(protocols.in_words(self.protocol), [_table(self)], _remarks(self))
 
-        return view.robustness_view(self)
+    def __rich__(self) -> Document:
+        return self.document()
 
     def __str__(self) -> str:
-        from forethought.reports.tables import text
-
-        return text(self)
+        return self.document().text()
 
 
 def robustness(
@@ -243,3 +249,31 @@ def _point(noise: Noise, cases: Cases, metrics: dict[str, Estimate], drops: dict
     lengths = cases.history.lengths
     drawn = noise.drawn(lengths)
     return Point(noise.kind, noise.share, float(drawn.sum() / lengths.sum()), float((drawn > 0).mean()), metrics, drops)
+
+
+def _table(told: Robustness) -> Table:
+    """A row for the clean histories and one for each point."""
+    names = list(told.clean)
+    columns = ["noise", "share", "positions", "cases"]
+    rows = [["none", "", "", "", *(cell for name in names for cell in (interval_cell(told.clean[name]), ""))]]
+    for name in names:
+        columns += [name, "drop"]
+    for point in told.points:
+        cells = [
+            cell
+            for name in names
+            for cell in (interval_cell(point.metrics[name]), interval_cell(point.drops[name], ".1%"))
+        ]
+        size = [f"{point.share:.0%}", number(point.positions, ".1%"), number(point.cases, ".0%")]
+        rows.append([point.kind, *size, *cells])
+    return Table("robustness to noise, mean [95% interval over users]", columns, rows)
+
+
+def _remarks(told: Robustness) -> list[str]:
+    kinds = dict.fromkeys(point.kind for point in told.points)
+    return [
+        f"{'; '.join(f'{kind}: {WHAT[kind]}' for kind in kinds)}. Mean of noise seeds "
+        f"{', '.join(map(str, told.seeds))}. Histories are noisy, targets and candidates are not.",
+        "Drop: share of the clean metric that is lost, paired over users. Positions and cases: how many of them the "
+        "noise really touches, as a share of a short history may round to nothing.",
+    ]

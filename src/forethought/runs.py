@@ -33,7 +33,6 @@ from forethought.methods.interface import Method
 from forethought.methods.items import tell_target_counts, walks_items
 from forethought.recommender import Recommender, load, write_weights
 from forethought.reports.model_card import model_card
-from forethought.reports.tables import evaluation_markdown
 from forethought.run_files import CARD_FILE, Sums
 from forethought.run_folder import begun
 from forethought.thinking.halting import Halting
@@ -141,7 +140,7 @@ def _untrained(config: RunConfig, split: Split, seen: Split, folder: Path, about
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
     """`README.md` of the run folder; with an evaluation its metrics stand in it."""
     assert run.folder is not None
-    table = None if evaluation is None else evaluation_markdown(evaluation)
+    table = None if evaluation is None else evaluation.document().markdown()
     text = model_card(run.folder.name, to_json(run.config), run.about, table)
     replace_file(run.folder / CARD_FILE, lambda part: part.write_text(text, encoding="utf-8"))
 

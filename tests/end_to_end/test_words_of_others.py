@@ -17,8 +17,8 @@ from shell import Shell
 
 from forethought.cli.shared import Bar, console
 from forethought.escaping import printable
+from forethought.evaluation.report import Evaluation
 from forethought.recommender import load
-from forethought.reports.explanation import view
 
 TITLES = [
     *(
@@ -58,7 +58,7 @@ def test_titles_with_brackets_end_explain_in_a_traceback(shell: Shell, run: Path
         assert printable(each["title"])[:25] in text
     terminal = io.StringIO()
     model = load(run)
-    Console(file=terminal, force_terminal=True, width=100).print(view(model.explain(["i00001"], target="i00007", k=20)))
+    Console(file=terminal, force_terminal=True, width=100).print(model.explain(["i00001"], target="i00007", k=20))
     shown = Text.from_ansi(terminal.getvalue())
     assert "[link=https://a.example]" in shown.plain
     assert "[import]" in shown.plain
@@ -115,9 +115,8 @@ def test_the_doctor_repeats_no_terminal_escape(shell: Shell, tmp_path: Path) -> 
 
 def test_names_of_methods_and_data_in_every_form(shell: Shell, run: Path, tmp_path: Path) -> None:
     shell.ok("evaluate", run, "--resamples", 20)
-    parts = json.loads((run / "metrics.json").read_text())
-    parts["protocol"]["data"] = "<script>x</script>\n# |[a](b)\x1b[31m"
-    (run / "metrics.json").write_text(json.dumps(parts))
+    kept = Evaluation.read(run)
+    replace(kept, protocol=kept.protocol | {"data": "<script>x</script>\n# |[a](b)\x1b[31m"}).write(run)
     other = shutil.copytree(run, tmp_path / "other")
     name = "[/]<b>|`\n\x1b[1m"
     for ending in (".html", ".md", ".json"):

@@ -98,13 +98,12 @@ def _write(outcome: object, out: Path) -> None:
     from forethought.evaluation.compare import Comparison
     from forethought.files import replace_file, write_json
     from forethought.reports.html import comparison_page
-    from forethought.reports.tables import comparison_markdown
     from forethought.version import MADE_BY
 
     assert isinstance(outcome, Comparison)
     if out.suffix == ".json":
         write_json(out, {"made": MADE_BY, **outcome.to_json()})
         return
-    marked = f"{comparison_markdown(outcome)}\n<!-- {MADE_BY} -->\n"
+    marked = f"{outcome.document().markdown()}\n<!-- {MADE_BY} -->\n"
     text = comparison_page(outcome) if out.suffix == ".html" else marked
     replace_file(out, lambda part: part.write_text(text, encoding="utf-8"))

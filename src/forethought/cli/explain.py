@@ -77,6 +77,4 @@ def run(arguments: list[str]) -> None:
         return
     from rich.console import Console
 
-    from forethought.reports.explanation import view
-
-    Console(highlight=False).print(view(told))
+    Console(highlight=False).print(told)

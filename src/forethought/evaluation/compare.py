@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,58 +16,12 @@ from forethought.errors import DataError, nearest
 from forethought.evaluation import cost, storage
 from forethought.evaluation.protocol import conflicts
 from forethought.evaluation.report import Evaluation
+from forethought.evaluation.standing import Difference, Standing
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from forethought.evaluation.tables import comparison_document
+from forethought.tables.table import Document
 
 KEYS = ["user_id", "case"]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One method's own numbers.
-
-    Attributes:
-        seeds: how many evaluations were averaged.
-        metrics: means with 95% intervals over users.
-        seed_means: each seed's mean, by metric.
-        seed_std: their standard deviation (n - 1), by metric; None with a single seed.
-        cost: means over the seeds, where they are known: `parameters`; `steps`; `flops` and `ms` of a history (read and
-            thought about), `rank_flops` and `rank_ms`; `states_per_second`; `epochs`, `train_s_per_epoch` and
-            `train_flops_per_epoch`.
-        window: the longest history it reads, in items.
-        halting: how it stopped thinking; None if it does not reason.
-        noise: of the histories it read, as the protocol has it; None if they were clean.
-    """
-
-    seeds: int
-    metrics: dict[str, Estimate]
-    seed_means: dict[str, list[float]]
-    seed_std: dict[str, float | None]
-    cost: dict[str, float]
-    window: int | None
-    halting: dict[str, Any] | None = None
-    noise: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A method less the baseline, in one metric.
-
-    Attributes:
-        absolute: difference of the means, with a paired 95% interval.
-        relative: the same as a share of the baseline's mean; NaN where that is zero.
-        p: of the paired sign-flip permutation test.
-        p_holm: the same after Holm's correction over all differences of the comparison.
-    """
-
-    method: str
-    metric: str
-    absolute: Estimate
-    relative: Estimate
-    p: float
-    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -85,15 +39,17 @@ class Comparison:
         """Everything, as values that `json.dumps` takes; what is not a number becomes null."""
         return storage.plain(asdict(self))
 
-    def __rich__(self) -> RenderableType:
-        from forethought.reports import tables
+    def document(self) -> Document:
+        """Every metric of every method with its difference to the baseline, what methods cost, and how to read it."""
+        return comparison_document(
+            self.protocol, self.methods, self.baseline, self.differences, self.resamples, self.permutations
+        )
 
-        return tables.comparison_view(self)
+    def __rich__(self) -> Document:
+        return self.document()
 
     def __str__(self) -> str:
-        from forethought.reports import tables
-
-        return tables.text(self)
+        return self.document().text()
 
 
 def compare(

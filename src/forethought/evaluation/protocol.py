@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from forethought.data.interactions import Interactions
@@ -12,6 +12,10 @@ Part = Literal["valid", "test"]
 
 # What may differ between methods on the same footing: the data's name (its hash decides) and how far back each reads.
 DESCRIPTIVE = frozenset({"data", "window"})
+# What a protocol's line says in words of its own; the rest stands behind it as it is.
+WORDED = frozenset(
+    {"data", "data_hash", "split", "ties", "tie_seed", "part", "n_cases", "n_items", "candidates", "history_excluded"}
+)
 
 
 def excludes_history(data: Interactions) -> bool:
@@ -57,3 +61,45 @@ def conflicts(first: dict[str, Any], second: dict[str, Any], *, across: Collecti
     passed = DESCRIPTIVE | set(across)
     keys = [key for key in {**first, **second} if key not in passed and first.get(key) != second.get(key)]
     return {key: f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys}
+
+
+def in_words(protocol: Mapping[str, Any]) -> str:
+    """A protocol in one line."""
+    name, digest = protocol.get("data", "data"), str(protocol.get("data_hash", ""))[:8]
+    ties = f"ties {protocol.get('ties')}" + ("" if (seed := protocol.get("tie_seed")) is None else f" (seed {seed})")
+    n_items = f"{protocol.get('n_items', 0):,}"
+    if protocol.get("candidates") == "sampled":
+        candidates = (
+            f"SAMPLED (biased): {protocol['negatives']} {protocol['negatives_by']} negatives of {n_items} items"
+        )
+    else:
+        candidates = f"full ranking of {n_items} items"
+    noise = protocol.get("noise")
+    rest = [
+        f"{key} {value}"
+        for key, value in protocol.items()
+        if key not in WORDED and not key.startswith("negatives") and not isinstance(value, dict | list)
+    ]
+    parts = [
+        f"{name} ({digest})",
+        f"split {protocol.get('split')}",
+        ties,
+        f"{protocol.get('part')}, {protocol.get('n_cases', 0):,} cases",
+        f"history {'excluded' if protocol.get('history_excluded') else 'not excluded'}",
+        candidates,
+        *([] if noise is None else [f"NOISY histories: {noisy(noise)}"]),
+        *rest,
+    ]
+    return " · ".join(parts)
+
+
+def is_unusual(protocol: Mapping[str, Any]) -> bool:
+    """Whether its numbers are of sampled candidates or noisy histories, which must catch the eye."""
+    return protocol.get("candidates") == "sampled" or bool(protocol.get("noise"))
+
+
+def noisy(noise: Mapping[str, Any]) -> str:
+    """Noise as a protocol or a configuration has it: `replace 20%, seeds 0 to 4`."""
+    last = noise["seed"] + noise.get("seeds", 1) - 1
+    seeds = f"seed {last}" if last == noise["seed"] else f"seeds {noise['seed']} to {last}"
+    return f"{noise['kind']} {100 * noise['share']:g}%, {seeds}"

@@ -20,11 +20,11 @@ from forethought.evaluation.groups import Group, membership, quantile_groups
 from forethought.evaluation.lists import beyond_accuracy
 from forethought.evaluation.metrics import per_case
 from forethought.evaluation.statistics import Estimate, estimate_means
+from forethought.evaluation.tables import evaluation_document
 from forethought.files import first_line
+from forethought.tables.table import Document
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from forethought.evaluation.ranking import Ranked
 
 GROUPINGS = {"history_length": "length_group", "target_popularity": "popularity_group"}
@@ -117,15 +117,15 @@ class Evaluation:
         """
         return cls.from_json(*storage.read(Path(folder)))
 
-    def __rich__(self) -> RenderableType:
-        from forethought.reports import tables
+    def document(self) -> Document:
+        """Accuracy, lists, groups and cost, and what to know of them."""
+        return evaluation_document(self.protocol, self.metrics, self.lists, self.groups, self.cost, self.halting)
 
-        return tables.evaluation_view(self)
+    def __rich__(self) -> Document:
+        return self.document()
 
     def __str__(self) -> str:
-        from forethought.reports import tables
-
-        return tables.text(self)
+        return self.document().text()
 
 
 def summarise(

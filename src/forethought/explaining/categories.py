@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from forethought.explaining.explanation import Category
+from forethought.explaining.parts import Category
 
 COLUMNS = ("categories", "category", "category_path", "genres", "genre")
 BETWEEN = r"[>›»|;]"  # levels of a path written as text; commas and slashes occur inside names

@@ -26,9 +26,9 @@ from forethought.data.titles import titles
 from forethought.data.vocabulary import UNKNOWN, Vocabulary
 from forethought.errors import DataError
 from forethought.explaining.categories import Categories
-from forethought.explaining.explanation import (
+from forethought.explaining.explanation import Explanation
+from forethought.explaining.parts import (
     Candidate,
-    Explanation,
     Intent,
     Landmark,
     Movement,

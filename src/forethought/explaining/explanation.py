@@ -1,168 +1,29 @@
 """What an explanation holds: step by step, what a model would have recommended and what it was near to.
 
-Plain values, with the user's own ids; `to_json` has all of it (docs/explain.md).
+Plain values, with the user's own ids; `to_json` has all of it (docs/explain.md). Its text tells the answer, how sure
+each step was, how items moved, and what each step was near to.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from forethought.escaping import printable
+from forethought.explaining.parts import Candidate, Category, Intent, Movement, Named, Plane, Step
+from forethought.tables.table import plain, shown
 from forethought.thinking.halting import Halting
 
-PointKind = Literal["step", "landmark", "item", "target"]
-
-
-@dataclass(frozen=True)
-class Named:
-    """An item's id, and its title where the data has one."""
-
-    item: Any
-    title: str | None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An item as one state sees it.
-
-    Attributes:
-        score: what items are ranked by; comparable within one list.
-        probability: of the softmax over the whole catalogue, at the temperature of training.
-    """
-
-    item: Any
-    title: str | None
-    score: float
-    probability: float
-
-
-@dataclass(frozen=True)
-class Category:
-    """What sets a cluster apart: a label far commoner among its items than in the catalogue.
-
-    Attributes:
-        label: the category.
-        path: the labels that always stand before it, then itself; a list of one where there is no such order.
-        share: of the cluster's items that carry it.
-        overall: share of all items that do.
-    """
-
-    label: str
-    path: list[str]
-    share: float
-    overall: float
-
-
-@dataclass(frozen=True)
-class Landmark:
-    """A prototype (or whatever a method thinks along) that a state is near to, and what typifies it.
-
-    Attributes:
-        number: its row among the landmarks of this step, from 0.
-        similarity: cosine of the angle between it and the state.
-        probability: share of the step's prediction that lies on its items.
-        size: how many items it stands for.
-        central: those nearest to it, nearest first.
-        category: None where the items have no categories or none stands out.
-    """
-
-    number: int
-    similarity: float
-    probability: float
-    size: int
-    central: list[Named]
-    category: Category | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a chain; 0 is the history as it was read.
-
-    Attributes:
-        step: its number.
-        taken: False for what the model would have thought had it gone on.
-        stopped: whether it stopped here.
-        items: the k best, best first; none where the state is zero, which likes all items alike.
-        entropy_nats: of the softmax over the catalogue.
-        entropy: the same as a share of ln N: 0 is certain, 1 knows nothing.
-        on_history: share of the prediction that lies on the history's own items, candidates or not.
-        consistency: KL(distribution of the step before || this one), in nats; None at step 0.
-        change: length of the way that the state went since the step before; None at step 0.
-        halt: halting probability; None where no halting net spoke.
-        read: the indicators as the halting rule read them, scaled, perhaps from prototypes; None where it read none.
-        landmarks: nearest first.
-        n_landmarks: how many there are at this step.
-    """
-
-    step: int
-    taken: bool
-    stopped: bool
-    items: list[Candidate]
-    entropy_nats: float
-    entropy: float
-    on_history: float
-    consistency: float | None
-    change: float | None
-    halt: float | None
-    read: dict[str, float | None] | None
-    landmarks: list[Landmark]
-    n_landmarks: int
-
-
-@dataclass(frozen=True)
-class Movement:
-    """How an item's rank moved; 1 is best, ties count half, None where the item is no candidate.
-
-    Attributes:
-        ranks: at each step.
-        rank: in the answer.
-    """
-
-    item: Any
-    title: str | None
-    ranks: list[float | None]
-    rank: float | None
-
-
-@dataclass(frozen=True)
-class Intent:
-    """An intent of the history, and what the model would have recommended by it alone.
-
-    Attributes:
-        number: its slot, from 0.
-        leaning: share of the attention that the history's last position gave it, over all layers.
-        items: the best by it alone, with the other intents masked.
-        category: what sets the best of them apart; None where the items have no categories or none stands out.
-    """
-
-    number: int
-    leaning: float
-    items: list[Candidate]
-    category: Category | None
-
-
-@dataclass(frozen=True)
-class Point:
-    """A place in the plane of an explanation; `step` says where it belongs, None for items."""
-
-    kind: PointKind
-    label: str
-    x: float
-    y: float
-    step: int | None = None
-
-
-@dataclass(frozen=True)
-class Plane:
-    """States, landmarks and items in two dimensions, by principal components of their directions.
-
-    Attributes:
-        share: of their spread that the plane shows, 0 to 1.
-    """
-
-    share: float
-    points: list[Point]
+WIDTH = 100  # columns of plain text
+SHOWN = 8  # items of a history, the last ones
+MOVED = 10  # items whose ranks are shown, beside the target
 
 
 @dataclass(frozen=True)
@@ -201,21 +62,203 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it: null for what is not a number, text for UUIDs."""
-        return _plain(self)
+        return _as_json(self)
+
+    def __rich__(self) -> RenderableType:
+        return _view(self)
 
     def __str__(self) -> str:
-        from forethought.reports.explanation import as_text
-
-        return as_text(self)
+        return plain(self, WIDTH)
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {each.name: _as_json(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _as_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_as_json(inner) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _view(told: Explanation) -> RenderableType:
+    """All of it for Rich."""
+    parts = [_history(told), _answer(told), _certainty(told)]
+    if len(told.steps) > 1 or told.target is not None:
+        parts.append(_movements(told))
+    if told.landmark is not None:
+        parts.append(_landmarks(told))
+    if told.intents:
+        parts.append(_intents(told))
+    spaced = [part for each in parts for part in (each, Text())]
+    return Group(*spaced[:-1])
+
+
+def _history(told: Explanation) -> RenderableType:
+    table = _table("After", "item", "title")
+    table.show_header = False
+    hidden = len(told.history) - SHOWN
+    if hidden > 0:
+        table.add_row(f"{hidden} earlier", "", style="dim")
+    for named in told.history[-SHOWN:]:
+        table.add_row(*_cells(named))
+    notes = []
+    if told.dropped:
+        notes.append(f"Unknown and left out: {', '.join(map(printable, told.dropped))}.")
+    if told.read < len(told.history):
+        notes.append(f"The model reads the last {told.read} of {len(told.history)} items.")
+    return Group(table, *map(Text, notes))
+
+
+def _answer(told: Explanation) -> RenderableType:
+    table = _table("Next", "item", "title", score="score", probability="probability")
+    for named in told.answer:
+        table.add_row(*_cells(named), f"{named.score:.3f}", f"{named.probability:.1%}")
+    return Group(table, Text(" ".join(_sentences(told))))
+
+
+def _sentences(told: Explanation) -> Iterator[str]:
+    last = len(told.steps) - 1
+    if last == 0:
+        read = "and its intents" if told.intents else "alone"
+        yield f"The answer is read off the history {read}, without further steps."
+    elif told.answer_step is None:
+        yield "The answer blends the states of several steps."
+    elif told.answer_step < last:
+        yield f"It stopped after step {told.answer_step} of {last}{_why(told)}."
+        yield "Later steps show what it would have thought."
+    else:
+        yield f"The answer is that of step {told.answer_step}, the last one."
+    if told.history_excluded:
+        yield "Items of the history are no candidates, but count in the probabilities."
+
+
+def _why(told: Explanation) -> str:
+    halting, step = told.halting, told.steps[told.answer_step or 0]
+    if halting is None:
+        return ""
+    if halting.rule == "arh" and step.halt is not None:
+        return f", where the halting net said {step.halt:.2f}, more than {halting.threshold:g}"
+    if halting.rule in ("change", "entropy") and step.read is not None:
+        return f", where the {halting.rule} it reads was {step.read[halting.rule]:.3f}, less than {halting.threshold:g}"
+    return f" by the rule {halting.rule!r}"
+
+
+def _certainty(told: Explanation) -> RenderableType:
+    """Columns that hold nothing are left out."""
+    steps = told.steps
+    columns = {
+        "entropy": [f"{s.entropy_nats:.2f} nats" for s in steps],
+        "of ln N": [f"{s.entropy:.0%}" for s in steps],
+        "on history": [f"{s.on_history:.0%}" for s in steps],
+        "KL": [_or_blank(s.consistency) for s in steps],
+        "change": [_or_blank(s.change) for s in steps],
+        "p(halt)": [_or_blank(s.halt) for s in steps],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    table = _table("How sure", "step", **{name: name for name in filled}, end="left")
+    for step, *cells in zip(steps, *filled.values(), strict=True):
+        table.add_row(str(step.step), *cells, _fate(step, told), style=_style(step))
+    legend = "Entropy: 0 nats is certain, ln N knows nothing. On history: probability on items met already."
+    if "KL" in filled:
+        legend += " KL: how far the prediction moved since the step before; change: how far the state did."
+    return Group(table, Text(legend, style="dim"))
+
+
+def _fate(step: Step, told: Explanation) -> str:
+    if not step.taken:
+        return "not taken"
+    return "stops here" if step.step == told.answer_step and len(told.steps) > 1 else ""
+
+
+def _movements(told: Explanation) -> RenderableType:
+    marks = {s.step: "*" if s.step == told.answer_step and len(told.steps) > 1 else "" for s in told.steps}
+    blended = {} if told.answer_step is not None else {"answer": "answer*"}
+    table = _table(
+        "Ranks, step by step", "item", "title", **{f"s{s}": f"step {s}{mark}" for s, mark in marks.items()}, **blended
+    )
+    target = None if told.target is None else told.target.item
+    rows = [m for place, m in enumerate(told.movements) if place < MOVED or m.item == target]
+    for moved in rows:
+        ranks = [*moved.ranks, *([moved.rank] if blended else [])]
+        cells = ["no" if rank is None else f"{rank:g}" for rank in ranks]
+        item, title = _cells(moved)
+        is_target = moved.item == target
+        table.add_row(Text("> ") + item if is_target else item, title, *cells, style="bold" if is_target else "")
+    notes = []
+    if target is not None:
+        gone = told.history_excluded and any(named.item == target for named in told.history)
+        why = " It is in the history, so it is no candidate and has no rank." if gone else ""
+        notes.append(Text(f"> is the target.{why}"))
+    if len(told.movements) > len(rows):
+        notes.append(Text(f"{len(told.movements) - len(rows)} more items were among the best of some step."))
+    return Group(table, *notes)
+
+
+def _landmarks(told: Explanation) -> RenderableType:
+    numbers = {name: name for name in ("cosine", "probability", "items")}
+    table = _table(f"Nearest {told.landmark}s", "step", **numbers, what="left")
+    for step in told.steps:
+        for place, each in enumerate(step.landmarks):
+            number = f"{step.step} of {step.n_landmarks}" if place == 0 else ""
+            cells = (
+                f"{each.similarity:.2f}",
+                f"{each.probability:.1%}",
+                f"{each.size:,}",
+                Text(_typical(each.category, each.central)),
+            )
+            table.add_row(number, *cells, style=_style(step))
+    legend = "Probability: how much of the step's prediction lies on its items."
+    return Group(table, Text(legend, style="dim"))
+
+
+def _intents(told: Explanation) -> RenderableType:
+    """Those leaned on most first."""
+    table = _table("Intents leaned on", "intent", leaning="leaning", what="left")
+    for each in sorted(told.intents, key=lambda intent: -intent.leaning):
+        table.add_row(str(each.number + 1), f"{each.leaning:.0%}", Text(_typical(each.category, each.items)))
+    legend = (
+        "Leaning: share of the last item's attention. Beside it: what the model would recommend by that intent alone."
+    )
+    return Group(table, Text(legend, style="dim"))
+
+
+def _typical(category: Category | None, items: Sequence[Named | Candidate]) -> str:
+    """The category, of whose path two levels say enough, and the items that come first."""
+    like = "; ".join(_short(named) for named in items)
+    if category is None:
+        return like
+    share, overall = category.share, category.overall
+    return f"{' › '.join(map(printable, category.path[-2:]))}: {share:.0%} of them, {overall:.1%} of all items\n{like}"
+
+
+def _table(title: str, *names: str, **others: str) -> Table:
+    """Columns of text, then those of numbers by their heading; the heading "left" is a blank column of text."""
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in names:
+        heading = "" if name in ("item", "title") else name
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=44)
+    for heading in others.values():
+        blank = heading == "left"
+        table.add_column("" if blank else heading, justify="left" if blank else "right", no_wrap=not blank)
+    return table
+
+
+def _cells(named: Named | Candidate | Movement) -> tuple[Text, Text]:
+    """As `Text`, so that Rich takes nothing in them for markup."""
+    return shown(named.item), shown(named.title or "")
+
+
+def _short(named: Named | Candidate, most: int = 30) -> str:
+    name = printable(named.title or named.item)
+    return name if len(name) <= most else textwrap.shorten(name, most, placeholder="…")
+
+
+def _or_blank(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _style(step: Step) -> str:
+    return "" if step.taken else "dim"

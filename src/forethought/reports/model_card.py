@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forethought.escaping import markdown
-from forethought.reports.numbers import noisy
+from forethought.evaluation.protocol import noisy
 
 BARE = ("next_item", "masked_item")  # methods that are called by their backbone
 

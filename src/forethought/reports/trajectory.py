@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.escaping import printable
+from forethought.explaining.explanation import Explanation
+from forethought.explaining.parts import Point
 from forethought.reports.pictures import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, Label, place_labels, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from forethought.explaining.explanation import Explanation, Point
 
 LABELLED = 4  # items of the answer that are named in the picture
 LONGEST = 30  # letters of a name

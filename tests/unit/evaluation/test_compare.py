@@ -17,7 +17,8 @@ from forethought.evaluation.compare import compare
 from forethought.evaluation.report import summarise
 from forethought.evaluation.sampled import Sample
 from forethought.evaluation.statistics import holm
-from forethought.reports import html, tables
+from forethought.evaluation.tables import interval_cell
+from forethought.reports import html
 
 QUICK = {"resamples": 300, "permutations": 999}
 
@@ -146,12 +147,12 @@ def test_a_baseline_of_zero_has_no_relative_gain(evaluate):
 def test_every_form_says_the_same(compared):
     _, comparison = compared
     shown = [gain for gain in comparison.differences if gain.metric == "ndcg@10"]
-    forms = {"text": str(comparison), "markdown": tables.comparison_markdown(comparison)}
+    forms = {"text": str(comparison), "markdown": comparison.document().markdown()}
     forms["page"] = html.comparison_page(comparison, title="A < B")
     json.dumps(comparison.to_json(), allow_nan=False)
     for form, text in forms.items():
         assert "full ranking of 400 items" in text, form
-        assert all(tables.interval(gain.relative, "+.1%") in text for gain in shown), form
+        assert all(interval_cell(gain.relative, "+.1%") in text for gain in shown), form
         assert all(f"{gain.p_holm:.4f}" in text for gain in shown), form
 
 
@@ -170,6 +171,6 @@ def test_the_page_is_whole_and_needs_nothing_else(compared):
 
 def test_markdown_tables_are_rectangular(compared, evaluate):
     _, comparison = compared
-    for text in (tables.comparison_markdown(comparison), tables.evaluation_markdown(evaluate())):
+    for text in (comparison.document().markdown(), evaluate().document().markdown()):
         for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1

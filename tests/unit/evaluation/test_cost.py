@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from forethought.errors import DataError
-from forethought.evaluation import cost
-from forethought.evaluation.compare import compare
+from forethought.evaluation import cost, cost_tables
+from forethought.evaluation.compare import Comparison, compare
 from forethought.evaluation.report import Evaluation, summarise
-from forethought.reports import costs, html, tables
-from forethought.reports.numbers import count, number, si
+from forethought.reports import html
+from forethought.tables.formats import count, number, si
 
 QUICK = {"resamples": 100, "permutations": 99, "metrics": ["ndcg@10"]}
 ARH = {"rule": "arh", "threshold": 0.25, "max_steps": 3, "noise": 0.0}
@@ -29,6 +29,10 @@ def spent(evaluation: Evaluation, flops: float, ms: float, steps: float, **more:
     training = {"epochs": 4, "trained_s": 10.0, "s_per_epoch": 2.5, "flops_per_epoch": 3e12}
     price = evaluation.cost | known | {"steps": steps, "parameters": 1234, "training": training} | more
     return replace(evaluation, cost=price)
+
+
+def savings(comparison: Comparison) -> list[str]:
+    return cost_tables.savings(comparison.methods, comparison.baseline)
 
 
 def test_of_ranking():
@@ -111,7 +115,7 @@ def test_an_evaluation_says_what_it_cost(evaluate):
     ],
 )
 def test_halting_in_words(halting, words):
-    assert costs.halting_words(halting) == words
+    assert cost_tables.halting_words(halting) == words
 
 
 def test_the_same_weights_are_compared_under_several_rules(evaluate):
@@ -125,8 +129,8 @@ def test_the_same_weights_are_compared_under_several_rules(evaluate):
         "arh against fixed, reading and thinking: 50% fewer steps, 25% fewer FLOPs, 5% more time: "
         "the steps saved save no time."
     )
-    assert costs.savings(comparison) == [verdict]
-    for text in (tables.comparison_markdown(comparison), html.comparison_page(comparison)):
+    assert savings(comparison) == [verdict]
+    for text in (comparison.document().markdown(), html.comparison_page(comparison)):
         assert verdict in text
         for cell in ("arh 0.25, 3 steps at most", "1,234", "1.50", "3 M", "2.1000", "50 k", "2.50", "3 T"):
             assert cell in text
@@ -134,7 +138,7 @@ def test_the_same_weights_are_compared_under_several_rules(evaluate):
 
 def test_cells_stand_below_their_columns(evaluate):
     both = {"a": spent(evaluate(halting=FIXED), 4e6, 2.0, 3.0), "b": spent(evaluate(halting=ARH), 3e6, 2.1, 1.5)}
-    _, case, training = tables.comparison_sheets(compare(both, **QUICK))
+    _, case, training = compare(both, **QUICK).document().tables
     assert dict(zip(case.columns, case.rows[1], strict=True)) == {
         "method": "b",
         "halting": "arh 0.25, 3 steps at most",
@@ -166,16 +170,16 @@ def test_cells_stand_below_their_columns(evaluate):
 )
 def test_what_saved_steps_saved(evaluate, flops, ms, end):
     both = {"fixed": spent(evaluate(halting=FIXED), 4e6, 2.0, 3.0), "arh": spent(evaluate(halting=ARH), flops, ms, 1.5)}
-    [verdict] = costs.savings(compare(both, **QUICK))
+    [verdict] = savings(compare(both, **QUICK))
     assert verdict.endswith(end)
 
 
 def test_nothing_is_said_of_savings_where_no_step_was_saved(evaluate):
     same = {"fixed": spent(evaluate(halting=FIXED), 4e6, 2.0, 3.0), "arh": spent(evaluate(halting=ARH), 5e6, 2.0, 3.0)}
-    assert costs.savings(compare(same, **QUICK)) == []
+    assert savings(compare(same, **QUICK)) == []
     still = {"dtrec": spent(evaluate(halting=ARH), 4e6, 2.0, 2.0), "sasrec": spent(evaluate(), 1e6, 1.0, 0.0)}
-    assert costs.savings(compare(still, **QUICK)) == []
-    assert costs.savings(compare(dict(reversed(still.items())), **QUICK)) == []
+    assert savings(compare(still, **QUICK)) == []
+    assert savings(compare(dict(reversed(still.items())), **QUICK)) == []
 
 
 def test_seeds_of_one_method_think_alike(evaluate):

@@ -19,10 +19,10 @@ from forethought.config import MethodConfig
 from forethought.data.batches import lists_batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
-from forethought.explaining.explanation import (
+from forethought.explaining.explanation import Explanation
+from forethought.explaining.parts import (
     Candidate,
     Category,
-    Explanation,
     Intent,
     Landmark,
     Movement,

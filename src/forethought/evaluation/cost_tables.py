@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from forethought.reports.numbers import count, number, si
-
-if TYPE_CHECKING:
-    from forethought.evaluation.compare import Comparison, Standing
-    from forethought.evaluation.report import Evaluation
+from forethought.evaluation.standing import Standing
+from forethought.tables.formats import NONE, count, number, si
+from forethought.tables.table import Table
 
 THRESHOLDED = {
     "arh": "the halting net says more than {}",
@@ -29,31 +27,31 @@ COUNTED, TIMED = 0.01, 0.1  # smaller shares are not called saved; two timings o
 def halting_words(halting: Mapping[str, Any] | None) -> str:
     """`arh 0.5, 3 steps at most`; a dash for a model that does not reason."""
     if halting is None:
-        return "–"
+        return NONE
     rule, most = halting["rule"], _steps(halting["max_steps"])
     return f"{rule} {halting['threshold']:g}, {most} at most" if rule in THRESHOLDED else f"{rule}, {most}"
 
 
-def stage_rows(cost: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of what a history costs, a row a stage."""
+def stage_table(cost: Mapping[str, Any]) -> Table:
+    """What a history costs, a row a stage."""
     flops, ms = cost.get("flops_per_history", {}), cost.get("ms_per_history", {})
     rows = [
         [name, si(flops.get(stage)), number(ms.get(stage), ".4f")]
         for stage, name in STAGES.items()
         if stage in flops or stage in ms
     ]
-    return ["a history", "FLOPs", "ms"], rows
+    return Table("cost", ["a history", "FLOPs", "ms"], rows)
 
 
-def evaluation_notes(evaluation: Evaluation) -> list[str]:
+def remarks(halting: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> list[str]:
     """How it thought, what was timed, what training cost: a sentence each, where there is something to say."""
-    told = [_thinking(evaluation.halting, evaluation.cost), _machine(evaluation.cost), _training(evaluation.cost)]
+    told = [_thinking(halting, cost), _machine(cost), _training(cost)]
     return [sentence for sentence in told if sentence]
 
 
-def case_rows(methods: Mapping[str, Standing]) -> list[list[str]]:
-    """What a history costs each method, under `CASE_COLUMNS`."""
-    return [
+def case_table(methods: Mapping[str, Standing]) -> Table:
+    """What a history costs each method."""
+    rows = [
         [
             name,
             halting_words(m.halting),
@@ -66,11 +64,13 @@ def case_rows(methods: Mapping[str, Standing]) -> list[list[str]]:
         ]
         for name, m in methods.items()
     ]
+    title = "cost of a history: read and thought about, then all items ranked"
+    return Table(title, CASE_COLUMNS, rows, names=2)
 
 
-def training_rows(methods: Mapping[str, Standing]) -> list[list[str]]:
-    """What training cost each method, under `TRAINING_COLUMNS`."""
-    return [
+def training_table(methods: Mapping[str, Standing]) -> Table:
+    """What training cost each method."""
+    rows = [
         [
             name,
             str(m.seeds),
@@ -81,12 +81,13 @@ def training_rows(methods: Mapping[str, Standing]) -> list[list[str]]:
         ]
         for name, m in methods.items()
     ]
+    return Table("cost of training", TRAINING_COLUMNS, rows)
 
 
-def savings(comparison: Comparison) -> list[str]:
+def savings(methods: Mapping[str, Standing], baseline: str) -> list[str]:
     """For each method that reasons in fewer steps than the baseline: what that saved, and what it did not."""
-    base, told = comparison.methods[comparison.baseline].cost, []
-    for name, method in comparison.methods.items():
+    base, told = methods[baseline].cost, []
+    for name, method in methods.items():
         saved = {key: 1 - method.cost[key] / base[key] for key in method.cost if base.get(key)}
         if method.halting is None or saved.get("steps", 0.0) < COUNTED:
             continue
@@ -98,7 +99,7 @@ def savings(comparison: Comparison) -> list[str]:
         bars = (("flops", COUNTED, "FLOPs"), ("ms", TIMED, "time"))
         vain = [what for key, least, what in bars if saved.get(key, 1.0) < least]
         verdict = f": the steps saved save no {' and no '.join(vain)}" if vain else ""
-        told.append(f"{name} against {comparison.baseline}, reading and thinking: {', '.join(parts)}{verdict}.")
+        told.append(f"{name} against {baseline}, reading and thinking: {', '.join(parts)}{verdict}.")
     return told
 
 

@@ -1,0 +1,139 @@
+"""Evaluations and comparisons as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forethought.evaluation import cost_tables
+from forethought.evaluation.groups import Group
+from forethought.evaluation.protocol import in_words, is_unusual, noisy
+from forethought.evaluation.standing import Difference, Standing
+from forethought.evaluation.statistics import Estimate
+from forethought.tables.formats import NONE, number
+from forethought.tables.table import Document, Table
+
+ALPHA = 0.05  # p-values below it are starred
+HEADLINE = ("recall@10", "ndcg@10")  # what groups are shown by
+GROUPINGS = {"history_length": "history length", "target_popularity": "training interactions of the target"}
+
+
+def evaluation_document(
+    protocol: Mapping[str, Any],
+    metrics: Mapping[str, Estimate],
+    lists: Mapping[str, float],
+    groups: Mapping[str, Mapping[str, Group]],
+    cost: Mapping[str, Any],
+    halting: Mapping[str, Any] | None,
+) -> Document:
+    """Accuracy, lists, groups and cost of one evaluation, by the parts of `Evaluation`."""
+    accuracy = {name: interval_cell(estimate) for name, estimate in metrics.items()}
+    tables = [_by_cut("accuracy, mean [95% interval over users]", accuracy)]
+    if lists:
+        tables.append(_by_cut("lists", {name: number(value, ".4g") for name, value in lists.items()}))
+    tables += [_groups(GROUPINGS.get(by, by), each) for by, each in groups.items()]
+    tables.append(cost_tables.stage_table(cost))
+    return Document(in_words(protocol), tables, cost_tables.remarks(halting, cost), is_unusual(protocol))
+
+
+def comparison_document(
+    protocol: Mapping[str, Any],
+    methods: Mapping[str, Standing],
+    baseline: str,
+    differences: Sequence[Difference],
+    resamples: int,
+    permutations: int,
+) -> Document:
+    """Methods side by side, by the parts of `Comparison`: tables, and how intervals, p-values and costs came about."""
+    statistics = (
+        f"Intervals: percentile bootstrap over users ({resamples:,} resamples), paired for differences. "
+        f"p: two-sided paired sign-flip test ({permutations:,} permutations); Holm's correction over all "
+        f"{len(differences)} differences, * below {ALPHA}. Both speak of users; "
+        "the seed std speaks of training seeds."
+    )
+    spent = (
+        "FLOPs: products and attention, padding included. ms: wall clock as each run was evaluated; "
+        "hold them against each other only if that was on the same idle machine."
+    )
+    return Document(
+        in_words(protocol),
+        comparison_tables(methods, baseline, differences),
+        [*_noises(protocol, methods), *cost_tables.savings(methods, baseline), statistics, spent],
+        is_unusual(protocol),
+    )
+
+
+def comparison_tables(methods: Mapping[str, Standing], baseline: str, differences: Sequence[Difference]) -> list[Table]:
+    """Every metric of every method with its difference to the baseline, and what the methods cost."""
+    gains = {(gain.method, gain.metric): gain for gain in differences}
+    accuracy = [
+        [
+            metric,
+            method,
+            interval_cell(standing.metrics[metric]),
+            number(standing.seed_std[metric], ".4f"),
+            *_gain(gains.get((method, metric))),
+        ]
+        for metric in methods[baseline].metrics
+        for method, standing in methods.items()
+    ]
+    columns = ["metric", "method", "mean [95%]", "seed std", "difference [95%]", "relative [95%]", "p (Holm)"]
+    return [
+        Table(f"accuracy, against {baseline}", columns, accuracy, names=2),
+        cost_tables.case_table(methods),
+        cost_tables.training_table(methods),
+    ]
+
+
+def interval_cell(estimate: Estimate, form: str = ".4f") -> str:
+    """`0.0512 [0.0490, 0.0534]`; a dash where there is no number."""
+    if not math.isfinite(estimate.mean):
+        return NONE
+    low, high = estimate.ci95
+    return f"{estimate.mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _gain(gain: Difference | None) -> list[str]:
+    if gain is None:
+        return ["", "", ""]
+    star = "*" if gain.p_holm < ALPHA else ""
+    return [
+        interval_cell(gain.absolute, "+.4f"),
+        interval_cell(gain.relative, "+.1%"),
+        f"{gain.p_holm:.4f}{star}",
+    ]
+
+
+def _by_cut(title: str, values: Mapping[str, str]) -> Table:
+    """`name@k` to rows of names and columns of k."""
+    named = {name: name.rpartition("@")[::2] for name in values}
+    cuts = list(dict.fromkeys(cut for _, cut in named.values()))
+    rows = [
+        [first, *(values.get(f"{first}@{cut}", "") for cut in cuts)]
+        for first in dict.fromkeys(first for first, _ in named.values())
+    ]
+    return Table(title, ["", *(f"@{cut}" for cut in cuts)], rows)
+
+
+def _groups(by: str, groups: Mapping[str, Group]) -> Table:
+    known = next(iter(groups.values())).metrics if groups else {}
+    shown = [name for name in known if name.endswith(HEADLINE)]
+    thinks = any(g.steps for g in groups.values())
+    rows = [
+        [
+            *(name, f"{g.range[0]:,}–{g.range[1]:,}", f"{g.cases:,}"),
+            *(interval_cell(g.metrics[metric]) for metric in shown),
+            *([number(g.steps, ".2f")] if thinks else []),
+        ]
+        for name, g in groups.items()
+    ]
+    return Table(f"by {by}", ["group", "range", "cases", *shown, *(["steps"] if thinks else [])], rows)
+
+
+def _noises(protocol: Mapping[str, Any], methods: Mapping[str, Standing]) -> list[str]:
+    """Who read noisy histories, where that differs: the protocol that is shared then says nothing of it."""
+    if not any(method.noise for method in methods.values()) or "noise" in protocol:
+        return []
+    told = {name: "clean" if m.noise is None else noisy(m.noise) for name, m in methods.items()}
+    return [f"Histories that were read: {'; '.join(f'{name} ({what})' for name, what in told.items())}."]

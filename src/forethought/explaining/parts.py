@@ -1,0 +1,159 @@
+"""What an explanation is made of: items, steps, landmarks, intents and places in a plane, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+PointKind = Literal["step", "landmark", "item", "target"]
+
+
+@dataclass(frozen=True)
+class Named:
+    """An item's id, and its title where the data has one."""
+
+    item: Any
+    title: str | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An item as one state sees it.
+
+    Attributes:
+        score: what items are ranked by; comparable within one list.
+        probability: of the softmax over the whole catalogue, at the temperature of training.
+    """
+
+    item: Any
+    title: str | None
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Category:
+    """What sets a cluster apart: a label far commoner among its items than in the catalogue.
+
+    Attributes:
+        label: the category.
+        path: the labels that always stand before it, then itself; a list of one where there is no such order.
+        share: of the cluster's items that carry it.
+        overall: share of all items that do.
+    """
+
+    label: str
+    path: list[str]
+    share: float
+    overall: float
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A prototype (or whatever a method thinks along) that a state is near to, and what typifies it.
+
+    Attributes:
+        number: its row among the landmarks of this step, from 0.
+        similarity: cosine of the angle between it and the state.
+        probability: share of the step's prediction that lies on its items.
+        size: how many items it stands for.
+        central: those nearest to it, nearest first.
+        category: None where the items have no categories or none stands out.
+    """
+
+    number: int
+    similarity: float
+    probability: float
+    size: int
+    central: list[Named]
+    category: Category | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a chain; 0 is the history as it was read.
+
+    Attributes:
+        step: its number.
+        taken: False for what the model would have thought had it gone on.
+        stopped: whether it stopped here.
+        items: the k best, best first; none where the state is zero, which likes all items alike.
+        entropy_nats: of the softmax over the catalogue.
+        entropy: the same as a share of ln N: 0 is certain, 1 knows nothing.
+        on_history: share of the prediction that lies on the history's own items, candidates or not.
+        consistency: KL(distribution of the step before || this one), in nats; None at step 0.
+        change: length of the way that the state went since the step before; None at step 0.
+        halt: halting probability; None where no halting net spoke.
+        read: the indicators as the halting rule read them, scaled, perhaps from prototypes; None where it read none.
+        landmarks: nearest first.
+        n_landmarks: how many there are at this step.
+    """
+
+    step: int
+    taken: bool
+    stopped: bool
+    items: list[Candidate]
+    entropy_nats: float
+    entropy: float
+    on_history: float
+    consistency: float | None
+    change: float | None
+    halt: float | None
+    read: dict[str, float | None] | None
+    landmarks: list[Landmark]
+    n_landmarks: int
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How an item's rank moved; 1 is best, ties count half, None where the item is no candidate.
+
+    Attributes:
+        ranks: at each step.
+        rank: in the answer.
+    """
+
+    item: Any
+    title: str | None
+    ranks: list[float | None]
+    rank: float | None
+
+
+@dataclass(frozen=True)
+class Intent:
+    """An intent of the history, and what the model would have recommended by it alone.
+
+    Attributes:
+        number: its slot, from 0.
+        leaning: share of the attention that the history's last position gave it, over all layers.
+        items: the best by it alone, with the other intents masked.
+        category: what sets the best of them apart; None where the items have no categories or none stands out.
+    """
+
+    number: int
+    leaning: float
+    items: list[Candidate]
+    category: Category | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in the plane of an explanation; `step` says where it belongs, None for items."""
+
+    kind: PointKind
+    label: str
+    x: float
+    y: float
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Plane:
+    """States, landmarks and items in two dimensions, by principal components of their directions.
+
+    Attributes:
+        share: of their spread that the plane shows, 0 to 1.
+    """
+
+    share: float
+    points: list[Point]

@@ -1,0 +1,70 @@
+"""A document as one HTML page: no script, nothing loaded from elsewhere, readable by day and by night."""
+
+from __future__ import annotations
+
+from forethought.escaping import html as escape
+from forethought.tables.table import Document, Table
+from forethought.version import MADE_BY
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d2129; --soft: #667085; --line: #d8dce3; --page: #fff; --mark: #2459c4;
+  --alarm: #b42318; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ec; --soft: #98a2b3; --line: #3a404b; --page: #16181d;
+  --mark: #84adff; --alarm: #fda29b; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 72rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
+.protocol, .note { color: var(--soft); } .sampled { color: var(--alarm); font-weight: 600; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
+.name { text-align: left; } th { color: var(--soft); font-weight: 600; }
+figure { margin: 1rem 0; } figcaption { font-weight: 600; }
+svg { width: 100%; max-width: 60rem; height: auto; font: 13px system-ui, sans-serif; }
+svg text { fill: var(--ink); } svg .tick { fill: var(--soft); font-size: 11px; }
+svg .grid { stroke: var(--line); } svg .zero { stroke: var(--soft); stroke-dasharray: 4 3; }
+svg .span { stroke: var(--mark); stroke-width: 2; } svg .dot { fill: var(--mark); }
+svg .open .dot { fill: var(--page); stroke: var(--mark); stroke-width: 2; }
+"""
+
+
+def page(document: Document, title: str, figures: str = "") -> str:
+    """The whole page: protocol, figures, all tables, and how to read them.
+
+    Args:
+        figures: HTML that stands above the tables.
+    """
+    alarm = " sampled" if document.alarm else ""
+    tables = "\n".join(map(table, document.tables))
+    remarks = "\n".join(f'<p class="note">{escape(remark)}</p>' for remark in document.remarks)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="{MADE_BY}">
+<title>{escape(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+<p class="protocol{alarm}">{escape(document.protocol)}</p>
+{figures}
+{tables}
+{remarks}
+</body>
+</html>
+"""
+
+
+def table(told: Table) -> str:
+    def line(cells: list[str], tag: str) -> str:
+        kinds = [' class="name"' if place < told.names else "" for place in range(len(cells))]
+        inner = "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{inner}</tr>"
+
+    body = "\n".join(line(row, "td") for row in told.rows)
+    return (
+        f'<h2>{escape(told.title)}</h2>\n<div class="scroll"><table>\n<thead>{line(told.columns, "th")}</thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
