@@ -17,9 +17,9 @@ import torch
 
 from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, build_method, to_json
 from forethought.data.batches import plan, windows
-from forethought.data.noise import TRAINING_NOISE, Noise
+from forethought.data.noise import Noise
 from forethought.data.sources import is_query
-from forethought.data.splits import Split, SplitConfig
+from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, check_seed
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
@@ -29,15 +29,16 @@ from forethought.evaluation.sampled import Sample
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import replace_file
-from forethought.methods.interface import Method
-from forethought.methods.items import tell_target_counts, walks_items
+from forethought.methods.interface import Method, SideInformation
+from forethought.methods.items import walks_items
 from forethought.recommender import Recommender, load, write_weights
+from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, Sums
 from forethought.run_folder import begun
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
-from forethought.training.precision import choose
+from forethought.training.precision import Precision, choose
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.tracking import TrackerName, Trackers
@@ -84,22 +85,21 @@ def train(
     """
     config = RunConfig(
         method=as_method(method),
-        split=_split_config(split),
+        split=split.config,
         training=training or Training(),
         seed=seed,
         exclude_history=exclude_history,
         noise=noise,
     )
-    seen = _trained_on(split, noise)
+    seen = split.with_noise(noise)
     config.method.check(seen)
     _check_trainable(seen)
+    side = resolve(config.method, seen)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
-    recommender = _untrained(config, split, seen, folder, _about(config, split, data_path, columns))
-    walks = walks_items(recommender.method)
-    precision = choose(config.training, fabric.device.type, split.data.n_items, walks=walks)
-    recommender.about["precision"] = precision.name
+    recommender = _untrained(config, split, side, folder, _about(config, split, data_path, columns))
+    precision = _precision(recommender, fabric.device.type)
     with ExitStack() as held:
         sums: Sums = {}
         if fabric.is_global_zero:
@@ -127,14 +127,23 @@ def train(
     return load(folder)
 
 
-def _untrained(config: RunConfig, split: Split, seen: Split, folder: Path, about: dict[str, Any]) -> Recommender:
-    """A run before its first step, with what its method takes from the data."""
+def _untrained(
+    config: RunConfig, split: Split, side: SideInformation, folder: Path, about: dict[str, Any]
+) -> Recommender:
+    """A run before its first step."""
     torch.manual_seed(config.seed)
     method = build_method(config.method, split.data.n_items, split.data.n_users)
     _check_inputs(method, config.training)
-    method.meet(split.data)
-    tell_target_counts(method, seen.train)
+    method.fit_side_information(side)
+    about["references"] = dict(side.hashes)
     return Recommender(method, config, split.data.items, _item_table(split), about, folder)
+
+
+def _precision(run: Recommender, device: str) -> Precision:
+    """What products are made in, noted in the run."""
+    chosen = choose(run.config.training, device, len(run.items), walks=walks_items(run.method))
+    run.about["precision"] = chosen.name
+    return chosen
 
 
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
@@ -236,7 +245,7 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     if not told or told["best_epoch"] < 0:
         return None
     positions, every = model.config.training.batch_positions, model.config.training.all_windows
-    rows = windows(_trained_on(split, model.config.noise).train, model.method.window, every=every)
+    rows = windows(split.with_noise(model.config.noise).train, model.method.window, every=every)
     epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, positions, seed, told["epoch"]))
     starts = told.get("stages", [0])
     stage = bisect_right(starts, told["best_epoch"]) - 1
@@ -316,21 +325,6 @@ def _check_inputs(model: Method, settings: Training) -> None:
             "input_noise is for models that name what follows a history, and this one hides items of the history: "
             "leave it out."
         )
-
-
-def _trained_on(split: Split, noise: Noise | None) -> Split:
-    """The split as training sees it."""
-    if noise is None:
-        return split
-    noted = {**split.protocol, TRAINING_NOISE: asdict(noise)}
-    return replace(split, train=noise.on_training(split.train, split.data.n_items), protocol=noted)
-
-
-def _split_config(split: Split) -> SplitConfig:
-    """The configuration a split was made with, read off its protocol."""
-    known = {"ties", "valid_from", "test_from", "targets", "cold_users", "cold_items"}
-    settings = {key: value for key, value in split.protocol.items() if key in known}
-    return SplitConfig(kind=split.protocol["split"], seed=split.protocol.get("seed") or 0, **settings)
 
 
 def _item_table(split: Split) -> pl.DataFrame:

@@ -28,7 +28,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     told = dict(about or {})
-    total = _checksum(plain, told)
+    total = checksum(plain, told)
     # The library's own way of writing a file goes through a temporary one of private mode that a kill would leave.
     replace_file(path, lambda part: part.write_bytes(save(plain, {**told, CHECKSUM: total})))
     return total
@@ -46,12 +46,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, "pt") as file:
         about = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
-    if about.get(CHECKSUM) != _checksum(tensors, {name: text for name, text in about.items() if name != CHECKSUM}):
+    if about.get(CHECKSUM) != checksum(tensors, {name: text for name, text in about.items() if name != CHECKSUM}):
         raise SafetensorError("its content does not fit its checksum")
     return tensors, about
 
 
-def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+def checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> str:
+    """Over names, types, shapes and values of tensors, and what is known about them."""
+    about = about or {}
     digest = hashlib.sha256()
     for name in sorted(about):
         _add(digest, name, about[name])

@@ -131,8 +131,8 @@ MUTANTS = [
     Mutant(
         "recommendations forget to leave out the history",
         "recommender.py",
-        "excluded = self._excluded([known[n] for n in asked]) if exclude else None",
-        "excluded = None",
+        "known if exclude else None, allowed_N)",
+        "None, allowed_N)",
         f"{RECOMMENDER}::test_allow_deny_and_history",
     ),
 ]

@@ -32,8 +32,8 @@ MUTANTS = [
     Mutant(
         "a resumed epoch begins with its first batch",
         "training/loop.py",
-        "for chosen in batches[here.batch :]:",
-        "for chosen in batches:",
+        "enumerate(batches[here.batch :], start=here.batch + 1)",
+        "enumerate(batches, start=here.batch + 1)",
         f"{RESUME}::test_interrupted_and_resumed",
     ),
     Mutant(
@@ -74,8 +74,8 @@ MUTANTS = [
     Mutant(
         "a stage's learning rate goes on where the last one's ended",
         "training/loop.py",
-        "self.progress.step - self.progress.stage_step, ",
-        "self.progress.step, ",
+        "self.progress.step + ahead - self.progress.stage_step, ",
+        "self.progress.step + ahead, ",
         f"{STAGES}::test_optimiser_and_schedule_begin_anew",
     ),
     Mutant(

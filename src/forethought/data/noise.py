@@ -23,7 +23,6 @@ Kind = Literal["replace", "insert", "delete", "swap"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 POSITIONS, ITEMS, GAPS, TRAINING = range(4)  # streams of random numbers that know nothing of each other
-TRAINING_NOISE = "training_noise"  # in the protocol of a split that is trained on with noise, while it is
 BLOCK = 4_000_000  # positions that are disturbed at once
 
 

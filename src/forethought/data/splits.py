@@ -7,7 +7,7 @@ A global temporal split has no such leak, and its report (`leakage`) proves it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.interactions import Interactions
+from forethought.data.noise import Noise
 from forethought.data.times import iso, moment
 from forethought.errors import ConfigError, DataError, check_seed, nearest
 
@@ -22,24 +23,6 @@ Kind = Literal["leave_last_out", "temporal"]
 Ties = Literal["file", "shuffle"]
 Targets = Literal["first", "last", "all"]
 Policy = Literal["keep", "drop"]
-
-
-@dataclass(frozen=True)
-class Split:
-    """One data set, divided.
-
-    Attributes:
-        data: the interactions as they were read.
-        train: what training may see, one row a user.
-        valid, test: cases to be ranked.
-        protocol: what a reader must know beside any number: kind, ties, seed, notes.
-    """
-
-    data: Interactions
-    train: Spans
-    valid: Cases
-    test: Cases
-    protocol: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +49,34 @@ class SplitConfig:
     def apply(self, data: Interactions) -> Split:
         """Split the data this way."""
         return make_split(data, self)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One data set, divided.
+
+    Attributes:
+        data: the interactions as they were read.
+        train: what training may see, one row a user.
+        valid, test: cases to be ranked.
+        protocol: what a reader must know beside any number: kind, ties, seed, notes.
+        config: how it was made, moments resolved.
+        noise: what the training part was given, where it was (`with_noise`).
+    """
+
+    data: Interactions
+    train: Spans
+    valid: Cases
+    test: Cases
+    protocol: dict[str, Any]
+    config: SplitConfig = field(default_factory=SplitConfig)
+    noise: Noise | None = None
+
+    def with_noise(self, noise: Noise | None) -> Split:
+        """The same with noise in its training part; held-out parts and their histories stay."""
+        if noise is None:
+            return self
+        return replace(self, train=noise.on_training(self.train, self.data.n_items), noise=noise)
 
 
 def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> Split:
@@ -128,7 +139,8 @@ def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) ->
         return Cases(Spans(histories, long_enough, histories.starts[long_enough], at), histories.items[at])
 
     protocol = {"split": "leave_last_out", "ties": ties, "seed": seed if ties == "shuffle" else None}
-    return Split(data, train, held_out(2), held_out(1), protocol)
+    config = SplitConfig(ties=ties, seed=seed if ties == "shuffle" else 0)
+    return Split(data, train, held_out(2), held_out(1), protocol, config)
 
 
 def temporal(
@@ -180,7 +192,17 @@ def temporal(
     drop = {"drop_users": cold_users == "drop", "drop_items": cold_items == "drop"}
     valid, protocol["valid"] = _cases(train, _targets(histories, valid_at, test_at, targets), data.n_items, **drop)
     test, protocol["test"] = _cases(train, _targets(histories, test_at, None, targets), data.n_items, **drop)
-    split = Split(data, train, valid, test, protocol)
+    config = SplitConfig(
+        kind="temporal",
+        ties=ties,
+        seed=seed if ties == "shuffle" else 0,
+        valid_from=iso(valid_at),
+        test_from=iso(test_at),
+        targets=targets,
+        cold_users=cold_users,
+        cold_items=cold_items,
+    )
+    split = Split(data, train, valid, test, protocol, config)
     _refuse_empty(split)
     return split
 

@@ -34,9 +34,7 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
-from forethought.data.interactions import Interactions
 from forethought.data.splits import Split
-from forethought.data.texts import item_texts
 from forethought.errors import (
     ConfigError,
     check_choice,
@@ -51,12 +49,14 @@ from forethought.methods.interface import (
     IntentWeights,
     Losses,
     Method,
+    References,
+    SideInformation,
     Stage,
     UserRepresentation,
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.methods.pretrained import Encoder, check_run
+from forethought.methods.pretrained import Encoder
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import Positions
 from forethought.nn.transformer import initialise
@@ -165,14 +165,15 @@ class IGRSR:
             raise ConfigError(
                 f"BERT4Rec's window counts the [MASK] too and must be 2 at least, not {self.backbone.window}."
             )
-        if self.encoder_run is not None:
-            check_run(self.encoder_run, self.backbone, split)
-        if self.intents == "texts":
-            width = item_texts(split.data, self.texts).shape[1]
-            if width != self.text_width:
-                raise ConfigError(
-                    f"The text vectors have {width} numbers, not {self.text_width}: set text_width to it."
-                )
+
+    def references(self) -> References:
+        return References(
+            encoder_run=self.encoder_run,
+            backbone=self.backbone,
+            texts=self.intents == "texts",
+            texts_file=self.texts,
+            text_width=self.text_width,
+        )
 
 
 class Cases(NamedTuple):
@@ -242,14 +243,17 @@ class IGRSRModel(Method):
         self.deliberation = Deliberation(given)
         for part in (self.projection, self.deliberation):
             initialise(part)
+        self.given_encoder: dict[str, Tensor] | None = None  # until the stage begins that takes it over
         self.register_buffer("ready", torch.tensor(False))  # the encoder's weights are in, and need no other folder
         self._stand_in(REASONER)
 
     # ---- stages
 
-    def meet(self, data: Interactions) -> None:
-        if isinstance(self.intents_from, TextProfiles):
-            self.intents_from.take(torch.from_numpy(item_texts(data, self.config.texts)))
+    def fit_side_information(self, side: SideInformation) -> None:
+        super().fit_side_information(side)
+        if isinstance(self.intents_from, TextProfiles) and side.item_texts_NE is not None:
+            self.intents_from.set_features(side.item_texts_NE)
+        self.given_encoder = None if side.encoder is None else dict(side.encoder)
 
     def stages(self) -> tuple[Stage, ...]:
         reasoner = Stage(name=REASONER)
@@ -260,7 +264,12 @@ class IGRSRModel(Method):
     def begin_stage(self, name: str) -> None:
         if name == REASONER and not self.ready:
             if self.config.encoder_run is not None:
-                self.encoder.adopt(self.config.encoder_run)
+                if self.given_encoder is None:
+                    raise ConfigError(
+                        "IGRSR was not given the encoder of encoder_run: call fit_side_information first."
+                    )
+                self.encoder.load_pretrained(self.given_encoder)
+                self.given_encoder = None
             if self.starts_from_encoder:
                 self.items.weight.data.copy_(self.encoder.items.weight.data)
             self.ready.fill_(True)

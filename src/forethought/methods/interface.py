@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
-from forethought.data.interactions import Interactions
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.thinking.halting import Halting, Rule, Trace
@@ -143,6 +142,41 @@ class Landmarks(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class References:
+    """What a method's configuration refers to outside of it; `forethought.references` makes tensors of it.
+
+    Attributes:
+        encoder_run: a run folder whose encoder is taken over.
+        backbone: configuration that this encoder must have.
+        texts: whether text vectors of the items are read: from `texts_file`, or those beside the data.
+        text_width: numbers that each of them must have.
+    """
+
+    encoder_run: str | None = None
+    backbone: BackboneConfig | None = None
+    texts: bool = False
+    texts_file: str | None = None
+    text_width: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideInformation:
+    """What methods may take from outside the histories they are trained on, as tensors.
+
+    Attributes:
+        target_counts_N: how often each item is to be named in training.
+        encoder: weights of another run's encoder by name, items among them.
+        item_texts_NE: text vectors, zeros where an item has none.
+        hashes: checksum of each of the latter two, for the record.
+    """
+
+    target_counts_N: Tensor
+    encoder: Mapping[str, Tensor] | None = None
+    item_texts_NE: Tensor | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """A part of a training, with an optimiser, a schedule and early stopping of its own.
 
@@ -198,11 +232,15 @@ class Method(nn.Module):
         """Pre-train, train, align: one after the other; most methods have one."""
         return (Stage(name="train"),)
 
-    def meet(self, data: Interactions) -> None:
-        """Before training: take from the data what no history tells, such as texts of items; most need nothing.
+    def fit_side_information(self, side: SideInformation) -> None:
+        """Before training: take what no history tells, such as texts of items; most need nothing.
 
-        What is taken is kept among the weights, so that a trained method needs the data no more.
+        What is taken is kept among the weights, or used up in the first stage, so that a trained method needs it no
+        more. Tables of items whose loss draws negatives by popularity are told it.
         """
+        for part in self.modules():
+            if getattr(part, "target_counts_N", None) is not None:
+                part.target_counts_N = side.target_counts_N.clone()
 
     def begin_stage(self, name: str) -> None:
         """A stage begins, with the best weights of the one before: freeze parameters, keep a copy, change the loss.
@@ -298,3 +336,15 @@ class MethodConfig(Protocol):
 
     def check(self, split: Split) -> None:
         """Raise a `ForethoughtError` where the data cannot serve this method (times it needs, say)."""
+
+
+def references_of(config: object) -> References:
+    """What a configuration refers to outside of it; most refer to nothing."""
+    return config.references() if isinstance(config, Referring) else References()
+
+
+@runtime_checkable
+class Referring(Protocol):
+    """A configuration that refers to files or other runs."""
+
+    def references(self) -> References: ...

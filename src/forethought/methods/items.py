@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +14,6 @@ from forethought.catalogue import losses, sampled
 from forethought.catalogue.moments import scaled
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
-from forethought.data.histories import Spans
 from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_whole
 from forethought.methods.interface import Losses
 
@@ -162,12 +160,3 @@ class ItemTable(nn.Module):
 def walks_items(method: nn.Module) -> bool:
     """Whether some loss of the method is a softmax over all items."""
     return any(isinstance(part, ItemTable) and part.loss.kind == "ce" for part in method.modules())
-
-
-def tell_target_counts(method: nn.Module, train: Spans) -> None:
-    """Fill the counts of each item table that keeps them: how often each item is named in training."""
-    tables = [part for part in method.modules() if isinstance(part, ItemTable) and part.target_counts_N is not None]
-    if tables:
-        targets = replace(train, starts=np.minimum(train.starts + 1, train.ends))  # nothing names a row's first item
-        for table in tables:
-            table.target_counts_N = torch.from_numpy(targets.item_counts(len(table.weight)))

@@ -5,13 +5,9 @@ It is trained here as `next_item` and `masked_item` train theirs, or taken from 
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-import polars as pl
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from forethought.backbones.bert4rec import BERT4Rec
@@ -19,18 +15,10 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch
-from forethought.data.noise import TRAINING_NOISE
-from forethought.data.sources import read_parquet
-from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, RunError
-from forethought.files import first_line, read_json
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
 from forethought.thinking.cloze import Cloze
 
 AnyBackbone = SASRec | GRU4Rec | HSTU | BERT4Rec
-TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
-DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets")  # of a protocol: who trains on what
 
 
 class Encoder(nn.Module):
@@ -86,94 +74,6 @@ class Encoder(nn.Module):
             if isinstance(part, nn.GRU):  # drops nothing either way, and cuDNN's has no gradient in eval mode
                 part.train()
 
-    def adopt(self, run: str) -> None:
-        """Take the weights of a run folder, which `check_run` has looked at.
-
-        Raises:
-            RunError: the file is missing or damaged.
-        """
-        path = Path(run) / MODEL_FILE
-        try:
-            tensors, _ = read_model(path.parent)
-            mine = {name: tensors[name] for name in self.state_dict() if name != "items.bias"}
-            self.load_state_dict(mine, strict=False)
-            whole = all(bool(tensor.isfinite().all()) for tensor in mine.values())
-        except (SafetensorError, OSError, KeyError, RuntimeError) as error:
-            raise RunError(f"The encoder's weights in {path} cannot be read ({first_line(error)}): {MEND}") from error
-        if not whole:
-            raise RunError(f"The encoder's weights in {path} hold NaN or infinity: {MEND}")
-
-
-MEND = "give the folder of a finished run of sasrec, gru4rec, hstu or bert4rec, or leave encoder_run out."
-
-
-def check_run(run: str, backbone: AnyBackbone, split: Split) -> None:
-    """Whether a run folder holds such a backbone, trained on the training part of this very split.
-
-    Raises:
-        RunError: there is no such run, or it is damaged.
-        ConfigError: it is of another method, or its backbone is another one.
-        DataError: it was trained on other items, data or another split, or with other noise.
-    """
-    folder = Path(run)
-    if not folder.is_dir():
-        raise RunError(f"There is no run folder {run!r} to take the encoder from: {MEND}")
-    parts = read_json(folder / CONFIG_FILE, MEND.rstrip("."))
-    try:
-        method, about = parts["config"]["method"], parts["about"]
-        kind, theirs = method["type"], dict(method.get("backbone", {}))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise RunError(f"{folder / CONFIG_FILE} is damaged: {MEND}") from error
-    if kind not in TRAINERS:
-        raise ConfigError(f"The run {run!r} is one of {kind!r}, which holds no bare encoder: {MEND}")
-    _check_backbone(run, backbone, theirs)
-    _check_data(folder, about, split)
-    noise, mine = parts["config"].get("noise"), split.protocol.get(TRAINING_NOISE)
-    if noise != mine:
-        raise DataError(
-            f"The encoder in {str(folder)!r} was trained with {_noise(noise)}, and this run is to be with "
-            f"{_noise(mine)}: take one that was trained likewise."
-        )
-
-
-def _noise(noise: Any) -> str:
-    return f"noise ({', '.join(f'{k} {v}' for k, v in noise.items())})" if noise else "no noise"
-
-
-def _check_backbone(run: str, backbone: AnyBackbone, theirs: dict[str, Any]) -> None:
-    mine = {"type": type(backbone).__name__.lower(), **asdict(backbone)}
-    mine.pop("dropout")  # of its training, which is over
-    before = {**asdict(type(backbone)()), **theirs}  # options that are newer than the run are as they were
-    other = [f"{key} {before.get(key)!r}, not {value!r}" for key, value in mine.items() if before.get(key) != value]
-    if theirs.get("type") != mine["type"]:
-        other = [f"a {theirs.get('type')}, not a {mine['type']}"]
-    if other:
-        raise ConfigError(
-            f"The encoder in {run!r} is another one ({'; '.join(other)}): give the backbone the run's own settings."
-        )
-
-
-def _check_data(folder: Path, about: Any, split: Split) -> None:
-    try:
-        ids = read_parquet(folder / ITEMS_FILE, ["item_id"])["item_id"]
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{folder / ITEMS_FILE} cannot be read ({first_line(error)}): {MEND}") from error
-    mine = split.data.items.ids
-    if len(ids) != len(mine) or ids.dtype.is_integer() != mine.dtype.is_integer() or bool((ids != mine).any()):
-        raise DataError(
-            f"The encoder in {str(folder)!r} knows {len(ids)} items and the data has {len(mine)}, not the same ones: "
-            "take one that was trained on this data."
-        )
-    if about.get("data_hash") != split.data.data_hash:
-        raise DataError(
-            f"The encoder in {str(folder)!r} was trained on other interactions ({about.get('data')!r}) of the same "
-            "items, and may have seen what is tested here: take one that was trained on this data."
-        )
-    theirs = about.get("protocol", {})
-    other = [key for key in DIVIDES if theirs.get(key) != split.protocol.get(key)]
-    if other:
-        raise DataError(
-            f"The encoder in {str(folder)!r} was trained on another split "
-            f"({', '.join(f'{key} {theirs.get(key)!r}, not {split.protocol.get(key)!r}' for key in other)}), and may "
-            "have seen what is tested here: take one that was trained on this split."
-        )
+    def load_pretrained(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights of another run's encoder; a bias of its items stays behind where this one has none."""
+        self.load_state_dict({name: tensors[name] for name in self.state_dict() if name != "items.bias"}, strict=False)

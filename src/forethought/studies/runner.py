@@ -28,6 +28,7 @@ from forethought.evaluation.storage import plain
 from forethought.folders import check_writable
 from forethought.recipes import Recipe
 from forethought.recommender import Recommender
+from forethought.references import resolve
 from forethought.run_files import CONFIG_FILE, METRICS_FILE
 from forethought.runs import evaluate, train
 from forethought.studies import results
@@ -114,7 +115,9 @@ def _unserved(variants: Sequence[str], desk: Desk) -> set[str]:
     found = set()
     for variant in variants:
         try:
-            VARIANTS[variant]().method.check(desk.split)
+            method = VARIANTS[variant]().method
+            method.check(desk.split)
+            resolve(method, desk.split)
         except DataError as error:
             desk.say(f"{variant} is left out. {error}")
             found.add(variant)

@@ -33,7 +33,7 @@ class TextProfiles(nn.Module):
         halving_M[-1] = 0.0
         self.register_buffer("halving_M", halving_M, persistent=False)
 
-    def take(self, vectors_NE: Tensor) -> None:
+    def set_features(self, vectors_NE: Tensor) -> None:
         """Keep item texts: centred, since sentence encoders share a large mean; as long as a vector of unit normals.
 
         Args:

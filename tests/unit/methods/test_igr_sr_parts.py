@@ -120,7 +120,7 @@ def test_texts_are_those_of_the_items() -> None:
     model = model_of(intents="texts", text_width=6)
     source: Any = model.intents_from
     vectors = np.random.default_rng(0).normal(size=(30, 6))
-    source.take(torch.from_numpy(vectors))
+    source.set_features(torch.from_numpy(vectors))
     centred = reference.unit(vectors - vectors.mean(0)) * 6**0.5
     np.testing.assert_allclose(source.texts_NE.numpy(), centred, rtol=1e-6)
     history = igr_sr.History(torch.arange(30)[:, None], torch.ones(30, dtype=torch.int64))

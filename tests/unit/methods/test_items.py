@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from torch import Tensor
 from forethought.backbones.sasrec import SASRec
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
-from forethought.methods.items import ItemLoss, ItemTable, tell_target_counts, walks_items
+from forethought.methods.items import ItemLoss, ItemTable, walks_items
 from forethought.methods.next_item import NextItem, NextItemModel
 from forethought.recommender import load
+from forethought.references import resolve
 from forethought.runs import evaluate, train
 from forethought.training.settings import Training
 
@@ -86,10 +86,9 @@ def test_without_counts_it_is_refused_not_drawn_evenly() -> None:
 
 
 def test_counts_are_those_of_training_targets_alone(split: Split, sasrec: SASRec) -> None:
-    model = NextItemModel(
-        NextItem(backbone=sasrec, loss=replace(ItemLoss(kind="sampled_softmax"), proposal="in_batch")), 40
-    )
-    tell_target_counts(model, split.train)
+    config = NextItem(backbone=sasrec, loss=ItemLoss(kind="sampled_softmax", proposal="in_batch"))
+    model = NextItemModel(config, 40)
+    model.fit_side_information(resolve(config, split))
     counted = Counter(item for row in range(len(split.train)) for item in split.train[row][1:].tolist())
     assert model.items.target_counts_N is not None
     assert model.items.target_counts_N.tolist() == [counted[item] for item in range(40)]

@@ -14,7 +14,7 @@ def made() -> tuple[TextProfiles, np.ndarray]:
     texts = np.random.default_rng(0).normal(size=(N, E)) + 3.0
     texts[7] = 0.0
     profiles = TextProfiles(N, E, M).double()
-    profiles.take(torch.from_numpy(texts))
+    profiles.set_features(torch.from_numpy(texts))
     return profiles, texts
 
 
@@ -65,6 +65,6 @@ def test_texts_of_long_ago_still_count() -> None:
 
 def test_one_profile_weighs_all_alike() -> None:
     profiles = TextProfiles(N, E, 1).double()
-    profiles.take(torch.randn(N, E))
+    profiles.set_features(torch.randn(N, E))
     found = profiles(History(torch.tensor([[1, 2, 3]]), torch.tensor([3])), everywhere=False).raw_BPMD
     assert torch.allclose(found[0, 0, 0], profiles.texts_NE[[1, 2, 3]].mean(0))

@@ -31,6 +31,7 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR, IGRSRModel
 from forethought.recommender import Recommender, load
+from forethought.references import resolve
 from forethought.run_files import bound_sums
 from forethought.runs import train
 from forethought.tensor_files import save_tensors
@@ -148,15 +149,17 @@ def test_an_encoder_must_have_seen_the_same_noise(
     train(sasrec, split, tmp_path / "noisy", training=settings, noise=noise)
     noisy = replace(adopting, encoder_run=tmp_path / "noisy")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="and this run is to be with no noise: take one"):
-        noisy.check(split)
+        resolve(noisy, split)
     run = train(noisy, split, tmp_path / "run", training=settings, noise=noise)
     assert run.config.noise == noise
 
 
 def test_the_dropout_of_a_run_is_no_matter(adopting: IGRSR, split: Split) -> None:
     another = replace(adopting, backbone=replace(adopting.backbone, dropout=0.7))
-    another.check(split)
     model = IGRSRModel(another, split.data.n_items)
+    with pytest.raises(ConfigError, match="was not given the encoder"):
+        model.begin_stage("reasoner")
+    model.fit_side_information(resolve(another, split))
     model.begin_stage("reasoner")
     theirs = load_file(Path(adopting.encoder_run or "") / "model.safetensors")
     assert torch.equal(model.encoder.items.weight, theirs["items.weight"])
@@ -164,6 +167,7 @@ def test_the_dropout_of_a_run_is_no_matter(adopting: IGRSR, split: Split) -> Non
 
 def test_items_start_where_the_runs_items_ended(adopting: IGRSR, trained: Recommender, split: Split) -> None:
     model = IGRSRModel(adopting, split.data.n_items)
+    model.fit_side_information(resolve(adopting, split))
     model.begin_stage("reasoner")
     assert torch.equal(model.items.weight, trained.method.state_dict()["items.weight"])
 
@@ -256,17 +260,17 @@ def test_a_run_that_does_not_fit(
         (replace(sasrec, layers=2, heads=4), "layers 1, not 2; heads 2, not 4"),
     ):
         with pytest.raises(ConfigError, match=said):
-            replace(adopting, backbone=backbone).check(split)
+            resolve(replace(adopting, backbone=backbone), split)
     with pytest.raises(ConfigError, match="a sasrec, not a gru4rec"):
-        replace(adopting, backbone=GRU4Rec(width=16, window=8)).check(split)
+        resolve(replace(adopting, backbone=GRU4Rec(width=16, window=8)), split)
     with pytest.raises(DataError, match="not the same ones"):
-        adopting.check(renamed(split))
+        resolve(adopting, renamed(split))
     with pytest.raises(DataError, match=r"not the same ones|other interactions"):
-        adopting.check(other_shop(tmp_path))
+        resolve(adopting, other_shop(tmp_path))
     with pytest.raises(DataError, match="other interactions"):
-        adopting.check(replace(split, data=later(split.data)))
+        resolve(adopting, replace(split, data=later(split.data)))
     with pytest.raises(DataError, match=r"another split \(ties .*, not 'shuffle'"):
-        adopting.check(leave_last_out(split.data, ties="shuffle"))
+        resolve(adopting, leave_last_out(split.data, ties="shuffle"))
     thinker = train(DTRec(backbone=sasrec, first_clusters=4, most_clusters=8), split, tmp_path / "d", training=quick)
     with pytest.raises(ConfigError, match="one of 'dtrec', which holds no bare encoder"):
-        replace(adopting, encoder_run=str(thinker.folder)).check(split)
+        resolve(replace(adopting, encoder_run=str(thinker.folder)), split)

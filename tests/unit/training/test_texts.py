@@ -19,6 +19,7 @@ from forethought.data.texts import VECTORS, item_texts
 from forethought.errors import ConfigError, DataError
 from forethought.methods.igr_sr import IGRSR, IGRSRModel
 from forethought.recommender import load
+from forethought.references import resolve
 from forethought.runs import evaluate, train
 from forethought.thinking.deliberation import Reasoner
 from forethought.thinking.profiles import TextProfiles
@@ -107,18 +108,18 @@ def test_files_that_do_not_fit(told: Path, config: IGRSR, wrong: str, said: str)
         np.save(path, vectors[wrong], allow_pickle=True)
     split = leave_last_out(read(told))
     with pytest.raises(DataError, match=said):
-        config.check(split)
+        resolve(config, split)
 
 
 def test_settings_that_do_not_fit(told: Path, config: IGRSR, split: Split, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="have 6 numbers, not 384"):
-        replace(config, text_width=384).check(leave_last_out(read(told)))
+        resolve(replace(config, text_width=384), leave_last_out(read(told)))
     with pytest.raises(ConfigError, match="texts only with"):
         replace(config, intents="distilled", texts="some.npy")
     with pytest.raises(DataError, match="cannot be read"):
-        replace(config, texts=str(tmp_path / "none.npy")).check(split)
+        resolve(replace(config, texts=str(tmp_path / "none.npy")), split)
     np.save(tmp_path / "other.npy", np.ones((split.data.n_items, WIDTH)))
-    replace(config, texts=tmp_path / "other.npy").check(split)  # type: ignore[arg-type]
+    resolve(replace(config, texts=tmp_path / "other.npy"), split)  # type: ignore[arg-type]
 
 
 def test_rows_of_no_item_table_are_refused(told: Path) -> None:

@@ -1,0 +1,155 @@
+"""What a method's configuration refers to, resolved into tensors before the method is built or trained.
+
+Another run's encoder and text vectors of items are files, and no method opens a file: here they are found, held against
+the split that is to be trained on, read, and recorded with their checksums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from forethought.backbones.interface import BackboneConfig
+from forethought.data.sources import read_parquet
+from forethought.data.splits import Split
+from forethought.data.texts import item_texts
+from forethought.errors import ConfigError, DataError, RunError
+from forethought.files import first_line, read_json
+from forethought.methods.interface import References, SideInformation, references_of
+from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
+from forethought.tensor_files import checksum
+
+TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
+DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets")  # of a protocol: who trains on what
+MEND = "give the folder of a finished run of sasrec, gru4rec, hstu or bert4rec, or leave encoder_run out."
+
+
+def resolve(method: Any, split: Split) -> SideInformation:
+    """All that a method takes from outside of its training histories.
+
+    Args:
+        method: its configuration.
+        split: as training sees it, noise included.
+
+    Raises:
+        RunError: there is no such run, or it is damaged.
+        ConfigError: it is of another method, its backbone is another one, or text vectors have another width.
+        DataError: it was trained on other items, data or another split, or with other noise; or there are no text
+            vectors, or they do not fit.
+    """
+    asked, hashes = references_of(method), dict[str, str]()
+    encoder = texts = None
+    if asked.encoder_run is not None and asked.backbone is not None:
+        _check_run(asked.encoder_run, asked.backbone, split)
+        encoder, hashes["encoder_run"] = _weights(asked.encoder_run)
+    if asked.texts:
+        texts = _texts(asked, split)
+        hashes["texts"] = checksum({"texts": texts})
+    targets = replace(split.train, starts=np.minimum(split.train.starts + 1, split.train.ends))  # none names the first
+    counts_N = torch.from_numpy(targets.item_counts(split.data.n_items))
+    return SideInformation(target_counts_N=counts_N, encoder=encoder, item_texts_NE=texts, hashes=hashes)
+
+
+def _texts(asked: References, split: Split) -> Tensor:
+    vectors = item_texts(split.data, asked.texts_file)
+    if vectors.shape[1] != asked.text_width:
+        raise ConfigError(
+            f"The text vectors have {vectors.shape[1]} numbers, not {asked.text_width}: set text_width to it."
+        )
+    return torch.from_numpy(vectors)
+
+
+def _weights(run: str) -> tuple[Mapping[str, Tensor], str]:
+    """An encoder's tensors and their checksum.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    path = Path(run) / MODEL_FILE
+    try:
+        tensors, total = read_model(path.parent)
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        raise RunError(f"The encoder's weights in {path} cannot be read ({first_line(error)}): {MEND}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise RunError(f"The encoder's weights in {path} hold NaN or infinity: {MEND}")
+    return tensors, total
+
+
+def _check_run(run: str, backbone: BackboneConfig, split: Split) -> None:
+    """Whether a run folder holds such a backbone, trained on the training part of this very split.
+
+    Raises:
+        RunError: there is no such run, or it is damaged.
+        ConfigError: it is of another method, or its backbone is another one.
+        DataError: it was trained on other items, data or another split, or with other noise.
+    """
+    folder = Path(run)
+    if not folder.is_dir():
+        raise RunError(f"There is no run folder {run!r} to take the encoder from: {MEND}")
+    parts = read_json(folder / CONFIG_FILE, MEND.rstrip("."))
+    try:
+        method, about = parts["config"]["method"], parts["about"]
+        kind, theirs = method["type"], dict(method.get("backbone", {}))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RunError(f"{folder / CONFIG_FILE} is damaged: {MEND}") from error
+    if kind not in TRAINERS:
+        raise ConfigError(f"The run {run!r} is one of {kind!r}, which holds no bare encoder: {MEND}")
+    _check_backbone(run, backbone, theirs)
+    _check_data(folder, about, split)
+    noise, mine = parts["config"].get("noise"), None if split.noise is None else asdict(split.noise)
+    if noise != mine:
+        raise DataError(
+            f"The encoder in {str(folder)!r} was trained with {_noise(noise)}, and this run is to be with "
+            f"{_noise(mine)}: take one that was trained likewise."
+        )
+
+
+def _noise(noise: Any) -> str:
+    return f"noise ({', '.join(f'{k} {v}' for k, v in noise.items())})" if noise else "no noise"
+
+
+def _check_backbone(run: str, backbone: Any, theirs: dict[str, Any]) -> None:
+    mine = {"type": type(backbone).__name__.lower(), **asdict(backbone)}
+    mine.pop("dropout")  # of its training, which is over
+    before = {**asdict(type(backbone)()), **theirs}  # options that are newer than the run are as they were
+    other = [f"{key} {before.get(key)!r}, not {value!r}" for key, value in mine.items() if before.get(key) != value]
+    if theirs.get("type") != mine["type"]:
+        other = [f"a {theirs.get('type')}, not a {mine['type']}"]
+    if other:
+        raise ConfigError(
+            f"The encoder in {run!r} is another one ({'; '.join(other)}): give the backbone the run's own settings."
+        )
+
+
+def _check_data(folder: Path, about: Any, split: Split) -> None:
+    try:
+        ids = read_parquet(folder / ITEMS_FILE, ["item_id"])["item_id"]
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{folder / ITEMS_FILE} cannot be read ({first_line(error)}): {MEND}") from error
+    mine = split.data.items.ids
+    if len(ids) != len(mine) or ids.dtype.is_integer() != mine.dtype.is_integer() or bool((ids != mine).any()):
+        raise DataError(
+            f"The encoder in {str(folder)!r} knows {len(ids)} items and the data has {len(mine)}, not the same ones: "
+            "take one that was trained on this data."
+        )
+    if about.get("data_hash") != split.data.data_hash:
+        raise DataError(
+            f"The encoder in {str(folder)!r} was trained on other interactions ({about.get('data')!r}) of the same "
+            "items, and may have seen what is tested here: take one that was trained on this data."
+        )
+    theirs = about.get("protocol", {})
+    other = [key for key in DIVIDES if theirs.get(key) != split.protocol.get(key)]
+    if other:
+        raise DataError(
+            f"The encoder in {str(folder)!r} was trained on another split "
+            f"({', '.join(f'{key} {theirs.get(key)!r}, not {split.protocol.get(key)!r}' for key in other)}), and may "
+            "have seen what is tested here: take one that was trained on this split."
+        )
