@@ -157,7 +157,7 @@ def test_an_encoder_must_have_seen_the_same_noise(
 def test_the_dropout_of_a_run_is_no_matter(adopting: IGRSR, split: Split) -> None:
     another = replace(adopting, backbone=replace(adopting.backbone, dropout=0.7))
     model = IGRSRModel(another, split.data.n_items)
-    with pytest.raises(ConfigError, match="was not given the encoder"):
+    with pytest.raises(ConfigError, match="no weights for encoder_run yet"):
         model.begin_stage("reasoner")
     model.fit_side_information(resolve(another, split))
     model.begin_stage("reasoner")
