@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from forethought.data.shop import words
-
-if TYPE_CHECKING:
-    from forethought.data.shop.shop import Shop
+from forethought.data.shop.settings import ShopSettings
 
 KINDS_A_CATEGORY = 5
 ROUTE_LENGTH = KINDS_A_CATEGORY + 2  # an intent's own category, then two kinds of a neighbouring one
@@ -76,7 +73,7 @@ class _Tree:
         return cls(departments, categories, [kind for kind, _ in kinds], np.array([price for _, price in kinds]))
 
 
-def stock(shop: Shop, rng: np.random.Generator) -> Goods:
+def stock(shop: ShopSettings, rng: np.random.Generator) -> Goods:
     """Fill the shelves of a shop of these settings."""
     tree = _Tree.of_size(shop.items)
     brands, department_of_brand = _brands(shop.brands, tree, rng)
@@ -181,7 +178,7 @@ def _describe(
 
 
 def _intents(
-    shop: Shop, tree: _Tree, brands: np.ndarray, department_of_brand: np.ndarray, rng: np.random.Generator
+    shop: ShopSettings, tree: _Tree, brands: np.ndarray, department_of_brand: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, pl.DataFrame]:
     """Routes [J, R] of kinds, liked brands [J, Br], popularity [J], and the table that describes them.
 

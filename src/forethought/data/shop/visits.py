@@ -10,14 +10,11 @@ items keep exactly the popularity that their shelf gives them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from forethought.data.shop.goods import ROUTE_LENGTH, Goods
-
-if TYPE_CHECKING:
-    from forethought.data.shop.shop import Shop
+from forethought.data.shop.settings import ShopSettings
 
 DAY_S = 86_400
 
@@ -43,7 +40,7 @@ class Visits:
     intents_UM: np.ndarray
 
 
-def visits(shop: Shop, goods: Goods, n_users: int, rng: np.random.Generator) -> Visits:
+def visits(shop: ShopSettings, goods: Goods, n_users: int, rng: np.random.Generator) -> Visits:
     """Let `n_users` new customers live through the shop's whole period."""
     length_U = _lengths(shop, n_users, rng)
     first_U = np.cumsum(length_U) - length_U
@@ -73,7 +70,7 @@ def visits(shop: Shop, goods: Goods, n_users: int, rng: np.random.Generator) -> 
     return Visits(user, item[kept], timestamp[kept], step, intent[kept], session[kept], noise[kept], intents_UM)
 
 
-def _lengths(shop: Shop, n_users: int, rng: np.random.Generator) -> np.ndarray:
+def _lengths(shop: ShopSettings, n_users: int, rng: np.random.Generator) -> np.ndarray:
     """Geometric above the minimum: most histories are short, a few are long."""
     extra = shop.interactions_per_user - shop.min_interactions
     u = rng.random(n_users)  # drawn in any case, so that later draws do not depend on the settings
@@ -83,7 +80,13 @@ def _lengths(shop: Shop, n_users: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _slots(
-    shop: Shop, user: np.ndarray, slots_U: np.ndarray, life: np.ndarray, begins: np.ndarray, *, rng: np.random.Generator
+    shop: ShopSettings,
+    user: np.ndarray,
+    slots_U: np.ndarray,
+    life: np.ndarray,
+    begins: np.ndarray,
+    *,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Which of their intents every interaction follows: drawn anew when a session begins.
 
@@ -98,7 +101,9 @@ def _slots(
     return np.minimum(drawn_S, slots_S[:, 0] - 1)[np.cumsum(begins) - 1]
 
 
-def _walk(shop: Shop, goods: Goods, stream: np.ndarray, intent: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _walk(
+    shop: ShopSettings, goods: Goods, stream: np.ndarray, intent: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """The place on its shelf of every interaction's item, were there no noise; a stream is one user's one intent."""
     n = len(stream)
     order = np.argsort(stream, kind="stable")
@@ -123,7 +128,7 @@ def _walk(shop: Shop, goods: Goods, stream: np.ndarray, intent: np.ndarray, rng:
 
 
 def _times(
-    shop: Shop, begins: np.ndarray, user: np.ndarray, first_U: np.ndarray, rng: np.random.Generator
+    shop: ShopSettings, begins: np.ndarray, user: np.ndarray, first_U: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Minutes within a session, days between sessions, squeezed where a life would outlast the period."""
     mean_s = np.where(begins, shop.days_between_sessions * DAY_S, 120.0)
