@@ -62,6 +62,22 @@ def test_every_verb_takes_paths_with_brackets(shell: Shell, shop: Path, tmp_path
     shell.ok("evaluate", run, "--resamples", 20)
 
 
+def test_a_folder_called_like_the_home_folder_is_written_and_read(
+    shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As --out=~/runs names one: no shell expands ~ in the midst of a word."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    shell.ok("prepare", shop, "--out=~/data")
+    shell.ok("train", "sasrec", "--data=~/data", "--out=~/run", *TINY)
+    shell.ok("evaluate", "~/run", "--resamples", 20)
+    shell.ok("recommend", "~/run", "--input", "~/data", "--out=~/recs.parquet")
+    assert {"data", "run", "recs.parquet"} <= {path.name for path in (tmp_path / "here" / "~").iterdir()}
+    assert list((tmp_path / "home").iterdir()) == []
+
+
 def test_a_name_that_is_a_path_is_refused(shell: Shell, shop: Path, tmp_path: Path) -> None:
     for name in ("beauty/2014", "../../x"):
         said = shell.wrong("prepare", shop, "--out", tmp_path / "data", "--name", name)
