@@ -41,7 +41,7 @@ def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
         refuse_special(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary(path.parent) as part:
-            write_to(part)
+            write_to(part.absolute())  # polars would take ~ for the home folder
             _flush(part)
             os.replace(part, path)
     except ForethoughtError:

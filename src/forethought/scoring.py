@@ -101,9 +101,7 @@ def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path:
             raise
 
     try:
-        # A whole path, because polars takes ~ for the home folder.
-        sink = register_io_source(guarded, schema=schema, is_pure=True)
-        sink.sink_parquet(path.absolute(), metadata={"made": MARK})
+        register_io_source(guarded, schema=schema, is_pure=True).sink_parquet(path, metadata={"made": MARK})
     except Exception:
         if failed:
             raise failed[0] from None

@@ -9,27 +9,28 @@ import polars as pl
 import pytest
 from shell import TINY, Shell, tree
 
+from forethought.recommender import load
+
 
 def test_a_run_folder_cannot_execute_sql(
     shell: Shell, run: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("duckdb")
     monkeypatch.chdir(tmp_path)
-    parts = json.loads((run / "config.json").read_text())
+    theirs = load(run)
     query = "sql: WITH x AS (COPY (SELECT 'x') TO 'owned.txt') SELECT * FROM x"
     for about, said in (
         ({"data_path": query}, "is not executed: repeat it if you trust it (on the command line --data)"),
         ({"columns": {"items": query}}, "is not executed: repeat it if you trust it (on the command line --items)"),
         ({"data_path": "https://127.0.0.1:9/t.parquet"}, "is not fetched: repeat it if you trust it"),
     ):
-        (run / "config.json").write_text(json.dumps(parts | {"about": parts["about"] | about}))
-        assert said in shell.wrong("evaluate", run)
-    (run / "config.json").write_text(json.dumps(parts))
+        theirs.about = load(run).about | about
+        assert said in shell.wrong("evaluate", theirs.save(tmp_path / "theirs"))
     assert "COPY inside it" in shell.wrong("evaluate", run, "--data", query)
     data = ["--data", f"sql: SELECT * FROM '{shop}/interactions.parquet'"]
     asked = [*data, "--items", shop / "items.parquet", "--resamples", 20]
     assert shell.json("evaluate", run, *asked)["protocol"]["n_cases"] == 80
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "theirs"]
 
 
 def test_queries_that_are_none(shell: Shell, tmp_path: Path) -> None:
@@ -60,6 +61,22 @@ def test_every_verb_takes_paths_with_brackets(shell: Shell, shop: Path, tmp_path
     (tmp_path / "data1").mkdir()  # whose tables nobody asked for
     pl.DataFrame({"user_id": [1]}).write_parquet(tmp_path / "data1" / "interactions.parquet")
     shell.ok("evaluate", run, "--resamples", 20)
+
+
+def test_a_folder_called_like_the_home_folder_is_written_and_read(
+    shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As --out=~/runs names one: no shell expands ~ in the midst of a word."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    shell.ok("prepare", shop, "--out=~/data")
+    shell.ok("train", "sasrec", "--data=~/data", "--out=~/run", *TINY)
+    shell.ok("evaluate", "~/run", "--resamples", 20)
+    shell.ok("recommend", "~/run", "--input", "~/data", "--out=~/recs.parquet")
+    assert {"data", "run", "recs.parquet"} <= {path.name for path in (tmp_path / "here" / "~").iterdir()}
+    assert list((tmp_path / "home").iterdir()) == []
 
 
 def test_a_name_that_is_a_path_is_refused(shell: Shell, shop: Path, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def _moment(text: str) -> str | float | int:
 def tell_notes(view: Console, data: Interactions) -> None:
     """What was assumed when the data was read, and what is odd about it."""
     for note in data.notes:
-        view.print(f"- {note}", highlight=False, markup=False)
+        view.print(f"- {note}", highlight=False)
 
 
 def read_table(source: str, columns: Columns) -> Interactions:
