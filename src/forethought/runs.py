@@ -96,10 +96,8 @@ def train(
     trackers = Trackers(track if fabric.is_global_zero else ())
     torch.manual_seed(seed)
     model = build_method(config.method, split.data.n_items, split.data.n_users)
-    _check_inputs(model, config.training)
     precision = choose(config.training, fabric.device.type, split.data.n_items, walks=walks_items(model))
-    model.meet(split.data)
-    tell_target_counts(model, seen.train)
+    _meet(model, config.training, seen)
     about = _about(config, split, data_path, columns) | {"precision": precision.name}
     recommender = Recommender(model, config, split.data.items, _item_table(split), about, folder)
     with ExitStack() as held:
@@ -306,6 +304,13 @@ def _check_trainable(split: Split) -> None:
         raise DataError("No user has two interactions in the training part, so there is nothing to learn from.")
     if len(split.valid) == 0:
         raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
+
+
+def _meet(model: Method, settings: Training, seen: Split) -> None:
+    """What a model takes from the data before it trains."""
+    _check_inputs(model, settings)
+    model.meet(seen.data)
+    tell_target_counts(model, seen.train)
 
 
 def _check_inputs(model: Method, settings: Training) -> None:
