@@ -1,7 +1,7 @@
 """The softmax over the catalogue with bfloat16 products, on a CPU that makes them faster than those of float32.
 
-What is rounded to bfloat16 (8 significant bits): states and items before a product, scores and exp(scores) after it.
-What is float32: the sums inside a product, the exponential itself, the sums of the softmax, and what comes out.
+What is rounded to bfloat16 (8 significant bits): what goes into a product, what comes out of it, and exp(score).
+What is float32: the sums inside a product, the exponential itself, the sums of the softmax and over blocks.
 Scores are stored relative to one of each row's largest, because a number near 0 is rounded least. No row's maximum is
 needed: exponentials that leave the range in which they are exact enough send the walk back to float32.
 Only the walks of cross-entropy and soft targets are narrow. Moments and expectations end in differences and stay
@@ -22,7 +22,7 @@ from torch import Tensor
 from forethought.catalogue.blocks import item_shards, row_blocks
 
 LOG2_E = 1 / math.log(2)  # exp(z) = 2^(z log2 e), and exp2 takes a seventh less time
-SAMPLE = 64  # every so manieth item says where a row's large scores lie, for a 64th of a product
+SAMPLE = 64  # every 64th item says where a row's large scores lie, for a 64th of a product
 CHUNK = 128  # exponentials summed in float32 and rounded once; their sums are then added in float32
 LARGEST = 2.0**46  # of a row's sum, exp(32): further from 0 a score is rounded by an eighth and more
 SMALLEST = 2.0**-46

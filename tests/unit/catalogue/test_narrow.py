@@ -53,8 +53,8 @@ def told(loss: Callable[..., Tensor], dtype: torch.dtype, *inputs: Tensor) -> li
     return [value.detach().double(), *(x.grad.double() for x in given if x.grad is not None)]
 
 
-def assert_near(ours: list[Tensor], exact: list[Tensor], value_within: float = LSE_WITHIN) -> None:
-    assert abs(ours[0] - exact[0]) <= value_within
+def assert_near(ours: list[Tensor], exact: list[Tensor]) -> None:
+    assert abs(ours[0] - exact[0]) <= LSE_WITHIN
     assert len(ours) == len(exact)
     for one, other in zip(ours[1:], exact[1:], strict=True):
         assert (one - other).norm() <= GRADIENT_WITHIN * other.norm()
