@@ -12,15 +12,13 @@ from dataclasses import dataclass, field, is_dataclass
 from types import UnionType
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
-from forethought.errors import ConfigError, check_seed, nearest
+from forethought.errors import ConfigError, nearest
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR
 from forethought.methods.interface import Method
@@ -30,6 +28,7 @@ from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
 from forethought.methods.sse_pt import SSEPT
+from forethought.settings import Seed, Settings
 from forethought.training.settings import Training
 
 MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES | SSEPT | LightRec | IGRSR
@@ -54,7 +53,7 @@ NAMES = {cls: name for name, cls in TYPES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Settings):
     """A whole run."""
 
     method: MethodConfig
@@ -63,15 +62,12 @@ class RunConfig:
     """How the data is divided."""
     training: Training = field(default_factory=Training)
     """How it is trained."""
-    seed: int = 0
+    seed: Seed = 0
     """Of weights, batches and dropout."""
     exclude_history: bool | None = None
     """Leave a user's history out of the candidates; None: where no user ever repeats an item."""
     noise: Noise | None = None
     """On the training part; None: it is trained on as it is."""
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
 
 
 def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:
@@ -100,7 +96,7 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type, value: Any, path: str = "") -> Any:
-    """The configuration that a JSON object describes.
+    """The configuration that a JSON object describes; each part checks its own values when it is made.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a missing one, a wrong type or a value out of range.
@@ -132,14 +128,7 @@ def _field(hint: Any, value: Any, path: str) -> Any:
         if tag not in known:
             raise ConfigError(f"{path}.type is {tag!r}, but must be one of {', '.join(known)}.")
         return from_json(known[tag], value, path)
-    if isinstance(hint, type) and is_dataclass(hint):
-        return from_json(hint, value, path)
-    adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    try:
-        return adapter.validate_python(value, strict=True)
-    except ValidationError as error:
-        said = error.errors()[0]["msg"]
-        raise ConfigError(f"{path} is {value!r}: {said[0].lower()}{said[1:]}.") from error
+    return from_json(hint, value, path) if isinstance(hint, type) and is_dataclass(hint) else value
 
 
 def _is_union(hint: Any) -> bool:

@@ -24,10 +24,11 @@ from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.devices import Device, resolve_device
-from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError, check_count
+from forethought.errors import DataError, ForethoughtError, HistoryError, RunError
 from forethought.explaining.explain import Known, explain
 from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
+from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
 from forethought.run_files import (
@@ -40,6 +41,7 @@ from forethought.run_files import (
     read_model,
     write_model,
 )
+from forethought.settings import Count, check, check_all
 from forethought.thinking.halting import Halting
 
 FORMAT = 2
@@ -139,7 +141,7 @@ class Recommender:
         """
         histories = self._lists(histories)
         rows = self._rows(histories, unknown)
-        check_count(k, "k")
+        check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
         dated = self._times(times, rows)
         exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
         allowed_N, k = self._allowed(allow, deny), min(k, len(self.items))
@@ -186,7 +188,7 @@ class Recommender:
         if isinstance(history, str | bytes) or not isinstance(history, Iterable):
             raise DataError('A history is a list of item ids, such as ["i1", "i2"].')
         given = list(history)
-        check_count(k, "k")
+        check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
         try:
             (row,) = self._rows([given], unknown)
             known = row[row != UNKNOWN]
@@ -222,8 +224,7 @@ class Recommender:
         return [list(history) for history in given]
 
     def _rows(self, histories: Sequence[Sequence[Any]], unknown: Unknown) -> list[np.ndarray]:
-        if unknown not in ("error", "drop"):
-            raise ConfigError(f"unknown is {unknown!r}, but must be 'error' or 'drop'.")
+        check(unknown, Unknown, "unknown")
         rows = [self.items.index_of(history) for history in histories]
         for n, (history, row) in enumerate(zip(histories, rows, strict=True)):
             if len(row) == 0:
@@ -340,7 +341,7 @@ def load(folder: str | Path, *, device: Device = "auto") -> Recommender:
         run = _read(folder, parts)
         run.method.to(there)
         return run
-    except RunError:
+    except (RunError, ShortOfMemoryError):
         raise
     except (*DAMAGED, ForethoughtError) as error:
         if short_of_memory(error):

@@ -28,6 +28,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.tables import interval_cell
 from forethought.recommender import Recommender, load
 from forethought.runs import check_asked, check_same_split
+from forethought.settings import check
 from forethought.tables.formats import number
 from forethought.tables.table import Document, Table
 from forethought.thinking.halting import Halting
@@ -127,7 +128,8 @@ def robustness(
         ConfigError: as `ft.evaluate`, or a noise that there is not.
         DataError: the split is not the one the run was trained on, or it has no cases.
     """
-    check_asked(part, batch, seed)
+    check_asked(part, exclude_history, batch=batch, resamples=resamples, seed=seed)
+    check(halting, Halting | None, "halting")
     draws = [Noise(kind=kind, share=share, seed=noise_seed).seeds(seeds) for kind in kinds for share in shares]
     if not draws:
         raise ConfigError("A curve needs at least one kind of noise and one share of it.")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import polars as pl
 import torch
@@ -20,7 +20,7 @@ from forethought.data.batches import plan, windows
 from forethought.data.noise import Noise
 from forethought.data.sources import is_query
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, check_seed
+from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
@@ -36,6 +36,7 @@ from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, Sums
 from forethought.run_folder import begun
+from forethought.settings import Part, Resamples, Seed, check_all
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose
@@ -83,14 +84,8 @@ def train(
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
-    config = RunConfig(
-        method=as_method(method),
-        split=split.config,
-        training=training or Training(),
-        seed=seed,
-        exclude_history=exclude_history,
-        noise=noise,
-    )
+    check_all(resume=(resume, bool), overwrite=(overwrite, bool))
+    config = _configured(method, split, training, seed=seed, exclude_history=exclude_history, noise=noise)
     seen = split.with_noise(noise)
     config.method.check(seen)
     _check_trainable(seen)
@@ -146,6 +141,14 @@ def _precision(run: Recommender, device: str) -> Precision:
     return chosen
 
 
+def _configured(
+    method: MethodConfig | BackboneConfig, split: Split, training: Training | None, **choices: Any
+) -> RunConfig:
+    check_all(seed=(choices["seed"], Seed), exclude_history=(choices["exclude_history"], bool | None))
+    training = Training() if training is None else training
+    return RunConfig(method=as_method(method), split=split.config, training=training, **choices)
+
+
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
     """`README.md` of the run folder; with an evaluation its metrics stand in it."""
     assert run.folder is not None
@@ -191,7 +194,8 @@ def evaluate(
         ConfigError: a part that is not there, a halting that the model cannot obey, or noise among sampled negatives.
         DataError: the split is not the one the run was trained on.
     """
-    check_asked(part, batch, seed)
+    check_asked(part, exclude_history, batch=batch, resamples=resamples, seed=seed)
+    check_all(halting=(halting, Halting | None), noise=(noise, Noise | None), sample=(sample, Sample | None))
     if noise is not None and sample is not None:
         raise ConfigError("Noise is measured by ranking all items: leave sample out (on the command line --sampled).")
     model = run if isinstance(run, Recommender) else load(run)
@@ -280,13 +284,10 @@ def split_of(model: Recommender, source: Any = None, items: Any = None) -> Split
     return open_again(model.about, model.config.split, source, items)
 
 
-def check_asked(part: str, batch: int, seed: int) -> None:
-    """Refuse what no evaluation can be asked for."""
-    if part not in get_args(protocols.Part):
-        raise ConfigError(f"part is {part!r}, but must be one of {', '.join(get_args(protocols.Part))}.")
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}, but at least one case must be encoded at once.")
-    check_seed(seed)
+def check_asked(part: str, exclude_history: bool | None, *, batch: int, resamples: int, seed: int) -> None:
+    """Refuse what no evaluation can be asked for, before anything is ranked."""
+    check_all(part=(part, protocols.Part), exclude_history=(exclude_history, bool | None))
+    check_all(batch=(batch, Part), resamples=(resamples, Resamples), seed=(seed, Seed))
 
 
 def check_same_split(model: Recommender, split: Split) -> None:

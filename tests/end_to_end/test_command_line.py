@@ -189,7 +189,7 @@ def test_wrong_words(shell: Shell, shop: Path, run: Path, tmp_path: Path) -> Non
     for option, value, sentence in (
         ("--width", 15, "SASRec's width is 15, but must be a multiple of its 2 heads"),
         ("--dropout", 1.5, "SASRec's dropout is 1.5"),
-        ("--epochs", 0, "epochs is 0, but must be above 0"),
+        ("--epochs", 0, "epochs is 0, but must be a whole number from 1 to 1,000,000"),
         ("--loss.temperature", 0, "ItemLoss's temperature is 0.0"),
         ("--valid-from", "soon", "soon"),
     ):

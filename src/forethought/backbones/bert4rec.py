@@ -10,34 +10,34 @@ the [MASK] slot, the output layer and the loss belong to `methods/masked_item.py
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
-from forethought.errors import ConfigError, check_choice, check_share, check_whole
+from forethought.errors import ConfigError
 from forethought.nn.attention import AttentionChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import Activation, Transformer, initialise, last_positions
+from forethought.settings import Heads, Layers, Settings, ShareBelowOne, Width, Window
 
 
 @dataclass(frozen=True, kw_only=True)
-class BERT4Rec:
+class BERT4Rec(Settings):
     """Configuration of a BERT4Rec encoder."""
 
-    width: int = 64
+    width: Width = 64
     """State width d, a multiple of `heads`."""
-    layers: int = 2
+    layers: Layers = 2
     """Blocks L."""
-    heads: int = 2
+    heads: Heads = 2
     """Attention heads h."""
-    window: int = 50
+    window: Window = 50
     """Longest row N that is read, the [MASK] slot included; older items are cut."""
-    ffn_width: int = 256
+    ffn_width: Width = 256
     """Width inside the feed-forward nets, 4d in the paper."""
-    dropout: float = 0.2
+    dropout: ShareBelowOne = 0.2
     """Share of embedding and branch units dropped in training, 0 to 1."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
@@ -49,10 +49,7 @@ class BERT4Rec:
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
 
     def __post_init__(self) -> None:
-        check_whole(self, "width", "layers", "heads", "window", "ffn_width")
-        check_share(self, "dropout", one=False)
-        check_choice(self, "activation", get_args(Activation))
-        check_choice(self, "count_from", get_args(CountFrom))
+        super().__post_init__()
         if self.width % self.heads:
             raise ConfigError(f"BERT4Rec's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 

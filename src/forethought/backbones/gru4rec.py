@@ -14,28 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
-from forethought.errors import check_share, check_whole
 from forethought.nn.dropout import Dropout
 from forethought.nn.gru import GRUStack, RecurrentChain
 from forethought.nn.transformer import at_positions, last_positions
+from forethought.settings import Layers, Settings, ShareBelowOne, Width, Window
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRU4Rec:
+class GRU4Rec(Settings):
     """Configuration of a GRU4Rec encoder."""
 
-    width: int = 64
+    width: Width = 64
     """State width d, of inputs and hidden states alike."""
-    layers: int = 1
+    layers: Layers = 1
     """GRU layers on top of each other."""
-    window: int = 50
+    window: Window = 50
     """Longest history that is read; older items are cut."""
-    dropout: float = 0.4
+    dropout: ShareBelowOne = 0.4
     """Share of input units, and of units between layers, dropped in training, 0 to 1."""
-
-    def __post_init__(self) -> None:
-        check_whole(self, "width", "layers", "window")
-        check_share(self, "dropout", one=False)
 
     def build(self) -> GRU4RecEncoder:
         return GRU4RecEncoder(self)

@@ -15,46 +15,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import Annotated, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
-from forethought.errors import ConfigError, check_share, check_whole
+from forethought.errors import ConfigError
 from forethought.nn.attention import AttentionChain, Memory, join_heads, link_scores, link_values, split_heads
 from forethought.nn.dropout import Dropout
 from forethought.nn.transformer import at_positions, last_positions
+from forethought.settings import Between, Heads, Layers, Settings, ShareBelowOne, Width, Window
 
 LOG_SECONDS_A_BUCKET = 0.301  # of the natural logarithm: a bucket ends where 1.35 times its seconds begin
 EPSILON = 1e-6  # of the norms inside a layer, as in the public code
 
 
 @dataclass(frozen=True, kw_only=True)
-class HSTU:
+class HSTU(Settings):
     """Configuration of an HSTU encoder."""
 
-    width: int = 64
+    width: Width = 64
     """State width d."""
-    layers: int = 2
+    layers: Layers = 2
     """Layers b."""
-    heads: int = 2
+    heads: Heads = 2
     """Attention heads h."""
-    head_width: int = 32
+    head_width: Width = 32
     """Width of queries, keys, values and gates a head (d_qk = d_v)."""
-    window: int = 50
+    window: Window = 50
     """Longest history n that is read; older items are cut. Also the divisor of the attention weights."""
-    dropout: float = 0.2
+    dropout: ShareBelowOne = 0.2
     """Share of embedding and branch units dropped in training, 0 to 1."""
     use_times: bool = True
     """Whether attention knows how long ago each item was; the data must have times."""
-    time_buckets: int = 128
+    time_buckets: Annotated[int, Between(1, 10_000)] = 128
     """The last of the buckets that a time difference falls into, each 35% wider than the one before."""
-
-    def __post_init__(self) -> None:
-        check_whole(self, "width", "layers", "heads", "head_width", "window", "time_buckets")
-        check_share(self, "dropout", one=False)
 
     def build(self) -> HSTUEncoder:
         return HSTUEncoder(self)

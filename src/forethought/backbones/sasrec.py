@@ -9,34 +9,34 @@ in the paper's code, which pads on the left.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone, Chain, Encoding
-from forethought.errors import ConfigError, check_choice, check_share, check_whole
+from forethought.errors import ConfigError
 from forethought.nn.attention import AttentionChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import Activation, Transformer, initialise
+from forethought.settings import Heads, Layers, Settings, ShareBelowOne, Width, Window
 
 
 @dataclass(frozen=True, kw_only=True)
-class SASRec:
+class SASRec(Settings):
     """Configuration of a SASRec encoder."""
 
-    width: int = 64
+    width: Width = 64
     """State width d, a multiple of `heads`."""
-    layers: int = 1
+    layers: Layers = 1
     """Blocks b (the paper: 2; on sparse shops one is better and cheaper, docs/results/tuning.md)."""
-    heads: int = 2
+    heads: Heads = 2
     """Attention heads h."""
-    window: int = 50
+    window: Window = 50
     """Longest history n that is read; older items are cut."""
-    ffn_width: int = 256
+    ffn_width: Width = 256
     """Width inside the feed-forward nets (the paper: d)."""
-    dropout: float = 0.35
+    dropout: ShareBelowOne = 0.35
     """Share of embedding and branch units dropped in training, 0 to 1."""
     activation: Activation = "gelu"
     """Of the feed-forward nets (the paper: relu)."""
@@ -48,10 +48,7 @@ class SASRec:
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
 
     def __post_init__(self) -> None:
-        check_whole(self, "width", "layers", "heads", "window", "ffn_width")
-        check_share(self, "dropout", one=False)
-        check_choice(self, "activation", get_args(Activation))
-        check_choice(self, "count_from", get_args(CountFrom))
+        super().__post_init__()
         if self.width % self.heads:
             raise ConfigError(f"SASRec's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 

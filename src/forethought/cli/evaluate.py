@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from forethought.cli.shared import CHOICES, Bar, Choice, Noising, Thinking, console, parse, print_json
-from forethought.errors import ConfigError, check_count
+from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.data.noise import Noise
@@ -71,14 +71,16 @@ def run(arguments: list[str]) -> None:
         "          forethought evaluate runs/dtrec-beauty --noise-curve"
     )
     args = parse(Evaluate, arguments, "evaluate", about)
+    from forethought.data.noise import Draws
     from forethought.files import check_replaceable
     from forethought.recommender import load
     from forethought.run_files import CONFIG_FILE
     from forethought.runs import split_of
+    from forethought.settings import check
 
     noise = args.noising.of(curve=args.noise_curve)
     if args.noise_seeds is not None:
-        check_count(args.noise_seeds, "--noise-seeds")
+        check(args.noise_seeds, Draws, "--noise-seeds")
         if noise is None and not args.noise_curve:
             raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
     model = load(args.run)

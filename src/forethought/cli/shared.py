@@ -224,7 +224,8 @@ class Noising:
             ConfigError: a share that is none, or one without a kind.
         """
         from forethought.data.noise import Noise
-        from forethought.errors import ConfigError, check_seed
+        from forethought.errors import ConfigError
+        from forethought.settings import Seed, check
 
         share, seed = self.noise_share, self.noise_seed
         if self.noise is None:
@@ -235,7 +236,7 @@ class Noising:
             raise ConfigError(
                 f"--noise-share is {share:g}, but must be above 0 and at most 1; for none, leave --noise out."
             )
-        check_seed(seed or 0, "--noise-seed")
+        check(seed or 0, Seed, "--noise-seed")
         return Noise(kind=self.noise, share=0.2 if share is None else share, seed=seed or 0)
 
 

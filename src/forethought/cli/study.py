@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _study(name: str, arguments: list[str]) -> None:
-    from forethought.errors import check_seed
+    from forethought.settings import Seed, check
     from forethought.studies.catalogue import STUDIES
     from forethought.studies.runner import Desk, carry_out
     from forethought.training.interrupt import Interrupted
@@ -60,7 +60,7 @@ def _study(name: str, arguments: list[str]) -> None:
     )
     options = parse(Options, arguments, f"study {name}", about)
     for seed in options.seeds:
-        check_seed(seed)
+        check(seed, Seed, "--seeds")
     view = console()
     split = open_split(options.data, options.columns, options.splitting)
     if not options.quiet:

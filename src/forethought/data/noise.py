@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from forethought.data.histories import Cases, Histories, Spans
-from forethought.errors import DataError, check_choice, check_count, check_seed, check_share
+from forethought.errors import DataError
+from forethought.settings import Between, Seed, Settings, Share, check
 
 Kind = Literal["replace", "insert", "delete", "swap"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Draws = Annotated[int, Between(1, 1_000)]
 
 POSITIONS, ITEMS, GAPS, TRAINING = range(4)  # streams of random numbers that know nothing of each other
 BLOCK = 4_000_000  # positions that are disturbed at once
@@ -39,25 +41,20 @@ class Flat(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class Noise(Settings):
     """What is done to histories, to how much of each, and which draw of it."""
 
     kind: Kind = "replace"
     """replace: drawn positions hold other items; insert: as many other items come in between; delete: drawn positions
     are gone; swap: the items of drawn positions change places."""
-    share: float = 0.2
+    share: Share = 0.2
     """Positions drawn, as a share of a history's length, 0 to 1."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draw."""
-
-    def __post_init__(self) -> None:
-        check_choice(self, "kind", KINDS)
-        check_share(self, "share")
-        check_seed(self.seed)
 
     def seeds(self, n: int) -> list[Noise]:
         """The same noise drawn n times: with this seed, the next one and so on."""
-        check_count(n, "noise_seeds")
+        check(n, Draws, "noise_seeds")
         return [replace(self, seed=self.seed + more) for more in range(n)]
 
     def protocol(self, seeds: int = 1) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from forethought.data.times import moment
 from forethought.data.vocabulary import Vocabulary, uuid_bytes
 from forethought.errors import DataError
 from forethought.folders import check_own, replace_folder
+from forethought.settings import Count, Number, Settings
 
 Duplicates = Literal["keep", "same_time", "repeats"]
 PARTS = ("train", "valid", "test")
@@ -39,7 +40,7 @@ WRITTEN = ("interactions.parquet", "items.parquet", VECTORS, FACTS_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filters:
+class Filters(Settings):
     """What is left out, in this order.
 
     Attributes:
@@ -49,9 +50,9 @@ class Filters:
         k_core: (users, items): how many interactions every remaining user and item must have.
     """
 
-    minimum_rating: float | None = None
+    minimum_rating: Number | None = None
     duplicates: Duplicates = "keep"
-    k_core: tuple[int, int] | None = None
+    k_core: tuple[Count, Count] | None = None
 
 
 def prepare(

@@ -12,8 +12,9 @@ import polars as pl
 from forethought.data.encoders import load_encoder
 from forethought.data.progress import Report, silent
 from forethought.data.sources import describe, folder_of, open_table, readable
-from forethought.errors import ConfigError, DataError, check_count, nearest
+from forethought.errors import ConfigError, DataError, nearest
 from forethought.files import first_line
+from forethought.settings import Part, check
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -49,7 +50,7 @@ def embed(
         ConfigError: the encoder cannot be loaded, would run code of its own, or fails.
         MissingExtraError: sentence-transformers is not installed.
     """
-    check_count(batch, "batch")
+    check(batch, Part, "batch")
     texts = sentences(items, columns)
     told = [row for row, text in enumerate(texts) if text]
     if not told:

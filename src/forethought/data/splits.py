@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -17,16 +17,18 @@ from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.interactions import Interactions
 from forethought.data.noise import Noise
 from forethought.data.times import iso, moment
-from forethought.errors import ConfigError, DataError, check_seed, nearest
+from forethought.errors import ConfigError, DataError, nearest
+from forethought.settings import Between, Seed, Settings, check
 
 Kind = Literal["leave_last_out", "temporal"]
 Ties = Literal["file", "shuffle"]
 Targets = Literal["first", "last", "all"]
 Policy = Literal["keep", "drop"]
+Moment = str | Annotated[int, Between(-(2**53), 2**53)] | Annotated[float, Between(0, 1, above=True, below=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig:
+class SplitConfig(Settings):
     """How data is to be split, as it is saved with a run; `make_split` obeys it.
 
     Attributes:
@@ -39,9 +41,9 @@ class SplitConfig:
 
     kind: Kind = "leave_last_out"
     ties: Ties = "file"
-    seed: int = 0
-    valid_from: str | int | float | None = None
-    test_from: str | int | float | None = None
+    seed: Seed = 0
+    valid_from: Moment | None = None
+    test_from: Moment | None = None
     targets: Targets = "first"
     cold_users: Policy = "keep"
     cold_items: Policy = "keep"
@@ -92,7 +94,6 @@ def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> S
             if key not in known:
                 raise ConfigError(f"A split has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}")
         config = SplitConfig(**config)
-    _check("kind", config.kind, Kind)
     if config.kind == "leave_last_out":
         _refuse_unread(config)
         return leave_last_out(data, ties=config.ties, seed=config.seed)
@@ -175,9 +176,9 @@ def temporal(
     Raises:
         DataError: no times, moments out of order, or a part that is left empty.
     """
-    _check("targets", targets, Targets)
-    _check("cold_users", cold_users, Policy)
-    _check("cold_items", cold_items, Policy)
+    check(targets, Targets, "targets")
+    check(cold_users, Policy, "cold_users")
+    check(cold_items, Policy, "cold_items")
     if data.histories.times is None:
         raise DataError("This data has an order but no times, so it cannot be split by time: use leave_last_out.")
     histories = _order_ties(data, ties, seed)
@@ -217,13 +218,6 @@ def _refuse_empty(split: Split) -> None:
                 f"{protocol['test_from']}; the data runs from {iso(times.min())} to {iso(times.max())}: choose moments "
                 "within, or shares such as 0.8 and 0.9."
             )
-
-
-def _check(name: str, value: Any, known: Any) -> None:
-    """Refuse what is not one of the words of a Literal."""
-    if value not in get_args(known):
-        words = " or ".join(f'"{word}"' for word in get_args(known))
-        raise ConfigError(f"{name}={value!r} is not known: it is {words}.{nearest(str(value), get_args(known))}")
 
 
 def _bound(histories: Histories, name: str, value: Any) -> int:
@@ -280,7 +274,7 @@ def _starts_of_ties(histories: Histories) -> np.ndarray:
 
 
 def _order_ties(data: Interactions, ties: Ties, seed: int) -> Histories:
-    _check("ties", ties, Ties)
+    check(ties, Ties, "ties")
     return data.histories if ties == "file" else shuffle_ties(data.histories, seed)
 
 
@@ -293,7 +287,7 @@ def shuffle_ties(histories: Histories, seed: int) -> Histories:
     Raises:
         DataError: the histories have no times, hence no ties that are known.
     """
-    check_seed(seed)
+    check(seed, Seed, "seed")
     if histories.times is None:
         raise DataError('This data has an order but no times, so it has no ties to shuffle: use ties="file".')
     random = np.random.default_rng(seed)

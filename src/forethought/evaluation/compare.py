@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from forethought.evaluation.report import Evaluation
 from forethought.evaluation.standing import Difference, Standing
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
 from forethought.evaluation.tables import comparison_document
+from forethought.settings import Between, Resamples, Seed, check_all
 from forethought.tables.table import Document
 
 KEYS = ["user_id", "case"]
+Permutations = Annotated[int, Between(1, 1_000_000)]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def compare(
     Raises:
         DataError: fewer than two methods, an unknown baseline or metric, different protocols or cases.
     """
+    check_all(resamples=(resamples, Resamples), permutations=(permutations, Permutations), seed=(seed, Seed))
     runs = {name: [e] if isinstance(e, Evaluation) else list(e) for name, e in evaluations.items()}
     baseline = _check(runs, baseline, across_noise)
     first = runs[baseline][0]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from forethought.data.histories import Cases
-from forethought.errors import ConfigError, DataError, check_seed
+from forethought.errors import DataError
+from forethought.settings import Between, Seed, Settings
 
 # Case rows [b] and item rows [b, m] go in, scores [b, m] come out; higher is better.
 Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -23,7 +24,7 @@ BLOCK = 1024  # cases scored at once
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Settings):
     """How the negatives of a case are drawn.
 
     Attributes:
@@ -32,16 +33,9 @@ class Sample:
         seed: the same seed draws the same negatives for the same cases.
     """
 
-    negatives: int = 100
+    negatives: Annotated[int, Between(1, 10_000)] = 100
     by: Literal["uniform", "popularity"] = "uniform"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
-        if self.negatives < 1:
-            raise ConfigError(f"A sample needs at least 1 negative, but negatives={self.negatives}.")
-        if self.by not in ("uniform", "popularity"):
-            raise ConfigError(f'Negatives are drawn by "uniform" or "popularity", but by={self.by!r}.')
+    seed: Seed = 0
 
     def protocol(self) -> dict[str, Any]:
         return {"negatives": self.negatives, "negatives_by": self.by, "negatives_seed": self.seed}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forethought.errors import ConfigError, check_seed
+from forethought.settings import Resamples, Seed, check_all
 
 LEVEL = 0.95
 BLOCK_NUMBERS = 16_000_000  # random numbers held at once: 128 MB of float64
@@ -61,9 +61,7 @@ def bootstrap_sums(sums: np.ndarray, *, resamples: int = 1000, seed: int = 0) ->
     Raises:
         ConfigError: too few resamples to have a spread, or a negative seed.
     """
-    check_seed(seed)
-    if resamples < 2:
-        raise ConfigError(f"resamples is {resamples!r}, but an interval needs at least 2; 1000 are usual.")
+    check_all(seed=(seed, Seed), resamples=(resamples, Resamples))
     n_users = len(sums)
     random = np.random.default_rng(seed)
     draws = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,10 @@ from forethought.catalogue.ranking import Items
 from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_choice, check_positive, check_weight, check_whole
+from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Landmarks, Losses, Method, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.settings import Between, Epoch, Scale, Settings, Steps, Weight, Width
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
 from forethought.thinking.halting import (
     Halting,
@@ -51,17 +52,18 @@ from forethought.thinking.prototypes import Prototypes, cluster_counts
 Supervision = Literal["dynamic", "fixed", "none"]
 Readout = Literal["mean", "last"]
 Sight = Literal["coarse", "fine", "exact"]
+Clusters = Annotated[int, Between(2, 1_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DTRec:
+class DTRec(Settings):
     """Configuration: a backbone that thinks T steps at most."""
 
     backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=lambda: SASRec(input_norm=True))
     """The encoder of histories, and of thoughts."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """Score and temperature tau; full cross-entropy only."""
-    max_steps: int = 3
+    max_steps: Steps = 3
     """T, reasoning steps at most."""
     link_dropout: bool = False
     """Drop units inside the reasoning links too, as ReaRec's authors do; each link then adds noise to the last."""
@@ -69,19 +71,19 @@ class DTRec:
     """What speaks after a step: the mean of all states so far (the paper's "weighted prediction"), or the last one."""
     supervision: Supervision = "dynamic"
     """HPS: k_t rises from step to step (dynamic), is the finest at every step (fixed), or there is none."""
-    first_clusters: int = 32
+    first_clusters: Clusters = 32
     """k_0, prototypes of the first step."""
-    most_clusters: int = 1024
+    most_clusters: Clusters = 1024
     """k_upper, what the number of prototypes approaches."""
-    cluster_speed: float = 1.0
+    cluster_speed: Scale = 1.0
     """alpha > 0, how fast it does so."""
-    prototype_weight: float = 0.1
+    prototype_weight: Weight = 0.1
     """lambda_p, weight of the prototype loss once warm."""
-    warmup_epochs: int = 10
+    warmup_epochs: Epoch = 10
     """Epochs in which that weight rises from 0; 0: full from the start."""
-    prototype_temperature: float = 1.0
+    prototype_temperature: Scale = 1.0
     """tau_p in units of tau."""
-    base_weight: float = 1.0
+    base_weight: Weight = 1.0
     """c_0, weight of the plain mean over steps 0..T, so that steps nobody stops at still learn."""
     draw_step: bool = True
     """Train one step of each position, drawn by its weight in the loss, in place of all: the same loss on average for
@@ -91,26 +93,17 @@ class DTRec:
     (fine), or the whole catalogue (exact). Two products over them a step."""
     halting: Halting = field(default_factory=lambda: Halting(threshold=0.3))
     """When a row stops; threshold is delta."""
-    halting_width: int = 16
+    halting_width: Width = 16
     """Hidden units of the halting net."""
-    ponder_weight: float = 0.0
+    ponder_weight: Weight = 0.0
     """beta, pull of the halting weights towards a geometric distribution; 0: none (the paper names none)."""
-    ponder_rate: float = 0.5
+    ponder_rate: Annotated[float, Between(0, 1, above=True, below=True)] = 0.5
     """Stopping probability of that distribution, above 0 and below 1."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the items' initial vectors."""
 
     def __post_init__(self) -> None:
-        check_choice(self, "readout", get_args(Readout))
-        check_choice(self, "supervision", get_args(Supervision))
-        check_choice(self, "sight", get_args(Sight))
-        check_whole(self, "max_steps", "halting_width")
-        check_whole(self, "warmup_epochs", least=0)
-        check_whole(self, "first_clusters", "most_clusters", least=2)
-        check_positive(self, "cluster_speed", "prototype_temperature", "item_std")
-        check_weight(self, "prototype_weight", "base_weight", "ponder_weight")
-        if not 0 < self.ponder_rate < 1:
-            raise ConfigError(f"DTRec's ponder_rate is {self.ponder_rate!r}, but must lie between 0 and 1.")
+        super().__post_init__()
         if self.loss.kind != "ce" or self.loss.smoothing:
             raise ConfigError("DTRec is trained with plain full cross-entropy: its loss must be ce without smoothing.")
         self.halting.steps(self.max_steps)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
-from typing import Literal, NamedTuple, Self, cast, get_args
+from typing import Annotated, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +35,7 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import (
-    ConfigError,
-    check_choice,
-    check_positive,
-    check_share,
-    check_weight,
-    check_whole,
-)
+from forethought.errors import ConfigError
 from forethought.methods.interface import (
     DenseStates,
     Inputs,
@@ -60,6 +53,7 @@ from forethought.methods.pretrained import Encoder
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import Positions
 from forethought.nn.transformer import initialise
+from forethought.settings import Between, Epochs, Scale, Settings, Share, Weight
 from forethought.thinking.chain import History
 from forethought.thinking.contrast import info_nce_both
 from forethought.thinking.deliberation import Deliberation, Reasoner
@@ -75,34 +69,28 @@ At = Literal["last", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Consistency:
+class Consistency(Settings):
     """Configuration of ICR."""
 
-    weight: float = 0.1
+    weight: Weight = 0.1
     """lambda of L_icr; 0: there is none."""
-    mask_share: float = 0.3
+    mask_share: Share = 0.3
     """p_mask, probability with which a view drops an intent, 0 to 1; one of them always stays."""
-    temperature: float = 0.1
+    temperature: Scale = 0.1
     """tau, of cosines."""
     at: At = "last"
     """Each history's last position (of those trained) is contrasted, or all are, which costs twice IDR everywhere."""
 
-    def __post_init__(self) -> None:
-        check_share(self, "mask_share")
-        check_positive(self, "temperature")
-        check_choice(self, "at", get_args(At))
-        check_weight(self, "weight")
-
 
 @dataclass(frozen=True, kw_only=True)
-class IGRSR:
+class IGRSR(Settings):
     """Configuration: an encoder, the intents it is asked for, and a network that deliberates over them."""
 
     backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=SASRec)
     """The encoder of LID; its width is d_I."""
     encoder_run: str | None = None
     """A run folder with such an encoder, trained on this split; none: it is pre-trained in a stage of its own."""
-    encoder_epochs: int | None = None
+    encoder_epochs: Epochs | None = None
     """Epochs of that stage at most; none: as many as the training's."""
     freeze: bool = True
     """Freeze the encoder once it is pre-trained (the paper), or train it on."""
@@ -114,41 +102,34 @@ class IGRSR:
     same for everybody."""
     texts: str | None = None
     """With intents of texts: an .npy, a text vector for each row of the item table; none: that beside the data."""
-    text_width: int = 384
+    text_width: Annotated[int, Between(1, 65_536)] = 384
     """Width of those vectors."""
-    slots: int = 4
+    slots: Annotated[int, Between(1, 256)] = 4
     """m, intents a history is asked for (the paper's gain is flat from 3 on)."""
-    prefix: int = 4
+    prefix: Annotated[int, Between(0, 256)] = 4
     """k, learned vectors in front of the history; 0: none."""
     over: Over = "causal"
     """Each item sees the intents up to itself (causal), or those of the whole prefix, a row each (rows, the paper)."""
-    prefixes: int = 0
+    prefixes: Annotated[int, Between(0, 100_000)] = 0
     """With rows: how many prefixes of a history train each time it is met, drawn at random; 0: all."""
     reasoner: Reasoner = field(default_factory=Reasoner)
     """IDR."""
     consistency: Consistency = field(default_factory=Consistency)
     """ICR."""
-    distinct: float = 0.0
+    distinct: Weight = 0.0
     """Weight of a term that keeps the intents of a history apart, the mean `sameness` of T_D (not in the paper)."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """How states are held against the items, in both stages."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the initial vectors of items, prefix and slots."""
 
     def __post_init__(self) -> None:
-        for name, kind in {"intents": Source, "over": Over}.items():
-            check_choice(self, name, get_args(kind))
-        check_whole(self, "slots", "text_width")
-        check_whole(self, "prefix", "prefixes", least=0)
-        check_positive(self, "item_std")
-        check_weight(self, "distinct")
         for name in ("encoder_run", "texts"):
             if isinstance(path := getattr(self, name), PathLike):
                 object.__setattr__(self, name, fspath(path))
-        if self.encoder_epochs is not None:
-            check_whole(self, "encoder_epochs")
-            if self.encoder_run is not None:
-                raise ConfigError("IGRSR trains no encoder where encoder_run gives one: leave encoder_epochs out.")
+        super().__post_init__()
+        if self.encoder_epochs is not None and self.encoder_run is not None:
+            raise ConfigError("IGRSR trains no encoder where encoder_run gives one: leave encoder_epochs out.")
         if self.distinct and self.intents == "learned":
             raise ConfigError("IGRSR cannot keep intents apart by what they tell of users where all share them.")
         if self.texts is not None and self.intents != "texts":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,42 +14,39 @@ from forethought.catalogue import losses, sampled
 from forethought.catalogue.moments import scaled
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
-from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_whole
+from forethought.errors import ConfigError
 from forethought.methods.interface import Losses
+from forethought.settings import Between, Scale, Settings, Share
 
 LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
 Negatives = Literal["uniform", "popularity", "in_batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemLoss:
+class ItemLoss(Settings):
     """How a state is held against the catalogue."""
 
     kind: LossKind = "ce"
     """ce: softmax over all items; sampled_softmax: over drawn ones, log-Q corrected; bce, gbce: per item."""
-    temperature: float = 0.085
+    temperature: Scale = 0.085
     """Scores are divided by it (tau > 0); about 0.05 to 0.2 goes with `cosine`, 1 with the plain dot product."""
     cosine: bool = True
     """Compare directions only: states and items have unit length. Learns faster and ranks better than the plain
     dot product on every set we tried (docs/results/tuning.md); `cosine=False, temperature=1.0` is the papers'."""
     bias: bool = False
     """One learned bias an item."""
-    smoothing: float = 0.0
+    smoothing: Share = 0.0
     """Share of the target's mass spread over all items, 0 to 1; ce only."""
-    negatives: int = 256
+    negatives: Annotated[int, Between(1, 65_536)] = 256
     """Items drawn: shared by the batch (sampled_softmax) or for each position (bce, gbce)."""
     proposal: Negatives = "uniform"
     """What sampled_softmax draws negatives from, and corrects for: all items evenly (uniform), as often as each is a
     target in training (popularity), or the batch's own targets (in_batch)."""
-    calibration: float = 0.75
+    calibration: Share = 0.75
     """gBCE's t, 0 (plain BCE) to 1."""
 
     def __post_init__(self) -> None:
-        check_choice(self, "kind", get_args(LossKind))
-        check_choice(self, "proposal", get_args(Negatives))
-        check_positive(self, "temperature")
-        check_share(self, "smoothing", "calibration")
-        check_whole(self, "negatives")
+        super().__post_init__()
         if self.smoothing and self.kind != "ce":
             raise ConfigError(f"The loss {self.kind!r} knows no smoothing: leave it at 0, or choose ce.")
         if self.proposal != "uniform" and self.kind != "sampled_softmax":

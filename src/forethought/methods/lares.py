@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import Self, get_args
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,26 @@ from forethought.catalogue.moments import moments
 from forethought.catalogue.ranking import Items, rank_of
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_choice, check_positive, check_share, check_weight, check_whole
+from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Losses, Method, Reasoning, Stage
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import Activation, Transformer, at_positions, initialise, last_positions
+from forethought.settings import (
+    Between,
+    Count,
+    Epoch,
+    Heads,
+    Layers,
+    Scale,
+    Settings,
+    ShareBelowOne,
+    Steps,
+    Weight,
+    Width,
+    Window,
+)
 from forethought.thinking.contrast import info_nce_both, partners
 from forethought.thinking.grpo import Reward, advantages, grpo, reward_of
 from forethought.thinking.halting import Halting, Trace
@@ -44,50 +58,42 @@ SUPERVISED, REINFORCED = "supervised", "reinforced"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reinforcement:
+class Reinforcement(Settings):
     """Configuration of the second stage."""
 
-    epochs: int = 5
+    epochs: Epoch = 5
     """At most; 0: there is no such stage."""
-    rate: float = 0.1
+    rate: Scale = 0.1
     """Its learning rate, as a share of the training's (the authors' code: 1)."""
-    rollouts: int = 4
+    rollouts: Annotated[int, Between(2, 1_000)] = 4
     """G, thoughts about each history, 2 at least."""
-    kl_weight: float = 1.0
+    kl_weight: Weight = 1.0
     """beta, pull towards the supervised model."""
     reward: Reward = "recall"
     """recall: 1 for a target within the first `top`; ndcg: 1 / log2(rank + 1) there."""
-    top: int = 10
+    top: Count = 10
     """How far down a list the reward reaches."""
-    filter_top: int = 100
+    filter_top: Annotated[int, Between(0, 1_000_000_000)] = 100
     """Histories whose target the supervised model ranks below are dropped, the paper's filter; 0: none is."""
-
-    def __post_init__(self) -> None:
-        check_whole(self, "epochs", "filter_top", least=0)
-        check_whole(self, "rollouts", least=2)
-        check_whole(self, "top")
-        check_positive(self, "rate")
-        check_choice(self, "reward", get_args(Reward))
-        check_weight(self, "kl_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LARES:
+class LARES(Settings):
     """Configuration: its own layers, of which the core is applied k times."""
 
-    width: int = 64
+    width: Width = 64
     """State width d, a multiple of `heads`."""
-    pre_layers: int = 1
+    pre_layers: Layers = 1
     """Layers of the pre-block A (the authors' code: 2)."""
-    core_layers: int = 1
+    core_layers: Layers = 1
     """Layers of the core C (the authors' code: 2)."""
-    heads: int = 2
+    heads: Heads = 2
     """Attention heads."""
-    window: int = 50
+    window: Window = 50
     """Longest history that is read; older items are cut."""
-    ffn_width: int = 256
+    ffn_width: Width = 256
     """Width inside the feed-forward nets."""
-    dropout: float = 0.35
+    dropout: ShareBelowOne = 0.35
     """Share of embedding and branch units dropped in supervised training, 0 to 1 (the authors' code: 0.5)."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
@@ -97,33 +103,27 @@ class LARES:
     """Score and temperature of the items; full cross-entropy only."""
     combine: Combine = "add"
     """f: add, (T + H) / 2; concat, W [T; H] + b; linear, g T + (1 - g) H with one learned g."""
-    state_scale: float = 0.3
+    state_scale: Scale = 0.3
     """omega, scale of the state that thinking begins with (the authors' code: 3)."""
-    sigma: float = 1.0
+    sigma: Scale = 1.0
     """Standard deviation of z, which is cut at three times that."""
     state_init: StateInit = "normal_zero"
     """T_0 is drawn in training and zero afterwards (normal_zero), or drawn always, so that results vary (normal)."""
-    mean_recurrence: int = 3
+    mean_recurrence: Steps = 3
     """m, steps of a trained model; in training k is 1 + m on average and 3 m at most."""
-    trajectory_weight: float = 0.2
+    trajectory_weight: Weight = 0.2
     """alpha, weight of TLA."""
-    step_weight: float = 0.1
+    step_weight: Weight = 0.1
     """gamma, weight of SLA."""
-    align_temperature: float = 0.1
+    align_temperature: Scale = 0.1
     """Of both alignments, between states as they are held against items (the authors' code: plain dot products, 1)."""
     reinforcement: Reinforcement = field(default_factory=Reinforcement)
     """The second stage."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the items' initial vectors."""
 
     def __post_init__(self) -> None:
-        check_whole(self, "width", "pre_layers", "core_layers", "heads", "window", "ffn_width", "mean_recurrence")
-        check_share(self, "dropout", one=False)
-        check_positive(self, "state_scale", "sigma", "align_temperature", "item_std")
-        kinds = {"activation": Activation, "count_from": CountFrom, "combine": Combine, "state_init": StateInit}
-        for name, kind in kinds.items():
-            check_choice(self, name, get_args(kind))
-        check_weight(self, "trajectory_weight", "step_weight")
+        super().__post_init__()
         if self.width % self.heads:
             raise ConfigError(f"LARES's width is {self.width}, but must be a multiple of its {self.heads} heads.")
         if self.loss.kind != "ce":

@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,9 @@ from forethought.catalogue.blocks import block_room, product, row_blocks
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import check_positive, check_whole
 from forethought.methods.interface import DenseStates, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.settings import Between, Scale, Settings
 from forethought.thinking.halting import Halting
 from forethought.thinking.health import Health
 
@@ -45,26 +45,21 @@ FLOAT_BITS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class LightRec:
+class LightRec(Settings):
     """Configuration: SASRec over items that are sums of codewords."""
 
     backbone: SASRec = field(default_factory=SASRec)
     """The encoder of histories."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each position is trained on."""
-    codebooks: int = 8
+    codebooks: Annotated[int, Between(1, 256)] = 8
     """M, codewords that make an item, one from each codebook."""
-    codewords: int = 256
+    codewords: Annotated[int, Between(2, 65_536)] = 256
     """C, codewords of a codebook, 2 at least; never more than there are items."""
-    selection_temperature: float = 0.1
+    selection_temperature: Scale = 0.1
     """tau > 0 of the softmax that gradients of a choice follow."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the items' initial vectors, base and composed."""
-
-    def __post_init__(self) -> None:
-        check_whole(self, "codebooks")
-        check_whole(self, "codewords", least=2)
-        check_positive(self, "selection_temperature", "item_std")
 
     def build(self, n_items: int) -> LightRecModel:
         return LightRecModel(self, n_items)

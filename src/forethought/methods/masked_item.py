@@ -19,34 +19,31 @@ from forethought.backbones.bert4rec import BERT4Rec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_positive, check_share
+from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
+from forethought.settings import Scale, Settings, Share
 from forethought.thinking.cloze import Cloze
 from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedItem:
+class MaskedItem(Settings):
     """Configuration: a backbone that looks both ways, and how much is hidden from it."""
 
     backbone: BERT4Rec = field(default_factory=BERT4Rec)
     """The encoder of rows; its window counts the [MASK] behind a history."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each hidden item is trained on; `bias=True` adds one an item, b^O of eq. 7."""
-    mask_share: float = 0.4
+    mask_share: Share = 0.4
     """Share of a row's items that is hidden, rho, 0 to 1 and at least one item (the paper: 0.2 to 0.6, by data set)."""
-    last_item_share: float = 0.2
+    last_item_share: Share = 0.2
     """Share of rows, 0 to 1, in which the last item alone is hidden, as it is when one recommends."""
     projection: bool = False
     """Pass the states through a layer of their own, GELU(W^P h + b^P) of eq. 7, before the items (the paper: yes)."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the initial vectors of items and [MASK]."""
-
-    def __post_init__(self) -> None:
-        check_share(self, "mask_share", "last_item_share")
-        check_positive(self, "item_std")
 
     def build(self, n_items: int) -> MaskedItemModel:
         return MaskedItemModel(self, n_items)

@@ -7,6 +7,7 @@ reasoning method is held against.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from torch import Tensor
 
@@ -16,29 +17,25 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import check_positive, check_whole
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Stage, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.settings import Between, Scale, Settings
 from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextItem:
+class NextItem(Settings):
     """Configuration: a causal backbone and a loss."""
 
     backbone: SASRec | GRU4Rec | HSTU = field(default_factory=SASRec)
     """The encoder of histories."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each position is trained on."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the items' initial vectors."""
-    rounds: int = 1
+    rounds: Annotated[int, Between(1, 100)] = 1
     """How often to train: each further round begins with the best weights so far and the whole schedule anew. With 2
     it is what a method in two stages is held against (IGR-SR 8.5: the same checkpoint, as many epochs)."""
-
-    def __post_init__(self) -> None:
-        check_positive(self, "item_std")
-        check_whole(self, "rounds")
 
     def build(self, n_items: int) -> NextItemModel:
         return NextItemModel(self, n_items)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,10 @@ from forethought.catalogue.expectation import expectation
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_choice, check_positive, check_weight, check_whole
+from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.settings import Epoch, Scale, Settings, Steps, Weight
 from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
 from forethought.thinking.contrast import info_nce
 from forethought.thinking.halting import Halting, Judge, Rule, Trace, look_at, think_until
@@ -40,7 +41,7 @@ StepWeights = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaRec:
+class ReaRec(Settings):
     """Configuration: a backbone that thinks K steps."""
 
     backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=lambda: SASRec(input_norm=True))
@@ -49,7 +50,7 @@ class ReaRec:
     """Score and temperature tau; full cross-entropy only."""
     learning: Learning = "prl"
     """erl: ensemble of all steps; prl: progressive, the last step speaks."""
-    steps: int = 2
+    steps: Steps = 2
     """K, reasoning steps."""
     link_dropout: bool = False
     """Drop units inside the reasoning links too, as the authors of ReaRec do; each link then adds noise to the last."""
@@ -58,26 +59,21 @@ class ReaRec:
     the products. ERL draws the step whose divergence counts."""
     step_weights: StepWeights = "mean"
     """PRL: the steps before the last weigh 1 together (mean, the authors' code) or 1 each (sum, the text)."""
-    warmth: float = 1.0
+    warmth: Scale = 1.0
     """PRL's alpha: step k is trained at temperature tau * alpha^(K - k); 1 is the same for all."""
-    divergence_weight: float = 0.05
+    divergence_weight: Weight = 0.05
     """ERL's lambda: how strongly the steps' predictions are pushed apart."""
-    contrast_weight: float = 0.0
+    contrast_weight: Weight = 0.0
     """PRL: weight of the contrast of each step with its noisy twin (the authors' code: 1)."""
-    contrast_noise: float = 0.01
+    contrast_noise: Weight = 0.01
     """gamma, standard deviation of the noise on a step's input."""
-    contrast_from: int = 2
+    contrast_from: Epoch = 2
     """Epochs before the contrast sets in."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the items' initial vectors."""
 
     def __post_init__(self) -> None:
-        check_choice(self, "learning", get_args(Learning))
-        check_choice(self, "step_weights", get_args(StepWeights))
-        check_whole(self, "steps")
-        check_whole(self, "contrast_from", least=0)
-        check_positive(self, "warmth", "item_std")
-        check_weight(self, "divergence_weight", "contrast_weight", "contrast_noise")
+        super().__post_init__()
         if self.loss.kind != "ce":
             raise ConfigError(f"ReaRec is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
 

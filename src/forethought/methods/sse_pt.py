@@ -33,14 +33,15 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch, redrawn
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, check_positive, check_share, check_whole
+from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.settings import Scale, Settings, Share, Width
 from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSEPT:
+class SSEPT(Settings):
     """Configuration: SASRec over items and users joined, and how often either is replaced."""
 
     backbone: SASRec = field(default_factory=lambda: SASRec(width=128, input_norm=True))
@@ -48,22 +49,20 @@ class SSEPT:
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each position is trained on; the paper's is `ItemLoss(kind="bce", negatives=1, cosine=False,
     temperature=1.0)`."""
-    user_width: int = 64
+    user_width: Width = 64
     """d_u, width of a user's vector; an item's d_i is what it leaves of the backbone's (the paper: the same)."""
-    replace_user: float = 0.92
+    replace_user: Share = 0.92
     """Chance that a training row's user is REPLACED by a random one, 0 to 1 (the authors' example: they keep 0.08)."""
-    replace_item: float = 0.0
+    replace_item: Share = 0.0
     """Chance that an input item is REPLACED by a random one in training, 0 to 1 (their example: they keep 0.9)."""
     labels_too: bool = False
     """A replaced item changes labels too: what it is to name becomes random, and it is what the position before it is
     to name (the authors' code)."""
-    item_std: float = 0.02
+    item_std: Scale = 0.02
     """Spread of the initial vectors of items and of the users' common one."""
 
     def __post_init__(self) -> None:
-        check_whole(self, "user_width")
-        check_share(self, "replace_user", "replace_item")
-        check_positive(self, "item_std")
+        super().__post_init__()
         if self.user_width >= self.backbone.width:
             raise ConfigError(
                 f"SSE-PT's user_width is {self.user_width}, but must be below the backbone's width of "

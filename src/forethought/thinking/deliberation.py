@@ -12,36 +12,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forethought.errors import ConfigError, check_choice, check_share, check_whole
+from forethought.errors import ConfigError
 from forethought.nn.attention import join_heads, key_mask
 from forethought.nn.cross_attention import CrossAttention, beside_scores, beside_values
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom
 from forethought.nn.transformer import Activation, Block, at_positions, last_positions
+from forethought.settings import Heads, Layers, Settings, ShareBelowOne, Width
 
 Fusion = Literal["cross", "concat"]
 Start = Literal["encoder", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reasoner:
+class Reasoner(Settings):
     """Configuration of the main network, IDR."""
 
-    width: int = 64
+    width: Width = 64
     """State width d, a multiple of `heads`."""
-    layers: int = 2
+    layers: Layers = 2
     """J, layers of cross-attention, self-attention and feed-forward."""
-    heads: int = 2
+    heads: Heads = 2
     """Heads of both attentions."""
-    ffn_width: int = 256
+    ffn_width: Width = 256
     """Width inside the feed-forward nets, 4d."""
-    dropout: float = 0.35
+    dropout: ShareBelowOne = 0.35
     """Share of embedding and branch units dropped in training, 0 to 1."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
@@ -53,11 +54,7 @@ class Reasoner:
     """Its item vectors start as the encoder's where the widths agree (encoder), or at random."""
 
     def __post_init__(self) -> None:
-        check_whole(self, "width", "layers", "heads", "ffn_width")
-        check_share(self, "dropout", one=False)
-        kinds = {"activation": Activation, "count_from": CountFrom, "fusion": Fusion, "items": Start}
-        for name, kind in kinds.items():
-            check_choice(self, name, get_args(kind))
+        super().__post_init__()
         if self.width % self.heads:
             raise ConfigError(f"Reasoner's width is {self.width}, but must be a multiple of its {self.heads} heads.")
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone
 from forethought.catalogue.moments import moments
-from forethought.errors import ConfigError, check_choice, check_number, check_weight, check_whole
+from forethought.errors import ConfigError
+from forethought.settings import Between, Number, Settings, Weight
 from forethought.thinking.chain import Roots
 
 Rule = Literal["arh", "soft", "fixed", "change", "entropy", "random"]
@@ -30,25 +31,18 @@ KL_CAP = 5.0  # nats; consistency is cut there and divided by it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halting:
+class Halting(Settings):
     """When a row stops; can be chosen anew for a trained model."""
 
     rule: Rule = "arh"
     """arh: the halting net is over the threshold; soft: all steps, weighted as in training; fixed: all steps;
     change, entropy: that indicator is below the threshold; random: with the threshold as probability."""
-    threshold: float = 0.5
+    threshold: Number = 0.5
     """delta, at each step from the first on; the last step always ends."""
-    max_steps: int | None = None
+    max_steps: Annotated[int, Between(0, 100)] | None = None
     """Steps at most; None: as many as were trained."""
-    noise: float = 0.0
+    noise: Weight = 0.0
     """Standard deviation of Gaussian noise on the indicators, to see what a rule can bear."""
-
-    def __post_init__(self) -> None:
-        check_choice(self, "rule", get_args(Rule))
-        check_number(self, "threshold")
-        check_weight(self, "noise")
-        if self.max_steps is not None:
-            check_whole(self, "max_steps", least=0)
 
     def steps(self, trained: int) -> int:
         """How many steps to take at most, of those that were trained.

@@ -216,10 +216,10 @@ def test_shops_of_odd_sizes_are_whole(settings: dict) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"users": 0}, "users must be at least 1, but 0"),
-        ({"items": 9}, "items must be at least 10"),
-        ({"noise": 1.5}, "noise must be between 0 and 1, but 1.5"),
-        ({"noise": float("nan")}, "noise must be between"),
+        ({"users": 0}, "users is 0, but must be a whole number from 1 to 100,000,000"),
+        ({"items": 9}, "items is 9, but must be a whole number from 10 to"),
+        ({"noise": 1.5}, "noise is 1.5, but must be a number from 0 to 1"),
+        ({"noise": float("nan")}, "noise is nan, but must be a number from 0 to 1"),
         ({"interactions_per_user": 3}, "cannot be smaller"),
     ],
 )

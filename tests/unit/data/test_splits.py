@@ -225,10 +225,10 @@ def test_a_split_is_made_again_from_its_saved_configuration(config: SplitConfig)
         ({"kind": "temporl"}, "Did you mean 'temporal'"),
         ({"kind": "temporal", "valid_from": 0.8}, "needs valid_from and test_from"),
         ({"valid_from": 0.8, "targets": "all"}, "valid_from, targets would change nothing.*leave_last_out"),
-        ({"ties": "shuffle", "seed": -1}, "seed is -1, but must be a whole number from 0 up"),
-        ({"ties": "random"}, "ties='random' is not known"),
-        ({"kind": "temporal", "valid_from": 0.8, "test_from": 0.9, "targets": "some"}, "targets='some' is not known"),
-        ({"kind": "temporal", "valid_from": 0.8, "test_from": 0.9, "cold_items": "no"}, "cold_items='no' is not"),
+        ({"ties": "shuffle", "seed": -1}, "seed is -1, but must be a whole number from 0 to"),
+        ({"ties": "random"}, "ties is 'random', but must be one of file, shuffle"),
+        ({"targets": "some"}, "targets is 'some', but must be one of first, last, all"),
+        ({"cold_items": "no"}, "cold_items is 'no', but must be one of keep, drop"),
     ],
 )
 def test_unknown_settings_are_refused_in_words(config: dict[str, Any], said: str) -> None:

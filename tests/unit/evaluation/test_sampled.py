@@ -69,7 +69,7 @@ def test_too_few_items_and_bad_scores_are_refused(cases):
 
 
 def test_a_sample_that_cannot_be_drawn_is_refused():
-    with pytest.raises(ConfigError, match="at least 1 negative"):
+    with pytest.raises(ConfigError, match="negatives is 0, but must be a whole number from 1 to 10,000"):
         Sample(negatives=0)
     with pytest.raises(ConfigError, match="seed is -1"):
         Sample(seed=-1)

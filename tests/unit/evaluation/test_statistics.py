@@ -72,7 +72,7 @@ def test_the_same_seed_draws_the_same_users_whatever_the_block(monkeypatch):
     assert not np.allclose(ours.bootstrap_sums(sums, resamples=37, seed=6), whole)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [({"resamples": 0}, "at least 2"), ({"seed": -1}, "seed is -1")])
+@pytest.mark.parametrize(("wrong", "said"), [({"resamples": 0}, "from 2 to 100,000"), ({"seed": -1}, "seed is -1")])
 def test_draws_that_cannot_be_are_refused(wrong, said):
     with pytest.raises(ConfigError, match=said):
         ours.estimate_means(np.ones((3, 1)), np.arange(3), **wrong)

@@ -425,7 +425,7 @@ def test_wrong_input(models: dict[str, Recommender]) -> None:
     with pytest.raises(DataError, match="The target 'nobody' is no item that the model knows; ids look like 'i"):
         model.explain(known, target="nobody")
     for k in (0, 2.5, True):
-        with pytest.raises(ConfigError, match="must be a whole number from 1 up"):
+        with pytest.raises(ConfigError, match="must be a whole number from 1 to"):
             model.explain(known, k=k)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="was trained to think 3 steps"):
         model.explain(known, halting=Halting(max_steps=4))

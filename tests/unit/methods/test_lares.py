@@ -380,11 +380,11 @@ def test_what_is_saved(split: Split, quick: Training, tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"width": 9}, "LARES's width is 9, but must be a multiple of its 2 heads"),
-        ({"mean_recurrence": 0}, "mean_recurrence is 0, but must be a whole number from 1 up"),
+        ({"mean_recurrence": 0}, "mean_recurrence is 0, but must be a whole number from 1 to 100"),
         ({"combine": "sum"}, "combine is 'sum', but must be one of add, concat, linear"),
         ({"state_init": "zero"}, "state_init is 'zero', but must be one of normal_zero, normal"),
-        ({"trajectory_weight": -1.0}, "trajectory_weight is -1.0, but must be a number from 0 up"),
-        ({"step_weight": math.nan}, "step_weight is nan, but must be a number from 0 up"),
+        ({"trajectory_weight": -1.0}, "trajectory_weight is -1.0, but must be a number from 0 to 1,000,000"),
+        ({"step_weight": math.nan}, "step_weight is nan, but must be a number from 0 to 1,000,000"),
         ({"sigma": 0.0}, "sigma is 0.0, but must be a number above 0"),
         ({"loss": ItemLoss(kind="bce")}, "full cross-entropy, so its loss cannot be 'bce'"),
     ],
@@ -397,10 +397,10 @@ def test_settings_out_of_range(settings: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"rollouts": 1}, "rollouts is 1, but must be a whole number from 2 up"),
-        ({"epochs": -1}, "epochs is -1, but must be a whole number from 0 up"),
+        ({"rollouts": 1}, "rollouts is 1, but must be a whole number from 2 to 1,000"),
+        ({"epochs": -1}, "epochs is -1, but must be a whole number from 0 to 1,000,000"),
         ({"reward": "mrr"}, "reward is 'mrr', but must be one of recall, ndcg"),
-        ({"kl_weight": -0.1}, "kl_weight is -0.1, but must be a number from 0 up"),
+        ({"kl_weight": -0.1}, "kl_weight is -0.1, but must be a number from 0 to 1,000,000"),
         ({"rate": 0.0}, "rate is 0.0, but must be a number above 0"),
     ],
 )

@@ -231,8 +231,8 @@ def test_a_training_step_takes_the_products_it_says() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"codebooks": 0}, "codebooks is 0, but must be a whole number from 1 up"),
-        ({"codewords": 1}, "codewords is 1, but must be a whole number from 2 up"),
+        ({"codebooks": 0}, "codebooks is 0, but must be a whole number from 1 to 256"),
+        ({"codewords": 1}, "codewords is 1, but must be a whole number from 2 to 65,536"),
         ({"selection_temperature": 0.0}, "selection_temperature is 0.0, but must be a number above 0"),
     ],
 )

@@ -126,7 +126,7 @@ def test_wrong_settings_are_named() -> None:
         ReaRec(steps=0)
     with pytest.raises(ConfigError, match="its loss cannot be 'bce'"):
         ReaRec(loss=ItemLoss(kind="bce"))
-    with pytest.raises(ConfigError, match="divergence_weight is -1, but must be a number from 0 up"):
+    with pytest.raises(ConfigError, match="divergence_weight is -1, but must be a number from 0 to 1,000,000"):
         ReaRec(divergence_weight=-1)
     with pytest.raises(ConfigError, match="contrast_noise is nan"):
         ReaRec(contrast_noise=float("nan"))

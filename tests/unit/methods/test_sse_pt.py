@@ -263,7 +263,7 @@ def test_other_data_of_the_same_items_is_refused(run: Path, split: Split) -> Non
     ("settings", "said"),
     [
         ({"user_width": 14}, "user_width is 14, but must be below the backbone's width of 14"),
-        ({"user_width": 0}, "user_width is 0, but must be a whole number from 1 up"),
+        ({"user_width": 0}, "user_width is 0, but must be a whole number from 1 to 16,384"),
         ({"replace_user": 1.2}, "replace_user is 1.2, but must be a number from 0 to 1"),
         ({"replace_item": -0.1}, "replace_item is -0.1, but must be a number from 0 to 1"),
     ],

@@ -204,9 +204,9 @@ def test_noise_on_the_indicators_moves_exits() -> None:
     ("settings", "said"),
     [
         ({"rule": "arg"}, r"Halting's rule is 'arg', but must be one of arh,"),
-        ({"threshold": float("nan")}, r"Halting's threshold is nan, but must be a number\."),
+        ({"threshold": float("nan")}, r"Halting's threshold is nan, but must be a number from -1,000,000,000"),
         ({"threshold": "high"}, r"Halting's threshold is 'high'"),
-        ({"noise": -0.1}, r"Halting's noise is -0\.1, but must be a number from 0 up\."),
+        ({"noise": -0.1}, r"Halting's noise is -0\.1, but must be a number from 0 to 1,000,000"),
         ({"max_steps": -1}, r"Halting's max_steps is -1"),
         ({"max_steps": 1.5}, r"Halting's max_steps is 1\.5"),
     ],

@@ -127,5 +127,5 @@ def test_an_encoder_that_hides_items_reads_clean_histories(
 
 @pytest.mark.parametrize("chance", [-0.1, 1.0])
 def test_no_such_chance(chance: float) -> None:
-    with pytest.raises(ConfigError, match=r"input_noise is .*, but must lie in \[0, 1\)"):
+    with pytest.raises(ConfigError, match=r"input_noise is .*, but must be a number from 0 to 1, but below 1"):
         Training(input_noise=chance)

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 from forethought.errors import ConfigError
-
-_RANGES: dict[str, tuple[float, float | None]] = {
-    "users": (1, None),
-    "items": (10, None),
-    "min_interactions": (1, None),
-    "seed": (0, None),
-    "intents": (1, None),
-    "intents_per_user": (1, None),
-    "session_length": (1, None),
-    "drift": (0, None),
-    "advance": (0, 1),
-    "coherence": (0, 1),
-    "companions": (1e-6, None),
-    "brand_loyalty": (1, None),
-    "popularity": (0, None),
-    "noise": (0, 1),
-    "brands": (8, 480),
-    "days": (1, None),
-    "days_between_sessions": (1e-6, None),
-}
+from forethought.settings import Between, Seed, Settings, Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShopSettings:
+class ShopSettings(Settings):
     """Settings of a simulated shop.
 
     Attributes:
@@ -58,34 +40,29 @@ class ShopSettings:
         ConfigError: a setting is out of its range.
     """
 
-    users: int = 2_000
-    items: int = 1_000
-    interactions_per_user: float = 20.0
-    min_interactions: int = 5
-    seed: int = 0
-    intents: int = 64
-    intents_per_user: int = 4
-    session_length: float = 4.0
-    drift: float = 4.0
-    advance: float = 0.85
-    coherence: float = 0.85
-    companions: float = 1.5
-    brand_loyalty: float = 6.0
-    popularity: float = 0.8
-    noise: float = 0.1
+    users: Annotated[int, Between(1, 100_000_000)] = 2_000
+    items: Annotated[int, Between(10, 5_000_000)] = 1_000
+    interactions_per_user: Annotated[float, Between(1, 1_000)] = 20.0
+    min_interactions: Annotated[int, Between(1, 1_000)] = 5
+    seed: Seed = 0
+    intents: Annotated[int, Between(1, 1_000)] = 64
+    intents_per_user: Annotated[int, Between(1, 256)] = 4
+    session_length: Annotated[float, Between(1, 1_000)] = 4.0
+    drift: Annotated[float, Between(0, 100)] = 4.0
+    advance: Share = 0.85
+    coherence: Share = 0.85
+    companions: Annotated[float, Between(0, 1_000, above=True)] = 1.5
+    brand_loyalty: Annotated[float, Between(1, 1_000_000)] = 6.0
+    popularity: Annotated[float, Between(0, 10)] = 0.8
+    noise: Share = 0.1
     repeats: bool = False
-    brands: int = 64
-    days: int = 730
-    days_between_sessions: float = 14.0
-    start: int = 1_672_531_200  # 1 January 2023
+    brands: Annotated[int, Between(8, 480)] = 64
+    days: Annotated[int, Between(1, 36_500)] = 730
+    days_between_sessions: Annotated[float, Between(0, 36_500, above=True)] = 14.0
+    start: Annotated[int, Between(-(10**10), 10**10)] = 1_672_531_200  # 1 January 2023
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            low, high = _RANGES.get(field.name, (None, None))
-            value = getattr(self, field.name)
-            if (low is not None and not value >= low) or (high is not None and not value <= high):
-                wanted = f"between {low:,} and {high:,}" if high is not None else f"at least {low:,}"
-                raise ConfigError(f"A shop's {field.name} must be {wanted}, but {value!r} was given.")
+        super().__post_init__()
         if self.interactions_per_user < self.min_interactions:
             raise ConfigError(
                 f"A shop's interactions_per_user ({self.interactions_per_user}) is a mean and cannot be smaller than "

@@ -21,6 +21,7 @@ from forethought.data.shop.settings import ShopSettings
 from forethought.data.shop.visits import Visits, visits
 from forethought.errors import DataError
 from forethought.folders import check_own, replace_folder
+from forethought.memory import check_room
 
 USERS_A_BLOCK = 16_384  # part of what a seed means: another size of block is another shop
 SETTINGS_FILE = "shop.json"
@@ -73,6 +74,11 @@ class Shop(ShopSettings):
 
     def generate(self, report: Report = silent) -> SimulatedShop:
         """The whole shop in memory: about 200 bytes an interaction; use `write` beyond some ten million."""
+        check_room(
+            200.0 * self.users * self.interactions_per_user,
+            f"A shop of {self.users:,} users held in memory",
+            "write it to a folder instead",
+        )
         goods = self._stock()
         blocks = list(self._blocks(goods, report))
         table = pl.concat([block for block, _ in blocks])
@@ -106,6 +112,11 @@ class Shop(ShopSettings):
         return folder
 
     def _stock(self) -> Goods:
+        check_room(
+            min(self.users, USERS_A_BLOCK) * self.interactions_per_user * 8.0 * (25 + 3 * self.intents_per_user),
+            f"A shop with {self.interactions_per_user:g} interactions and {self.intents_per_user} intents a user",
+            "lower one of them",
+        )
         return stock(self, _generator(self.seed, 0))
 
     def _blocks(self, goods: Goods, report: Report) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:

@@ -138,9 +138,16 @@ def _times(
     passed -= passed[first_U][user]
     period = shop.days * DAY_S
     last_U = passed[np.append(first_U[1:], len(user)) - 1]
-    squeezed = np.where((last_U > period)[user], passed * period // np.maximum(last_U, 1)[user], passed)
+    squeezed = np.where((last_U > period)[user], _scaled(passed, period, np.maximum(last_U, 1)[user]), passed)
     arrives_U = np.floor(rng.random(len(first_U)) * np.maximum(period - last_U, 0)).astype(np.int64)
     return shop.start + arrives_U[user] + squeezed
+
+
+def _scaled(passed: np.ndarray, period: int, last: np.ndarray) -> np.ndarray:
+    """passed * period // last; in float64 where the product would not fit into int64."""
+    if int(passed.max(initial=0)) * period < 2**63:
+        return passed * period // last
+    return (passed / last * period).astype(np.int64)
 
 
 def _without_repeats(
