@@ -62,13 +62,19 @@ def temporary(folder: Path) -> Iterator[Path]:
     back.
     """
     sweep(folder)
-    path, handle = _make(folder)
-    try:
-        yield path
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        os.close(handle)
+    while True:
+        path, handle = folder / f"{TEMPORARY}{secrets.token_hex(8)}{ENDING}", -1
+        try:  # the name is known before the file is made, so that a signal in between leaves nothing either
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+            _lock(handle)
+            if os.fstat(handle).st_nlink:  # else somebody swept it between its making and its locking
+                yield path
+                return
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            if handle >= 0:
+                os.close(handle)
 
 
 def sweep(folder: Path) -> None:
@@ -185,17 +191,11 @@ def short_of_memory(error: BaseException) -> bool:
     )
 
 
-def _make(folder: Path) -> tuple[Path, int]:
-    while True:
-        path = folder / f"{TEMPORARY}{secrets.token_hex(8)}{ENDING}"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
-        if fcntl is None:
-            return path, handle
+def _lock(handle: int) -> None:
+    """Held until the file is closed, which a kill does as well."""
+    if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks: then nobody's files are swept either
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # else somebody swept it between its making and its locking
-            return path, handle
-        os.close(handle)
 
 
 def _sweep(path: Path) -> None:
