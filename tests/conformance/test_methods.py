@@ -219,7 +219,7 @@ def test_overfits_twenty_histories(name: str, split: Split, device: torch.device
         method.loss(batch).total.backward()
         optimiser.step()
         optimiser.zero_grad()
-    ranks = rank_cases(method, Cases(spans, split.test.targets[:20]), exclude_history=False, device=device).ranks
+    ranks = rank_cases(method, Cases(spans, split.test.targets[:20]), exclude_history=False).ranks
     assert (ranks == 1).mean() >= 0.9
 
 
@@ -277,7 +277,7 @@ def test_explains_itself(name: str, split: Split, quick: Training, tmp_path: Pat
 
 
 def metrics(method: Method, cases: Cases, device: torch.device, batch: int = 1024) -> np.ndarray:
-    ranks = rank_cases(method, cases, exclude_history=True, batch=batch, device=device).ranks
+    ranks = rank_cases(method, cases, exclude_history=True, batch=batch).ranks
     return np.array([values.mean() for values in per_case(ranks).values()])
 
 
@@ -307,7 +307,7 @@ def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
 
 def test_lists_agree_with_ranks(given: Given) -> None:
     cases, device = given.split.test, given.device
-    ranked = rank_cases(given.method, cases, exclude_history=True, k=given.split.data.n_items, device=device)
+    ranked = rank_cases(given.method, cases, exclude_history=True, k=given.split.data.n_items)
     assert ranked.lists is not None
     for rank, target, items in zip(ranked.ranks, cases.targets, ranked.lists, strict=True):
         assert items.tolist().index(target) + 1 == rank

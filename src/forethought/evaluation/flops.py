@@ -1,7 +1,8 @@
 """FLOPs of reading, thinking, ranking and training, counted by watching every product that is really computed.
 
 A multiplication and an addition are two. Only products and attention are counted, as `FlopCounterMode` does it; norms,
-activations and softmaxes are not, nor what is done outside PyTorch (faiss's clustering). Padding is computed, so it
+activations and softmaxes are not, nor what is done outside PyTorch (faiss's clustering), nor the attention of a
+reasoning step to the few steps before it, which is made of sums. Padding is computed, so it
 counts, and causal attention counts whole. Rows that have halted are gone and count no more.
 """
 

@@ -257,7 +257,9 @@ class DTRecModel(Method):
         marks = self.marks[: halting.steps(self.config.max_steps)]
         roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
         mean = self.config.readout == "mean"
-        return DenseStates(*think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace))
+        found = think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace)
+        states_BD, steps_B, told = found
+        return DenseStates(steps_B, states_BD, told)
 
     def judge(self) -> Judge:
         exact = self.items.scaled_items() if self.config.sight == "exact" else None

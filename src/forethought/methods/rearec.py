@@ -188,7 +188,8 @@ class ReaRecModel(Method):
             )
         items = self.items.scaled_items()
         judge = Judge(lambda r: look_at(self.items.scaled_states(r), items), self.items.states, len(items))
-        return DenseStates(*think_until(self.backbone, roots, marks, judge, halting, trace=trace))
+        states_BD, steps_B, told = think_until(self.backbone, roots, marks, judge, halting, trace=trace)
+        return DenseStates(steps_B, states_BD, told)
 
     def catalogue(self) -> Items:
         return self.items.catalogue()

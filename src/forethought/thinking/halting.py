@@ -226,7 +226,7 @@ def think_until(
         mean: what is read after a step, judged and returned, is the mean of all states so far, not the last one.
 
     Returns:
-        Steps used int64 [B], final states [B, D] as ranking wants them, and the trace, of raw states.
+        Final states [B, D] as ranking wants them, steps used int64 [B], and the trace, of raw states.
     """
     if halting.rule in ("arh", "soft") and judge.head is None:
         raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
@@ -267,4 +267,4 @@ def think_until(
     else:
         final = judge.ready(final)
     told = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and len(marks_TD) else None
-    return steps, final, told
+    return final, steps, told

@@ -63,8 +63,12 @@ def last_block(B: int, L: int) -> int:
 
 
 def link(B: int, L: int, links: int) -> int:
-    """One more link: it attends to L (padded) positions and to `links` links, itself among them."""
-    return linear(B, D, 3 * D) + attention(B, 1, L) + attention(B, 1, links) + linear(B, D, D) + 2 * linear(B, D, F)
+    """One more link, which attends to L (padded) positions.
+
+    That it attends to `links` links as well, itself among them, is summed element by element and not counted.
+    """
+    assert attention(B, 1, links) <= 0.25 * linear(B, D, 3 * D)
+    return linear(B, D, 3 * D) + attention(B, 1, L) + linear(B, D, D) + 2 * linear(B, D, F)
 
 
 # ---- reading, thinking, ranking
