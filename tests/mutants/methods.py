@@ -257,22 +257,22 @@ MUTANTS = [
     Mutant(
         "IGR-SR has no consistency by default",
         "methods/igr_sr.py",
-        "weight: float = 0.1",
-        "weight: float = 0.0",
+        "weight: Weight = 0.1",
+        "weight: Weight = 0.0",
         f"{IGR_PARTS}::test_a_view_drops_three_intents_in_ten_by_default",
     ),
     Mutant(
         "IGR-SR's consistency weighs ten times as much by default",
         "methods/igr_sr.py",
-        "weight: float = 0.1",
-        "weight: float = 1.0",
+        "weight: Weight = 0.1",
+        "weight: Weight = 1.0",
         f"{IGR_PARTS}::test_the_default_loss_is_the_rest_and_a_tenth_of_icr",
     ),
     Mutant(
         "IGR-SR's views mask nothing by default",
         "methods/igr_sr.py",
-        "mask_share: float = 0.3",
-        "mask_share: float = 0.0",
+        "mask_share: Share = 0.3",
+        "mask_share: Share = 0.0",
         f"{IGR_PARTS}::test_a_view_drops_three_intents_in_ten_by_default",
     ),
     Mutant(
@@ -314,15 +314,15 @@ MUTANTS = [
     Mutant(
         "SSE-PT keeps nearly all users by default",
         "methods/sse_pt.py",
-        "replace_user: float = 0.92",
-        "replace_user: float = 0.08",
+        "replace_user: Share = 0.92",
+        "replace_user: Share = 0.08",
         f"{SSE_PT}::test_by_default_nearly_all_users_and_no_items_are_replaced",
     ),
     Mutant(
         "SSE-PT replaces items by default",
         "methods/sse_pt.py",
-        "replace_item: float = 0.0",
-        "replace_item: float = 0.1",
+        "replace_item: Share = 0.0",
+        "replace_item: Share = 0.1",
         f"{SSE_PT}::test_by_default_nearly_all_users_and_no_items_are_replaced",
     ),
     Mutant(
