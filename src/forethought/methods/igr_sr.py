@@ -246,9 +246,7 @@ class IGRSRModel(Method):
         if name == REASONER and not self.ready:
             if self.config.encoder_run is not None:
                 if self.given_encoder is None:
-                    raise ConfigError(
-                        "IGRSR was not given the encoder of encoder_run: call fit_side_information first."
-                    )
+                    raise ConfigError("IGRSR has no weights for encoder_run yet: call fit_side_information first.")
                 self.encoder.load_pretrained(self.given_encoder)
                 self.given_encoder = None
             if self.starts_from_encoder:
