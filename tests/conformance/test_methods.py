@@ -306,7 +306,7 @@ def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
 
 
 def test_lists_agree_with_ranks(given: Given) -> None:
-    cases, device = given.split.test, given.device
+    cases = given.split.test
     ranked = rank_cases(given.method, cases, exclude_history=True, k=given.split.data.n_items)
     assert ranked.lists is not None
     for rank, target, items in zip(ranked.ranks, cases.targets, ranked.lists, strict=True):
