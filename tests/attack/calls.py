@@ -1,0 +1,276 @@
+"""A call of the command line, or of the library, in a forked process that is watched, limited and may be killed.
+
+All modules are imported once, by the parent, which computes nothing: a fork of it is a fresh start in a few
+milliseconds. The child has its own limits of memory and time, cannot reach the network, and, where the attack is run
+by root, is nobody: nothing outside the attack's own folder can be changed by it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import io
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attack.guard import Guard
+from attack.ground import Lane, names
+
+LIMIT_S = 20.0
+GRACE_S = 5.0  # for a call that was asked by Ctrl-C to stop
+MEMORY = 6 << 30  # bytes of address space above the parent's
+NOBODY = 65534
+DIES_WITH_PARENT = 1
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a call is to be stopped: before its n-th file operation, after so many seconds, or at the n-th change seen
+    in its folder; and how."""
+
+    operation: int | None = None
+    after_s: float | None = None
+    change: int | None = None
+    signal: int = signal.SIGKILL
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.signal).name
+        if self.operation is not None:
+            return f"{name} before operation {self.operation}"
+        return f"{name} after {self.after_s:.3f} s" if self.after_s is not None else f"{name} at change {self.change}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is called, and how.
+
+    Attributes:
+        words: of the command line, without `forethought`; paths are relative to the case's folder.
+        python: instead of words: a function.
+        stdout: its encoding, or one of closed, full, terminal.
+        before: done in the child before the call, unwatched.
+    """
+
+    words: Sequence[str] = ()
+    python: Callable[[], Any] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdout: str = "utf-8"
+    before: Callable[[], Any] | None = None
+    limit_s: float = LIMIT_S
+
+
+@dataclass
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        code: its exit code; minus the signal's number if it died of one.
+        stopped: we stopped it, as asked.
+        hung: it went beyond its time.
+        heeds: having hung, it ended at Ctrl-C, saying so.
+        told: what the guard saw that must not be.
+        operations, changes: file operations counted by the guard, changes seen in the folder.
+    """
+
+    code: int
+    out: str
+    err: str
+    wall_s: float
+    stopped: bool = False
+    hung: bool = False
+    heeds: bool = False
+    told: list[str] = field(default_factory=list)
+    operations: int = 0
+    changes: int = 0
+
+
+def run(call: Call, lane: Lane, stop: Stop | None = None, *, watch: bool = False) -> Outcome:
+    """Carry a call out in the lane's case folder."""
+    out, err, tell = (lane.folder / name for name in ("out", "err", "tell"))
+    for file in (out, err, tell):
+        file.write_bytes(b"")
+    begin = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        _child(call, lane, stop, out, err, tell)
+    status, stopped, hung, changes = _attend(pid, call, lane, stop, begin, watch)
+    outcome = Outcome(
+        code=os.waitstatus_to_exitcode(status),
+        out=out.read_bytes()[:2_000_000].decode("utf-8", "backslashreplace"),
+        err=err.read_bytes()[:200_000].decode("utf-8", "backslashreplace"),
+        wall_s=time.monotonic() - begin,
+        stopped=stopped,
+        hung=hung,
+        changes=changes,
+    )
+    for line in tell.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("operations "):
+            outcome.operations = int(line.split()[1])
+        else:
+            outcome.told.append(line)
+    if stop is not None and stop.operation is not None:
+        outcome.stopped = outcome.operations == 0 or outcome.operations >= stop.operation
+    outcome.heeds = hung and outcome.code == 130 and "Traceback" not in outcome.err
+    return outcome
+
+
+def make(lane: Lane, do: Callable[[], Any]) -> None:
+    """Let a child make files for a case: what uses threads must never run in the parent.
+
+    Raises:
+        RuntimeError: it failed, which is a fault of the attack's own.
+    """
+    outcome = run(Call(python=do, limit_s=300), lane)
+    if outcome.code:
+        raise RuntimeError(f"The attack could not make its own files: {outcome.err[-2000:]}")
+
+
+def _attend(
+    pid: int, call: Call, lane: Lane, stop: Stop | None, begin: float, watch: bool
+) -> tuple[int, bool, bool, int]:
+    """Wait for the end, or bring it about."""
+    stopped = hung = False
+    seen, changes = names(lane.case) if watch or _at_change(stop) else {}, 0
+    deadline = begin + call.limit_s
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status, stopped, hung, changes
+        now = time.monotonic()
+        if watch or _at_change(stop):
+            if (now_seen := names(lane.case)) != seen:
+                seen, changes = now_seen, changes + 1
+        elif stop is None or stop.after_s is None:
+            time.sleep(0.002)
+        if stop is not None and not stopped:
+            due = stop.after_s is not None and now - begin >= stop.after_s
+            if due or (stop.change is not None and changes >= stop.change):
+                os.kill(pid, stop.signal)
+                stopped = True
+        if now > deadline:
+            os.kill(pid, signal.SIGKILL if hung else signal.SIGINT)
+            hung, deadline = True, now + GRACE_S
+
+
+def _at_change(stop: Stop | None) -> bool:
+    return stop is not None and stop.change is not None
+
+
+def _child(call: Call, lane: Lane, stop: Stop | None, out: Path, err: Path, tell: Path) -> None:
+    """Never returns."""
+    code = 70
+    try:
+        tell_fd = os.open(tell, os.O_WRONLY | os.O_APPEND)
+        _streams(call, out, err)
+        _limits(lane)
+        os.environ.update(lane.environment() | dict(call.env))
+        sys.dont_write_bytecode = True
+        if call.before is not None:
+            call.before()
+        at = None if stop is None else stop.operation
+        guard = Guard(lane.root, tell_fd, at, signal.SIGKILL if stop is None else stop.signal)
+        guard.install()
+        code = _called(call)
+        guard.busy = True
+        os.write(tell_fd, f"operations {guard.operations}\n".encode())
+    except BaseException:
+        traceback.print_exc()
+        code = 71
+    finally:
+        os._exit(code)
+
+
+def _called(call: Call) -> int:
+    """As the interpreter ends a program: exit codes, tracebacks, what is to be done at exit, the last flush."""
+    code = 0
+    try:
+        if call.python is not None:
+            call.python()
+        else:
+            from forethought.cli import main
+
+            sys.argv = ["forethought", *call.words]
+            main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        traceback.print_exc()
+        code = 120
+    return code
+
+
+def _streams(call: Call, out: Path, err: Path) -> None:
+    kind = call.stdout
+    file = "/dev/full" if kind == "full" else str(out)
+    for target, path in ((0, os.devnull), (1, file), (2, str(err))):
+        fd = os.open(path, os.O_RDONLY if target == 0 else os.O_WRONLY | os.O_APPEND)
+        os.dup2(fd, target)
+        os.close(fd)
+    encoding = kind if kind not in ("closed", "full", "terminal") else "utf-8"
+    sys.stderr = io.TextIOWrapper(
+        open(2, "wb", closefd=False),  # noqa: SIM115
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+    sys.stdout = Terminal(open(1, "wb", closefd=False), encoding=encoding)  # noqa: SIM115
+    sys.stdout.terminal = kind == "terminal"
+    if kind == "closed":
+        os.close(1)
+        sys.stdout = None  # type: ignore[assignment]
+    sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False))  # noqa: SIM115
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that may say it is a terminal."""
+
+    terminal = False
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def _limits(lane: Lane) -> None:
+    most = _address_space() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.umask(0o022)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+    os.chdir(lane.case)
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Nothing of what is done inside is shown."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
