@@ -140,7 +140,7 @@ def _attend(
     """Wait for the end, or bring it about."""
     stopped = hung = False
     seen, changes = names(lane.case) if watch or _at_change(stop) else {}, 0
-    deadline = begin + call.limit_s
+    patience = _Patience(pid, call.limit_s)
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -156,9 +156,33 @@ def _attend(
             if due or (stop.change is not None and changes >= stop.change):
                 os.kill(pid, stop.signal)
                 stopped = True
-        if now > deadline:
+        if patience.ended(now):
             os.kill(pid, signal.SIGKILL if hung else signal.SIGINT)
-            hung, deadline = True, now + GRACE_S
+            hung, patience = True, _Patience(pid, GRACE_S)
+
+
+class _Patience:
+    """How long a process is waited for: so long by its own clock or, where that stands still, by ours."""
+
+    def __init__(self, pid: int, limit_s: float) -> None:
+        self.pid, self.limit_s = pid, limit_s
+        self.begin = self.looked = time.monotonic()
+        self.first = self.cpu = self._used()
+
+    def ended(self, now: float) -> bool:
+        if now - self.begin < self.limit_s or now - self.looked < GRACE_S / 2:
+            return False
+        before, self.cpu, self.looked = self.cpu, self._used(), now
+        idle = self.cpu - before < 0.02
+        return idle or self.cpu - self.first >= self.limit_s or now - self.begin > 8 * self.limit_s
+
+    def _used(self) -> float:
+        """Seconds of processor time."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _at_change(stop: Stop | None) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOBODY = 65534
+WORKING = ("matplotlib", "lane")  # at the top, theirs whose lane it is
 Tree = dict[str, tuple[object, ...]]
 
 
@@ -166,14 +167,14 @@ def snapshot(folder: Path, *, but: Iterable[Path] = ()) -> Tree:
 
 
 def changed(before: Tree, after: Tree, root: Path) -> list[str]:
-    """In words what is new, gone or touched."""
-    told = []
+    """In words what is new, gone or touched; of what came or went as a whole only the top."""
+    told, whole = [], set()
     for path in sorted({*before, *after}):
-        short = os.path.relpath(path, root)
-        if path not in before:
-            told.append(f"new {ascii(short)}")
-        elif path not in after:
-            told.append(f"gone {ascii(short)}")
+        short, new, gone = os.path.relpath(path, root), path not in before, path not in after
+        if new or gone:
+            whole.add(path)
+            if os.path.dirname(path) not in whole:
+                told.append(f"{'new' if new else 'gone'} {ascii(short)}")
         elif before[path] != after[path]:
             told.append(f"touched {ascii(short)}")
     return told
@@ -184,5 +185,5 @@ def outside(lane: Lane, outputs: Sequence[str]) -> Tree:
     mine = [lane.case / name for name in outputs]
     ours = [lane.folder / name for name in ("out", "err", "tell", "home")]
     tree = snapshot(lane.folder, but=[*mine, *ours])
-    tree |= {str(path): ("there",) for path in lane.root.iterdir() if path.name != "matplotlib"}
+    tree |= {str(path): ("there",) for path in lane.root.iterdir() if not path.name.startswith(WORKING)}
     return tree | snapshot(lane.master, but=[lane.master / "tables"])
