@@ -29,6 +29,8 @@ LIMIT_S = 20.0
 GRACE_S = 5.0  # for a call that was asked by Ctrl-C to stop
 MEMORY = 6 << 30  # bytes of address space above the parent's
 NOBODY = 65534
+TOLD = ("out", "err", "tell")  # files that a call's outputs go to
+SAID_INTERRUPTED = 130
 DIES_WITH_PARENT = 1
 
 
@@ -58,6 +60,7 @@ class Call:
         python: instead of words: a function.
         stdout: its encoding, or one of closed, full, terminal.
         before: done in the child before the call, unwatched.
+        endless: it was asked for so much that it may go on until Ctrl-C.
     """
 
     words: Sequence[str] = ()
@@ -66,6 +69,7 @@ class Call:
     stdout: str = "utf-8"
     before: Callable[[], Any] | None = None
     limit_s: float = LIMIT_S
+    endless: bool = False
 
 
 @dataclass
@@ -76,7 +80,7 @@ class Outcome:
         code: its exit code; minus the signal's number if it died of one.
         stopped: we stopped it, as asked.
         hung: it went beyond its time.
-        heeds: having hung, it ended at Ctrl-C, saying so.
+        heeds: having gone on for too long, it ended at Ctrl-C, saying so, and was allowed to.
         told: what the guard saw that must not be.
         operations, changes: file operations counted by the guard, changes seen in the folder.
     """
@@ -95,32 +99,54 @@ class Outcome:
 
 def run(call: Call, lane: Lane, stop: Stop | None = None, *, watch: bool = False) -> Outcome:
     """Carry a call out in the lane's case folder."""
-    out, err, tell = (lane.folder / name for name in ("out", "err", "tell"))
-    for file in (out, err, tell):
+    return begin(call, lane, stop).end(watch=watch)
+
+
+def begin(call: Call, lane: Lane, stop: Stop | None = None, *, number: int = 0) -> Begun:
+    """Start a call and come back at once; calls beside each other have numbers of their own."""
+    files = tuple(lane.folder / f"{name}{number}" for name in TOLD)
+    for file in files:
         file.write_bytes(b"")
-    begin = time.monotonic()
+    started = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        _child(call, lane, stop, out, err, tell)
-    status, stopped, hung, changes = _attend(pid, call, lane, stop, begin, watch)
-    outcome = Outcome(
-        code=os.waitstatus_to_exitcode(status),
-        out=out.read_bytes()[:2_000_000].decode("utf-8", "backslashreplace"),
-        err=err.read_bytes()[:200_000].decode("utf-8", "backslashreplace"),
-        wall_s=time.monotonic() - begin,
-        stopped=stopped,
-        hung=hung,
-        changes=changes,
-    )
-    for line in tell.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("operations "):
-            outcome.operations = int(line.split()[1])
-        else:
-            outcome.told.append(line)
-    if stop is not None and stop.operation is not None:
-        outcome.stopped = outcome.operations == 0 or outcome.operations >= stop.operation
-    outcome.heeds = hung and outcome.code == 130 and "Traceback" not in outcome.err
-    return outcome
+        _child(call, lane, stop, files)
+    return Begun(pid, call, lane, stop, files, started)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A call that is under way; `files` are those of its outputs and of what its guard tells."""
+
+    pid: int
+    call: Call
+    lane: Lane
+    stop: Stop | None
+    files: tuple[Path, ...]
+    started: float
+
+    def end(self, *, watch: bool = False) -> Outcome:
+        """Wait for it, or bring its end about."""
+        status, stopped, hung, changes = _attend(self, watch)
+        out, err, tell = self.files
+        outcome = Outcome(
+            code=os.waitstatus_to_exitcode(status),
+            out=out.read_bytes()[:2_000_000].decode("utf-8", "backslashreplace"),
+            err=err.read_bytes()[:200_000].decode("utf-8", "backslashreplace"),
+            wall_s=time.monotonic() - self.started,
+            stopped=stopped,
+            hung=hung,
+            changes=changes,
+        )
+        for line in tell.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("operations "):
+                outcome.operations = int(line.split()[1])
+            else:
+                outcome.told.append(line)
+        if self.stop is not None and self.stop.operation is not None:
+            outcome.stopped = outcome.operations == 0 or outcome.operations >= self.stop.operation
+        outcome.heeds = self.call.endless and hung and outcome.code == SAID_INTERRUPTED
+        return outcome
 
 
 def make(lane: Lane, do: Callable[[], Any]) -> None:
@@ -134,13 +160,12 @@ def make(lane: Lane, do: Callable[[], Any]) -> None:
         raise RuntimeError(f"The attack could not make its own files: {outcome.err[-2000:]}")
 
 
-def _attend(
-    pid: int, call: Call, lane: Lane, stop: Stop | None, begin: float, watch: bool
-) -> tuple[int, bool, bool, int]:
-    """Wait for the end, or bring it about."""
+def _attend(begun: Begun, watch: bool) -> tuple[int, bool, bool, int]:
+    """Wait for the end, or bring it about: the exit status, whether we stopped it, whether it hung, changes seen."""
+    pid, stop, lane = begun.pid, begun.stop, begun.lane
     stopped = hung = False
     seen, changes = names(lane.case) if watch or _at_change(stop) else {}, 0
-    patience = _Patience(pid, call.limit_s)
+    patience = _Patience(pid, begun.call.limit_s)
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -152,7 +177,7 @@ def _attend(
         elif stop is None or stop.after_s is None:
             time.sleep(0.002)
         if stop is not None and not stopped:
-            due = stop.after_s is not None and now - begin >= stop.after_s
+            due = stop.after_s is not None and now - begun.started >= stop.after_s
             if due or (stop.change is not None and changes >= stop.change):
                 os.kill(pid, stop.signal)
                 stopped = True
@@ -189,10 +214,11 @@ def _at_change(stop: Stop | None) -> bool:
     return stop is not None and stop.change is not None
 
 
-def _child(call: Call, lane: Lane, stop: Stop | None, out: Path, err: Path, tell: Path) -> None:
+def _child(call: Call, lane: Lane, stop: Stop | None, files: tuple[Path, ...]) -> None:
     """Never returns."""
     code = 70
     try:
+        out, err, tell = files
         tell_fd = os.open(tell, os.O_WRONLY | os.O_APPEND)
         _streams(call, out, err)
         _limits(lane)

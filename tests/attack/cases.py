@@ -33,10 +33,13 @@ class Case:
 
 
 def some(cases: Iterable[Case], n: int, seed: int) -> list[Case]:
-    """n of the cases, drawn evenly, with all that are never left out; in the order given."""
+    """n of the cases, drawn evenly, in the order given; those that are never left out are all among them, unless they
+    alone are more than twice as many."""
     cases = list(cases)
-    drawn = [at for at, case in enumerate(cases) if not case.always]
     kept = {at for at, case in enumerate(cases) if case.always}
+    if len(kept) > 2 * n:
+        kept = set(random.Random(f"always {seed}").sample(sorted(kept), n))
+    drawn = [at for at, case in enumerate(cases) if not case.always]
     more = max(0, min(n - len(kept), len(drawn)))
     kept |= set(random.Random(seed).sample(drawn, more))
     return [cases[at] for at in sorted(kept)]

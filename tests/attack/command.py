@@ -9,22 +9,44 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attack.cases import Case
+    from attack.ground import Lane
 
 LANES = 2
+MANY = 1_000_000
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: kills before so many operations and at so many moments of each scenario, then numbers of cases."""
+    """How much is done.
+
+    Attributes:
+        operations, moments: kills of each scenario before so many operations, and at so many changes and times.
+        flips: bits in each file of each run.
+        tables, options, json: how many are drawn; of good tables so many mutations each.
+        races: of each pair.
+        minutes: after which nothing new is begun.
+    """
 
     operations: int
     moments: int
+    flips: int
+    tables: int
+    mutations: int
+    options: int
+    json: int
+    races: int
+    others: int
     minutes: float
 
 
-SIZES = {"quick": Size(2, 1, 10), "full": Size(9, 3, 60)}
+FULL = Size(9, 3, 24, 2_000, 60, 2_400, 1_200, 5, 10_000, 90)
+QUICK = Size(1, 1, 1, 60, 2, 80, 60, 1, 30, 15)
 
 
 def main() -> None:
@@ -73,14 +95,16 @@ def _arguments() -> argparse.Namespace:
 
 def _all(args: argparse.Namespace, root: Path, begin: float) -> int:
     from attack import crew
-    from attack.cases import Case
+    from attack.ground import Lane, keep
     from attack.report import Report
 
-    size = SIZES["quick" if args.quick else "full"]
+    size = QUICK if args.quick else FULL
     cases: list[Case] = []
-    for kind, collect in _kinds(args, root).items():
+    for kind, collect in kinds(Lane(root, 0), args.seed).items():
         if not args.only or kind in args.only:
+            _say(f"collecting: {kind}")
             cases += collect(size)
+    keep(root / "master")
     if args.list:
         print(*(ascii(case.label)[1:-1] for case in cases), sep="\n")
         return 0
@@ -95,31 +119,41 @@ def _all(args: argparse.Namespace, root: Path, begin: float) -> int:
     return 1 if report.found or left else 0
 
 
-def _kinds(args: argparse.Namespace, root: Path) -> dict[str, Callable]:
-    """Kind -> its cases, for a size."""
-    from attack import kills
-    from attack.ground import Lane
+def kinds(lane: Lane, seed: int) -> dict[str, Callable[[Size], list[Case]]]:
+    """Kind of attack -> its cases, for a size."""
+    from attack import bad_json, bad_options, bad_python, bad_tables, circumstances, flips
+    from attack import hostile_encoders, hostile_runs, kills, marked, races
+    from attack.cases import some
 
-    lane = Lane(root, 0)
+    def killed(size: Size) -> list[Case]:
+        known = {scenario.name: kills.reference(scenario, lane) for scenario in kills.scenarios()}
+        return kills.cases(known, size.operations, size.moments, seed)
 
-    def killed(size: Size) -> list:
-        known = {}
-        for scenario in kills.scenarios():
-            _say(f"undisturbed: {scenario.name}")
-            known[scenario.name] = kills.reference(scenario, lane)
-        return kills.cases(known, size.operations, size.moments, args.seed)
-
-    return {kills.KIND: killed}
+    return {
+        kills.KIND: killed,
+        races.KIND: lambda size: races.cases(size.races),
+        flips.KIND: lambda size: flips.cases(flips.bases(lane), size.flips, seed),
+        bad_tables.KIND: lambda size: some(bad_tables.cases(lane, size.mutations, seed), size.tables, seed),
+        bad_options.KIND: lambda size: bad_options.cases(lane, size.options, seed),
+        bad_json.KIND: lambda size: bad_json.cases(lane, size.json, seed),
+        hostile_runs.KIND: lambda size: some(hostile_runs.cases(), size.others, seed),
+        hostile_encoders.KIND: lambda size: some(hostile_encoders.cases(), size.others, seed),
+        marked.KIND: lambda size: some(marked.cases(lane), size.others, seed),
+        circumstances.KIND: lambda size: some(circumstances.cases(), size.others, seed),
+        bad_python.KIND: lambda size: some(bad_python.cases(), size.others, seed),
+    }
 
 
 def _one(args: argparse.Namespace, root: Path) -> int:
     """One case, looked for in all of the full size."""
     from attack import crew
-    from attack.ground import Lane
+    from attack.ground import Lane, keep
 
     kind = args.case.partition("/")[0]
-    for case in _kinds(args, root)[kind](SIZES["full"]):
-        if case.label == args.case:
+    cases = kinds(Lane(root, 0), args.seed)[kind](replace(FULL, tables=MANY, options=MANY, json=MANY, others=MANY))
+    keep(root / "master")
+    for case in cases:
+        if ascii(case.label)[1:-1] == args.case or case.label == args.case:
             verdict = crew.carried_out(case, Lane(root, 0))
             for fault in verdict.faults:
                 print(f"{fault.headline}\n{fault.detail}\n")

@@ -12,7 +12,7 @@ from typing import Any
 
 from attack import calls
 from attack.calls import Call, Stop
-from attack.ground import Lane, keep, own_all
+from attack.ground import Lane, own_all
 
 WORDS = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "red", "blue", "pen", "brand", "acme", "categories", ">", ".", ":"]
 SHOP = ("--users", "40", "--items", "24", "--interactions-per-user", "6", "--seed", "5")
@@ -33,7 +33,14 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(forethought.__path__, "forethought."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("duckdb", "pyarrow.parquet", "faiss", "matplotlib.pyplot", "sklearn.manifold", "sentence_transformers"):
+    for name in (
+        "duckdb",
+        "pyarrow.parquet",
+        "faiss",
+        "matplotlib.pyplot",
+        "sklearn.manifold",
+        "sentence_transformers",
+    ):
         try:
             importlib.import_module(name)
         except ImportError:
@@ -80,7 +87,6 @@ def build(lane: Lane, say: Callable[[str], None]) -> None:
     _do(lane, ["study", "hps", "--data", "shop", *variant])
     calls.make(lane, histories)
     calls.make(lane, encoders)
-    keep(lane.master)
 
 
 def _do(lane: Lane, words: Sequence[str]) -> None:

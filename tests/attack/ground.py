@@ -1,10 +1,10 @@
 """The folder that is attacked: made for it, removed after it; one lane a worker, and what lies there before and after.
 
-    root/master/    what all cases start from, made once, read by all, changed by none
-    root/lane0/     one worker's
-        case/       the case in hand: the working folder of every call
-        precious/   somebody else's files: nothing may ever change here
-        tmp/ home/  what the process takes for the system's temporary folder and the user's own
+root/master/    what all cases start from, made once, read by all, changed by none
+root/lane0/     one worker's
+    case/       the case in hand: the working folder of every call
+    precious/   somebody else's files: nothing may ever change here
+    tmp/ home/  what the process takes for the system's temporary folder and the user's own
 """
 
 from __future__ import annotations
@@ -180,10 +180,15 @@ def changed(before: Tree, after: Tree, root: Path) -> list[str]:
     return told
 
 
+def within(lane: Lane, name: str) -> Path:
+    """Where a name leads from the case's folder, links not followed."""
+    return Path(os.path.normpath(lane.case / name))
+
+
 def outside(lane: Lane, outputs: Sequence[str]) -> Tree:
     """All that a call with these outputs has no business with: the rest of its folder, and the rest of the ground."""
-    mine = [lane.case / name for name in outputs]
-    ours = [lane.folder / name for name in ("out", "err", "tell", "home")]
+    mine = [within(lane, name) for name in outputs]
+    ours = [lane.folder / name for name in ("home", *(f"{told}{n}" for told in ("out", "err", "tell") for n in (0, 1)))]
     tree = snapshot(lane.folder, but=[*mine, *ours])
     tree |= {str(path): ("there",) for path in lane.root.iterdir() if not path.name.startswith(WORKING)}
     return tree | snapshot(lane.master, but=[lane.master / "tables"])

@@ -87,7 +87,9 @@ class Guard:
             self.tell(f"code executed: {file}")
 
     def _started(self, program: Any) -> None:
-        name = os.path.basename(os.fsdecode(program)) if isinstance(program, str | bytes | os.PathLike) else str(program)
+        name = (
+            os.path.basename(os.fsdecode(program)) if isinstance(program, str | bytes | os.PathLike) else str(program)
+        )
         if name not in PROGRAMS:
             self.tell(f"started a program: {name}")
 

@@ -131,7 +131,11 @@ def _runs() -> list[Scenario]:
         Scenario("explain --picture .png", (("runs/dtrec", "out"),), (*explain, "p.png"), outputs=("p.png",)),
         Scenario("explain --picture .svg", (("runs/dtrec", "out"),), (*explain, "p.svg"), outputs=("p.svg",)),
         Scenario(
-            "study", ("shop",), (*study, "--results", "results", "--runs", "runs"), outputs=("results", "runs"), run=True
+            "study",
+            ("shop",),
+            (*study, "--results", "results", "--runs", "runs"),
+            outputs=("results", "runs"),
+            run=True,
         ),
     ]
 
@@ -197,7 +201,9 @@ def cases(references: dict[str, Reference], operations: int, moments: int, seed:
         ends = spread(counted, 4)[1:]
         stops += [Stop(operation=n, signal=signal.SIGINT) for n in ends[:2]]
         stops += [Stop(operation=n, signal=signal.SIGTERM) for n in ends[2:]]
-        made.append(Case(KIND, f"{scenario.name}: undisturbed", lambda lane, s=scenario, r=known: _undisturbed(s, r, lane)))
+        made.append(
+            Case(KIND, f"{scenario.name}: undisturbed", lambda lane, s=scenario, r=known: _undisturbed(s, r, lane))
+        )
         for at, stop in enumerate(stops):
             name = f"{scenario.name}: {_named(stop, at)}"
             made.append(Case(KIND, name, lambda lane, s=scenario, r=known, k=stop: _killed(s, r, k, lane)))
@@ -220,7 +226,9 @@ def _undisturbed(scenario: Scenario, known: Reference, lane: Lane) -> Verdict:
         for path in (top, *top.rglob("*")) if top.is_dir() else (top,):
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode != (0o755 if path.is_dir() else 0o644):
-                verdict.add(f"its rights are not those of the mask: {nameless(str(path.relative_to(lane.case)))}", oct(mode))
+                verdict.add(
+                    f"its rights are not those of the mask: {nameless(str(path.relative_to(lane.case)))}", oct(mode)
+                )
     return verdict
 
 
@@ -244,7 +252,9 @@ def _killed(scenario: Scenario, known: Reference, stop: Stop, lane: Lane) -> Ver
     if known.lists and not verdict.faults and _lists(scenario, lane) != known.lists:
         verdict.add(f"{_verb(scenario)}, the run recommends otherwise", str(stop))
     for said in changed(before, outside(lane, scenario.outputs), lane.root):
-        verdict.add(f"{_verb(scenario)}, beside what it was told to write: {nameless(said)}", f"{scenario.name}; {stop}")
+        verdict.add(
+            f"{_verb(scenario)}, beside what it was told to write: {nameless(said)}", f"{scenario.name}; {stop}"
+        )
     return verdict
 
 
@@ -278,7 +288,9 @@ def _go_on(scenario: Scenario, known: Reference, old: dict[str, str], lane: Lane
             return
         refused.append(outcome.err)
         if scenario.replaces and (left := contents(lane.case, scenario.outputs)) not in (old, known.left):
-            verdict.add(f"{_verb(scenario)} --overwrite, killed: neither the old nor the new", "\n".join(differences(left, old)))
+            verdict.add(
+                f"{_verb(scenario)} --overwrite, killed: neither the old nor the new", "\n".join(differences(left, old))
+            )
     verdict.add(f"{_verb(scenario)}, killed: no next call is accepted", "\n".join(refused))
 
 

@@ -74,7 +74,11 @@ class Report:
             f"{'all':<22}{total:>8,}{sum(self.told.values()):>9,}{sum(self.failed.values()):>13,}{len(self.found):>10,}"
             f"{sum(self.seconds.values()):>9.0f}"
         )
-        lines += ["", "That is " + ", ".join(f"{n:,} {name}" for name, n in self.counts.items()) + "."] if self.counts else []
+        lines += (
+            ["", "That is " + ", ".join(f"{n:,} {name}" for name, n in self.counts.items()) + "."]
+            if self.counts
+            else []
+        )
         if left:
             lines += ["", f"NOT FINISHED: {left:,} cases were not reached in time."]
         for (kind, headline), labels in sorted(self.found.items()):
