@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import stat
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 from attack import attempts, calls, fixtures
-from attack.calls import Call
+from attack.calls import Call, Outcome
 from attack.cases import Case, some
-from attack.ground import Lane
+from attack.ground import Lane, own
+from attack.verdict import Verdict
 
 KIND = "options"
 OPTION = re.compile(r"^[│\s]*(?:-\w, )?(--[a-zA-Z][\w.-]*)((?:, --[\w.-]+)*)\s*(\S?.*)$", re.MULTILINE)
@@ -21,7 +25,7 @@ VALUES = (
 )
 PLACES = (
     *(".", "..", "shop", "shop/interactions.parquet", "missing/deep/er", "shop/interactions.parquet/x", "run"),
-    *("/dev/null", "/dev/full", "/dev/stdin", "/proc/self/mem", "/etc/passwd", "/", "~", "fifo", "loop", "dangling"),
+    *("/dev/null", "/dev/full", "/dev/stdin", "/proc/self/mem", "/etc/passwd", "/", "~", "fifo", "null", "loop", "dangling"),
     *(
         "nul\0byte",
         "x" * 300,
@@ -84,8 +88,8 @@ ALWAYS = {
     "train rearec-prl": (("--warmth", "1e308"),),
     "doctor": (("SOURCE", "sql:"), ("SOURCE", "sql: COPY (SELECT 1) TO 'owned.txt'"), ("SOURCE", "fifo")),
     "prepare": (("--k-core", "-1 5"), ("--tie-seed", "3"), ("SOURCE", "fifo"), ("--name", "../../x")),
-    "recommend table": (("--out", "."), ("--out", "fifo"), ("--input", "fifo"), ("--out", "/dev/null")),
-    "compare": (("--out", "fifo.json"), ("--metric", "x"), ("--seed", "-1")),
+    "recommend table": (("--out", "."), ("--out", "fifo"), ("--input", "fifo"), ("--out", "null")),
+    "compare": (("--out", "fifo.json"), ("--out", "null.json"), ("--metric", "x"), ("--seed", "-1")),
 }
 
 
@@ -130,7 +134,9 @@ def _case(name: str, words: Sequence[str], option: str, value: str, *, always: b
         prepare=_take,
         outputs=outputs,
         always=always,
+        check=_special,
         endless=option in ENDLESS,
+        may_connect=option == "--model" and value not in PLACES,
         limit_s=8.0 if option in ENDLESS else calls.LIMIT_S,
     )
 
@@ -191,15 +197,26 @@ def _misplaced(verbs: dict[str, tuple[str, ...]]) -> list[Case]:
     return made
 
 
+SPECIAL = {"fifo": stat.S_ISFIFO, "fifo.json": stat.S_ISFIFO, "null": stat.S_ISCHR, "null.json": stat.S_ISCHR}
+
+
 def _take(lane: Lane) -> None:
-    import os
-
-    from attack.ground import own
-
     lane.take("shop", "histories.parquet", ("runs/dtrec", "run"), "runs/seed1", "encoder")
-    os.mkfifo(lane.case / "fifo")
-    os.mkfifo(lane.case / "fifo.json")
-    (lane.case / "loop").symlink_to("loop")
-    (lane.case / "dangling").symlink_to("nowhere")
-    for name in ("fifo", "fifo.json", "loop", "dangling"):
+    for name in SPECIAL:
+        with contextlib.suppress(PermissionError):  # only root makes devices
+            if name.startswith("null"):
+                os.mknod(lane.case / name, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+            else:
+                os.mkfifo(lane.case / name)
+            own(lane.case / name)
+    for name, target in (("loop", "loop"), ("dangling", "nowhere")):
+        (lane.case / name).symlink_to(target)
         own(lane.case / name)
+
+
+def _special(lane: Lane, outcome: Outcome, verdict: Verdict) -> None:
+    """Pipes and devices are written to or refused, never replaced."""
+    for name, is_still in SPECIAL.items():
+        path = lane.case / name
+        if path.exists() and not is_still(path.stat().st_mode):
+            verdict.add("a special file was replaced", f"{name}: {outcome.err}")

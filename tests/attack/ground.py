@@ -52,7 +52,6 @@ class Lane:
             "XDG_CACHE_HOME": f"{home}/.cache",
             "TMPDIR": str(self.folder / "tmp"),
             "MPLCONFIGDIR": str(self.root / "matplotlib"),
-            "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "KINETO_LOG_LEVEL": "99",
         }

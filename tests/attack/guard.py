@@ -16,6 +16,8 @@ ONE_PATH = {"os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.
 TWO_PATHS = {"os.rename", "os.link", "os.symlink"}
 STARTS = {"os.system", "os.exec", "os.posix_spawn", "os.startfile"}
 NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname"}
+ADDRESSED = {"socket.connect", "socket.sendto"}  # what they are told begins with the socket
+CONNECTION = "connection attempted: "
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 HARMLESS = ("/dev/null", "/dev/tty", "/proc/self/", "/dev/pts/", "/dev/fd/")
 PROGRAMS = {"git", "uname", "fc-list", "lscpu", "nvidia-smi"}  # asked by us or our libraries what is what
@@ -57,7 +59,7 @@ class Guard:
         elif event in TWO_PATHS:
             self._operation(event, *(args[1:2] if event == "os.symlink" else args[:2]))
         elif event in NETWORK:
-            self.tell(f"connection attempted: {event} {_short(args[1:] or args)}")
+            self.tell(f"{CONNECTION}{event} {_short(args[1] if event in ADDRESSED else args[:2])}")
             raise BLOCKED
         elif event == "pickle.find_class":
             self.tell(f"unpickled: {args[0]}.{args[1]}")
@@ -71,6 +73,8 @@ class Guard:
     def _operation(self, event: str, *paths: Any) -> None:
         named = [path for path in (_plain(path) for path in paths) if path is not None]
         if named and all(path.startswith(HARMLESS) for path in named):
+            return
+        if event == "os.mkdir" and os.path.isdir(named[0]):
             return
         for path in named:
             if path.startswith("/") and not (path + "/").startswith(self.home + "/") and not path.startswith(HARMLESS):

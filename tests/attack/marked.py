@@ -92,7 +92,7 @@ def _untrainable(what: str, outcome: Outcome) -> Case:
 def _shown(what: str) -> Iterator[Case]:
     history = ("--history", "i00001,i00002,i00003")
     verbs = {
-        "recommend": ("recommend", "run", *history, "--k", "24"),
+        "recommend": ("recommend", "run", *history, "--k", "24", "--exclude-history", "no"),
         "recommend --json": ("recommend", "run", *history, "--json"),
         "explain": ("explain", "run", *history, "--k", "24"),
         "explain --json": ("explain", "run", *history, "--json"),

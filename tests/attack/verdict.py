@@ -13,7 +13,7 @@ SAID_INTERRUPTED = 130
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")
 BOX = re.compile(r"[╭╰│]")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (.+)')
-LONGEST_SENTENCE = 1_500
+LONGEST_SENTENCE = 10_000
 
 
 @dataclass
@@ -96,11 +96,12 @@ def crash(err: str) -> str:
     if "Traceback (most recent call last)" not in err:
         return plain(next(line for line in err.splitlines() if "panicked at" in line))
     frames = FRAME.findall(err)
-    own = [(file, line, name) for file, line, name in frames if "/forethought/" in file and "/attack/" not in file]
+    own = [(file, line, name) for file, line, name in frames if "/forethought/" in file and "tests/attack/" not in file]
     lines = [line for line in err.splitlines() if line.strip()]
     kinds = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt|Panic\w*|Warning)\b", line)]
     file, line, name = own[-1] if own else (frames[-1] if frames else ("?", "?", "?"))
-    where = file.partition("/forethought/")[2] or file.rpartition("site-packages/")[2]
+    where = next((file.rpartition(mark)[2] for mark in ("/forethought/", "site-packages/") if mark in file), file)
+    where = where.rpartition("/python3")[2] or where
     return f"{where}:{name} {plain((kinds or lines)[-1])}"
 
 
