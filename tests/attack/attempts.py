@@ -8,7 +8,7 @@ from attack import calls
 from attack.calls import Call, Outcome
 from attack.cases import Case
 from attack.contents import nameless
-from attack.ground import Lane, changed, outside, snapshot, within
+from attack.ground import Lane, changed, outside, snapshot, summed, within
 from attack.verdict import Verdict, faults_of
 
 Prepare = Callable[[Lane], None]
@@ -62,10 +62,10 @@ def attempt(
     verb = call.words[0] if call.words else "Python"
     for fault in faults_of(outcome, must_fail=must_fail, verdict_on_output=doctor):
         verdict.add(f"{verb}: {fault.headline}", f"{_command(call)}\n{fault.detail}")
-    for said in changed(before, outside(lane, outputs), lane.root):
+    for said in summed(changed(before, outside(lane, outputs), lane.root)):
         verdict.add(f"{verb}: beside what it was told to write: {nameless(said)}", _command(call))
     if outcome.code == 2:
-        for said in changed(written, _outputs(lane, outputs), lane.root):
+        for said in summed(changed(written, _outputs(lane, outputs), lane.root)):
             verdict.add(f"{verb}: refused, but {nameless(said)}", f"{_command(call)}\n{outcome.err}")
     if check is not None:
         check(lane, outcome, verdict)

@@ -25,7 +25,19 @@ VALUES = (
 )
 PLACES = (
     *(".", "..", "shop", "shop/interactions.parquet", "missing/deep/er", "shop/interactions.parquet/x", "run"),
-    *("/dev/null", "/dev/full", "/dev/stdin", "/proc/self/mem", "/etc/passwd", "/", "~", "fifo", "null", "loop", "dangling"),
+    *(
+        "/dev/null",
+        "/dev/full",
+        "/dev/stdin",
+        "/proc/self/mem",
+        "/etc/passwd",
+        "/",
+        "~",
+        "fifo",
+        "null",
+        "loop",
+        "dangling",
+    ),
     *(
         "nul\0byte",
         "x" * 300,

@@ -234,7 +234,8 @@ def _child(call: Call, lane: Lane, stop: Stop | None, files: tuple[Path, ...]) -
         guard.install()
         code = _called(call)
         guard.busy = True
-        os.write(tell_fd, f"operations {guard.operations}\n".encode())
+        with contextlib.suppress(OSError):  # where no file may grow
+            os.write(tell_fd, f"operations {guard.operations}\n".encode())
     except BaseException:
         traceback.print_exc()
         code = 71

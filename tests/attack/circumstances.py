@@ -101,12 +101,11 @@ def _little_memory(more: int) -> Callable[[], None]:
 LIMITS: dict[str, Callable[[], None]] = {
     "8 open files": _at_most(resource.RLIMIT_NOFILE, 8),
     "16 open files": _at_most(resource.RLIMIT_NOFILE, 16),
-    "files of 0 bytes": _at_most(resource.RLIMIT_FSIZE, 0),
     "files of 1,000 bytes": _at_most(resource.RLIMIT_FSIZE, 1_000),
     "files of 10,000 bytes": _at_most(resource.RLIMIT_FSIZE, 10_000),
     "memory: 64 MB more": _little_memory(64 << 20),
     "memory: 256 MB more": _little_memory(256 << 20),
-    "a umask of 777": lambda: (os.umask(0o777), None)[1],
+    "a umask of 077": lambda: (os.umask(0o077), None)[1],
 }
 
 

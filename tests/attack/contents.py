@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-VOLATILE = re.compile(r"(_s|_ms)$|^ms_|^s_per_|second(s|$)|^(machine|date|commit|wall_s|ms|trained|cost_measured|created|written)$")
+VOLATILE = re.compile(
+    r"(_s|_ms)$|^ms_|^s_per_|second(s|$)|^(machine|date|commit|wall_s|ms|trained|cost_measured|created|written)$"
+)
 DIGEST = re.compile(r"\b[0-9a-f]{32,128}\b")
 NUMBER = re.compile(r"\d[\d.,]*")
 PICTURES = {".png": (b"\x89PNG", b"IEND\xaeB`\x82"), ".svg": (b"<?xml", b"</svg>\n")}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOBODY = 65534
+CACHES = ("home/.cache", "home/.config", "home/.triton")  # what libraries keep for themselves
 WORKING = ("matplotlib", "lane")  # at the top, theirs whose lane it is
 Tree = dict[str, tuple[object, ...]]
 
@@ -179,6 +180,16 @@ def changed(before: Tree, after: Tree, root: Path) -> list[str]:
     return told
 
 
+def summed(changes: list[str]) -> list[str]:
+    """The same in a few words: what happened in which folder, three names deep at most."""
+    told = {}
+    for change in changes:
+        kind, path = change.split(" ", 1)
+        names_ = path.strip("'\"").split("/")
+        told[f"{kind} '{'/'.join(names_[:3])}{'/*' if len(names_) > 3 else ''}'"] = True
+    return list(told)
+
+
 def within(lane: Lane, name: str) -> Path:
     """Where a name leads from the case's folder, links not followed."""
     return Path(os.path.normpath(lane.case / name))
@@ -187,7 +198,9 @@ def within(lane: Lane, name: str) -> Path:
 def outside(lane: Lane, outputs: Sequence[str]) -> Tree:
     """All that a call with these outputs has no business with: the rest of its folder, and the rest of the ground."""
     mine = [within(lane, name) for name in outputs]
-    ours = [lane.folder / name for name in ("home", *(f"{told}{n}" for told in ("out", "err", "tell") for n in (0, 1)))]
+    ours = [
+        lane.folder / name for name in (*CACHES, *(f"{told}{n}" for told in ("out", "err", "tell") for n in (0, 1)))
+    ]
     tree = snapshot(lane.folder, but=[*mine, *ours])
     tree |= {str(path): ("there",) for path in lane.root.iterdir() if not path.name.startswith(WORKING)}
     return tree | snapshot(lane.master, but=[lane.master / "tables"])

@@ -222,7 +222,7 @@ def _names() -> Iterator[Case]:
         "~",
         "#",
     )
-    for name in (*names, "seed1.parquet", "$HOME", "%s", "[/]", "\udcff", "..."):
+    for name in (*names, "seed1.parquet", "$HOME", "%s", "\udcff", "..."):
 
         def prepare(lane: Lane, name: str = name) -> None:
             lane.take("shop", ("runs/dtrec", name), "runs/seed1", "runs/sasrec", ("histories.parquet", "h[1].parquet"))

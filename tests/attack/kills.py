@@ -18,7 +18,7 @@ from attack import calls, fixtures
 from attack.calls import Call, Outcome, Stop
 from attack.cases import Case, spread
 from attack.contents import contents, differences, nameless
-from attack.ground import Lane, changed, outside
+from attack.ground import Lane, changed, outside, summed
 from attack.verdict import Fault, Verdict, faults_of
 
 KIND = "kills"
@@ -244,14 +244,14 @@ def _killed(scenario: Scenario, known: Reference, stop: Stop, lane: Lane) -> Ver
         verdict.faults += faults_of(first)
     if stop.signal != signal.SIGKILL:
         _interrupted(scenario, known, first, old, lane, verdict)
-        for said in changed(before, outside(lane, scenario.outputs), lane.root):
+        for said in summed(changed(before, outside(lane, scenario.outputs), lane.root)):
             verdict.add(f"{_verb(scenario)}, interrupted, leaves {nameless(said)}", f"{scenario.name}; {stop}")
     _go_on(scenario, known, old, lane, verdict)
     for said in differences(contents(lane.case, scenario.outputs), known.left):
         verdict.add(f"{_verb(scenario)}, {said}", f"{scenario.name}; {stop}")
     if known.lists and not verdict.faults and _lists(scenario, lane) != known.lists:
         verdict.add(f"{_verb(scenario)}, the run recommends otherwise", str(stop))
-    for said in changed(before, outside(lane, scenario.outputs), lane.root):
+    for said in summed(changed(before, outside(lane, scenario.outputs), lane.root)):
         verdict.add(
             f"{_verb(scenario)}, beside what it was told to write: {nameless(said)}", f"{scenario.name}; {stop}"
         )
