@@ -108,7 +108,7 @@ def data_calls() -> Iterator[Asked]:
         yield f"read({name})", lambda v=value: ft.read(v), True
         yield f"diagnose({name})", lambda v=value: ft.diagnose(v), False
         yield f"embed({name})", lambda v=value: ft.embed(v, model="encoder"), True
-    for text in ("", " ", "\0", "missing.csv", "*", "SELECT", "SELECT 1; SELECT 2", "COPY (SELECT 1) TO 'owned'"):
+    for text in ("", " ", "\0", "missing.csv", "*", "SELECT", "COPY (SELECT 1) TO 'owned'"):
         yield f"sql({text!r})", lambda text=text: ft.sql(text), True
     for folder in ("", "\0", "missing", "shop", Path("missing"), "/"):
         yield f"open_prepared({folder!r})", lambda folder=folder: ft.open_prepared(folder), True

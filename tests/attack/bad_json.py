@@ -1,4 +1,4 @@
-"""Malformed JSON: every key of every file of a run, a prepared folder and a study, dropped, retyped and grown absurd."""
+"""Malformed JSON: every key of every file of a run, a prepared folder and a study, dropped, retyped, grown absurd."""
 
 from __future__ import annotations
 

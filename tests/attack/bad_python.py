@@ -7,8 +7,7 @@ import json
 import math
 import traceback
 import typing
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import UnionType
 from typing import Any
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attack.guard import CONNECTION, Guard
 from attack.ground import Lane, names
+from attack.guard import CONNECTION, Guard
 
 LIMIT_S = 20.0
 GRACE_S = 5.0  # for a call that was asked by Ctrl-C to stop

@@ -26,13 +26,16 @@ class Size:
     """How much is done.
 
     Attributes:
+        scenarios: of kills every so manieth is taken.
         operations, moments: kills of each scenario before so many operations, and at so many changes and times.
         flips: bits in each file of each run.
         tables, options, json: how many are drawn; of good tables so many mutations each.
         races: of each pair.
+        others: of each kind that is drawn from a fixed list.
         minutes: after which nothing new is begun.
     """
 
+    scenarios: int
     operations: int
     moments: int
     flips: int
@@ -45,8 +48,8 @@ class Size:
     minutes: float
 
 
-FULL = Size(9, 3, 24, 2_000, 60, 2_400, 1_200, 5, 10_000, 90)
-QUICK = Size(1, 1, 1, 60, 2, 80, 60, 1, 30, 15)
+FULL = Size(1, 7, 2, 20, 1_400, 60, 1_800, 1_100, 5, MANY, 90)
+QUICK = Size(3, 1, 1, 1, 60, 2, 80, 60, 1, 30, 15)
 
 
 def main() -> None:
@@ -119,14 +122,26 @@ def _all(args: argparse.Namespace, root: Path, begin: float) -> int:
     return 1 if report.found or left else 0
 
 
-def kinds(lane: Lane, seed: int) -> dict[str, Callable[[Size], list[Case]]]:
-    """Kind of attack -> its cases, for a size."""
-    from attack import bad_json, bad_options, bad_python, bad_tables, circumstances, flips
-    from attack import hostile_encoders, hostile_runs, kills, marked, races
+def kinds(lane: Lane, seed: int, case: str | None = None) -> dict[str, Callable[[Size], list[Case]]]:
+    """Kind of attack -> its cases, for a size; of kills those of one scenario alone where a `case` is sought."""
+    from attack import (
+        bad_json,
+        bad_options,
+        bad_python,
+        bad_tables,
+        circumstances,
+        flips,
+        hostile_encoders,
+        hostile_runs,
+        kills,
+        marked,
+        races,
+    )
     from attack.cases import some
 
     def killed(size: Size) -> list[Case]:
-        known = {scenario.name: kills.reference(scenario, lane) for scenario in kills.scenarios()}
+        wanted = [each for each in kills.scenarios()[:: size.scenarios] if case in (None, f"{kills.KIND}/{each.name}")]
+        known = {scenario.name: kills.reference(scenario, lane) for scenario in wanted}
         return kills.cases(known, size.operations, size.moments, seed)
 
     return {
@@ -150,7 +165,8 @@ def _one(args: argparse.Namespace, root: Path) -> int:
     from attack.ground import Lane, keep
 
     kind = args.case.partition("/")[0]
-    cases = kinds(Lane(root, 0), args.seed)[kind](replace(FULL, tables=MANY, options=MANY, json=MANY, others=MANY))
+    every = replace(FULL, tables=MANY, options=MANY, json=MANY)
+    cases = kinds(Lane(root, 0), args.seed, args.case.rpartition(": ")[0])[kind](every)
     keep(root / "master")
     for case in cases:
         if ascii(case.label)[1:-1] == args.case or case.label == args.case:

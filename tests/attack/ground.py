@@ -174,9 +174,9 @@ def changed(before: Tree, after: Tree, root: Path) -> list[str]:
         if new or gone:
             whole.add(path)
             if os.path.dirname(path) not in whole:
-                told.append(f"{'new' if new else 'gone'} {ascii(short)}")
+                told.append(f"{'new' if new else 'gone'} {short!a}")
         elif before[path] != after[path]:
-            told.append(f"touched {ascii(short)}")
+            told.append(f"touched {short!a}")
     return told
 
 

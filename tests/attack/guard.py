@@ -1,4 +1,4 @@
-"""What is installed in a call's process: it counts file operations, kills before the n-th, and tells of what must not be.
+"""What is installed in a call's process: it counts file operations, kills before the n-th, tells of what must not be.
 
 Python says what it is about to do by audit events, and a hook sees them before they happen. What compiled code does to
 files by itself is not seen here: the snapshots before and after a call show it.

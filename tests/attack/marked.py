@@ -1,4 +1,4 @@
-"""Marked titles, brands and ids: what comes from data is shown as it stands, in a terminal, in Markdown, HTML, pictures."""
+"""Marked titles, brands and ids: what comes from data is shown as it stands, on terminals, pages and pictures."""
 
 from __future__ import annotations
 

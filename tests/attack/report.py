@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Report:
     told: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     found: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     begin: float = field(default_factory=time.monotonic)
     last: float = 0.0

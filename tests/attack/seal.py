@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 
 HASHES = ("sha256", "sha1", "md5", "sha512", "sha3_256", "blake2b", "blake2s")
@@ -35,7 +36,7 @@ def reseal(folder: Path, changed: dict[Path, bytes]) -> None:
         changed = {}
         for text in texts:
             raw = text.read_bytes()
-            sealed = TOKEN.sub(lambda found: _renewed(found.group(), pairs), raw) if pairs else raw
+            sealed = TOKEN.sub(partial(_renewed, pairs), raw) if pairs else raw
             if sealed != raw:
                 changed[text] = raw
                 text.write_bytes(sealed)
@@ -43,6 +44,6 @@ def reseal(folder: Path, changed: dict[Path, bytes]) -> None:
             return
 
 
-def _renewed(token: bytes, pairs: list[tuple[str, str]]) -> bytes:
-    word = token.decode()
-    return next((new[: len(word)].encode() for old, new in pairs if old.startswith(word)), token)
+def _renewed(pairs: list[tuple[str, str]], token: re.Match[bytes]) -> bytes:
+    word = token.group().decode()
+    return next((new[: len(word)].encode() for old, new in pairs if old.startswith(word)), token.group())

@@ -13,6 +13,7 @@ SAID_INTERRUPTED = 130
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")
 BOX = re.compile(r"[╭╰│]")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (.+)')
+NOISE = re.compile(r"Warning:|Error:|Exception|WARNING")
 LONGEST_SENTENCE = 10_000
 
 
@@ -72,23 +73,19 @@ def faults_of(outcome: Outcome, *, must_fail: bool = False, verdict_on_output: b
 def not_one_sentence(outcome: Outcome, verdict_on_output: bool = False) -> str | None:
     """What is wrong with a refusal; None if it is one whole sentence at the end of standard error."""
     lines = [line for line in outcome.err.splitlines() if line.strip()]
-    at = [n for n, line in enumerate(lines) if line.startswith(PREFIX)]
-    if verdict_on_output and not at and outcome.out.strip():
-        return None
+    at = next((n for n, line in enumerate(lines) if line.startswith(PREFIX)), None)
+    wrong: list[str] = []
     if BOX.search(outcome.err):
-        return "a box of several lines"
-    if not at:
-        return f"exit code 2 without one ({plain(lines[-1]) if lines else 'nothing said'})"
-    if len(at) > 1 or at[0] != len(lines) - 1:
-        return f"more lines after it ({plain(lines[at[0] + 1])})"
-    said = lines[-1]
-    if not said.endswith((".", "?", "!")):
-        return f"does not end as one ({plain(said)})"
-    if len(said) > LONGEST_SENTENCE:
-        return f"more than {LONGEST_SENTENCE:,} characters ({plain(said)})"
-    if noise := next((line for line in lines[:-1] if re.search(r"Warning:|Error:|Exception|WARNING", line)), None):
-        return f"a warning beside it ({plain(noise)})"
-    return None
+        wrong.append("a box of several lines")
+    elif at is None and not (verdict_on_output and outcome.out.strip()):
+        wrong.append(f"exit code 2 without one ({plain(lines[-1]) if lines else 'nothing said'})")
+    elif at is not None:
+        said = lines[at]
+        wrong += [f"more lines after it ({plain(line)})" for line in lines[at + 1 : at + 2]]
+        wrong += [f"does not end as one ({plain(said)})"] if not said.endswith((".", "?", "!")) else []
+        wrong += [f"more than {LONGEST_SENTENCE:,} characters ({plain(said)})"] if len(said) > LONGEST_SENTENCE else []
+        wrong += [f"a warning beside it ({plain(line)})" for line in lines[:at] if NOISE.search(line)]
+    return wrong[0] if wrong else None
 
 
 def crash(err: str) -> str:
@@ -99,7 +96,7 @@ def crash(err: str) -> str:
     own = [(file, line, name) for file, line, name in frames if "/forethought/" in file and "tests/attack/" not in file]
     lines = [line for line in err.splitlines() if line.strip()]
     kinds = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt|Panic\w*|Warning)\b", line)]
-    file, line, name = own[-1] if own else (frames[-1] if frames else ("?", "?", "?"))
+    file, _, name = own[-1] if own else (frames[-1] if frames else ("?", "?", "?"))
     where = next((file.rpartition(mark)[2] for mark in ("/forethought/", "site-packages/") if mark in file), file)
     where = where.rpartition("/python3")[2] or where
     return f"{where}:{name} {plain((kinds or lines)[-1])}"
