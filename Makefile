@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow mutants coverage lint format bench lock clean
+.PHONY: help quickstart test test-slow mutants coverage attack lint format bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -50,6 +50,10 @@ test-slow: .venv/.ready  ## the tests that need minutes each, and the mutants
 
 mutants: .venv/.ready  ## break the lines listed in tests/mutants one by one: a test must see each
 	PYTHONPATH=tests python -m mutants
+
+# On a folder of its own, with two processes: kills, flipped bits, malformed and hostile inputs; no part of `make test`.
+attack: .venv/.ready  ## attack it for half an hour and report; ATTACK=quick for a few minutes
+	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} python -m attack $(if $(filter quick,$(ATTACK)),--quick)
 
 lint: lint-style lint-format lint-types lint-imports  ## style, format, types and who imports whom
 
