@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -226,6 +227,7 @@ def _child(call: Call, lane: Lane, stop: Stop | None, files: tuple[Path, ...]) -
         _streams(call, out, err)
         _limits(lane)
         os.environ.update(lane.environment() | dict(call.env))
+        tempfile.tempdir = None  # it remembers where temporary files went before TMPDIR was set
         sys.dont_write_bytecode = True
         if call.before is not None:
             call.before()
