@@ -186,12 +186,19 @@ class Stage:
         epochs: at most; None: as many as the training's settings say.
         rate: its learning rate, as a share of the settings'.
         candidate: whether its weights may become the run's; False where a part of the method is still untrained.
+        batch_positions: of its batches; None: as the training's settings say.
+        precision: "auto", "bf16" or "32"; None: as the training's settings say.
+        metric: of the validation part: which epoch of it is the best, and when it stops early. Between stages NDCG@10
+            decides.
     """
 
     name: str
     epochs: int | None = None
     rate: float = 1.0
     candidate: bool = True
+    batch_positions: int | None = None
+    precision: str | None = None
+    metric: str = "ndcg@10"
 
 
 class Method(nn.Module):
