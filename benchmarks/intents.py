@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from forethought.data.batches import plan, training_batch, windows
+from forethought.data.interactions import DataSizes
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
 from forethought.methods.igr_sr import IGRSR, REASONER
@@ -36,14 +37,14 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
     planned = plan(rows.lengths - 1, settings.batch_positions, 0, 0)
     batches = [training_batch(rows.take(chosen)) for chosen in planned[:: max(1, round(1 / share))]]
     torch.manual_seed(0)
-    models = {name: config.build(n_items) for name, config in VARIANTS.items()}
-    wide = {"sasrec_32": bar.build(n_items), "causal_32": VARIANTS["causal"].build(n_items)}
+    models = {name: config.build(DataSizes(n_items)) for name, config in VARIANTS.items()}
+    wide = {"sasrec_32": bar.build(DataSizes(n_items)), "causal_32": VARIANTS["causal"].build(DataSizes(n_items))}
     for model in (*models.values(), wide["causal_32"]):
         model.begin_stage(REASONER)
     steps = {name: training_steps(model, batches, settings, narrow=False) for name, model in wide.items()}
     steps |= {
         name: training_steps(model, batches, settings)
-        for name, model in {"sasrec": bar.build(n_items), **models}.items()
+        for name, model in {"sasrec": bar.build(DataSizes(n_items)), **models}.items()
     }
     each = in_turns(steps, repetitions)
     scale = int((rows.lengths - 1).sum()) / sum(batch.weight for batch in batches)

@@ -18,13 +18,13 @@ def main() -> None:
     base = peak_rss_mb()
     from forethought.data.reading import read
     from forethought.data.splits import leave_last_out
-    from forethought.recipes import sasrec
+    from forethought.recipes import alone
     from forethought.runs import evaluate, train
     from forethought.training.settings import Training
 
     split = leave_last_out(read(sys.argv[1]))
     with tempfile.TemporaryDirectory() as folder:
-        model = train(sasrec().method, split, f"{folder}/run", training=Training(epochs=1))
+        model = train(alone("sasrec").method, split, f"{folder}/run", training=Training(epochs=1))
         trained = peak_rss_mb()
         evaluate(model, split)
     print(json.dumps({"base_rss_mb": base, "train_rss_mb": trained, "peak_rss_mb": peak_rss_mb()}))

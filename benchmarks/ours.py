@@ -26,6 +26,7 @@ from forethought.catalogue.narrow import cpu_has_bf16, narrow_products
 from forethought.config import RunConfig
 from forethought.data.batches import Batch, case_batches, plan, training_batch, windows
 from forethought.data.histories import Spans
+from forethought.data.interactions import DataSizes
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
 from forethought.evaluation.ranking import BATCH, rank_cases
@@ -57,7 +58,7 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
     method, epochs = None, {}
     for narrow in (False, True) if cpu_has_bf16() else (False,):
         torch.manual_seed(0)
-        method = METHOD.build(n_items)
+        method = METHOD.build(DataSizes(n_items))
         epochs["epoch_s" if narrow else "epoch_32_s"] = _epoch(method, rows, chosen, settings, narrow, scale)
     assert method is not None
     floors = _floors(batches, n_items)

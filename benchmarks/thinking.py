@@ -24,6 +24,7 @@ from floor import Product, catalogue_products, encoder_products, seconds
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.narrow import cpu_has_bf16, narrow_products
 from forethought.data.batches import Batch, plan, training_batch, windows
+from forethought.data.interactions import DataSizes
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
 from forethought.methods.dtrec import DTRec, DTRecModel
@@ -54,19 +55,19 @@ def measure(data: Path, repetitions: int, share: float) -> dict[str, Any]:
     prefixes = [_rows_of(batches, n) for n in range(ROW_BATCHES)]
     torch.manual_seed(0)
     prl = ReaRec(backbone=BACKBONE, steps=2, link_dropout=True, contrast_weight=1.0, draw_step=False).build(
-        n_items
+        DataSizes(n_items)
     )  # as the rows do
     prl.begin_epoch(20)
-    drawn = replace(prl.config, draw_step=True).build(n_items)
+    drawn = replace(prl.config, draw_step=True).build(DataSizes(n_items))
     drawn.begin_epoch(20)
-    models = {name: config.build(n_items) for name, config in VARIANTS.items()}
+    models = {name: config.build(DataSizes(n_items)) for name, config in VARIANTS.items()}
     for model in models.values():
         model.begin_epoch(20)
     steps = {
         name: training_steps(model, batches, settings)
         for name, model in {"prl": prl, "prl_drawn": drawn, **models}.items()
     }
-    wide = VARIANTS["dtrec"].build(n_items)
+    wide = VARIANTS["dtrec"].build(DataSizes(n_items))
     wide.begin_epoch(20)
     steps["dtrec_32"] = training_steps(wide, batches, settings, narrow=False)
     steps["rows"] = _row_steps(prl, prefixes, settings)

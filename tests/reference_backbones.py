@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from forethought.backbones.bert4rec import BERT4RecEncoder
 from forethought.backbones.gru4rec import GRU4RecEncoder
 from forethought.backbones.hstu import HSTUEncoder
-from forethought.backbones.sasrec import SASRecEncoder
+from forethought.backbones.transformer import TransformerEncoder
 
 
 class Row(NamedTuple):
@@ -24,7 +23,7 @@ class Row(NamedTuple):
     whole: int  # items of the row this is the beginning of: counted from the end, a prefix keeps its slots
 
 
-def read_transformer(model: SASRecEncoder | BERT4RecEncoder, row: Row) -> Tensor:
+def read_transformer(model: TransformerEncoder, row: Row) -> Tensor:
     first = model.window - row.whole if model.positions.count_from == "end" else 0
     items = row.items_LD + model.positions.weight[first : first + len(row.items_LD)]
     x = torch.cat([row.prefix_KD, items, row.links_TD])
@@ -90,8 +89,7 @@ def read_hstu(model: HSTUEncoder, row: Row) -> Tensor:
 
 
 READERS: dict[type, Callable[..., Tensor]] = {
-    SASRecEncoder: read_transformer,
-    BERT4RecEncoder: read_transformer,
+    TransformerEncoder: read_transformer,
     GRU4RecEncoder: read_gru,
     HSTUEncoder: read_hstu,
 }

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any
 from forethought.version import __version__
 
 if TYPE_CHECKING:
-    from forethought.backbones.bert4rec import BERT4Rec
-    from forethought.backbones.gru4rec import GRU4Rec
-    from forethought.backbones.hstu import HSTU
-    from forethought.backbones.sasrec import SASRec
+    from forethought.backbones.all import *
     from forethought.data.doctor import diagnose
     from forethought.data.interactions import Interactions
     from forethought.data.leakage import leakage
@@ -29,15 +26,10 @@ if TYPE_CHECKING:
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
     from forethought.explaining.explanation import Explanation
-    from forethought.methods.dtrec import DTRec
-    from forethought.methods.igr_sr import IGRSR, Consistency
+    from forethought.methods.all import *
+    from forethought.methods.igr_sr import Consistency
     from forethought.methods.items import ItemLoss
-    from forethought.methods.lares import LARES, Reinforcement
-    from forethought.methods.lightrec import LightRec
-    from forethought.methods.masked_item import MaskedItem
-    from forethought.methods.next_item import NextItem
-    from forethought.methods.rearec import ReaRec
-    from forethought.methods.sse_pt import SSEPT
+    from forethought.methods.lares import Reinforcement
     from forethought.recommender import Recommender, load
     from forethought.robustness import robustness
     from forethought.runs import evaluate, train
@@ -47,10 +39,6 @@ if TYPE_CHECKING:
     from forethought.training.settings import Training
 
 _ROOMS = {
-    "backbones.bert4rec": ("BERT4Rec",),
-    "backbones.gru4rec": ("GRU4Rec",),
-    "backbones.hstu": ("HSTU",),
-    "backbones.sasrec": ("SASRec",),
     "data.doctor": ("diagnose",),
     "data.interactions": ("Interactions",),
     "data.leakage": ("leakage",),
@@ -65,15 +53,9 @@ _ROOMS = {
     "evaluation.compare": ("compare",),
     "evaluation.report": ("Evaluation",),
     "explaining.explanation": ("Explanation",),
-    "methods.dtrec": ("DTRec",),
-    "methods.igr_sr": ("IGRSR", "Consistency"),
+    "methods.igr_sr": ("Consistency",),
     "methods.items": ("ItemLoss",),
-    "methods.lares": ("LARES", "Reinforcement"),
-    "methods.lightrec": ("LightRec",),
-    "methods.masked_item": ("MaskedItem",),
-    "methods.next_item": ("NextItem",),
-    "methods.rearec": ("ReaRec",),
-    "methods.sse_pt": ("SSEPT",),
+    "methods.lares": ("Reinforcement",),
     "recommender": ("Recommender", "load"),
     "robustness": ("robustness",),
     "runs": ("evaluate", "train"),
@@ -83,16 +65,27 @@ _ROOMS = {
     "training.settings": ("Training",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-__all__ = [*_ROOM_OF, "__version__"]  # noqa: PLE0604
+
+
+def _choices() -> dict[str, type]:
+    """Backbones and methods, from the one table of each."""
+    from forethought.config import TYPES
+
+    return {cls.__name__: cls for cls in TYPES.values()}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOM_OF:
+    if name == "__all__":
+        return __dir__()
+    if name in _ROOM_OF:
+        value = getattr(importlib.import_module(f"forethought.{_ROOM_OF[name]}"), name)
+    elif name[:1].isupper() and name in (choices := _choices()):  # modules, which are asked for likewise, are not
+        value = choices[name]
+    else:
         raise AttributeError(f"module 'forethought' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"forethought.{_ROOM_OF[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_ROOM_OF, *_choices(), "__version__"])

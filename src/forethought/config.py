@@ -12,42 +12,19 @@ from dataclasses import dataclass, field, is_dataclass
 from types import UnionType
 from typing import Any
 
-from forethought.backbones.bert4rec import BERT4Rec
-from forethought.backbones.gru4rec import GRU4Rec
-from forethought.backbones.hstu import HSTU
-from forethought.backbones.sasrec import SASRec
+from forethought.backbones.all import BACKBONES
+from forethought.backbones.interface import BackboneConfig
 from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, nearest
-from forethought.methods.dtrec import DTRec
-from forethought.methods.igr_sr import IGRSR
-from forethought.methods.interface import Method
-from forethought.methods.lares import LARES
-from forethought.methods.lightrec import LightRec
+from forethought.methods.all import METHODS, AnyMethod
+from forethought.methods.interface import MethodConfig
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
-from forethought.methods.rearec import ReaRec
-from forethought.methods.sse_pt import SSEPT
 from forethought.settings import Seed, Settings
 from forethought.training.settings import Training
 
-MethodConfig = NextItem | MaskedItem | ReaRec | DTRec | LARES | SSEPT | LightRec | IGRSR
-BackboneConfig = SASRec | GRU4Rec | HSTU | BERT4Rec
-
-TYPES: dict[str, type] = {
-    "next_item": NextItem,
-    "masked_item": MaskedItem,
-    "rearec": ReaRec,
-    "dtrec": DTRec,
-    "lares": LARES,
-    "sse_pt": SSEPT,
-    "lightrec": LightRec,
-    "igr_sr": IGRSR,
-    "sasrec": SASRec,
-    "gru4rec": GRU4Rec,
-    "hstu": HSTU,
-    "bert4rec": BERT4Rec,
-}
+TYPES: dict[str, type] = {**METHODS, **BACKBONES}
 """The names of everything that can be chosen in a configuration."""
 NAMES = {cls: name for name, cls in TYPES.items()}
 
@@ -56,7 +33,7 @@ NAMES = {cls: name for name, cls in TYPES.items()}
 class RunConfig(Settings):
     """A whole run."""
 
-    method: MethodConfig
+    method: AnyMethod
     """What is trained."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """How the data is divided."""
@@ -72,20 +49,13 @@ class RunConfig(Settings):
 
 def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:
     """A bare backbone becomes the method that trains it alone."""
-    if isinstance(config, BERT4Rec):
-        return MaskedItem(backbone=config)
-    if isinstance(config, SASRec | GRU4Rec | HSTU):
-        return NextItem(backbone=config)
+    if isinstance(config, BackboneConfig):
+        return NextItem(backbone=config) if config.causal else MaskedItem(backbone=config)
     if isinstance(config, MethodConfig):
         return config
     raise ConfigError(
         f"A method such as ft.SASRec(width=64) or ft.NextItem(...) is expected, but {type(config).__name__} was given."
     )
-
-
-def build_method(config: MethodConfig, n_items: int, n_users: int) -> Method:
-    """The untrained method for so many items; one that keeps a vector a user is told of the users as well."""
-    return config.build(n_items, n_users) if isinstance(config, SSEPT) else config.build(n_items)
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import get_args, get_type_hints
 
-from forethought.backbones.bert4rec import BERT4Rec
-from forethought.backbones.gru4rec import GRU4Rec
-from forethought.backbones.hstu import HSTU
-from forethought.backbones.sasrec import SASRec
-from forethought.config import MethodConfig
+from forethought.backbones.all import BACKBONES
+from forethought.config import as_method
 from forethought.data.noise import Noise
-from forethought.methods.dtrec import DTRec
-from forethought.methods.igr_sr import IGRSR
-from forethought.methods.lares import LARES
-from forethought.methods.lightrec import LightRec
-from forethought.methods.masked_item import MaskedItem
-from forethought.methods.next_item import NextItem
-from forethought.methods.rearec import ReaRec
-from forethought.methods.sse_pt import SSEPT
+from forethought.methods import all as methods
+from forethought.methods.interface import MethodConfig
 from forethought.training.settings import Training
 
 
@@ -32,91 +25,46 @@ class Recipe:
     """On what it is trained on; only studies of noise have any."""
 
 
-def sasrec() -> Recipe:
-    """The defaults themselves, tuned on Beauty's validation part (leave-last-out, ties shuffled)."""
-    return Recipe(method=NextItem(backbone=SASRec()))
+TRAINING = {
+    "bert4rec": Training(epochs=40, patience=8),  # a masked epoch supervises fewer positions, so there are more epochs
+}
+"""Of backbones alone that are not trained as the defaults say."""
 
 
-def gru4rec() -> Recipe:
-    """Loss and training as found for SASRec; dropout tried on the same validation part."""
-    return Recipe(method=NextItem(backbone=GRU4Rec()))
+def alone(name: str) -> Recipe:
+    """A backbone trained by itself.
+
+    The defaults are SASRec's, tuned on Beauty's validation part (leave-last-out, ties shuffled). Loss and training of
+    the others are as found for it; GRU4Rec's dropout was tried on the same part, HSTU is not tuned further.
+    """
+    return Recipe(method=as_method(BACKBONES[name]()), training=TRAINING.get(name, Training()))
 
 
-def bert4rec() -> Recipe:
-    """Loss as found for SASRec; a masked epoch supervises fewer positions, so there are more epochs."""
-    return Recipe(method=MaskedItem(backbone=BERT4Rec()), training=Training(epochs=40, patience=8))
-
-
-def hstu() -> Recipe:
-    """Loss and training as found for SASRec; not tuned further."""
-    return Recipe(method=NextItem(backbone=HSTU()))
-
-
-def rearec_erl() -> Recipe:
-    """Backbone, loss and training as found for SASRec."""
-    return Recipe(method=ReaRec(learning="erl"))
-
-
-def rearec_prl() -> Recipe:
-    """Backbone, loss and training as found for SASRec."""
-    return Recipe(method=ReaRec(learning="prl"))
-
-
-def dtrec() -> Recipe:
-    """Backbone, loss and training as found for SASRec."""
-    return Recipe(method=DTRec())
-
-
-def lares() -> Recipe:
-    """Loss, dropout and training as found for SASRec; layers and first state from four trials on the same part."""
-    return Recipe(method=LARES())
-
-
-def sse_pt() -> Recipe:
-    """Loss and training as found for SASRec; norm of inputs and no replaced items from four trials on the same part."""
-    return Recipe(method=SSEPT())
-
-
-def lightrec() -> Recipe:
-    """Backbone, loss and training as found for SASRec; the temperature from three trials on the same part."""
-    return Recipe(method=LightRec())
-
-
-def igr_sr() -> Recipe:
-    """Encoder, loss, dropout and training as found for SASRec; eight trials bettered nothing else."""
-    return Recipe(method=IGRSR())
-
-
+# Backbone, loss, dropout and training as found for SASRec unless said otherwise; trials are on the same part.
 METHODS: dict[str, Callable[[], Recipe]] = {
-    "sasrec": sasrec,
-    "gru4rec": gru4rec,
-    "bert4rec": bert4rec,
-    "hstu": hstu,
-    "rearec-erl": rearec_erl,
-    "rearec-prl": rearec_prl,
-    "dtrec": dtrec,
-    "lares": lares,
-    "sse-pt": sse_pt,
-    "lightrec": lightrec,
-    "igr-sr": igr_sr,
+    **{name: partial(alone, name) for name in BACKBONES},
+    "rearec-erl": lambda: Recipe(method=methods.ReaRec(learning="erl")),
+    "rearec-prl": lambda: Recipe(method=methods.ReaRec(learning="prl")),
+    "dtrec": lambda: Recipe(method=methods.DTRec()),
+    "lares": lambda: Recipe(method=methods.LARES()),  # layers and first state from four trials
+    "sse-pt": lambda: Recipe(method=methods.SSEPT()),  # norm of inputs and no replaced items from four trials
+    "lightrec": lambda: Recipe(method=methods.LightRec()),  # the temperature from three trials
+    "igr-sr": lambda: Recipe(method=methods.IGRSR()),  # eight trials bettered nothing else
 }
 """What the command line calls the methods."""
 
-BACKBONES = {
-    "sasrec": SASRec(input_norm=True),
-    "gru4rec": GRU4Rec(),
-    "hstu": HSTU(),
-    "bert4rec": BERT4Rec(input_norm=True),
-}
-"""What the methods that think can be put on."""
-THINKERS = ("rearec-erl", "rearec-prl", "dtrec", "igr-sr")
+
+def backbones_of(name: str) -> tuple[str, ...]:
+    """The backbones that a method can be put on; none where it has no choice, or is a backbone by itself."""
+    kinds = get_args(get_type_hints(type(METHODS[name]().method)).get("backbone"))
+    return tuple(key for key, cls in BACKBONES.items() if cls in kinds and name not in BACKBONES)
 
 
 def on_backbone(recipe: Recipe, backbone: str) -> Recipe:
     """The same method on another backbone; what only distils intents is the encoder of that backbone's own recipe."""
-    if isinstance(recipe.method, IGRSR):
-        own = METHODS[backbone]()
-        encoder, epochs = own.method.backbone, own.training.epochs  # type: ignore[union-attr]
+    if isinstance(recipe.method, methods.IGRSR):
+        own = alone(backbone)
+        encoder, epochs = own.method.backbone, own.training.epochs  # type: ignore[attr-defined]
         longer = None if epochs == recipe.training.epochs else epochs
         return replace(recipe, method=replace(recipe.method, backbone=encoder, encoder_epochs=longer))
-    return replace(recipe, method=replace(recipe.method, backbone=BACKBONES[backbone]))  # type: ignore[arg-type]
+    return replace(recipe, method=replace(recipe.method, backbone=BACKBONES[backbone]().for_reasoning()))  # type: ignore[type-var]

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from forethought import config as configuration
 from forethought.catalogue.ann import Index, choose_index
 from forethought.config import RunConfig
+from forethought.data.interactions import DataSizes
 from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
@@ -364,7 +365,7 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     about = {**parts["about"], "exclude_history": bool(parts["about"]["exclude_history"])}
     table = read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
-    method = configuration.build_method(config.method, len(items), int(about["users"]))
+    method = config.method.build(DataSizes(len(items), int(about["users"])))
     method.load_state_dict(weights)
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")

@@ -17,22 +17,24 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
+from forethought.config import to_json
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.data.texts import item_texts
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import first_line, read_json
-from forethought.methods.interface import References, SideInformation, references_of
+from forethought.methods.interface import MethodConfig, References, SideInformation
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
 from forethought.tensor_files import checksum
 
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
 DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets")  # of a protocol: who trains on what
-MEND = "give the folder of a finished run of sasrec, gru4rec, hstu or bert4rec, or leave encoder_run out."
+MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
 
 
-def resolve(method: Any, split: Split) -> SideInformation:
+def resolve(method: MethodConfig, split: Split) -> SideInformation:
     """All that a method takes from outside of its training histories.
 
     Args:
@@ -45,7 +47,7 @@ def resolve(method: Any, split: Split) -> SideInformation:
         DataError: it was trained on other items, data or another split, or with other noise; or there are no text
             vectors, or they do not fit.
     """
-    asked, hashes = references_of(method), dict[str, str]()
+    asked, hashes = method.references(), dict[str, str]()
     encoder = texts = None
     if asked.encoder_run is not None and asked.backbone is not None:
         _check_run(asked.encoder_run, asked.backbone, split)
@@ -117,7 +119,7 @@ def _noise(noise: Any) -> str:
 
 
 def _check_backbone(run: str, backbone: Any, theirs: dict[str, Any]) -> None:
-    mine = {"type": type(backbone).__name__.lower(), **asdict(backbone)}
+    mine = to_json(backbone)
     mine.pop("dropout")  # of its training, which is over
     before = {**asdict(type(backbone)()), **theirs}  # options that are newer than the run are as they were
     other = [f"{key} {before.get(key)!r}, not {value!r}" for key, value in mine.items() if before.get(key) != value]

@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 import torch
 
-from forethought.config import BackboneConfig, MethodConfig, RunConfig, as_method, build_method, to_json
+from forethought.backbones.interface import BackboneConfig
+from forethought.config import RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
 from forethought.data.noise import Noise
 from forethought.data.sources import is_query
@@ -29,7 +30,7 @@ from forethought.evaluation.sampled import Sample
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import replace_file
-from forethought.methods.interface import Method, SideInformation
+from forethought.methods.interface import Method, MethodConfig, SideInformation
 from forethought.methods.items import walks_items
 from forethought.recommender import Recommender, load, write_weights
 from forethought.references import resolve
@@ -127,7 +128,7 @@ def _untrained(
 ) -> Recommender:
     """A run before its first step."""
     torch.manual_seed(config.seed)
-    method = build_method(config.method, split.data.n_items, split.data.n_users)
+    method = config.method.build(split.data.sizes)
     _check_inputs(method, config.training)
     method.fit_side_information(side)
     about["references"] = dict(side.hashes)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from forethought.config import MethodConfig, build_method
+from forethought.config import MethodConfig
 from forethought.data.batches import Batch, history_batch, training_batch, windows
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
@@ -58,7 +58,7 @@ def small(name: str, **changed: Any) -> MethodConfig:
 
 
 def built(name: str, split: Split, **changed: Any) -> Method:
-    return build_method(small(name, **changed), split.data.n_items, split.data.n_users)
+    return small(name, **changed).build(split.data.sizes)
 
 
 @dataclass

@@ -108,7 +108,7 @@ def test_what_cannot_be_obeyed_is_told(
     with pytest.raises(ConfigError, match="cannot halt by 'arh': choose one of fixed, change, entropy, random"):
         ask(model, split, Halting(rule="arh"))
     assert ask(model, split).halting == {"rule": "fixed", "threshold": 0.5, "max_steps": 2, "noise": 0.0}
-    model.method.reasoning = replace(config, learning="erl").build(split.data.n_items).reasoning
+    model.method.reasoning = replace(config, learning="erl").build(split.data.sizes).reasoning
     with pytest.raises(ConfigError, match="cannot halt by 'change': choose one of fixed"):
         ask(model, split, Halting(rule="change"))
 

@@ -13,23 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.backbones.interface import Backbone, BackboneConfig, Chain, Encoding
 from forethought.nn.dropout import Dropout
 from forethought.nn.gru import GRUStack, RecurrentChain
 from forethought.nn.transformer import at_positions, last_positions
-from forethought.settings import Layers, Settings, ShareBelowOne, Width, Window
+from forethought.settings import Layers, ShareBelowOne, Width
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRU4Rec(Settings):
+class GRU4Rec(BackboneConfig):
     """Configuration of a GRU4Rec encoder."""
 
     width: Width = 64
     """State width d, of inputs and hidden states alike."""
     layers: Layers = 1
     """GRU layers on top of each other."""
-    window: Window = 50
-    """Longest history that is read; older items are cut."""
     dropout: ShareBelowOne = 0.4
     """Share of input units, and of units between layers, dropped in training, 0 to 1."""
 
@@ -38,11 +36,8 @@ class GRU4Rec(Settings):
 
 
 class GRU4RecEncoder(Backbone):
-    causal = True
-
     def __init__(self, config: GRU4Rec) -> None:
-        super().__init__()
-        self.width, self.window = config.width, config.window
+        super().__init__(config)
         self.norm = nn.LayerNorm(config.width)
         self.dropout = Dropout(config.dropout)
         self.stack = GRUStack(config.width, config.layers, config.dropout)

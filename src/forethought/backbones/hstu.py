@@ -21,23 +21,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forethought.backbones.interface import Backbone, Chain, Encoding
+from forethought.backbones.interface import Backbone, BackboneConfig, Chain, Encoding
 from forethought.errors import ConfigError
 from forethought.nn.attention import AttentionChain, Memory, join_heads, link_scores, link_values, split_heads
 from forethought.nn.dropout import Dropout
 from forethought.nn.transformer import at_positions, last_positions
-from forethought.settings import Between, Heads, Layers, Settings, ShareBelowOne, Width, Window
+from forethought.settings import Between, Heads, Layers, ShareBelowOne, Width, Window
 
 LOG_SECONDS_A_BUCKET = 0.301  # of the natural logarithm: a bucket ends where 1.35 times its seconds begin
 EPSILON = 1e-6  # of the norms inside a layer, as in the public code
 
 
 @dataclass(frozen=True, kw_only=True)
-class HSTU(Settings):
+class HSTU(BackboneConfig):
     """Configuration of an HSTU encoder."""
 
-    width: Width = 64
-    """State width d."""
     layers: Layers = 2
     """Layers b."""
     heads: Heads = 2
@@ -52,6 +50,10 @@ class HSTU(Settings):
     """Whether attention knows how long ago each item was; the data must have times."""
     time_buckets: Annotated[int, Between(1, 10_000)] = 128
     """The last of the buckets that a time difference falls into, each 35% wider than the one before."""
+
+    @property
+    def needs_times(self) -> bool:
+        return self.use_times
 
     def build(self) -> HSTUEncoder:
         return HSTUEncoder(self)
@@ -111,12 +113,8 @@ class HSTULayer(nn.Module):
 
 
 class HSTUEncoder(Backbone):
-    causal = True
-
     def __init__(self, config: HSTU) -> None:
-        super().__init__()
-        self.needs_times = config.use_times
-        self.width, self.window = config.width, config.window
+        super().__init__(config)
         self.use_times, self.last_bucket = config.use_times, config.time_buckets
         self.dropout = Dropout(config.dropout)
         self.layers = cast("Sequence[HSTULayer]", nn.ModuleList(HSTULayer(config) for _ in range(config.layers)))

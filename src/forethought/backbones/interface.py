@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
 from forethought.nn.attention import AttentionChain
 from forethought.nn.gru import RecurrentChain
+from forethought.settings import Settings, Width, Window
 
 Chain = AttentionChain | RecurrentChain
 """A chain is a value: `select(rows)` when users halt or beams move; two branches keep one each."""
@@ -18,19 +20,42 @@ class Encoding(NamedTuple):
     chain: Chain | None
 
 
-class Backbone(nn.Module):
-    """Vectors in, states out. The method owns the items; a backbone adds positions and times itself.
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig(Settings):
+    """Configuration of a backbone: it builds the network, and answers what methods ask before there is one.
 
-    Attributes:
-        causal: a state never depends on what comes later, so chains may hang behind every position; otherwise
-            each row is a prefix of its own and chains hang behind its last position only.
-        needs_times: `encode` must be given the time of each interaction.
+    A subclass that looks both ways says `causal = False`.
     """
 
-    causal: bool = True
-    needs_times: bool = False
-    window: int
-    width: int
+    causal = True
+    """A state never depends on what comes later, so chains may hang behind every position; otherwise each row is a
+    prefix of its own and chains hang behind its last position only."""
+
+    width: Width = 64
+    """State width d."""
+    window: Window = 50
+    """Longest history that is read; older items are cut."""
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether `encode` must be given the time of each interaction."""
+        return False
+
+    def for_reasoning(self) -> Self:
+        """The same as methods that reason stand on it, if nobody says otherwise."""
+        return self
+
+    def build(self) -> Backbone:
+        raise NotImplementedError
+
+
+class Backbone(nn.Module):
+    """Vectors in, states out. The method owns the items; a backbone adds positions and times itself."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.width, self.window = config.width, config.window
+        self.causal, self.needs_times = config.causal, config.needs_times
 
     def encode(
         self,
@@ -59,13 +84,3 @@ class Backbone(nn.Module):
     def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         """One more link behind each asked position. The caller has added whatever marks the step."""
         raise NotImplementedError
-
-
-class BackboneConfig(Protocol):
-    """A frozen dataclass that builds its backbone."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def window(self) -> int: ...
-    def build(self) -> Backbone: ...

@@ -90,8 +90,8 @@ def _train(name: str, arguments: list[str]) -> None:
     parts += [("training", _flat(Training), field(default=recipe.training))]
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
-    if name in recipes.THINKERS:
-        about += f"\n\n--backbone NAME is one of {', '.join(recipes.BACKBONES)}; sasrec if not given."
+    if backbones := recipes.backbones_of(name):
+        about += f"\n\n--backbone NAME is one of {', '.join(backbones)}; sasrec if not given."
     args = parse(Train, arguments, f"train {name}", about, pairs=True)
     options = args.options
     view = console()
@@ -137,15 +137,15 @@ def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recip
     at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == "--backbone"), None)
     if at is None:
         return recipe, arguments
-    if name not in recipes.THINKERS:
+    choices = recipes.backbones_of(name)
+    if not choices:
         raise ConfigError(f"{name} has no choice of a backbone: leave --backbone out.")
     _, joined, chosen = arguments[at].partition("=")
     end = at + 1 if joined else at + 2
     chosen, rest = chosen if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
-    if chosen not in recipes.BACKBONES:
+    if chosen not in choices:
         raise ConfigError(
-            f"--backbone is {chosen!r}, but must be one of {', '.join(recipes.BACKBONES)}."
-            f"{nearest(chosen, recipes.BACKBONES)}"
+            f"--backbone is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
         )
     return recipes.on_backbone(recipe, chosen), rest
 

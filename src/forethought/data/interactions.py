@@ -6,12 +6,20 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from forethought.data.histories import Histories
 from forethought.data.vocabulary import Vocabulary
+
+
+class DataSizes(NamedTuple):
+    """How many items and users a model is built for; without users it can keep nothing of any of them."""
+
+    n_items: int
+    n_users: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,10 @@ class Interactions:
     @property
     def n_items(self) -> int:
         return len(self.items)
+
+    @property
+    def sizes(self) -> DataSizes:
+        return DataSizes(self.n_items, self.n_users)
 
     def __len__(self) -> int:
         return len(self.histories.items)

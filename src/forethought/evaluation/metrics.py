@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from forethought.errors import ConfigError
+
 CUTS = (5, 10, 20)
 
 
@@ -32,6 +34,18 @@ def mrr(ranks: np.ndarray, k: int) -> np.ndarray:
 
 
 METRICS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"recall": recall, "ndcg": ndcg, "mrr": mrr}
+
+
+def named(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The metric of a name such as "ndcg@10": ranks in, one number a case out.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    kind, _, cut = name.partition("@")
+    if kind not in METRICS or not (cut.isascii() and cut.isdigit() and int(cut) > 0):
+        raise ConfigError(f"There is no metric {name!r}: give {', '.join(METRICS)} with a length, such as ndcg@10.")
+    return lambda ranks: METRICS[kind](ranks, int(cut))
 
 
 def per_case(ranks: np.ndarray, cuts: Sequence[int] = CUTS) -> dict[str, np.ndarray]:

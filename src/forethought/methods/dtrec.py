@@ -20,19 +20,27 @@ from typing import Annotated, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from forethought.backbones.bert4rec import BERT4Rec
-from forethought.backbones.gru4rec import GRU4Rec
-from forethought.backbones.hstu import HSTU
+from forethought.backbones.all import AnyBackbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.moments import moments, weighted_lse
 from forethought.catalogue.ranking import Items
 from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Landmarks, Losses, Method, Reasoning, check_times
+from forethought.methods.interface import (
+    DenseStates,
+    Inputs,
+    Landmarks,
+    Losses,
+    Method,
+    MethodConfig,
+    Reasoning,
+    check_times,
+)
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.settings import Between, Epoch, Scale, Settings, Steps, Weight, Width
+from forethought.settings import Between, Epoch, Scale, Steps, Weight, Width
 from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
 from forethought.thinking.halting import (
     Halting,
@@ -56,10 +64,10 @@ Clusters = Annotated[int, Between(2, 1_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DTRec(Settings):
+class DTRec(MethodConfig):
     """Configuration: a backbone that thinks T steps at most."""
 
-    backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=lambda: SASRec(input_norm=True))
+    backbone: AnyBackbone = field(default_factory=lambda: SASRec(input_norm=True))
     """The encoder of histories, and of thoughts."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """Score and temperature tau; full cross-entropy only."""
@@ -108,8 +116,8 @@ class DTRec(Settings):
             raise ConfigError("DTRec is trained with plain full cross-entropy: its loss must be ce without smoothing.")
         self.halting.steps(self.max_steps)
 
-    def build(self, n_items: int) -> DTRecModel:
-        return DTRecModel(self, n_items)
+    def build(self, sizes: DataSizes) -> DTRecModel:
+        return DTRecModel(self, sizes.n_items)
 
     def check(self, split: Split) -> None:
         check_times(self.backbone, split)

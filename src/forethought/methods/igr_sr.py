@@ -28,12 +28,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forethought.backbones.bert4rec import BERT4Rec
-from forethought.backbones.gru4rec import GRU4Rec
-from forethought.backbones.hstu import HSTU
+from forethought.backbones.all import AnyBackbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.interface import (
@@ -42,10 +41,12 @@ from forethought.methods.interface import (
     IntentWeights,
     Losses,
     Method,
+    MethodConfig,
     References,
     SideInformation,
     Stage,
     UserRepresentation,
+    check_mask,
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
@@ -83,10 +84,10 @@ class Consistency(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IGRSR(Settings):
+class IGRSR(MethodConfig):
     """Configuration: an encoder, the intents it is asked for, and a network that deliberates over them."""
 
-    backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=SASRec)
+    backbone: AnyBackbone = field(default_factory=SASRec)
     """The encoder of LID; its width is d_I."""
     encoder_run: str | None = None
     """A run folder with such an encoder, trained on this split; none: it is pre-trained in a stage of its own."""
@@ -137,15 +138,12 @@ class IGRSR(Settings):
         if self.prefixes and self.over != "rows":
             raise ConfigError('IGRSR draws prefixes only with over="rows"; with "causal" all positions train at once.')
 
-    def build(self, n_items: int) -> IGRSRModel:
-        return IGRSRModel(self, n_items)
+    def build(self, sizes: DataSizes) -> IGRSRModel:
+        return IGRSRModel(self, sizes.n_items)
 
     def check(self, split: Split) -> None:
         check_times(self.backbone, split)
-        if isinstance(self.backbone, BERT4Rec) and self.backbone.window < 2:
-            raise ConfigError(
-                f"BERT4Rec's window counts the [MASK] too and must be 2 at least, not {self.backbone.window}."
-            )
+        check_mask(self.backbone)
 
     def references(self) -> References:
         return References(
@@ -203,7 +201,7 @@ class IGRSRModel(Method):
         self.encoder = Encoder(config.backbone, n_items, config.loss, config.item_std)
         self.items = ItemTable(n_items, given.width, config.loss, config.item_std)
         self.window = self.encoder.window
-        self.inputs = Inputs(times=isinstance(config.backbone, HSTU) and config.backbone.use_times)
+        self.inputs = Inputs(times=config.backbone.needs_times)
         if config.intents == "texts" and intents_from is None:
             intents_from = TextProfiles(n_items, config.text_width, config.slots)
         width, asked = config.backbone.width, intents_from is None

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from forethought.backbones.hstu import HSTU
 from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
+from forethought.settings import Settings
 from forethought.thinking.halting import Halting, Rule, Trace
 from forethought.thinking.health import Health
 
@@ -185,12 +186,19 @@ class Stage:
         epochs: at most; None: as many as the training's settings say.
         rate: its learning rate, as a share of the settings'.
         candidate: whether its weights may become the run's; False where a part of the method is still untrained.
+        batch_positions: of its batches; None: as the training's settings say.
+        precision: "auto", "bf16" or "32"; None: as the training's settings say.
+        metric: of the validation part: which epoch of it is the best, and when it stops early. Between stages NDCG@10
+            decides.
     """
 
     name: str
     epochs: int | None = None
     rate: float = 1.0
     candidate: bool = True
+    batch_positions: int | None = None
+    precision: str | None = None
+    metric: str = "ndcg@10"
 
 
 class Method(nn.Module):
@@ -313,38 +321,48 @@ class Method(nn.Module):
         return scores_BM if items.bias_N is None else scores_BM + items.bias_N[items_BM]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig(Settings):
+    """A frozen dataclass that builds its method, and says what that needs."""
+
+    def build(self, sizes: DataSizes) -> Method:
+        """The untrained method for so many items and users."""
+        raise NotImplementedError
+
+    def check(self, split: Split) -> None:
+        """Raise a `ForethoughtError` where the data cannot serve this method (times it needs, say)."""
+
+    def references(self) -> References:
+        """What it refers to outside of itself; most refer to nothing."""
+        return References()
+
+
 def check_times(backbone: BackboneConfig, split: Split) -> None:
     """For `MethodConfig.check`.
 
     Raises:
         DataError: the backbone reads times and the data has none.
     """
-    if isinstance(backbone, HSTU) and backbone.use_times and split.train.histories.times is None:
+    if backbone.needs_times and split.train.histories.times is None:
         raise DataError(
-            "HSTU with use_times needs the time of each interaction, but this data has only an order: "
-            "choose use_times=False (on the command line --no-use-times)."
+            f"{type(backbone).__name__} as configured needs the time of each interaction, but this data has only an "
+            "order: choose use_times=False where the backbone has it (on the command line --no-use-times), or another "
+            "backbone."
         )
 
 
-class MethodConfig(Protocol):
-    """A frozen dataclass that builds its method once the number of items is known.
+def check_mask(backbone: BackboneConfig) -> None:
+    """For `MethodConfig.check`, where a [MASK] is put behind a history.
 
-    Where the method keeps a vector a user, `build` takes `n_users` too; `config.build_method` knows which one does.
+    Raises:
+        ConfigError: the window has no slot for anything else, or the backbone reads times, and a [MASK] has none.
     """
-
-    def build(self, n_items: int) -> Method: ...
-
-    def check(self, split: Split) -> None:
-        """Raise a `ForethoughtError` where the data cannot serve this method (times it needs, say)."""
-
-
-def references_of(config: object) -> References:
-    """What a configuration refers to outside of it; most refer to nothing."""
-    return config.references() if isinstance(config, Referring) else References()
-
-
-@runtime_checkable
-class Referring(Protocol):
-    """A configuration that refers to files or other runs."""
-
-    def references(self) -> References: ...
+    if not backbone.causal and backbone.needs_times:
+        raise ConfigError(
+            f"{type(backbone).__name__} as configured needs the time of each interaction, and a [MASK] has none: "
+            "choose another backbone."
+        )
+    if not backbone.causal and backbone.window < 2:
+        raise ConfigError(
+            f"{type(backbone).__name__}'s window counts the [MASK] too and must be 2 at least, not {backbone.window}."
+        )

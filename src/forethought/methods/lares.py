@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from forethought.catalogue.moments import moments
 from forethought.catalogue.ranking import Items, rank_of
 from forethought.data.batches import Batch
-from forethought.data.splits import Split
+from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Losses, Method, Reasoning, Stage
+from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig, Reasoning, Stage
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
@@ -78,7 +78,7 @@ class Reinforcement(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LARES(Settings):
+class LARES(MethodConfig):
     """Configuration: its own layers, of which the core is applied k times."""
 
     width: Width = 64
@@ -129,11 +129,8 @@ class LARES(Settings):
         if self.loss.kind != "ce":
             raise ConfigError(f"LARES is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
 
-    def build(self, n_items: int) -> LARESModel:
-        return LARESModel(self, n_items)
-
-    def check(self, split: Split) -> None:
-        """Any data serves."""
+    def build(self, sizes: DataSizes) -> LARESModel:
+        return LARESModel(self, sizes.n_items)
 
 
 class LARESModel(Method):

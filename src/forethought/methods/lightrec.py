@@ -32,10 +32,10 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.blocks import block_room, product, row_blocks
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
-from forethought.data.splits import Split
-from forethought.methods.interface import DenseStates, Losses, Method
+from forethought.data.interactions import DataSizes
+from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.settings import Between, Scale, Settings
+from forethought.settings import Between, Scale
 from forethought.thinking.halting import Halting
 from forethought.thinking.health import Health
 
@@ -45,7 +45,7 @@ FLOAT_BITS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class LightRec(Settings):
+class LightRec(MethodConfig):
     """Configuration: SASRec over items that are sums of codewords."""
 
     backbone: SASRec = field(default_factory=SASRec)
@@ -61,11 +61,8 @@ class LightRec(Settings):
     item_std: Scale = 0.02
     """Spread of the items' initial vectors, base and composed."""
 
-    def build(self, n_items: int) -> LightRecModel:
-        return LightRecModel(self, n_items)
-
-    def check(self, split: Split) -> None:
-        """Any data serves."""
+    def build(self, sizes: DataSizes) -> LightRecModel:
+        return LightRecModel(self, sizes.n_items)
 
 
 class LightRecModel(Method):

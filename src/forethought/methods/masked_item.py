@@ -15,24 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forethought.backbones.all import BidirectionalBackbone
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
-from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, check_mask
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
-from forethought.settings import Scale, Settings, Share
+from forethought.settings import Scale, Share
 from forethought.thinking.cloze import Cloze
 from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedItem(Settings):
+class MaskedItem(MethodConfig):
     """Configuration: a backbone that looks both ways, and how much is hidden from it."""
 
-    backbone: BERT4Rec = field(default_factory=BERT4Rec)
+    backbone: BidirectionalBackbone = field(default_factory=BERT4Rec)
     """The encoder of rows; its window counts the [MASK] behind a history."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each hidden item is trained on; `bias=True` adds one an item, b^O of eq. 7."""
@@ -45,19 +46,11 @@ class MaskedItem(Settings):
     item_std: Scale = 0.02
     """Spread of the initial vectors of items and [MASK]."""
 
-    def build(self, n_items: int) -> MaskedItemModel:
-        return MaskedItemModel(self, n_items)
+    def build(self, sizes: DataSizes) -> MaskedItemModel:
+        return MaskedItemModel(self, sizes.n_items)
 
     def check(self, split: Split) -> None:
-        """Any data serves; a window of one slot would hold the [MASK] and no history.
-
-        Raises:
-            ConfigError: the window is too short.
-        """
-        if self.backbone.window < 2:
-            raise ConfigError(
-                f"BERT4Rec's window counts the [MASK] too and must be 2 at least, not {self.backbone.window}."
-            )
+        check_mask(self.backbone)
 
 
 class MaskedItemModel(Method):

@@ -11,23 +11,23 @@ from typing import Annotated
 
 from torch import Tensor
 
-from forethought.backbones.gru4rec import GRU4Rec
-from forethought.backbones.hstu import HSTU
+from forethought.backbones.all import CausalBackbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Stage, check_times
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Stage, check_times
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.settings import Between, Scale, Settings
+from forethought.settings import Between, Scale
 from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextItem(Settings):
+class NextItem(MethodConfig):
     """Configuration: a causal backbone and a loss."""
 
-    backbone: SASRec | GRU4Rec | HSTU = field(default_factory=SASRec)
+    backbone: CausalBackbone = field(default_factory=SASRec)
     """The encoder of histories."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each position is trained on."""
@@ -37,8 +37,8 @@ class NextItem(Settings):
     """How often to train: each further round begins with the best weights so far and the whole schedule anew. With 2
     it is what a method in two stages is held against (IGR-SR 8.5: the same checkpoint, as many epochs)."""
 
-    def build(self, n_items: int) -> NextItemModel:
-        return NextItemModel(self, n_items)
+    def build(self, sizes: DataSizes) -> NextItemModel:
+        return NextItemModel(self, sizes.n_items)
 
     def check(self, split: Split) -> None:
         check_times(self.backbone, split)

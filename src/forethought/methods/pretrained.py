@@ -10,15 +10,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from forethought.backbones.bert4rec import BERT4Rec
-from forethought.backbones.gru4rec import GRU4Rec
-from forethought.backbones.hstu import HSTU
-from forethought.backbones.sasrec import SASRec
+from forethought.backbones.all import AnyBackbone
 from forethought.data.batches import Batch
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.thinking.cloze import Cloze
-
-AnyBackbone = SASRec | GRU4Rec | HSTU | BERT4Rec
 
 
 class Encoder(nn.Module):

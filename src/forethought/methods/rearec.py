@@ -17,19 +17,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from forethought.backbones.bert4rec import BERT4Rec
-from forethought.backbones.gru4rec import GRU4Rec
-from forethought.backbones.hstu import HSTU
+from forethought.backbones.all import AnyBackbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import losses
 from forethought.catalogue.expectation import expectation
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Reasoning, check_times
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.settings import Epoch, Scale, Settings, Steps, Weight
+from forethought.settings import Epoch, Scale, Steps, Weight
 from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
 from forethought.thinking.contrast import info_nce
 from forethought.thinking.halting import Halting, Judge, Rule, Trace, look_at, think_until
@@ -41,10 +40,10 @@ StepWeights = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaRec(Settings):
+class ReaRec(MethodConfig):
     """Configuration: a backbone that thinks K steps."""
 
-    backbone: SASRec | GRU4Rec | HSTU | BERT4Rec = field(default_factory=lambda: SASRec(input_norm=True))
+    backbone: AnyBackbone = field(default_factory=lambda: SASRec(input_norm=True))
     """The encoder of histories, and of thoughts."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """Score and temperature tau; full cross-entropy only."""
@@ -77,8 +76,8 @@ class ReaRec(Settings):
         if self.loss.kind != "ce":
             raise ConfigError(f"ReaRec is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
 
-    def build(self, n_items: int) -> ReaRecModel:
-        return ReaRecModel(self, n_items)
+    def build(self, sizes: DataSizes) -> ReaRecModel:
+        return ReaRecModel(self, sizes.n_items)
 
     def check(self, split: Split) -> None:
         check_times(self.backbone, split)

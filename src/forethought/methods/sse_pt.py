@@ -32,16 +32,16 @@ from torch.nn import functional as F
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch, redrawn
-from forethought.data.splits import Split
+from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.settings import Scale, Settings, Share, Width
+from forethought.settings import Scale, Share, Width
 from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSEPT(Settings):
+class SSEPT(MethodConfig):
     """Configuration: SASRec over items and users joined, and how often either is replaced."""
 
     backbone: SASRec = field(default_factory=lambda: SASRec(width=128, input_norm=True))
@@ -69,11 +69,10 @@ class SSEPT(Settings):
                 f"{self.backbone.width}, which holds an item and a user: lower it or widen the backbone."
             )
 
-    def build(self, n_items: int, n_users: int) -> SSEPTModel:
-        return SSEPTModel(self, n_items, n_users)
-
-    def check(self, split: Split) -> None:
-        """Any data serves."""
+    def build(self, sizes: DataSizes) -> SSEPTModel:
+        if sizes.n_users < 1:
+            raise ConfigError("SSE-PT keeps a vector a user and cannot be built for none: give DataSizes both numbers.")
+        return SSEPTModel(self, sizes.n_items, sizes.n_users)
 
 
 class UserTable(nn.Module):

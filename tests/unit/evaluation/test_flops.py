@@ -15,9 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import SHARD
-from forethought.config import MethodConfig, build_method
+from forethought.config import MethodConfig
 from forethought.data.batches import case_batches, history_batch, training_batch, windows
 from forethought.data.histories import Cases, Histories
+from forethought.data.interactions import DataSizes
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
 from forethought.evaluation.flops import KIN, counter, flops_per_epoch, flops_per_history
@@ -77,14 +78,14 @@ def link(B: int, L: int, links: int) -> int:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_sasrec_by_hand(layers: int) -> None:
     given = cases([1, 2, 2, 3, 5, 8, 9, 20])
-    method = NextItem(backbone=replace(TINY, layers=layers)).build(N)
+    method = NextItem(backbone=replace(TINY, layers=layers)).build(DataSizes(N))
     told = flops_per_history(method, given, batch=4)
     wanted = sum(whole_block(4, L) * (layers - 1) + last_block(4, L) for L in (3, 12))  # what batches are padded to
     assert told == {"encode": wanted / 8, "rank": linear(1, D, N)}
 
 
 def test_gru4rec_by_hand() -> None:
-    method = NextItem(backbone=GRU4Rec(width=D, layers=2, window=12)).build(N)
+    method = NextItem(backbone=GRU4Rec(width=D, layers=2, window=12)).build(DataSizes(N))
     told = flops_per_history(method, cases([4] * 6), batch=6)
     assert told["encode"] == 2 * (
         linear(4, D, 3 * D) + linear(4, D, 3 * D)
@@ -93,7 +94,7 @@ def test_gru4rec_by_hand() -> None:
 
 def test_large_catalogues_score_the_targets_shards_first() -> None:
     n_items = 2 * SHARD + 5
-    method = NextItem(backbone=TINY).build(n_items)
+    method = NextItem(backbone=TINY).build(DataSizes(n_items))
     given = cases([3] * 12, n_items)
     given.targets[:2] = 0, SHARD + 1
     homes = sorted({int(target) // SHARD for target in given.targets})
@@ -121,7 +122,7 @@ def thinkers(sight: str) -> DTRec:
 )
 def test_rows_that_halt_leave_the_count(sight: str, halting: Halting) -> None:
     torch.manual_seed(1)
-    method = thinkers(sight).build(N)
+    method = thinkers(sight).build(DataSizes(N))
     method.begin_epoch(0)
     method.eval()
     given = cases([2, 3, 5, 7, 7, 11] * 8)
@@ -155,14 +156,14 @@ def test_rows_that_halt_leave_the_count(sight: str, halting: Halting) -> None:
 def test_the_sample_stands_for_all_and_is_always_the_same() -> None:
     random = np.random.default_rng(3)
     given = cases(random.integers(1, 30, 3000).tolist())
-    method = NextItem(backbone=TINY).build(N)
+    method = NextItem(backbone=TINY).build(DataSizes(N))
     few, again, all_ = (flops_per_history(method, given, batch=500, sample=n)["encode"] for n in (512, 512, 3000))
     assert few == again
     assert few == pytest.approx(all_, rel=0.03)
 
 
 def test_counting_leaves_method_and_generators_alone(split: Split) -> None:
-    method = thinkers("coarse").build(split.data.n_items).train()
+    method = thinkers("coarse").build(split.data.sizes).train()
     method.begin_epoch(0)
     before, random = {k: v.clone() for k, v in method.state_dict().items()}, torch.get_rng_state()
     flops_per_history(method, split.test, halting=Halting(rule="random"))
@@ -178,7 +179,7 @@ def test_counting_leaves_method_and_generators_alone(split: Split) -> None:
 def test_parameters_that_modules_read_whole_are_counted(split: Split, intents: Any) -> None:
     sasrec = SASRec(width=16, heads=2, window=8, ffn_width=32)
     config = IGRSR(backbone=sasrec, reasoner=Reasoner(width=16, layers=1, ffn_width=32), intents=intents)
-    method = config.build(split.data.n_items)
+    method = config.build(split.data.sizes)
     asked = [parameter.requires_grad for parameter in method.parameters()]
     told = flops_per_history(method, split.test, batch=len(split.test))
     assert told["encode"] > 2 * 2 * 4 * 16 * 16  # the projection alone: two maps of four intents
@@ -192,7 +193,7 @@ def test_an_epoch_of_sasrec_by_hand() -> None:
     """Rows of one length: then a few batches are exactly what all of them are."""
     rows, L = 40, 6
     spans = cases([L + 1] * rows).history
-    method = NextItem(backbone=TINY).build(N)
+    method = NextItem(backbone=TINY).build(DataSizes(N))
     told = flops_per_epoch(method, windows(spans, 12), positions=4 * L, seed=0, epoch=0)
     products = linear(rows * L, D, 3 * D) + linear(rows * L, D, D) + 2 * linear(rows * L, D, F)
     # a layer's gradient takes two products more, attention's five where forward took two; the loss has three in all
@@ -219,7 +220,7 @@ def test_a_training_step_takes_the_products_it_says(config: MethodConfig, produc
     """Over a large catalogue; the numbers are those of the docstrings and of docs/cost.md."""
     n_items, width = 20_000, 32
     tiny = SASRec(width=width, layers=1, heads=2, window=8, ffn_width=32, dropout=0.0)
-    method = replace(config, backbone=tiny).build(n_items)
+    method = replace(config, backbone=tiny).build(DataSizes(n_items))
     batch = training_batch(cases([9] * 16, n_items).history)
     method.begin_epoch(0)
     with counter() as flops:
@@ -239,7 +240,7 @@ def test_both_stages_of_lares_take_the_products_they_say(monkeypatch: pytest.Mon
 
     def flops_of(stage: str, config: LARES, n_items: int) -> int:
         torch.manual_seed(0)
-        method = config.build(n_items)
+        method = config.build(DataSizes(n_items))
         method.begin_stage(stage)
         with counter() as flops:
             method.train().loss(batch).total.backward()
@@ -260,7 +261,7 @@ def test_looking_at_prototypes_takes_two_products_of_them_a_state() -> None:
         config = DTRec(
             backbone=tiny, supervision="none", first_clusters=2, most_clusters=most, cluster_speed=50.0, sight="fine"
         )
-        batch, method = training_batch(cases([9] * 16).history), config.build(N)
+        batch, method = training_batch(cases([9] * 16).history), config.build(DataSizes(N))
         method.begin_epoch(0)
         centres = int((method.prototypes.level(2)[1] > 0).sum())
         assert centres == most
@@ -278,7 +279,7 @@ def test_prototypes_take_four_products_of_the_clusters_in_the_batch() -> None:
     flops: dict[str, int] = {}
     for supervision in ("none", "dynamic"):
         torch.manual_seed(0)
-        method = replace(base, supervision=supervision).build(n_items)  # type: ignore[arg-type]
+        method = replace(base, supervision=supervision).build(DataSizes(n_items))  # type: ignore[arg-type]
         method.begin_epoch(1)
         with counter() as products:
             method.loss(batch).total.backward()
@@ -313,7 +314,7 @@ class Seen(TorchDispatchMode):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_product_of_every_method_is_known(name: str, shop: Path) -> None:
     split = leave_last_out(read(shop))
-    method = build_method(METHODS[name]().method, split.data.n_items, split.data.n_users)
+    method = METHODS[name]().method.build(split.data.sizes)
     method.begin_epoch(9)
     with Seen() as seen:
         method.loss(training_batch(windows(split.train, method.window).take(np.arange(9)))).total.backward()
@@ -330,8 +331,8 @@ def test_every_product_of_every_method_is_known(name: str, shop: Path) -> None:
 def test_losses_without_the_whole_catalogue_are_counted_too(split: Split) -> None:
     config = NextItem(backbone=TINY, loss=ItemLoss(kind="bce", negatives=7))
     rows = windows(split.train, 12)
-    few = flops_per_epoch(config.build(split.data.n_items), rows, positions=64, seed=0, epoch=0)
+    few = flops_per_epoch(config.build(split.data.sizes), rows, positions=64, seed=0, epoch=0)
     more = replace(config, loss=ItemLoss(kind="bce", negatives=14))
-    many = flops_per_epoch(more.build(split.data.n_items), rows, positions=64, seed=0, epoch=0)
+    many = flops_per_epoch(more.build(split.data.sizes), rows, positions=64, seed=0, epoch=0)
     positions = int((rows.lengths - 1).sum())
     assert many - few == pytest.approx(3 * linear(positions, D, 7))  # forward, and to states and items back

@@ -15,6 +15,7 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch, training_batch
 from forethought.data.histories import Histories
+from forethought.data.interactions import DataSizes
 from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel
 from forethought.methods.items import ItemLoss
 from forethought.thinking.deliberation import Reasoner
@@ -38,7 +39,7 @@ def model_of(**settings: Any) -> IGRSRModel:
     torch.manual_seed(0)
     given: dict[str, Any] = {"backbone": BACKBONE, "reasoner": REASONER, "consistency": NO_ICR}
     config = IGRSR(**{**given, "loss": ItemLoss(temperature=TAU), "item_std": 0.5, **settings})
-    model = config.build(N_ITEMS).double()
+    model = config.build(DataSizes(N_ITEMS)).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
     return model

@@ -37,7 +37,7 @@ def given(split: Split, backbone: str = "gru4rec", **settings: Any) -> tuple[DTR
     torch.manual_seed(0)
     plain: dict[str, Any] = {"warmup_epochs": 0, "prototype_weight": 0.4, "draw_step": False}
     config = DTRec(backbone=BACKBONES[backbone], first_clusters=4, most_clusters=12, **plain | settings)
-    model = config.build(split.data.n_items).double()
+    model = config.build(split.data.sizes).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
     model.begin_epoch(0)

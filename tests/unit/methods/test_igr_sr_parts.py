@@ -11,6 +11,7 @@ from igr_models import BACKBONE, REASONER, model_of, training
 from torch.nn import functional as F
 
 import reference
+from forethought.data.interactions import DataSizes
 from forethought.methods import igr_sr
 from forethought.methods.igr_sr import IGRSR, Consistency
 from forethought.nn.dropout import Dropout
@@ -88,7 +89,7 @@ def test_a_view_drops_three_intents_in_ten_by_default(monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         igr_sr, "info_nce_both", lambda a, b, tau, alike: scales.append(tau) or contrast(a, b, tau, alike)
     )
-    IGRSR(backbone=BACKBONE, reasoner=REASONER).build(30).loss(training())
+    IGRSR(backbone=BACKBONE, reasoner=REASONER).build(DataSizes(30)).loss(training())
     assert (shares, scales) == ([0.3], [0.1])
     kept = keep(20_000, 4, 0.3)
     assert kept.float().mean().item() == pytest.approx(0.7 + 0.3**4 / 4, abs=0.01)  # one of all four always stays

@@ -23,6 +23,7 @@ from igr_models import (
 from torch.nn import functional as F
 
 from forethought.data.batches import lists_batch
+from forethought.data.interactions import DataSizes
 from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
@@ -36,7 +37,7 @@ from forethought.thinking.intents import Intents
 def test_the_encoder_is_trained_as_the_plain_method_would() -> None:
     batch = training()
     model = model_of()
-    plain = NextItem(backbone=BACKBONE, loss=model.config.loss).build(N_ITEMS).double()
+    plain = NextItem(backbone=BACKBONE, loss=model.config.loss).build(DataSizes(N_ITEMS)).double()
     plain.load_state_dict(model.encoder.state_dict())
     model.begin_stage("encoder")
     assert model.loss(batch).total.item() == pytest.approx(plain.loss(batch).total.item(), abs=1e-12)
@@ -47,7 +48,7 @@ def test_the_encoder_is_trained_as_the_plain_method_would() -> None:
 
 def test_bert4rec_is_trained_as_the_masked_method_would() -> None:
     batch, model = training(), model_of(backbone=BACKBONES[3])
-    plain = MaskedItem(backbone=BACKBONES[3], loss=model.config.loss).build(N_ITEMS).double()  # type: ignore[arg-type]
+    plain = MaskedItem(backbone=BACKBONES[3], loss=model.config.loss).build(DataSizes(N_ITEMS)).double()  # type: ignore[arg-type]
     plain.load_state_dict(model.encoder.state_dict())
     model.begin_stage("encoder")
     got, wanted = [], []

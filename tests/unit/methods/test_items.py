@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from forethought.backbones.sasrec import SASRec
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.items import ItemLoss, ItemTable, walks_items
@@ -106,5 +107,5 @@ def test_a_run_learns_with_it_and_keeps_its_counts(
 
 
 def test_which_methods_walk_over_all_items(sasrec: SASRec) -> None:
-    assert walks_items(NextItem(backbone=sasrec).build(9))
-    assert not walks_items(NextItem(backbone=sasrec, loss=ItemLoss(kind="bce")).build(9))
+    assert walks_items(NextItem(backbone=sasrec).build(DataSizes(9)))
+    assert not walks_items(NextItem(backbone=sasrec, loss=ItemLoss(kind="bce")).build(DataSizes(9)))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import reference
 from forethought.data.batches import Batch, lists_batch, training_batch, windows
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods import lares
@@ -33,7 +34,7 @@ TEMPERATURE = 0.085
 def given(split: Split, **settings: Any) -> LARESModel:
     """A model in float64 with weights large enough that mistakes show."""
     torch.manual_seed(0)
-    model = LARES(**SMALL, **settings).build(split.data.n_items).double()
+    model = LARES(**SMALL, **settings).build(split.data.sizes).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
     return model
@@ -300,7 +301,7 @@ def test_reinforced_loss(
 
 def test_kl_is_zero_at_the_start_and_gradients_are_those_of_the_advantages(split: Split) -> None:
     torch.manual_seed(1)
-    model = LARES(**SMALL | {"dropout": 0.5}, reinforcement=Reinforcement(top=3)).build(split.data.n_items)
+    model = LARES(**SMALL | {"dropout": 0.5}, reinforcement=Reinforcement(top=3)).build(split.data.sizes)
     model.begin_stage("reinforced")
     losses = model.train().loss(some(split, 40))
     assert losses.parts["kl"].item() == pytest.approx(0, abs=1e-9)
@@ -346,9 +347,9 @@ def test_cases_are_drawn_evenly(split: Split) -> None:
 
 
 def test_stages() -> None:
-    both = [(stage.name, stage.epochs, stage.rate) for stage in LARES().build(5).stages()]
+    both = [(stage.name, stage.epochs, stage.rate) for stage in LARES().build(DataSizes(5)).stages()]
     assert both == [("supervised", None, 1), ("reinforced", 5, 0.1)]
-    alone = LARES(reinforcement=Reinforcement(epochs=0)).build(5).stages()
+    alone = LARES(reinforcement=Reinforcement(epochs=0)).build(DataSizes(5)).stages()
     assert [stage.name for stage in alone] == ["supervised"]
 
 

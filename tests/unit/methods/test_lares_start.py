@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from forethought.data.batches import lists_batch
+from forethought.data.interactions import DataSizes
 from forethought.methods.lares import LARES
 
 
 @pytest.mark.parametrize("combine", ["add", "concat"])
 def test_weights_begin_small_and_biases_at_zero(combine: str) -> None:
     torch.manual_seed(0)
-    model = LARES(combine=combine).build(50)  # type: ignore[arg-type]
+    model = LARES(combine=combine).build(DataSizes(50))  # type: ignore[arg-type]
     linear = [part for part in model.modules() if isinstance(part, nn.Linear)]
     assert len(linear) == 2 * 4 + (combine == "concat")
     for part in linear:
@@ -25,7 +26,7 @@ def test_weights_begin_small_and_biases_at_zero(combine: str) -> None:
 def test_units_of_the_embedding_are_dropped_in_training() -> None:
     """At the default share, and what is kept is scaled up, so that the mean stays."""
     torch.manual_seed(0)
-    model, seen = LARES(width=64, window=20).build(50), []
+    model, seen = LARES(width=64, window=20).build(DataSizes(50)), []
     assert model.config.dropout == 0.35
     model.items.weight.data.fill_(1.0)
     model.positions.weight.data.zero_()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import blocks
 from forethought.data.batches import Batch, history_batch, training_batch, windows
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.flops import counter
@@ -32,7 +33,7 @@ def table(n_items: int = 300, **settings: Any) -> CodedTable:
 def built(split: Split, **settings: Any) -> LightRecModel:
     torch.manual_seed(0)
     config = LightRec(backbone=BACKBONE, item_std=0.3, **{"codebooks": 3, "codewords": 10} | settings)
-    return config.build(split.data.n_items).double()
+    return config.build(split.data.sizes).double()
 
 
 def few(split: Split) -> Batch:
@@ -218,7 +219,7 @@ def test_a_training_step_takes_the_products_it_says() -> None:
     """3 of (positions x items), as SASRec, and 5 of (items x all codewords)."""
 
     def flops(n_items: int) -> int:
-        model = LightRec(backbone=BACKBONE, codebooks=3, codewords=50).build(n_items)
+        model = LightRec(backbone=BACKBONE, codebooks=3, codewords=50).build(DataSizes(n_items))
         rows = torch.randint(n_items, (16, 9))
         batch = Batch(rows[:, :-1], torch.full((16,), 8), rows[:, 1:], weight=128)
         with counter() as products:

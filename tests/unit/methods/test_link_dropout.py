@@ -31,7 +31,7 @@ def test_links_drop_units_where_they_are_told_to(
     name: str, settings: dict[str, Any], split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    model = METHODS[name](**settings).build(split.data.n_items).train()
+    model = METHODS[name](**settings).build(split.data.sizes).train()
     model.begin_epoch(0)
     parts = [part for part in model.backbone.modules() if isinstance(part, Dropout)]
     think, told = model.backbone.think, []

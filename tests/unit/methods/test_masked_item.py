@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.data.batches import Batch, history_batch, lists_batch, training_batch
 from forethought.data.histories import Histories
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.items import ItemLoss
@@ -23,7 +24,7 @@ BACKBONE = BERT4Rec(width=8, window=8, ffn_width=16, dropout=0.0)
 
 def model_of(**settings: object) -> MaskedItemModel:
     torch.manual_seed(0)
-    model = MaskedItem(backbone=BACKBONE, item_std=0.5, **settings).build(N_ITEMS).double()  # type: ignore[arg-type]
+    model = MaskedItem(backbone=BACKBONE, item_std=0.5, **settings).build(DataSizes(N_ITEMS)).double()  # type: ignore[arg-type]
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
     return model
@@ -146,7 +147,7 @@ def test_learns_a_circle() -> None:
     config = MaskedItem(
         backbone=BERT4Rec(width=32, window=8, ffn_width=32, dropout=0.0), last_item_share=0.5, item_std=0.2
     )
-    model = config.build(N_ITEMS)
+    model = config.build(DataSizes(N_ITEMS))
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     batch = training_batch(Histories.from_lists(rows).all())
     for _ in range(250):

@@ -27,7 +27,7 @@ BACKBONE = GRU4Rec(width=16, window=12, dropout=0.0)
 def given(split: Split, **settings: Any) -> tuple[ReaRecModel, Batch, Batch]:
     """A model in float64, a batch, and its prefixes as rows."""
     torch.manual_seed(0)
-    model = ReaRec(backbone=BACKBONE, **{"draw_step": False} | settings).build(split.data.n_items).double()
+    model = ReaRec(backbone=BACKBONE, **{"draw_step": False} | settings).build(split.data.sizes).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
     batch = training_batch(windows(split.train, model.window).take(np.arange(6)))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import rank_of
 from forethought.data.batches import Batch, history_batch, redrawn, training_batch, windows
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation.report import Evaluation
@@ -34,7 +35,7 @@ def built(split: Split, **settings: Any) -> SSEPTModel:
     """Items of width 8 and users of width 6, large enough that a wrong one shows."""
     torch.manual_seed(0)
     config = SSEPT(backbone=BACKBONE, user_width=6, **settings)
-    model = config.build(split.data.n_items, split.data.n_users).double()
+    model = config.build(split.data.sizes).double()
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
     return model
@@ -193,7 +194,7 @@ def test_somebody_unknown_is_the_mean_of_all(split: Split) -> None:
 
 def test_a_user_without_training_rows_begins_as_the_common_one(split: Split) -> None:
     torch.manual_seed(0)
-    model = SSEPT(backbone=BACKBONE, user_width=6).build(split.data.n_items, split.data.n_users)
+    model = SSEPT(backbone=BACKBONE, user_width=6).build(split.data.sizes)
     vectors = model.users(torch.tensor([0, 3, -1]))
     assert torch.equal(vectors, model.users.common.expand(3, -1))
 
@@ -276,7 +277,7 @@ def test_wrong_settings_are_named(settings: dict[str, Any], said: str) -> None:
 def test_by_default_nearly_all_users_and_no_items_are_replaced(split: Split) -> None:
     """92 of 100 rows are read as somebody else's, in training and never afterwards."""
     torch.manual_seed(0)
-    model = SSEPT(backbone=SASRec(width=16, ffn_width=24), user_width=8).build(split.data.n_items, 1000)
+    model = SSEPT(backbone=SASRec(width=16, ffn_width=24), user_width=8).build(DataSizes(split.data.n_items, 1000))
     rows = 4000
     batch = Batch(
         torch.ones(rows, 2, dtype=torch.int64),

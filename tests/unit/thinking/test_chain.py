@@ -31,7 +31,7 @@ BACKBONES = {
 def given(name: str, split: Split, **changed: object) -> tuple[ReaRecModel, Batch]:
     torch.manual_seed(0)
     config = ReaRec(backbone=BACKBONES[name], steps=3, warmth=1.5, draw_step=False, **changed)  # type: ignore[arg-type]
-    model = config.build(split.data.n_items).double()
+    model = config.build(split.data.sizes).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.1
     return model, training_batch(windows(split.train, model.window).take(np.arange(8)))
@@ -80,7 +80,7 @@ def test_noise_starts_from_clean_states(split: Split) -> None:
 
 def test_dropout_is_drawn_anew_in_each_link(split: Split) -> None:
     config = ReaRec(backbone=replace(BACKBONES["sasrec"], dropout=0.5))  # type: ignore[type-var]
-    model = config.build(split.data.n_items).train()
+    model = config.build(split.data.sizes).train()
     batch = history_batch(split.test.history.take(np.arange(4)), model.window)
     roots = roots_at_end(model.backbone, model.items, History(batch.items_BL, batch.lengths_B))
     first, second = (think(model.backbone, roots, model.marks)[-1] for _ in range(2))

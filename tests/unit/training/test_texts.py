@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from forethought.backbones.sasrec import SASRec
+from forethought.data.interactions import DataSizes
 from forethought.data.prepare import Filters, open_prepared, prepare
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
@@ -56,12 +57,12 @@ def test_texts_are_kept_with_the_run(told: Path, config: IGRSR, quick: Training,
 
 def test_no_encoder_is_trained_for_nothing(told: Path, config: IGRSR) -> None:
     items = leave_last_out(read(told)).data.n_items
-    assert [stage.name for stage in config.build(items).stages()] == ["encoder", "reasoner"]
+    assert [stage.name for stage in config.build(DataSizes(items)).stages()] == ["encoder", "reasoner"]
     alone = replace(config, reasoner=replace(config.reasoner, items="random"))
-    assert [stage.name for stage in alone.build(items).stages()] == ["reasoner"]
+    assert [stage.name for stage in alone.build(DataSizes(items)).stages()] == ["reasoner"]
     wider = replace(config, reasoner=replace(config.reasoner, width=32))  # its items cannot start from the encoder's
-    assert [stage.name for stage in wider.build(items).stages()] == ["reasoner"]
-    assert [stage.name for stage in replace(wider, intents="distilled").build(items).stages()] == [
+    assert [stage.name for stage in wider.build(DataSizes(items)).stages()] == ["reasoner"]
+    assert [stage.name for stage in replace(wider, intents="distilled").build(DataSizes(items)).stages()] == [
         *("encoder", "reasoner")
     ]
 
