@@ -75,11 +75,20 @@ class Interactions:
 
     @cached_property
     def data_hash(self) -> str:
-        """SHA-256 over ids, order and times, 16 hex digits: the same table has the same hash everywhere."""
+        """SHA-256 over ids, order and times, 16 hex digits: the same table has the same hash everywhere.
+
+        Each part is preceded by what it is and how long, and ids by their lengths, so that no other table has the
+        same bytes.
+        """
         digest = hashlib.sha256()
-        for vocabulary in (self.users, self.items):
-            digest.update(vocabulary.ids.cast(pl.String).str.join("\n").item().encode())
-        for array in (self.histories.items, self.histories.offsets, self.histories.times):
+        for name, vocabulary in (("users", self.users), ("items", self.items)):
+            ids = vocabulary.ids.cast(pl.String)
+            digest.update(f"{name} {vocabulary.kind} {len(ids)}\n".encode())
+            digest.update(ids.str.len_bytes().cast(pl.UInt32).to_numpy().data)
+            digest.update("".join(ids.to_list()).encode())
+        histories = self.histories
+        for name, array in (("items", histories.items), ("offsets", histories.offsets), ("times", histories.times)):
+            digest.update(f"{name} {'none' if array is None else len(array)}\n".encode())
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
