@@ -6,7 +6,7 @@ A run folder is all it needs; the training data may be gone, and users it never 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +140,7 @@ class Recommender:
         Example:
             >>> model.recommend([["i00042", "i00007"]], k=3)  # doctest: +SKIP
         """
+        check(exclude_history, bool | None, "exclude_history")
         histories = self._lists(histories)
         rows = self._rows(histories, unknown)
         check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
@@ -186,8 +187,9 @@ class Recommender:
         Raises:
             ConfigError, DataError: as in `recommend`; a target that the model does not know.
         """
-        if isinstance(history, str | bytes) or not isinstance(history, Iterable):
-            raise DataError('A history is a list of item ids, such as ["i1", "i2"].')
+        if isinstance(history, str | bytes | Set | Mapping) or not isinstance(history, Iterable):
+            raise DataError('A history is a list of item ids, such as ["i1", "i2"], oldest first.')
+        check(exclude_history, bool | None, "exclude_history")
         given = list(history)
         check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
         try:
@@ -219,7 +221,14 @@ class Recommender:
     @staticmethod
     def _lists(histories: Sequence[Sequence[Any]]) -> list[list[Any]]:
         listed = isinstance(histories, Iterable) and not isinstance(histories, str | bytes)
+        if isinstance(histories, Set | Mapping):
+            listed = False
         given = list(histories) if listed else []
+        for n, history in enumerate(given):
+            if isinstance(history, Set | Mapping):
+                raise HistoryError(
+                    n, f"{{}} is a {type(history).__name__}, which has no order: give a list, oldest first."
+                )
         if not listed or any(isinstance(h, str | bytes) or not isinstance(h, Iterable) for h in given):
             raise DataError('Histories are a list of lists of item ids, such as [["i1", "i2"]], one inner list a user.')
         return [list(history) for history in given]

@@ -209,3 +209,29 @@ def test_pages_and_pictures_of_others_are_not_replaced(shell: Shell, run: Path, 
         (tmp_path / name).unlink()
         for _ in range(2):
             shell.ok(*words)
+
+
+# ---- nothing silent
+
+
+def test_one_run_given_twice_is_no_second_seed(shell: Shell, run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    (tmp_path / "link").symlink_to(run)
+    for folder in (run, other):
+        shell.ok("evaluate", folder, "--resamples", 5)
+    for twice in (run, f"{run}/", tmp_path / "link", run.parent / "other" / ".." / run.name):
+        assert "are one run, which would count twice" in shell.wrong("compare", f"a={run}", f"a={twice}", f"b={other}")
+
+
+def test_a_seed_of_ties_without_a_shuffle_is_refused(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    words = ["prepare", shop / "interactions.parquet", "--out", tmp_path / "data", "--tie-seed", 3]
+    assert "--tie-seed would change nothing without a shuffle" in shell.wrong(*words)
+    assert "--tie-seed would change nothing without a shuffle" in shell.wrong(*words, "--ties", "file")
+    shell.ok(*words, "--ties", "shuffle")
+
+
+def test_a_core_of_minus_one_is_refused(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    said = shell.run("prepare", shop / "interactions.parquet", "--out", tmp_path / "data", "--k-core", -1, 5)
+    assert said.code == 2
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "data").exists()

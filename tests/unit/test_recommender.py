@@ -110,7 +110,9 @@ def test_unknown_items_are_named_or_dropped(trained: Recommender) -> None:
         trained.recommend([list("abcdefg")])
 
 
-@pytest.mark.parametrize("odd", [None, 3.0, float("nan"), True, np.float64(2), b"i1", ("i1",), ["i1"]], ids=repr)
+@pytest.mark.parametrize(
+    "odd", [None, 3.0, float("nan"), True, np.float64(2), b"i1", ("i1",), ["i1"]], ids=lambda h: type(h).__name__
+)
 def test_odd_ids_are_unknown_and_named(trained: Recommender, odd: Any) -> None:
     with pytest.raises(DataError, match="History 0 has items that the model does not know"):
         trained.recommend([[odd]])
@@ -130,7 +132,9 @@ def test_seven_is_not_seven_point_nought(sasrec: SASRec, quick: Training, tmp_pa
             model.recommend([[odd]])
 
 
-@pytest.mark.parametrize("histories", ["i1", ["i1", "i2"], [7, 8], [b"i1"], [None], [["i1"], "i2"]], ids=repr)
+@pytest.mark.parametrize(
+    "histories", ["i1", ["i1", "i2"], [7, 8], [b"i1"], [None], [["i1"], "i2"]], ids=lambda h: type(h).__name__
+)
 def test_histories_are_lists_of_lists(trained: Recommender, histories: Any) -> None:
     with pytest.raises(DataError, match="Histories are a list of lists of item ids"):
         trained.recommend(histories)
@@ -346,3 +350,23 @@ def test_evaluate_refuses_other_items(trained: Recommender) -> None:
         evaluate(trained, other)
     with pytest.raises(ConfigError, match="part is 'tset', but must be one of valid, test"):
         evaluate(trained, other, part="tset")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "history", [{"i00001", "i00002"}, frozenset({"i00001"}), {"i00001": 1}], ids=lambda h: type(h).__name__
+)
+def test_a_set_is_no_history(trained: Recommender, history: Any) -> None:
+    with pytest.raises(DataError, match=r"History 1 is a .*, which has no order: give a list, oldest first"):
+        trained.recommend([["i00001"], history])
+    with pytest.raises(DataError, match="oldest first"):
+        trained.explain(history)
+    with pytest.raises(DataError, match="a list of lists"):
+        trained.recommend(history)
+
+
+@pytest.mark.parametrize("choice", ["no", 0, 1.0])
+def test_a_word_for_exclude_history_is_refused(trained: Recommender, choice: Any) -> None:
+    with pytest.raises(ConfigError, match=r"exclude_history is .*, but must be True or False or None"):
+        trained.recommend([["i00001"]], exclude_history=choice)
+    with pytest.raises(ConfigError, match=r"exclude_history is .*, but must be True or False or None"):
+        trained.explain(["i00001"], exclude_history=choice)

@@ -157,7 +157,10 @@ class Splitting:
 
     def config(self) -> Any:
         from forethought.data.splits import SplitConfig
+        from forethought.errors import ConfigError
 
+        if self.tie_seed is not None and self.ties != "shuffle":
+            raise ConfigError("--tie-seed would change nothing without a shuffle: add --ties shuffle, or leave it out.")
         names = {"split": "kind", "tie_seed": "seed"}
         given: dict[str, Any] = {names.get(name, name): told for name, told in vars(self).items() if told is not None}
         given |= {name: _moment(given[name]) for name in ("valid_from", "test_from") if name in given}

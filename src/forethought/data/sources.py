@@ -130,6 +130,8 @@ def readable(source: Any) -> Iterator[None]:
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError) as error:
+        if "KeyboardInterrupt" in str(error):  # pressed while polars was at work, which takes it for a fault
+            raise KeyboardInterrupt from error
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
             f"Reading {describe(source)} failed ({said[0].rstrip('.')}): check that the table is whole and of the kind "

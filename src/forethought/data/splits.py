@@ -275,6 +275,8 @@ def _starts_of_ties(histories: Histories) -> np.ndarray:
 
 def _order_ties(data: Interactions, ties: Ties, seed: int) -> Histories:
     check(ties, Ties, "ties")
+    if ties == "file" and seed:
+        raise ConfigError(f'seed={seed} would change nothing with ties="file", which draws nothing: leave it out.')
     return data.histories if ties == "file" else shuffle_ties(data.histories, seed)
 
 

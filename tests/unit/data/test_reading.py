@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import uuid
@@ -324,3 +325,14 @@ def test_unknown_ids_are_minus_one(asked: list[Any]) -> None:
         assert vocabulary.index_of([*asked, *own]).tolist()[-3:] == [0, 1, 2]
         keys: list[Any] = [str(one) if isinstance(one, uuid.UUID) else one for one in asked]
         assert vocabulary.index_of(asked).tolist() == [list[Any](ids).index(one) if one in ids else -1 for one in keys]
+
+
+def test_two_tables_of_ids_that_read_alike_in_a_row_hash_apart() -> None:
+    rows = [(["x", "x", "y1", "y1"], ["1", "2", "1", "2"]), (["x", "x", "y", "y"], ["11", "2", "11", "2"])]
+    rows += [(["x\ny", "z"], ["a", "b"]), (["x", "y\nz"], ["a", "b"]), ([1, 2], ["a", "b"]), (["1", "2"], ["a", "b"])]
+    tables = [read(pl.DataFrame({"user_id": users, "item_id": items})) for users, items in rows]
+    assert len({table.data_hash for table in tables}) == len(rows)
+    by_hand = b"users string 1\n" + b"\1\0\0\0x" + b"items string 1\n" + b"\2\0\0\0ab"
+    by_hand += b"items 1\n" + bytes(4) + b"offsets 2\n" + bytes(8) + b"\1" + bytes(7) + b"times none\n"
+    one = read(pl.DataFrame({"user_id": ["x"], "item_id": ["ab"]}))
+    assert one.data_hash == hashlib.sha256(by_hand).hexdigest()[:16]

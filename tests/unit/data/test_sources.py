@@ -18,7 +18,7 @@ from forethought.data import sources
 from forethought.data.doctor import diagnose
 from forethought.data.prepare import prepare
 from forethought.data.reading import read
-from forethought.data.sources import open_table, read_parquet, scan, stem
+from forethought.data.sources import open_table, read_parquet, readable, scan, stem
 from forethought.data.sql import sql
 from forethought.errors import DataError, MissingExtraError
 
@@ -275,3 +275,8 @@ def test_names_of_data() -> None:
     assert stem("clicks.csv.gz") == "clicks"
     assert stem("sql: SELECT 1") is None
     assert stem(TABLE) is None
+
+
+def test_ctrl_c_while_polars_works_is_no_fault_of_the_data() -> None:
+    with pytest.raises(KeyboardInterrupt), readable("shop"):
+        raise pl.exceptions.ComputeError("KeyboardInterrupt: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -245,3 +246,11 @@ def test_item_counts_are_those_of_the_spans() -> None:
     data = interactions([(1, 1, 1), (1, 2, 2), (1, 1, 3), (1, 3, 4), (2, 1, 1)])
     split = leave_last_out(data)
     assert split.train.item_counts(3).tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("split", [leave_last_out, partial(temporal, valid_from=0.5, test_from=0.8)])
+def test_a_seed_that_draws_nothing_is_refused(split: Any) -> None:
+    data = read(pl.DataFrame({"user_id": [1] * 5, "item_id": [1, 2, 3, 4, 5], "timestamp": [1, 2, 3, 4, 5]}))
+    with pytest.raises(ConfigError, match="seed=3 would change nothing"):
+        split(data, seed=3)
+    split(data, ties="shuffle", seed=3)
