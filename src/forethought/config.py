@@ -21,7 +21,7 @@ from forethought.methods.all import METHODS, AnyMethod
 from forethought.methods.interface import MethodConfig
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
-from forethought.settings import Seed, Settings
+from forethought.settings import Seed, Settings, Whole
 from forethought.training.settings import Training
 
 TYPES: dict[str, type] = {**METHODS, **BACKBONES}
@@ -45,6 +45,13 @@ class RunConfig(Settings):
     """Leave a user's history out of the candidates; None: where no user ever repeats an item."""
     noise: Noise | None = None
     """On the training part; None: it is trained on as it is."""
+
+
+ABOUT = {
+    **{"data": str, "data_hash": str, "data_path": str | None, "columns": dict[str, str | None]},
+    **{"users": Whole, "items": Whole, "interactions": Whole, "protocol": dict, "exclude_history": bool},
+}
+"""What a run folder says of the data it was trained on: keys, and what they hold."""
 
 
 def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:

@@ -97,12 +97,27 @@ def restore(beside: Path, target: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def check_path(path: Path) -> None:
+    """Refuse a name that holds a NUL byte, which no system takes, or is no UTF-8, which no table is written under.
+
+    Raises:
+        RunError: it does, or is not.
+    """
+    try:
+        takes = "\0" not in str(path) and str(path).encode() is not None
+    except UnicodeEncodeError:
+        takes = False
+    if not takes:
+        raise RunError(f"{str(path)!r} holds a NUL, or bytes that are no UTF-8: choose another name.")
+
+
 def refuse_special(path: Path) -> None:
     """Refuse a path that is a folder, device, pipe or socket: replacing it would not write to it but remove it.
 
     Raises:
         RunError: it is one.
     """
+    check_path(path)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):  # a link to a file is itself replaced; what it leads to stays as it is
@@ -111,6 +126,18 @@ def refuse_special(path: Path) -> None:
             raise RunError(f"{str(path)!r} is a folder, but a file is to be written: give it a name of its own.")
         if not stat.S_ISREG(mode):
             raise RunError(f"{str(path)!r} is no ordinary file but a device or pipe: choose another name.")
+
+
+def check_ordinary(path: Path) -> None:
+    """Refuse to open a pipe, which would be waited for without end, or another thing that is no file.
+
+    Raises:
+        OSError: it is one, or nothing is there.
+        RunError: it has a name that no file has.
+    """
+    check_path(path)
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"{path.name} is no ordinary file")
 
 
 def check_replaceable(path: Path) -> None:
@@ -146,8 +173,7 @@ def read_json(path: Path, mend: str) -> Any:
         RunError: missing or damaged; `mend` says what to do about it.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise RunError(f"{path} is no ordinary file: {mend}.")
+        check_ordinary(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path.parent} has no {path.name}: {mend}.") from error
@@ -174,6 +200,7 @@ def verified(value: Any, path: Path, mend: str) -> dict[str, Any]:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
+    check_ordinary(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

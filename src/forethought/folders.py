@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from forethought.errors import DataError, ForethoughtError, RunError
-from forethought.files import BESIDE, first_line, replace_file, restore, short_of_memory, temporary
+from forethought.files import BESIDE, check_path, first_line, replace_file, restore, short_of_memory, temporary
 
 LOCK_FILE = ".lock"
 
@@ -26,6 +26,7 @@ def replace_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         DataError: it cannot be written, or another process was faster.
     """
+    check_path(out)
     out = out.resolve()
     if out == Path.cwd() or out in Path.cwd().parents:
         raise DataError(f"{str(out)!r} is the folder you are in: give the name of a new one.")
@@ -84,6 +85,7 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process is at work there, or nothing can be written there.
     """
+    check_path(folder)
     lock = FileLock(folder / LOCK_FILE, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
+from forethought.nn.budget import built
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
 from forethought.run_files import (
     CONFIG_FILE,
@@ -42,8 +43,9 @@ from forethought.run_files import (
     read_model,
     write_model,
 )
-from forethought.settings import Count, check, check_all
+from forethought.settings import Count, Second, check, check_all, check_keys, fits
 from forethought.thinking.halting import Halting
+from forethought.training.state import load_progress
 
 FORMAT = 2
 Unknown = Literal["error", "drop"]
@@ -264,7 +266,7 @@ class Recommender:
         for n, (seconds, row) in enumerate(zip(times, rows, strict=True)):
             if len(seconds) != len(row):
                 raise HistoryError(n, f"{{}} has {len(row)} items but {len(seconds)} times: give one time an item.")
-            if not all(hasattr(second, "__index__") for second in seconds):
+            if not all(hasattr(second, "__index__") and fits(int(second), Second) for second in seconds):
                 raise HistoryError(n, "{} has times that are no whole numbers: give Unix seconds.")
         return [np.array(seconds, np.int64)[row != UNKNOWN] for seconds, row in zip(times, rows, strict=True)]
 
@@ -293,10 +295,7 @@ class Recommender:
         path = None if self.folder is None else self.folder / STATE_FOLDER / "state.json"
         if path is None or not path.is_file():
             return {}
-        told = read_json(path, "train it again")
-        if not isinstance(told, dict) or not {"epoch", "batch", "best", "best_epoch", "trained_s"} <= told.keys():
-            raise RunError(f"{path} is damaged: train the run again.")
-        return told
+        return asdict(load_progress(path.parent, len(self.method.stages())))
 
     def outcome(self) -> dict[str, Any]:
         """What training came to: epochs, the best of them, its validation NDCG@10, seconds."""
@@ -371,10 +370,11 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     weights, told = read_model(folder)  # and with it that the other files are those it was trained with
     config = configuration.from_json(RunConfig, parts["config"])
     kind: IdKind = parts["id_kind"]
-    about = {**parts["about"], "exclude_history": bool(parts["about"]["exclude_history"])}
+    about = check_keys(parts["about"], configuration.ABOUT, "about")
     table = read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
-    method = config.method.build(DataSizes(len(items), int(about["users"])))
+    sizes = DataSizes(len(items), about["users"])
+    method = built(lambda: config.method.build(sizes))
     method.load_state_dict(weights)
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")

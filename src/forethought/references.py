@@ -19,7 +19,7 @@ from torch import Tensor
 
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
-from forethought.config import to_json
+from forethought.config import ABOUT, to_json
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.data.texts import item_texts
@@ -27,6 +27,7 @@ from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import first_line, read_json
 from forethought.methods.interface import MethodConfig, References, SideInformation
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
+from forethought.settings import check, check_keys
 from forethought.tensor_files import checksum
 
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
@@ -100,13 +101,15 @@ def _check_run(run: str, backbone: BackboneConfig, split: Split) -> None:
     try:
         method, about = parts["config"]["method"], parts["about"]
         kind, theirs = method["type"], dict(method.get("backbone", {}))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        check_keys(about, ABOUT, "about")
+        check(noise := parts["config"].get("noise"), dict | None, "noise")
+    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         raise RunError(f"{folder / CONFIG_FILE} is damaged: {MEND}") from error
     if kind not in TRAINERS:
         raise ConfigError(f"The run {run!r} is one of {kind!r}, which holds no bare encoder: {MEND}")
     _check_backbone(run, backbone, theirs)
     _check_data(folder, about, split)
-    noise, mine = parts["config"].get("noise"), None if split.noise is None else asdict(split.noise)
+    mine = None if split.noise is None else asdict(split.noise)
     if noise != mine:
         raise DataError(
             f"The encoder in {str(folder)!r} was trained with {_noise(noise)}, and this run is to be with "

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from forethought.config import RunConfig, from_json, to_json
+from forethought.config import ABOUT, RunConfig, from_json, to_json
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import BESIDE, ENDING, TEMPORARY, read_json, sweep
 from forethought.folders import LOCK_FILE, alone
@@ -27,6 +27,7 @@ from forethought.run_files import (
     bound_sums,
     check_sums,
 )
+from forethought.settings import Whole, check_keys
 from forethought.training import state
 from forethought.training.tracking import check_log
 
@@ -117,19 +118,19 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
         raise damaged
     if parts.get("format") != FORMAT:
         raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}): {NEW}.")
-    if not isinstance(parts["about"], dict) or not {"data", "data_hash"} <= parts["about"].keys():
-        raise damaged
+    about = check_keys(parts["about"], ABOUT, f"{folder / CONFIG_FILE}: about")
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
     before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
     changed = _differences(before, to_json(run.config))
     if changed:
         raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
-    if parts["about"]["data_hash"] != run.about["data_hash"]:
-        raise DataError(f"The run in {folder} was trained on other data ({parts['about']['data']!r}): resume on that.")
+    if about["data_hash"] != run.about["data_hash"]:
+        raise DataError(f"The run in {folder} was trained on other data ({about['data']!r}): resume on that.")
     bound = state.load_bound(folder / STATE_FOLDER)
-    check_sums(folder, bound.get("files", {}), f"copy the run again, or {NEW}")
-    check_log(folder, bound.get("log", {"bytes": 0, "sha256": ""}))
+    check_keys(bound, {"files": dict[str, str], "log": dict}, "bound")
+    check_sums(folder, bound["files"], f"copy the run again, or {NEW}")
+    check_log(folder, check_keys(bound["log"], {"bytes": Whole, "sha256": str}, "bound.log"))
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:

@@ -32,6 +32,7 @@ from forethought.evaluation.timing import ms_per_history
 from forethought.files import replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
 from forethought.methods.items import walks_items
+from forethought.nn.budget import built
 from forethought.recommender import Recommender, load, write_weights
 from forethought.references import resolve
 from forethought.reports.model_card import model_card
@@ -128,7 +129,7 @@ def _untrained(
 ) -> Recommender:
     """A run before its first step."""
     torch.manual_seed(config.seed)
-    method = config.method.build(split.data.sizes)
+    method = built(lambda: config.method.build(split.data.sizes), copies=4)
     _check_inputs(method, config.training)
     method.fit_side_information(side)
     about["references"] = dict(side.hashes)

@@ -12,8 +12,10 @@ what anybody trains, and within what a machine can be asked for without harm.
 from __future__ import annotations
 
 import functools
+import os
 import typing
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -58,7 +60,11 @@ ShareBelowOne = Annotated[float, Between(0, 1, below=True)]
 Weight = Annotated[float, Between(0, 1_000_000)]
 Scale = Annotated[float, Between(0, 1_000, above=True)]
 Count = Annotated[int, Between(1, 1_000_000_000)]
-Number = Annotated[float, Between(-1e9, 1e9)]
+Whole = Annotated[int, Between(0, 2**53)]
+"""Any count, zero among them, that JSON and float64 keep exactly."""
+Second = Annotated[int, Between(-(2**53), 2**53)]
+"""A moment as Unix seconds."""
+Number = Annotated[float, Between(-1_000_000_000, 1_000_000_000)]
 
 Part = Annotated[int, Between(1, 65_536)]
 """How many cases are worked on together."""
@@ -95,40 +101,87 @@ def check_all(**given: tuple[object, Any]) -> None:
         check(value, hint, name)
 
 
-def fits(value: object, hint: Any) -> bool:
+def check_keys(value: object, kinds: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Refuse what should be an object of JSON with these keys and is not; further keys are let through.
+
+    Raises:
+        ConfigError: it is no object, lacks a key, or has a value of another type or out of its range.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name} is {_shown(value)}, but must be an object with keys.")
+    for key, hint in kinds.items():
+        if key not in value:
+            raise ConfigError(f"{name} has no {key!r}.")
+        check(value[key], hint, f"{name}.{key}")
+    return value
+
+
+def from_environment(name: str, default: int) -> int:
+    """A whole number that a launcher such as torchrun puts into the environment.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
+    given = os.environ.get(name, str(default))
+    if not (given.isascii() and given.isdecimal() and len(given) < 10):
+        raise ConfigError(
+            f"{name} is {given!r} in the environment, but torchrun sets it to a small whole number: unset it."
+        )
+    return int(given)
+
+
+def fits(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotated type and in its range; a whole number may stand for a number."""
     origin, inner = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        ranges = [each for each in inner[1:] if isinstance(each, Between)]
-        return fits(value, inner[0]) and all(each.holds(value) for each in ranges)  # type: ignore[arg-type]
-    if origin in (Union, UnionType):
-        return any(fits(value, each) for each in inner)
-    if origin is Literal:
-        return isinstance(value, str) and value in inner
-    if origin is tuple:
-        return isinstance(value, tuple) and len(value) == len(inner) and all(map(fits, value, inner))
+    if origin is not None:
+        return _FITS[origin](value, inner)
     if hint in (int, float):
         return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
     return isinstance(value, hint)
 
 
+_FITS: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {
+    Annotated: lambda value, of: fits(value, of[0]) and all(each.holds(value) for each in _ranges(of)),
+    Union: lambda value, of: any(fits(value, each) for each in of),
+    UnionType: lambda value, of: any(fits(value, each) for each in of),
+    Literal: lambda value, of: isinstance(value, str) and value in of,
+    tuple: lambda value, of: isinstance(value, tuple) and len(value) == len(of) and all(map(fits, value, of)),
+    list: lambda value, of: isinstance(value, list) and all(fits(each, of[0]) for each in value),
+    dict: lambda value, of: (
+        isinstance(value, dict) and all(fits(k, of[0]) and fits(v, of[1]) for k, v in value.items())
+    ),
+}
+
+
 def described(hint: Any) -> str:
     """An annotated type in words: "a whole number from 1 to 512"."""
-    origin, inner = get_origin(hint), list(get_args(hint))
-    if origin is Annotated:
-        return " ".join([described(inner[0]), *(str(each) for each in inner[1:] if isinstance(each, Between))])
-    if origin in (Union, UnionType):
-        return _listed([described(each) for each in inner], "or")
-    if origin is Literal:
-        return f"one of {', '.join(inner)}"
-    if origin is tuple:
-        return f"{len(inner)} values ({_listed([described(each) for each in inner], 'and')})"
-    if is_dataclass(hint):
-        return f"{typing.cast('type', hint).__name__}(...)"
-    return _PLAIN[hint]
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is not None:
+        return _DESCRIBED[origin](inner)
+    return _PLAIN.get(hint, f"{hint.__name__}(...)")
 
 
-_PLAIN = {int: "a whole number", float: "a number", bool: "True or False", str: "text", NoneType: "None"}
+_DESCRIBED: dict[Any, Callable[[tuple[Any, ...]], str]] = {
+    Annotated: lambda of: " ".join([described(of[0]), *map(str, _ranges(of))]),
+    Union: lambda of: _listed([described(each) for each in of], "or"),
+    UnionType: lambda of: _listed([described(each) for each in of], "or"),
+    Literal: lambda of: f"one of {', '.join(of)}",
+    tuple: lambda of: f"{len(of)} values, {_each([described(each) for each in of])}",
+    list: lambda of: f"a list of {described(of[0])}",
+    dict: lambda of: f"an object of {described(of[1])}",
+}
+_PLAIN = {
+    **{int: "a whole number", float: "a number", bool: "True or False", str: "text", NoneType: "None"},
+    **{list: "a list", dict: "an object"},
+}
+
+
+def _ranges(parts: tuple[Any, ...]) -> list[Between]:
+    return [each for each in parts if isinstance(each, Between)]
+
+
+def _each(kinds: list[str]) -> str:
+    return f"each {kinds[0]}" if len(set(kinds)) == 1 else _listed(kinds, "and")
 
 
 def _words(hint: Any) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from forethought.files import replace_file
+from forethought.files import check_ordinary, replace_file
 
 CHECKSUM = "sha256"
 
@@ -41,8 +41,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         SafetensorError: the file is damaged, or its content does not fit its checksum.
         OSError: it is missing or cannot be read.
     """
-    with path.open("rb"):  # a missing file is an OSError, as everywhere
-        pass
+    check_ordinary(path)
     with safe_open(path, "pt") as file:
         about = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping

@@ -175,7 +175,9 @@ def test_without_a_training_state_nothing_is_said_of_training(
     assert thinker.folder is not None
     model = load(shutil.copytree(thinker.folder, tmp_path / "run"))
     (tmp_path / "run/state/state.json").write_text('{"epoch": 3}')
-    with pytest.raises(RunError, match=r"state\.json is damaged: train the run again\.$"):
+    with pytest.raises(
+        RunError, match=r"state\.json is damaged \(its content does not fit its checksum\): start the training anew"
+    ):
         ask(model, split)
 
 

@@ -297,7 +297,7 @@ DAMAGE: list[tuple[str, Callable[[Path], Any], str]] = [
     ("config.json", sealed('"width": 16', '"width": 15'), "must be a multiple of its 2 heads"),
     ("config.json", sealed('"width": 16', '"width": 32'), "is damaged"),
     ("config.json", sealed('"about"', '"abuot"'), "it has no 'about'"),
-    ("config.json", sealed('"exclude_history": true,\n', '"exclude": 1,\n'), "it has no 'exclude_history'"),
+    ("config.json", sealed('"exclude_history": true,\n', '"exclude": 1,\n'), "about has no 'exclude_history'"),
     ("config.json", sealed('"id_kind": "string"', '"id_kind": "string", "more": 1'), ""),
 ]
 

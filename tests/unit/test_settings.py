@@ -122,7 +122,7 @@ def test_a_training_that_cannot_be_is_refused_before_it_trains(settings: dict[st
         (bool, "True or False"),
         (str | None, "text or None"),
         (Literal["a", "b"], "one of a, b"),
-        (tuple[Annotated[int, Between(1, 9)], bool], "2 values (a whole number from 1 to 9 and True or False)"),
+        (tuple[Annotated[int, Between(1, 9)], bool], "2 values, a whole number from 1 to 9 and True or False"),
         (Training, "Training(...)"),
         (ft.SASRec | ft.GRU4Rec | ft.HSTU, "SASRec(...), GRU4Rec(...) or HSTU(...)"),
     ],

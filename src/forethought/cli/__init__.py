@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
+from typing import NoReturn
 
 from forethought.errors import ForethoughtError, nearest
 from forethought.escaping import printable
@@ -30,7 +33,26 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one verb; what the user can mend ends in one sentence and exit code 2, never in a traceback."""
     # Threads that wait must sleep: spinning, two of them on a busy machine take several times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = sys.argv[1:] if arguments is None else arguments
+    _open_streams()
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except ForethoughtError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        _close_output()  # whoever read us has left; nothing is wrong
+    except KeyboardInterrupt as error:
+        print(f"\nStopped. {printable(error)}".rstrip(), file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise  # a fault of ours keeps its traceback
+        _close_output()
+        _fail(told)
+
+
+def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         _say(_help())
         sys.exit(0 if arguments else EXIT_INPUT)
@@ -42,19 +64,42 @@ def main(arguments: list[str] | None = None) -> None:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         _fail(f"There is no verb {verb!r}; the verbs are {', '.join(VERBS)}.{nearest(verb, VERBS)}")
-    try:
-        importlib.import_module(f"forethought.cli.{verb}").run(rest)
-        sys.stdout.flush()
-    except ForethoughtError as error:
-        _fail(str(error))
-    except BrokenPipeError:
-        _close_output()  # whoever read us has left; nothing is wrong
-    except OSError as error:
-        _close_output()
-        _fail(f"The system refused to read or write: {error}.")
-    except KeyboardInterrupt as error:
-        print(f"\nStopped. {printable(error)}".rstrip(), file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_INTERRUPTED)
+    importlib.import_module(f"forethought.cli.{verb}").run(rest)
+
+
+def _told(error: Exception) -> str | None:
+    """What is said of an error that the machine or the input makes wherever it pleases; None: it is ours."""
+    from forethought.files import first_line, short_of_memory
+
+    if short_of_memory(error):
+        return "Memory ran out: use a smaller model, batch or window, less data, or a machine with more."
+    said = first_line(error).rstrip(".")
+    if isinstance(error, RecursionError):
+        return f"Something that was given is nested too deeply to be read ({said}): give one that is flat."
+    if isinstance(error, UnicodeError):
+        return f"A text cannot be read or written ({said}): give it in UTF-8."
+    return f"The system refused to read or write: {said}." if isinstance(error, OSError) else None
+
+
+class _ClosedOutput(io.TextIOBase):
+    """A standard output that is not there: writing to it fails as a full disk would, and does not write elsewhere."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "standard output is closed")
+
+
+def _open_streams() -> None:
+    """Nothing else takes the place of a closed stream, and characters that one cannot take are spelled out."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or _ClosedOutput()
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  open until the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _close_output() -> None:
@@ -63,7 +108,7 @@ def _close_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str) -> NoReturn:
     print(f"forethought: {printable(sentence)}", file=sys.stderr)  # noqa: T201
     sys.exit(EXIT_INPUT)
 

@@ -60,6 +60,8 @@ def run(arguments: list[str]) -> None:
         raise ConfigError("Give either --history ID,ID or --input FILE.")
     if args.history and args.out is not None:
         raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
+    if args.out is not None and args.out.is_dir():
+        raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one Parquet file: name it in --out.")
     model = load(args.run)
     if args.approximate:
         _build_index(model)
@@ -116,13 +118,15 @@ def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
 
 def _ids(path: Path | None, model: Any) -> list[Any] | None:
     from forethought.errors import DataError
+    from forethought.files import check_ordinary, first_line
 
     if path is None:
         return None
     try:
+        check_ordinary(path)
         return [typed_id(line.strip(), model) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a list of ids ({error}).") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a list of ids ({first_line(error)}): give a text file.") from error
 
 
 def _plain(ids: list[Any]) -> list[Any]:

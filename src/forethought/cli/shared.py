@@ -61,7 +61,8 @@ def console() -> Console:
 
 
 def print_json(value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    takes_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=not takes_all, allow_nan=False)
     sys.stdout.write(printable_json(text) + "\n")
 
 

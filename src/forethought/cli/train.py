@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-import os
 import sys
 import textwrap
 from dataclasses import dataclass, field, make_dataclass, replace
@@ -77,6 +76,7 @@ def run(arguments: list[str]) -> None:
 def _train(name: str, arguments: list[str]) -> None:
     from forethought import recipes
     from forethought.runs import train
+    from forethought.settings import Seed, check, from_environment
     from forethought.training.interrupt import Interrupted
     from forethought.training.progress import Quiet, Watch
     from forethought.training.settings import Training
@@ -94,10 +94,10 @@ def _train(name: str, arguments: list[str]) -> None:
         about += f"\n\n--backbone NAME is one of {', '.join(backbones)}; sasrec if not given."
     args = parse(Train, arguments, f"train {name}", about, pairs=True)
     options = args.options
-    view = console()
-    noise = options.noising.of()
+    view, first = console(), from_environment("RANK", 0) == 0
+    noise, method = options.noising.of(), replace(recipe.method, **vars(args.method))
+    check(options.seed, Seed, "--seed")
     split = open_split(options.data, options.columns, options.splitting)
-    first = int(os.environ.get("RANK", "0")) == 0
     quiet = options.quiet or not first
     if not quiet:
         data = split.data
@@ -105,7 +105,7 @@ def _train(name: str, arguments: list[str]) -> None:
         tell_notes(view, data)
     try:
         model = train(
-            replace(recipe.method, **vars(args.method)),
+            method,
             split,
             options.out,
             training=args.training,

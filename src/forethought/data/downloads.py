@@ -18,6 +18,7 @@ from pathlib import Path
 
 from forethought.data.progress import Report, silent
 from forethought.errors import DataError
+from forethought.files import check_path
 
 BLOCK = 1 << 20
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers that another try may change
@@ -91,6 +92,7 @@ def download(
     expected = Checksum.given(sha256, md5)
     if not url.startswith(("http://", "https://")):
         raise DataError(f"Only http and https addresses can be downloaded, but {url!r} was given.")
+    check_path(to)
     if to.exists():
         _check_or_record(to, expected, report)
         return to

@@ -25,6 +25,7 @@ import polars as pl
 from forethought.data.names import as_name
 from forethought.data.sql import relation_frame, sql
 from forethought.errors import DataError, MissingExtraError
+from forethought.files import check_ordinary, check_path
 
 KINDS = "Parquet, CSV or TSV (file, glob or folder; .gz too), 'sql: SELECT ...', or a polars, pandas or Arrow table"
 FRACTION = r"\.|[eE][+-]|(?i:nan|inf)"
@@ -89,6 +90,7 @@ def scan(source: Any) -> pl.LazyFrame:
 
 def read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
     """This very file; polars would take brackets in its path for a pattern, and ~ for the home folder."""
+    check_ordinary(file)
     return pl.read_parquet(file.absolute(), columns=columns, glob=False)
 
 
@@ -155,6 +157,7 @@ def _scan_path(path: str | Path) -> pl.LazyFrame:
 
 def _files(path: str | Path) -> list[Path]:
     """The file of this name, the tables in the folder, or else the files that fit a pattern, in order of names."""
+    check_path(Path(path))
     if os.path.isdir(path):
         return _in_folder(Path(path).absolute())
     if os.path.isfile(path):
@@ -171,7 +174,7 @@ def _files(path: str | Path) -> list[Path]:
 def _in_folder(folder: Path) -> list[Path]:
     if (folder / "interactions.parquet").is_file():
         return [folder / "interactions.parquet"]
-    if not (files := sorted(folder.glob("*.parquet"))):
+    if not (files := sorted(file for file in folder.glob("*.parquet") if file.is_file())):
         raise DataError(f"The folder {str(folder)!r} holds no Parquet files: expected interactions.parquet or others.")
     return files
 

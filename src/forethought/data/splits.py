@@ -18,13 +18,13 @@ from forethought.data.interactions import Interactions
 from forethought.data.noise import Noise
 from forethought.data.times import iso, moment
 from forethought.errors import ConfigError, DataError, nearest
-from forethought.settings import Between, Seed, Settings, check
+from forethought.settings import Between, Second, Seed, Settings, check
 
 Kind = Literal["leave_last_out", "temporal"]
 Ties = Literal["file", "shuffle"]
 Targets = Literal["first", "last", "all"]
 Policy = Literal["keep", "drop"]
-Moment = str | Annotated[int, Between(-(2**53), 2**53)] | Annotated[float, Between(0, 1, above=True, below=True)]
+Moment = str | Second | Annotated[float, Between(0, 1, above=True, below=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

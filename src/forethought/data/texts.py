@@ -11,7 +11,7 @@ import numpy as np
 
 from forethought.data.interactions import Interactions
 from forethought.errors import DataError
-from forethought.files import first_line, replace_file
+from forethought.files import check_ordinary, first_line, replace_file
 
 VECTORS = "item_text_embeddings.npy"
 MEND = "make it anew, a row of numbers for each row of the item table"
@@ -38,6 +38,7 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
             "items=... (on the command line --items FILE)."
         )
     try:
+        check_ordinary(path)
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"The text vectors in {str(path)!r} cannot be read ({first_line(error)}): {MEND}.") from error
@@ -63,6 +64,7 @@ def check_vectors(path: Path) -> None:
         DataError: it does, or cannot be read.
     """
     try:
+        check_ordinary(path)
         kept = np.load(path, mmap_mode="r", allow_pickle=False)
         ours = isinstance(kept, np.ndarray) and kept.ndim == 2 and np.issubdtype(kept.dtype, np.floating)
     except (OSError, ValueError, EOFError):

@@ -143,6 +143,8 @@ def _aligned(evaluation: Evaluation, first: Evaluation, names: list[str]) -> np.
     """Metrics of the evaluation's cases in the order of the first one's, float64 [n, M]."""
     cases, keys = evaluation.cases, [*KEYS, "target_id"]
     if not cases.select(keys).equals(first.cases.select(keys)):
+        if cases.select(keys).schema != first.cases.select(keys).schema or cases.select(keys).is_duplicated().any():
+            raise DataError("The cases of one evaluation have other ids than those of another: evaluate both anew.")
         cases = first.cases.select(keys).join(cases, on=keys, how="left", maintain_order="left")
         missing = cases["rank"].null_count()
         if missing:

@@ -8,9 +8,11 @@ milliseconds by `evaluation/timing.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+
+from forethought.settings import Between, fits
 
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
@@ -61,4 +63,4 @@ def _at(cost: Mapping[str, Any], path: Sequence[str]) -> float | None:
     here: Any = cost
     for key in path:
         here = here.get(key) if isinstance(here, Mapping) else None
-    return here if isinstance(here, int | float) and np.isfinite(here) else None
+    return float(here) if fits(here, Annotated[float, Between(-1e300, 1e300)]) else None

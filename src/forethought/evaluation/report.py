@@ -13,7 +13,7 @@ import polars as pl
 
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
-from forethought.errors import DataError, RunError
+from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation import cost, storage
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.groups import Group, membership, quantile_groups
@@ -27,6 +27,11 @@ from forethought.tables.table import Document
 if TYPE_CHECKING:
     from forethought.evaluation.ranking import Ranked
 
+# What broken parts make of themselves.
+DAMAGED = (
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError),
+    *(ConfigError, pl.exceptions.PolarsError),
+)
 GROUPINGS = {"history_length": "length_group", "target_popularity": "popularity_group"}
 
 
@@ -78,6 +83,7 @@ class Evaluation:
             RunError: a part is missing or not what it should be, or the cases are not those of the metrics.
         """
         try:
+            storage.check_parts(parts, cases)
             evaluation = cls(
                 protocol=dict(parts["protocol"]),
                 cases=cases,
@@ -91,7 +97,7 @@ class Evaluation:
                 math.isclose(cases[name].to_numpy().mean(), estimate.mean, abs_tol=1e-9)
                 for name, estimate in evaluation.metrics.items()
             )
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
+        except DAMAGED as error:
             raise RunError(
                 f"The saved evaluation is damaged ({type(error).__name__}: {first_line(error)}): "
                 "evaluate the run again."

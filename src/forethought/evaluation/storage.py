@@ -14,8 +14,17 @@ from forethought.data.sources import read_parquet
 from forethought.errors import RunError
 from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
 from forethought.run_files import CASES_FILE, METRICS_FILE
+from forethought.settings import Number, Seed, Share, Whole, check, check_keys
 
 MEND = "evaluate the run again"
+PROTOCOL = {
+    **dict.fromkeys(("n_cases", "n_items"), Whole),
+    **dict.fromkeys(("data", "data_hash", "split", "part", "candidates"), str),
+    "history_excluded": bool,
+}
+NOISE = {"kind": str, "share": Share, "seed": Seed, "seeds": Whole}
+HALTING = {"rule": str, "threshold": Number, "max_steps": Whole}
+"""What is read of an evaluation by those who compare and show it: keys, and what they hold."""
 
 
 def write(folder: Path, parts: dict[str, Any], cases: pl.DataFrame) -> None:
@@ -48,6 +57,28 @@ def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         raise RunError(f"{folder} has no {CASES_FILE}: {MEND}.") from error
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise RunError(f"{cases} is not readable Parquet ({first_line(error)}): {MEND}.") from error
+
+
+def check_parts(parts: Mapping[str, Any], cases: pl.DataFrame) -> None:
+    """Refuse parts and cases whose types nobody could compare or show.
+
+    Raises:
+        KeyError, ConfigError, PolarsError, TypeError: one of them is missing or of another type.
+    """
+    protocol = check_keys(parts["protocol"], PROTOCOL, "protocol")
+    if protocol["candidates"] == "sampled":
+        check_keys(protocol, {"negatives": Whole, "negatives_by": str}, "protocol")
+    if protocol.get("noise") is not None:
+        check_keys(protocol["noise"], NOISE, "protocol.noise")
+    if parts.get("halting") is not None:
+        check_keys(parts["halting"], HALTING, "halting")
+    check(parts["cost"], dict, "cost")
+    for name in ("user_id", "target_id"):
+        if cases[name].dtype.is_nested() or cases[name].dtype.is_float():
+            raise TypeError(f"{name} is no column of ids")
+    for name in ("case", "rank", *parts["metrics"]):
+        if not cases[name].dtype.is_numeric():
+            raise TypeError(f"{name} is no column of numbers")
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ updates: each process takes its rows of every batch, and losses are divided by t
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from forethought.errors import RunError
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method, Stage
+from forethought.settings import from_environment
 from forethought.training import state
 from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.optimiser import adamw, learning_rate
@@ -96,7 +96,7 @@ class Fit:
         """
         saved = state.exists(self.folder / "state")
         if saved:
-            self.progress = state.load_progress(self.folder / "state")
+            self.progress = state.load_progress(self.folder / "state", len(self.method.stages()))
         if fabric.is_global_zero:
             self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
         if self.settings.compile:
@@ -275,11 +275,11 @@ def launch(settings: Training) -> Fabric:
     under_torchrun = torch.distributed.is_torchelastic_launched()
     accelerator = resolve_device(settings.device).type
     bf16 = accelerator == "cuda" and settings.precision != "32"  # on a CPU it is the walk over items that narrows
-    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if under_torchrun else 1
+    world = from_environment("LOCAL_WORLD_SIZE", 1) if under_torchrun else 1
     fabric = Fabric(
         accelerator=accelerator,
         devices=world,
-        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if under_torchrun else 1,
+        num_nodes=from_environment("GROUP_WORLD_SIZE", 1) if under_torchrun else 1,
         strategy="ddp" if under_torchrun else "auto",
         precision="bf16-mixed" if bf16 else "32-true",
     )

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from forethought.devices import Device
 from forethought.settings import Between, Epochs, Scale, Settings, ShareBelowOne, Weight
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["auto", "32", "bf16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from forethought.errors import RunError
 from forethought.files import checked, first_line, read_json, short_of_memory, sweep, verified, write_json
+from forethought.settings import Between, Whole, check_keys
 from forethought.tensor_files import CHECKSUM, load_tensors, save_tensors
 
 STATE_FILE = "state.json"
@@ -74,6 +75,15 @@ class Progress:
     def next_stage(self) -> None:
         self.stages.append(self.epoch)
         self.stage_step, self.stage_best, self.stale = self.step, -1.0, 0
+
+
+PROGRESS = {
+    **dict.fromkeys(("epoch", "batch", "step", "stale", "positions", "stage_step"), Whole),
+    **dict.fromkeys(("best", "stage_best"), Annotated[float, Between(-1, 1)]),
+    **{"best_epoch": Annotated[int, Between(-1, 2**53)], "trained_s": Annotated[float, Between(0, 1e12)]},
+    **{"sums": dict[str, float], "done": bool, "stages": list[Whole]},
+}
+"""What `state.json` holds of them."""
 
 
 def save(
@@ -140,14 +150,17 @@ def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, r
     return told.progress
 
 
-def load_progress(folder: Path) -> Progress:
-    """The counters alone, which say what stage the rest belongs to.
+def load_progress(folder: Path, n_stages: int) -> Progress:
+    """The counters alone, which say what stage, of so many, the rest belongs to.
 
     Raises:
         RunError: there is no state, or it is damaged.
     """
     with _whole(folder):
-        return _told(folder).progress
+        progress = _told(folder).progress
+        if progress.stage >= n_stages:
+            raise ValueError(f"it is in stage {progress.stage + 1} of {n_stages}")
+    return progress
 
 
 def load_bound(folder: Path) -> dict[str, Any]:
@@ -201,7 +214,11 @@ def _told(folder: Path) -> _Told:
     name, total, bound = str(parts.pop("tensors")), parts.pop("tensors_sha256"), dict(parts.pop("bound"))
     if Path(name).name != name:
         raise ValueError(f"{name!r} is no name of a file beside it")
-    return _Told(name, total, bound, Progress(**parts))
+    progress = Progress(**check_keys(parts, PROGRESS, STATE_FILE))
+    begun, now = progress.stages, progress.epoch
+    if begun != sorted({0, *begun}) or begun[-1] > now or progress.best_epoch >= now + (now == 0):
+        raise ValueError("its epochs do not fit each other")
+    return _Told(name, total, bound, progress)
 
 
 def exists(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from forethought.errors import ConfigError, MissingExtraError, RunError, nearest
-from forethought.files import first_line, replace_file
+from forethought.files import first_line, refuse_special, replace_file
 from forethought.run_files import LOG_FILE
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
@@ -28,6 +28,7 @@ class JsonLines:
 
     def start(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.path = folder / LOG_FILE
+        refuse_special(self.path)
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, so that no epoch stands there twice."""
@@ -161,5 +162,5 @@ class Trackers:
 def _step_of(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 1 << 62  # a line cut short by a kill
