@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutants import Mutant
 
 MOMENTS, LOSSES = "unit/catalogue/test_moments.py", "unit/catalogue/test_losses.py"
-RANKING, SAMPLED = "unit/catalogue/test_ranking.py", "unit/catalogue/test_sampled.py"
+CATALOGUE, RANKING, SAMPLED = (f"unit/catalogue/test_{name}.py" for name in ("catalogue", "ranking", "sampled"))
 
 MUTANTS = [
     Mutant(
@@ -31,16 +31,16 @@ MUTANTS = [
     ),
     Mutant(
         "a bias is divided by the temperature",
-        "catalogue/moments.py",
-        "items_ND = torch.cat([items_ND, bias_N[:, None]], dim=-1)",
-        "items_ND = torch.cat([items_ND, bias_N[:, None] / temperature], dim=-1)",
+        "catalogue/catalogue.py",
+        "torch.cat([self.comparable_ND, self.bias_N[:, None]], dim=-1)",
+        "torch.cat([self.comparable_ND, self.bias_N[:, None] / self.temperature], dim=-1)",
         f"{LOSSES}::test_cross_entropy_has_torchs_gradients_with_temperature_bias_and_cosine",
     ),
     Mutant(
         "cosine leaves items as long as they are",
-        "catalogue/moments.py",
-        "F.normalize(states_PD, dim=-1), F.normalize(items_ND, dim=-1)",
-        "F.normalize(states_PD, dim=-1), items_ND",
+        "catalogue/catalogue.py",
+        "return comparable(self.vectors_ND, cosine=self.cosine)",
+        "return self.vectors_ND",
         f"{LOSSES}::test_cross_entropy_has_torchs_gradients_with_temperature_bias_and_cosine",
     ),
     Mutant(
@@ -81,8 +81,8 @@ MUTANTS = [
     Mutant(
         "equal scores count in full",
         "catalogue/ranking.py",
-        "(len(items) + 1 + balance) / 2",
-        "(len(items) + 1 + balance) // 2",
+        "(len(catalogue) + 1 + balance) / 2",
+        "(len(catalogue) + 1 + balance) // 2",
         f"{RANKING}::test_ranks",
     ),
     Mutant(
@@ -102,8 +102,8 @@ MUTANTS = [
     Mutant(
         "an excluded target has a rank",
         "catalogue/ranking.py",
-        "torch.where(own[:, 0] > -torch.inf, (len(items) + 1 + balance) / 2, torch.inf)",
-        "(len(items) + 1 + balance) / 2",
+        "torch.where(own[:, 0] > -torch.inf, (len(catalogue) + 1 + balance) / 2, torch.inf)",
+        "(len(catalogue) + 1 + balance) / 2",
         f"{RANKING}::test_an_excluded_target_has_no_rank_and_others_do_not_move",
     ),
     Mutant(
@@ -122,16 +122,30 @@ MUTANTS = [
     ),
     Mutant(
         "a bias is left out of ranking",
-        "catalogue/ranking.py",
-        "return scores_BN if self.bias_N is None else scores_BN.add_(self.bias_N[shard])",
+        "catalogue/catalogue.py",
+        "return scores_BN if self.offsets_N is None else scores_BN.add_(self.offsets_N[shard])",
         "return scores_BN",
         f"{RANKING}::test_ranks",
     ),
     Mutant(
+        "a score's bias is that of the logit",
+        "catalogue/catalogue.py",
+        "else self.bias_N * self.temperature",
+        "else self.bias_N",
+        f"{CATALOGUE}::test_scores_are_logits_times_the_temperature",
+    ),
+    Mutant(
+        "items of unit length get no gradients",
+        "catalogue/catalogue.py",
+        "            return comparable(self.vectors_ND, cosine=self.cosine)",
+        "            return comparable(self.vectors_ND, cosine=self.cosine).detach()",
+        f"{CATALOGUE}::test_who_asks_first_does_not_decide_on_gradients",
+    ),
+    Mutant(
         "sampled softmax is not corrected",
         "catalogue/sampled.py",
-        "items_ND).T - log_q_N[negatives_M]",
-        "items_ND).T",
+        "scaled_of(negatives_M).T - log_q_N[negatives_M]",
+        "scaled_of(negatives_M).T",
         f"{SAMPLED}::test_sampled_softmax_with_log_q_and_an_accidental_hit",
     ),
     Mutant(

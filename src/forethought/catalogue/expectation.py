@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, item_shards, product, row_blocks
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
 
 
-def expectation(states_PD: Tensor, items_ND: Tensor, readers_PD: Tensor) -> Tensor:
-    """sum_p sum_i p_pi (h_p . e_i) with p = softmax(r . E), the scores h . e being constants.
+def expectation(states_PD: Tensor, catalogue: Catalogue, readers_PD: Tensor) -> Tensor:
+    """sum_p sum_i p_pi (h_p . e_i) with p = softmax(r . E), the scores h . e being constants; all are scaled.
 
     Gradients go to states and items through p alone: dz_i = p_i (h.e_i - h.mean). That is what a divergence from
     constant distributions wants: KL(p' || p) = sum_i p'_i (log p'_i - log p_i) has no other gradient in p', so
@@ -22,7 +23,7 @@ def expectation(states_PD: Tensor, items_ND: Tensor, readers_PD: Tensor) -> Tens
     """
     wide = accumulator(states_PD.dtype)
     with torch.autocast(states_PD.device.type, enabled=False):
-        return _Expectation.apply(states_PD.to(wide), items_ND.to(wide), readers_PD.detach().to(wide))
+        return _Expectation.apply(states_PD.to(wide), catalogue.scaled_ND.to(wide), readers_PD.detach().to(wide))
 
 
 class _Expectation(torch.autograd.Function):
@@ -35,7 +36,8 @@ class _Expectation(torch.autograd.Function):
         shards, total = list(item_shards(items_ND.shape[0])), states_PD.new_zeros(())
         for rows in row_blocks(states_PD, min(items_ND.shape[0], MAX_ITEMS)):
             r, h = states_PD[rows], readers_PD[rows]
-            of = moments(r, items_ND) if len(shards) > 1 else None  # 2 products more: p must be known beforehand
+            # over several shards 2 products more: p must be known beforehand
+            of = moments(r, Catalogue(items_ND)) if len(shards) > 1 else None
             for shard in shards:
                 e = items_ND[shard]
                 p, s = product(r, e.T, room), product(h, e.T, other)
