@@ -5,7 +5,9 @@ from __future__ import annotations
 from mutants import Mutant
 
 MOMENTS, LOSSES = "unit/catalogue/test_moments.py", "unit/catalogue/test_losses.py"
-CATALOGUE, RANKING, SAMPLED = (f"unit/catalogue/test_{name}.py" for name in ("catalogue", "ranking", "sampled"))
+CATALOGUE, RANKING, SAMPLED, SPLIT = (
+    f"unit/catalogue/test_{name}.py" for name in ("catalogue", "ranking", "sampled", "split")
+)
 
 MUTANTS = [
     Mutant(
@@ -109,15 +111,15 @@ MUTANTS = [
     Mutant(
         "allowed items do not narrow a list",
         "catalogue/ranking.py",
-        "scores.masked_fill_(~allowed_N[shard], -torch.inf)",
+        "scores.masked_fill_(~allowed_N[first + items.start : first + items.stop], -torch.inf)",
         "pass",
         f"{RANKING}::test_lists",
     ),
     Mutant(
         "later shards are numbered from nought",
         "catalogue/ranking.py",
-        "at + shard.start], dim=1)",
-        "at], dim=1)",
+        "at + first + items.start], dim=1)",
+        "at + first], dim=1)",
         f"{RANKING}::test_lists",
     ),
     Mutant(
@@ -140,6 +142,34 @@ MUTANTS = [
         "            return comparable(self.vectors_ND, cosine=self.cosine)",
         "            return comparable(self.vectors_ND, cosine=self.cosine).detach()",
         f"{CATALOGUE}::test_who_asks_first_does_not_decide_on_gradients",
+    ),
+    Mutant(
+        "of a split catalogue states get the gradients of one process",
+        "catalogue/split.py",
+        "return ctx.shard.total_(grads[0].clone(memory_format=torch.contiguous_format)), None",
+        "return grads[0], None",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "in a split catalogue each process walks a softmax of its own",
+        "catalogue/moments.py",
+        "weights_P.detach() * share_P)",
+        "weights_P.detach())",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "a split catalogue excludes by the whole's rows",
+        "catalogue/ranking.py",
+        "excluded.items - catalogue.shard.start",
+        "excluded.items",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "an expectation over a split catalogue moves within shards alone",
+        "catalogue/expectation.py",
+        "moved = within + between",
+        "moved = within",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
     ),
     Mutant(
         "sampled softmax is not corrected",

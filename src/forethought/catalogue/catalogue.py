@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forethought.catalogue.blocks import product
+from forethought.catalogue.split import Shard
 
 
 def comparable(vectors: Tensor, *, cosine: bool) -> Tensor:
@@ -34,23 +35,35 @@ class Catalogue:
         bias_N: what is added to an item's logits.
         temperature: logits are scores divided by it.
         cosine: directions alone are compared.
+        shard: which of the items are here, where they are split over processes: vectors, biases and all that ends in
+            `_N` or `_ND` are then of these, item rows those of the whole. Losses, moments, ranks and lists are of all.
     """
 
     vectors_ND: Tensor
     bias_N: Tensor | None = None
     temperature: float = 1.0
     cosine: bool = False
+    shard: Shard | None = None
     # what is kept has gradients if the catalogue was made where there are some, whoever asks for it first
     _with_gradients: bool = field(default_factory=torch.is_grad_enabled, init=False, repr=False)
 
     def __len__(self) -> int:
-        return self.vectors_ND.shape[0]
+        """Items, of all processes together."""
+        return self.vectors_ND.shape[0] if self.shard is None else self.shard.n_items
 
     def take(self, items: Tensor) -> Catalogue:
-        """The catalogue of some items alone."""
-        return replace(
-            self, vectors_ND=self.vectors_ND[items], bias_N=None if self.bias_N is None else self.bias_N[items]
-        )
+        """The catalogue of some items alone, whole in every process."""
+        bias_M = None if self.bias_N is None else self._rows(self.bias_N, items)
+        return replace(self, vectors_ND=self._rows(self.vectors_ND, items), bias_N=bias_M, shard=None)
+
+    def held(self) -> Catalogue:
+        """The catalogue of the items alone that are here."""
+        return self if self.shard is None else Catalogue(self.scaled_ND)
+
+    def _rows(self, table: Tensor, items: Tensor) -> Tensor:
+        if self.shard is not None:
+            return self.shard.rows_of(table, items)
+        return F.embedding(items, table) if table.ndim > 1 else table[items]
 
     # ---- ranking
 
@@ -71,14 +84,14 @@ class Catalogue:
         return comparable(states, cosine=self.cosine)
 
     def scores(self, states_BD: Tensor, shard: slice = slice(None), into: Tensor | None = None) -> Tensor:
-        """Scores of comparable states and a slice of the items, [B, n]; `into` as in `blocks.product`."""
+        """Scores of comparable states and a slice of the items here, [B, n]; `into` as in `blocks.product`."""
         scores_BN = product(states_BD, self.comparable_ND[shard].T, into)
         return scores_BN if self.offsets_N is None else scores_BN.add_(self.offsets_N[shard])
 
     def scores_of(self, states_BD: Tensor, items_BM: Tensor) -> Tensor:
         """Scores of comparable states, each with items of its own, [B, M]."""
-        scores_BM = (self.comparable_ND[items_BM] @ states_BD[..., None])[..., 0]
-        return scores_BM if self.offsets_N is None else scores_BM + self.offsets_N[items_BM]
+        scores_BM = (self._rows(self.comparable_ND, items_BM) @ states_BD[..., None])[..., 0]
+        return scores_BM if self.offsets_N is None else scores_BM + self._rows(self.offsets_N, items_BM)
 
     # ---- losses
 
@@ -92,7 +105,13 @@ class Catalogue:
 
     def scaled_of(self, items: Tensor) -> Tensor:
         """Scaled vectors of some items, [..., D]."""
-        return F.embedding(items, self.scaled_ND)
+        return self._rows(self.scaled_ND, items)
+
+    def scaled_mean(self) -> Tensor:
+        """The mean of all scaled item vectors, [D]."""
+        if self.shard is None:
+            return self.scaled_ND.mean(0)
+        return self.shard.summed(self.scaled_ND.sum(0)) / len(self)
 
     def scaled(self, states: Tensor, temperature_scale: float = 1.0) -> Tensor:
         """Raw states scaled, at so many times the temperature."""

@@ -25,7 +25,7 @@ def cross_entropy(
     """
     target_PD = catalogue.scaled_of(targets_P)
     if smoothing:
-        target_PD = (1 - smoothing) * target_PD + smoothing * catalogue.scaled_ND.mean(0)
+        target_PD = (1 - smoothing) * target_PD + smoothing * catalogue.scaled_mean()
     return soft_cross_entropy(states_PD, catalogue, target_PD, weights_P)
 
 

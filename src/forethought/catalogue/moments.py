@@ -21,6 +21,7 @@ from forethought.catalogue import narrow
 from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, item_shards, product, row_blocks
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.narrow import Walked, is_narrow
+from forethought.catalogue.split import Shard
 
 
 class Moments(NamedTuple):
@@ -36,6 +37,8 @@ def weighted_lse(states_PD: Tensor, catalogue: Catalogue, weights_P: Tensor) -> 
     weights. Under autocast the inputs are narrowed, the scores are not. Inside `narrow.narrow_products` all products
     are bfloat16.
     """
+    if catalogue.shard is not None:
+        return _split_weighted_lse(states_PD, catalogue, catalogue.shard, weights_P)
     device, items_ND = states_PD.device.type, catalogue.scaled_ND
     if torch.is_autocast_enabled(device):
         narrow = torch.get_autocast_dtype(device)
@@ -46,12 +49,36 @@ def weighted_lse(states_PD: Tensor, catalogue: Catalogue, weights_P: Tensor) -> 
         return _WeightedLSE.apply(states_PD, items_ND, weights_P)
 
 
+def _split_weighted_lse(
+    states_PD: Tensor, catalogue: Catalogue, shard: Shard, weights_P: Tensor
+) -> tuple[Tensor, Tensor]:
+    """4 products: how large a share of each row's softmax lies here must be known before the walk with gradients.
+
+    d lse = sum of the processes' shares times d of their own lse, so the walk has gradients alone to give.
+    """
+    with torch.no_grad():
+        own_P = weighted_lse(states_PD, catalogue.held(), torch.ones_like(weights_P))[1]
+        lse_P, share_P = share_of(own_P, shard)
+    walked, _ = weighted_lse(shard.everywhere(states_PD), catalogue.held(), weights_P.detach() * share_P)
+    return (weights_P.to(lse_P.dtype) * lse_P).sum() + (walked - walked.detach()), lse_P
+
+
+def share_of(own_P: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
+    """The lse over all items, and the share of each softmax that lies on those here; no gradient."""
+    lse_P = torch.stack(shard.gathered(own_P)).logsumexp(0)
+    return lse_P, (own_P.detach() - lse_P).exp()
+
+
 def moments(states_PD: Tensor, catalogue: Catalogue) -> Moments:
     """Both moments, differentiable in states and items.
 
     2 products forward. Backward: 2 where only `lse` is used, else 5, since the gradient of `mean` is the
     covariance of the softmax times a vector. That is a difference, so 16-bit inputs are widened.
     """
+    if catalogue.shard is not None:
+        shard = catalogue.shard
+        own = moments(shard.everywhere(states_PD), catalogue.held())
+        return merge([Moments(*part) for part in zip(*(shard.beside_others(each) for each in own), strict=True)])
     wide = accumulator(states_PD.dtype)
     with torch.autocast(states_PD.device.type, enabled=False):
         return Moments(*_Moments.apply(states_PD.to(wide), catalogue.scaled_ND.to(wide)))
