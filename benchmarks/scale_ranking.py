@@ -23,18 +23,19 @@ def measure(n_users: int, n_items: int, width: int, batch: int, threads: int) ->
     import torch
 
     from forethought.catalogue.blocks import item_shards, row_blocks
-    from forethought.catalogue.ranking import SHARD, Excluded, Items, rank_of
+    from forethought.catalogue.catalogue import Catalogue
+    from forethought.catalogue.ranking import SHARD, Excluded, rank_of
 
     torch.set_num_threads(threads)
     told = {"import_rss_mb": _peak_mb()}
     random = torch.Generator().manual_seed(0)
-    items = Items(torch.randn(n_items, width, generator=random))
+    catalogue = Catalogue(torch.randn(n_items, width, generator=random))
     states = torch.randn(n_users, width, generator=random)
     begin = time.perf_counter()
     few = states[:FLOOR_USERS]
     for rows in row_blocks(few, min(n_items, SHARD)):
         for shard in item_shards(n_items, SHARD):
-            few[rows] @ items.vectors_ND[shard].T
+            few[rows] @ catalogue.vectors_ND[shard].T
     told["floor_s"] = (time.perf_counter() - begin) / len(few) * n_users
     begin = time.perf_counter()
     total = 0.0
@@ -43,7 +44,7 @@ def measure(n_users: int, n_items: int, width: int, batch: int, threads: int) ->
         histories = torch.randint(n_items, (len(some), HISTORY), generator=random)
         targets = torch.randint(n_items, (len(some),), generator=random)
         excluded = Excluded.from_histories(histories, torch.full((len(some),), HISTORY))
-        ranks = rank_of(some, items, targets, excluded)
+        ranks = rank_of(some, catalogue, targets, excluded)
         total += ranks[ranks.isfinite()].sum().item()
     told["rank_s"] = time.perf_counter() - begin
     told["rank_over_floor"] = told["rank_s"] / told["floor_s"]

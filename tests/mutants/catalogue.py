@@ -5,7 +5,9 @@ from __future__ import annotations
 from mutants import Mutant
 
 MOMENTS, LOSSES = "unit/catalogue/test_moments.py", "unit/catalogue/test_losses.py"
-RANKING, SAMPLED = "unit/catalogue/test_ranking.py", "unit/catalogue/test_sampled.py"
+CATALOGUE, RANKING, SAMPLED, SPLIT = (
+    f"unit/catalogue/test_{name}.py" for name in ("catalogue", "ranking", "sampled", "split")
+)
 
 MUTANTS = [
     Mutant(
@@ -31,16 +33,16 @@ MUTANTS = [
     ),
     Mutant(
         "a bias is divided by the temperature",
-        "catalogue/moments.py",
-        "items_ND = torch.cat([items_ND, bias_N[:, None]], dim=-1)",
-        "items_ND = torch.cat([items_ND, bias_N[:, None] / temperature], dim=-1)",
+        "catalogue/catalogue.py",
+        "torch.cat([self.comparable_ND, self.bias_N[:, None]], dim=-1)",
+        "torch.cat([self.comparable_ND, self.bias_N[:, None] / self.temperature], dim=-1)",
         f"{LOSSES}::test_cross_entropy_has_torchs_gradients_with_temperature_bias_and_cosine",
     ),
     Mutant(
         "cosine leaves items as long as they are",
-        "catalogue/moments.py",
-        "F.normalize(states_PD, dim=-1), F.normalize(items_ND, dim=-1)",
-        "F.normalize(states_PD, dim=-1), items_ND",
+        "catalogue/catalogue.py",
+        "return comparable(self.vectors_ND, cosine=self.cosine)",
+        "return self.vectors_ND",
         f"{LOSSES}::test_cross_entropy_has_torchs_gradients_with_temperature_bias_and_cosine",
     ),
     Mutant(
@@ -81,8 +83,8 @@ MUTANTS = [
     Mutant(
         "equal scores count in full",
         "catalogue/ranking.py",
-        "(len(items) + 1 + balance) / 2",
-        "(len(items) + 1 + balance) // 2",
+        "(len(catalogue) + 1 + balance) / 2",
+        "(len(catalogue) + 1 + balance) // 2",
         f"{RANKING}::test_ranks",
     ),
     Mutant(
@@ -102,36 +104,78 @@ MUTANTS = [
     Mutant(
         "an excluded target has a rank",
         "catalogue/ranking.py",
-        "torch.where(own[:, 0] > -torch.inf, (len(items) + 1 + balance) / 2, torch.inf)",
-        "(len(items) + 1 + balance) / 2",
+        "torch.where(own[:, 0] > -torch.inf, (len(catalogue) + 1 + balance) / 2, torch.inf)",
+        "(len(catalogue) + 1 + balance) / 2",
         f"{RANKING}::test_an_excluded_target_has_no_rank_and_others_do_not_move",
     ),
     Mutant(
         "allowed items do not narrow a list",
         "catalogue/ranking.py",
-        "scores.masked_fill_(~allowed_N[shard], -torch.inf)",
+        "scores.masked_fill_(~allowed_N[first + items.start : first + items.stop], -torch.inf)",
         "pass",
         f"{RANKING}::test_lists",
     ),
     Mutant(
         "later shards are numbered from nought",
         "catalogue/ranking.py",
-        "at + shard.start], dim=1)",
-        "at], dim=1)",
+        "at + first + items.start], dim=1)",
+        "at + first], dim=1)",
         f"{RANKING}::test_lists",
     ),
     Mutant(
         "a bias is left out of ranking",
-        "catalogue/ranking.py",
-        "return scores_BN if self.bias_N is None else scores_BN.add_(self.bias_N[shard])",
+        "catalogue/catalogue.py",
+        "return scores_BN if self.offsets_N is None else scores_BN.add_(self.offsets_N[shard])",
         "return scores_BN",
         f"{RANKING}::test_ranks",
     ),
     Mutant(
+        "a score's bias is that of the logit",
+        "catalogue/catalogue.py",
+        "else self.bias_N * self.temperature",
+        "else self.bias_N",
+        f"{CATALOGUE}::test_scores_are_logits_times_the_temperature",
+    ),
+    Mutant(
+        "items of unit length get no gradients",
+        "catalogue/catalogue.py",
+        "            return comparable(self.vectors_ND, cosine=self.cosine)",
+        "            return comparable(self.vectors_ND, cosine=self.cosine).detach()",
+        f"{CATALOGUE}::test_who_asks_first_does_not_decide_on_gradients",
+    ),
+    Mutant(
+        "of a split catalogue states get the gradients of one process",
+        "catalogue/split.py",
+        "return ctx.shard.total_(grads[0].clone(memory_format=torch.contiguous_format)), None",
+        "return grads[0], None",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "in a split catalogue each process walks a softmax of its own",
+        "catalogue/moments.py",
+        "weights_P.detach() * share_P)",
+        "weights_P.detach())",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "a split catalogue excludes by the whole's rows",
+        "catalogue/ranking.py",
+        "excluded.items - catalogue.shard.start",
+        "excluded.items",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "an expectation over a split catalogue moves within shards alone",
+        "catalogue/expectation.py",
+        "moved = within + between",
+        "moved = within",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
         "sampled softmax is not corrected",
         "catalogue/sampled.py",
-        "items_ND).T - log_q_N[negatives_M]",
-        "items_ND).T",
+        "scaled_of(negatives_M).T - log_q_N[negatives_M]",
+        "scaled_of(negatives_M).T",
         f"{SAMPLED}::test_sampled_softmax_with_log_q_and_an_accidental_hit",
     ),
     Mutant(

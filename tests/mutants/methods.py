@@ -107,9 +107,8 @@ MUTANTS = [
     Mutant(
         "prototype_temperature is ignored",
         "methods/dtrec.py",
-        "m_RD = e_ND.new_zeros(len(of.step_R), e_ND.shape[1])\n"
-        "        scale = self.config.loss.temperature * self.config.prototype_temperature\n",
-        "m_RD = e_ND.new_zeros(len(of.step_R), e_ND.shape[1])\n        scale = self.config.loss.temperature\n",
+        "as_states(t, catalogue, self.config.prototype_temperature)[present]",
+        "as_states(t, catalogue, 1.0)[present]",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
     Mutant(
@@ -143,8 +142,8 @@ MUTANTS = [
     Mutant(
         "prototypes are made once and for all",
         "methods/dtrec.py",
-        "self.prototypes.make(self.items.scaled_items().detach(), epoch)",
-        "self.prototypes.make(self.items.scaled_items().detach(), 0)",
+        "self.prototypes.make(self.catalogue().scaled_ND.detach(), epoch)",
+        "self.prototypes.make(self.catalogue().scaled_ND.detach(), 0)",
         f"{DTREC}::test_prototypes_are_those_of_the_items_as_they_are",
     ),
     Mutant(
@@ -370,7 +369,7 @@ MUTANTS = [
     Mutant(
         "ranking forgets unit length",
         "methods/items.py",
-        "return F.normalize(states, dim=-1) if self.loss.cosine else states",
+        "return comparable(states, cosine=self.loss.cosine)",
         "return states",
         f"{IGR}::test_user_states_by_hand",
     ),

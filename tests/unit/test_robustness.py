@@ -76,7 +76,7 @@ def test_the_clean_history_is_excluded_and_the_noisy_one_is_read(
     got = rank_cases(trained.method, noisy, exclude_history=exclude).ranks
     with torch.inference_mode():
         states = trained.method.user_states(history_batch(noisy.history, trained.method.window)).states_BD.double()
-        scores = (states @ trained.method.catalogue().vectors_ND.double().T).numpy()
+        scores = (states @ trained.method.catalogue().comparable_ND.double().T).numpy()
     for row, target in enumerate(split.test.targets.tolist()):
         rivals = np.ones(split.data.n_items, bool)
         rivals[split.test.history[row] if exclude else []] = False

@@ -16,7 +16,8 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from forethought.catalogue.ranking import Excluded, Items, top_k
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.ranking import Excluded, top_k
 from forethought.errors import RunError
 from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
 
@@ -31,7 +32,7 @@ class Index(Protocol):
     """Items made ready for search; `ranking.top_k` says what comes back."""
 
     @classmethod
-    def build(cls, items: Items) -> Self: ...
+    def build(cls, catalogue: Catalogue) -> Self: ...
 
     def search(
         self, states_BD: Tensor, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
@@ -63,16 +64,16 @@ def choose_index(n_items: int) -> type[ExactIndex] | type[ANNIndex]:
 class ExactIndex:
     """The whole product, one a query."""
 
-    items: Items
+    catalogue: Catalogue
 
     @classmethod
-    def build(cls, items: Items) -> Self:
-        return cls(items)
+    def build(cls, catalogue: Catalogue) -> Self:
+        return cls(catalogue)
 
     def search(
         self, states_BD: Tensor, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        return top_k(states_BD, self.items, k, excluded, allowed_N)
+        return top_k(states_BD, self.catalogue, k, excluded, allowed_N)
 
     def save(self, folder: Path, weights: str) -> None:
         """Nothing: it is the item vectors themselves."""
@@ -87,14 +88,15 @@ class ANNIndex:
 
     def __init__(self, graph: Any) -> None:
         self.graph = graph
-        self.items = Items(torch.from_numpy(graph.reconstruct_n(0, graph.ntotal)))  # a bias is their last column
+        self.catalogue = Catalogue(torch.from_numpy(graph.reconstruct_n(0, graph.ntotal)))  # a bias is the last column
 
     @classmethod
-    def build(cls, items: Items) -> Self:
+    def build(cls, catalogue: Catalogue) -> Self:
         """Link every item to its neighbours, on all cores."""
         import faiss
 
-        vectors = items.vectors_ND if items.bias_N is None else torch.cat([items.vectors_ND, items.bias_N[:, None]], 1)
+        vectors, offsets_N = catalogue.comparable_ND, catalogue.offsets_N
+        vectors = vectors if offsets_N is None else torch.cat([vectors, offsets_N[:, None]], 1)
         graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = BUILD_WIDTH
         graph.add(vectors.detach().float().cpu().contiguous().numpy())
@@ -111,8 +113,8 @@ class ANNIndex:
         excluded = None if excluded is None else Excluded(excluded.rows.cpu(), excluded.items.cpu())
         allowed_N = None if allowed_N is None else allowed_N.cpu()
         fetch = self._fetch(k, excluded, allowed_N)
-        if fetch > WIDEST or fetch >= len(self.items):
-            best, scores = top_k(states, self.items, k, excluded, allowed_N)
+        if fetch > WIDEST or fetch >= len(self.catalogue):
+            best, scores = top_k(states, self.catalogue, k, excluded, allowed_N)
             return best.to(device), scores.to(device)
         found, scores = self._walk(states, fetch)
         scores = scores.masked_fill_(self._refused(found, excluded, allowed_N), -torch.inf)
@@ -121,7 +123,7 @@ class ANNIndex:
         short = (best < 0).any(1).nonzero()[:, 0]
         if len(short):
             theirs = None if excluded is None else excluded.take(short, len(states))
-            best[short], scores[short] = top_k(states[short], self.items, k, theirs, allowed_N)
+            best[short], scores[short] = top_k(states[short], self.catalogue, k, theirs, allowed_N)
         return best.to(device), scores.to(device)
 
     def save(self, folder: Path, weights: str) -> None:
@@ -168,6 +170,6 @@ class ANNIndex:
         if allowed_N is not None:
             refused_BF |= ~allowed_N[found_BF]
         if excluded is not None:
-            pairs_BF = torch.arange(len(found_BF))[:, None] * len(self.items) + found_BF
-            refused_BF |= torch.isin(pairs_BF, excluded.rows * len(self.items) + excluded.items)
+            pairs_BF = torch.arange(len(found_BF))[:, None] * len(self.catalogue) + found_BF
+            refused_BF |= torch.isin(pairs_BF, excluded.rows * len(self.catalogue) + excluded.items)
         return refused_BF

@@ -1,19 +1,19 @@
 """Losses over the whole catalogue, from its moments: cross-entropy to an item or to any soft target, entropy, KL.
 
-Each takes states and items already passed through `moments.scaled`, whose inner product is the score.
+States are scaled (`Catalogue.scaled`), as are the item vectors e of the formulas.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import Moments, weighted_lse
 
 
 def cross_entropy(
-    states_PD: Tensor, items_ND: Tensor, targets_P: Tensor, weights_P: Tensor, *, smoothing: float = 0.0
+    states_PD: Tensor, catalogue: Catalogue, targets_P: Tensor, weights_P: Tensor, *, smoothing: float = 0.0
 ) -> Tensor:
     """sum_p w_p (lse_p - r_p.e_y): the full softmax in 3 products, gradients included.
 
@@ -23,18 +23,18 @@ def cross_entropy(
         smoothing: share of the target's mass spread evenly over all items; its soft target has the moment
             (1 - s) e_y + s mean(E), so it costs no product.
     """
-    target_PD = F.embedding(targets_P, items_ND)
+    target_PD = catalogue.scaled_of(targets_P)
     if smoothing:
-        target_PD = (1 - smoothing) * target_PD + smoothing * items_ND.mean(0)
-    return soft_cross_entropy(states_PD, items_ND, target_PD, weights_P)
+        target_PD = (1 - smoothing) * target_PD + smoothing * catalogue.scaled_mean()
+    return soft_cross_entropy(states_PD, catalogue, target_PD, weights_P)
 
 
-def soft_cross_entropy(states_PD: Tensor, items_ND: Tensor, target_PD: Tensor, weights_P: Tensor) -> Tensor:
+def soft_cross_entropy(states_PD: Tensor, catalogue: Catalogue, target_PD: Tensor, weights_P: Tensor) -> Tensor:
     """sum_p w_p (lse_p - r_p.m_p) for any soft targets q, given by their moments m_p = sum_i q_i e_i: 3 products.
 
     Where the gradient must reach the items through m as well, compute m with a graph: q is what is constant.
     """
-    total, _ = weighted_lse(states_PD, items_ND, weights_P)
+    total, _ = weighted_lse(states_PD, catalogue, weights_P)
     return total - ((states_PD * target_PD).sum(-1) * weights_P).sum()
 
 
@@ -51,9 +51,9 @@ def kl(first_PD: Tensor, first: Moments, second_PD: Tensor, second: Moments) -> 
     return -entropy(first_PD, first) - (second_PD * first.mean_PD).sum(-1) + second.lse_P
 
 
-def per_position(states_PD: Tensor, items_ND: Tensor, targets_P: Tensor) -> Tensor:
+def per_position(states_PD: Tensor, catalogue: Catalogue, targets_P: Tensor) -> Tensor:
     """Cross-entropy of each row, without gradient: 1 product."""
     with torch.no_grad():
         ones = states_PD.new_ones(states_PD.shape[0])
-        _, lse_P = weighted_lse(states_PD, items_ND, ones)
-        return lse_P - (states_PD * F.embedding(targets_P, items_ND)).sum(-1)
+        _, lse_P = weighted_lse(states_PD, catalogue, ones)
+        return lse_P - (states_PD * catalogue.scaled_of(targets_P)).sum(-1)

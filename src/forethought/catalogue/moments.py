@@ -5,7 +5,7 @@ For a state r and items E, with z_i = r.e_i and p = softmax(z):
     lse(r)  = log sum_i exp(z_i)        a scalar a row
     mean(r) = sum_i p_i e_i             a vector a row
 
-Temperature and bias are folded into r and E beforehand (`scaled`), so that one walk serves them all.
+Here r and E are scaled (`catalogue.Catalogue`): temperature and bias are in them, so that one walk serves them all.
 No tensor of [rows, N] outlives a block. Products of (rows x N x D), the unit of cost, are counted for each function.
 """
 
@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from forethought.catalogue import narrow
 from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, item_shards, product, row_blocks
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.narrow import Walked, is_narrow
+from forethought.catalogue.split import Shard
 
 
 class Moments(NamedTuple):
@@ -28,25 +29,7 @@ class Moments(NamedTuple):
     mean_PD: Tensor
 
 
-def scaled(
-    states_PD: Tensor, items_ND: Tensor, *, temperature: float = 1.0, bias_N: Tensor | None = None, cosine: bool = False
-) -> tuple[Tensor, Tensor]:
-    """States and items whose plain inner product is r.e / temperature + bias, with unit vectors if `cosine`.
-
-    A bias is one more column of E against a coordinate of r that is always 1, so every identity stands as it is.
-    No product.
-    """
-    if cosine:
-        states_PD, items_ND = F.normalize(states_PD, dim=-1), F.normalize(items_ND, dim=-1)
-    if temperature != 1.0:
-        states_PD = states_PD / temperature
-    if bias_N is not None:
-        states_PD = torch.cat([states_PD, states_PD.new_ones(states_PD.shape[0], 1)], dim=-1)
-        items_ND = torch.cat([items_ND, bias_N[:, None]], dim=-1)
-    return states_PD, items_ND
-
-
-def weighted_lse(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
+def weighted_lse(states_PD: Tensor, catalogue: Catalogue, weights_P: Tensor) -> tuple[Tensor, Tensor]:
     """sum_p w_p lse_p, and the lse of each row (without gradient).
 
     The rows' weights are known beforehand, so the gradients to states and items are made in the same walk:
@@ -54,7 +37,9 @@ def weighted_lse(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tupl
     weights. Under autocast the inputs are narrowed, the scores are not. Inside `narrow.narrow_products` all products
     are bfloat16.
     """
-    device = states_PD.device.type
+    if catalogue.shard is not None:
+        return _split_weighted_lse(states_PD, catalogue, catalogue.shard, weights_P)
+    device, items_ND = states_PD.device.type, catalogue.scaled_ND
     if torch.is_autocast_enabled(device):
         narrow = torch.get_autocast_dtype(device)
         states_PD, items_ND = states_PD.to(narrow), items_ND.to(narrow)
@@ -64,15 +49,39 @@ def weighted_lse(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tupl
         return _WeightedLSE.apply(states_PD, items_ND, weights_P)
 
 
-def moments(states_PD: Tensor, items_ND: Tensor) -> Moments:
+def _split_weighted_lse(
+    states_PD: Tensor, catalogue: Catalogue, shard: Shard, weights_P: Tensor
+) -> tuple[Tensor, Tensor]:
+    """4 products: how large a share of each row's softmax lies here must be known before the walk with gradients.
+
+    d lse = sum of the processes' shares times d of their own lse, so the walk has gradients alone to give.
+    """
+    with torch.no_grad():
+        own_P = weighted_lse(states_PD, catalogue.held(), torch.ones_like(weights_P))[1]
+        lse_P, share_P = share_of(own_P, shard)
+    walked, _ = weighted_lse(shard.everywhere(states_PD), catalogue.held(), weights_P.detach() * share_P)
+    return (weights_P.to(lse_P.dtype) * lse_P).sum() + (walked - walked.detach()), lse_P
+
+
+def share_of(own_P: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
+    """The lse over all items, and the share of each softmax that lies on those here; no gradient."""
+    lse_P = torch.stack(shard.gathered(own_P)).logsumexp(0)
+    return lse_P, (own_P.detach() - lse_P).exp()
+
+
+def moments(states_PD: Tensor, catalogue: Catalogue) -> Moments:
     """Both moments, differentiable in states and items.
 
     2 products forward. Backward: 2 where only `lse` is used, else 5, since the gradient of `mean` is the
     covariance of the softmax times a vector. That is a difference, so 16-bit inputs are widened.
     """
+    if catalogue.shard is not None:
+        shard = catalogue.shard
+        own = moments(shard.everywhere(states_PD), catalogue.held())
+        return merge([Moments(*part) for part in zip(*(shard.beside_others(each) for each in own), strict=True)])
     wide = accumulator(states_PD.dtype)
     with torch.autocast(states_PD.device.type, enabled=False):
-        return Moments(*_Moments.apply(states_PD.to(wide), items_ND.to(wide)))
+        return Moments(*_Moments.apply(states_PD.to(wide), catalogue.scaled_ND.to(wide)))
 
 
 def merge(shards: list[Moments]) -> Moments:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from forethought.catalogue.catalogue import Catalogue
+
 
 class Proposal:
     """A distribution q over the items that negatives are drawn from, with replacement."""
@@ -29,7 +31,7 @@ class Proposal:
 
 
 def sampled_softmax(
-    states_PD: Tensor, items_ND: Tensor, targets_P: Tensor, negatives_M: Tensor, log_q_N: Tensor, weights_P: Tensor
+    states_PD: Tensor, catalogue: Catalogue, targets_P: Tensor, negatives_M: Tensor, log_q_N: Tensor, weights_P: Tensor
 ) -> Tensor:
     """Which of {target, M negatives} is the target, from scores less log q; accidental hits are removed.
 
@@ -41,8 +43,8 @@ def sampled_softmax(
         negatives_M: shared by all rows.
         log_q_N: a constant more changes nothing.
     """
-    positive_P = (states_PD * F.embedding(targets_P, items_ND)).sum(-1) - log_q_N[targets_P]
-    scores_PM = states_PD @ F.embedding(negatives_M, items_ND).T - log_q_N[negatives_M]
+    positive_P = (states_PD * catalogue.scaled_of(targets_P)).sum(-1) - log_q_N[targets_P]
+    scores_PM = states_PD @ catalogue.scaled_of(negatives_M).T - log_q_N[negatives_M]
     scores_PM = scores_PM.masked_fill(negatives_M[None, :] == targets_P[:, None], -torch.inf)
     lse_P = torch.logaddexp(positive_P, scores_PM.logsumexp(-1))
     return ((lse_P - positive_P) * weights_P).sum()
@@ -50,21 +52,26 @@ def sampled_softmax(
 
 def binary_cross_entropy(
     states_PD: Tensor,
-    items_ND: Tensor,
+    catalogue: Catalogue,
     targets_P: Tensor,
     negatives_PM: Tensor,
     weights_P: Tensor,
     *,
     calibration: float = 0.0,
+    constants_P: Tensor | None = None,
 ) -> Tensor:
     """gBCE: -(beta log sigmoid(s+) + sum log(1 - sigmoid(s-))) / (M + 1), beta = a (t (1 - 1/a) + 1/a), a = M/(N-1).
 
-    `calibration` is the paper's t: 0 is plain BCE (beta = 1), 1 recovers softmax-like scores (beta = a).
+    Args:
+        calibration: the paper's t: 0 is plain BCE (beta = 1), 1 recovers softmax-like scores (beta = a).
+        constants_P: what a state adds to its logits of all items, which no softmax would feel.
     """
-    rate = negatives_PM.shape[1] / max(items_ND.shape[0] - 1, 1)
+    rate = negatives_PM.shape[1] / max(len(catalogue) - 1, 1)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
-    positive_P = (states_PD * F.embedding(targets_P, items_ND)).sum(-1)
-    negative_PM = torch.einsum("pd,pmd->pm", states_PD, F.embedding(negatives_PM, items_ND))
+    positive_P = (states_PD * catalogue.scaled_of(targets_P)).sum(-1)
+    negative_PM = torch.einsum("pd,pmd->pm", states_PD, catalogue.scaled_of(negatives_PM))
+    if constants_P is not None:
+        positive_P, negative_PM = positive_P + constants_P, negative_PM + constants_P[:, None]
     # log sigmoid(s)^beta = beta log sigmoid(s): no power is taken, so no float64 is needed
     loss_P = -beta * F.logsigmoid(positive_P) - F.logsigmoid(-negative_PM).sum(-1)
     return (loss_P / (negatives_PM.shape[1] + 1) * weights_P).sum()

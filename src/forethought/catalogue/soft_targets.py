@@ -9,16 +9,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, product, row_blocks
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.moments import share_of, weighted_lse
 from forethought.catalogue.narrow import Scorer, bearable, is_narrow, row_sums
 
 
-def soft_target(prototypes_CD: Tensor, items_ND: Tensor) -> Tensor:
+def soft_target(prototypes_CD: Tensor, catalogue: Catalogue) -> Tensor:
     """m_c = sum_i q_ci e_i with q = softmax(prototypes . items) held constant, [C, D].
 
-    Both are scaled beforehand (`moments.scaled`). q gets no gradient, E does: a frozen m would lose the part
+    Both are scaled: a prototype is a state. q gets no gradient, E does: a frozen m would lose the part
     -q_i r of the gradient to the items. 2 products of (C x N x D) forward, 2 backward. Autocast narrows none of them;
     inside `narrow.narrow_products` all are bfloat16, and where q fits a block it is kept: 1 product backward.
     """
+    if catalogue.shard is not None:  # 1 product more forward
+        with torch.no_grad():
+            own_C = weighted_lse(prototypes_CD, catalogue.held(), torch.ones_like(prototypes_CD[:, 0]))[1]
+            _, share_C = share_of(own_C, catalogue.shard)
+        return catalogue.shard.summed(share_C[:, None] * soft_target(prototypes_CD, catalogue.held()))
+    items_ND = catalogue.scaled_ND
     if is_narrow(items_ND) and items_ND.shape[0] <= MAX_ITEMS:
         narrow_CD = _NarrowSoftTarget.apply(prototypes_CD.detach(), items_ND)
         if narrow_CD is not None:

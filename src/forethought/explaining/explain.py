@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forethought.catalogue import losses
-from forethought.catalogue.moments import Moments, moments, scaled
-from forethought.catalogue.ranking import Excluded, Items
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.moments import Moments, moments
+from forethought.catalogue.ranking import Excluded
 from forethought.data.batches import Batch
 from forethought.data.titles import titles
 from forethought.data.vocabulary import UNKNOWN, Vocabulary
@@ -86,7 +87,7 @@ class Known:
 class Sight(NamedTuple):
     """All states held against the catalogue: the steps', then the final one."""
 
-    items: Items
+    catalogue: Catalogue
     raw_SD: Tensor
     ready_SD: Tensor
     scaled_SD: Tensor
@@ -125,8 +126,8 @@ def explain(
     used = 0 if represented.trace is None else int(represented.steps_B[0])
     sight = _look(method.catalogue(), represented)
     met_S = _mass(sight, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
-    lists, told = _rank(method, sight, min(k, len(sight.items)), target, excluded)
-    intents = _intents(method, sight.items, method.intent_weights(made), known, excluded)
+    lists, told = _rank(method, sight, min(k, len(sight.catalogue)), target, excluded)
+    intents = _intents(method, sight.catalogue, method.intent_weights(made), known, excluded)
     answer, *best = [_candidates(each, known) for each in (lists[-1], *lists[:-1])]
     marks = [method.landmarks(step) for step in range(len(best))]
     steps = _steps(sight, best, marks, met_S, used, represented.trace, known)
@@ -173,15 +174,14 @@ def _steps(
     ]
 
 
-def _look(items: Items, represented: DenseStates) -> Sight:
+def _look(catalogue: Catalogue, represented: DenseStates) -> Sight:
     """Moments of every state: two products of (states x items x width)."""
     final_SD = represented.states_BD[:1]
     raw_SD = final_SD if represented.trace is None else represented.trace.states_PSD[0]
-    steps_SD = F.normalize(raw_SD, dim=-1) if items.unit and represented.trace is not None else raw_SD
+    steps_SD = raw_SD if represented.trace is None else catalogue.comparable(raw_SD)
     ready_SD = torch.cat([steps_SD, final_SD])
-    bias_N = None if items.bias_N is None else items.bias_N / items.temperature
-    r, e = scaled(ready_SD, items.vectors_ND, temperature=items.temperature, bias_N=bias_N)
-    return Sight(items, raw_SD, ready_SD, r, moments(r, e))
+    scaled_SD = catalogue.tempered(ready_SD)
+    return Sight(catalogue, raw_SD, ready_SD, scaled_SD, moments(scaled_SD, catalogue))
 
 
 def _rank(
@@ -192,10 +192,10 @@ def _rank(
     items_SK, scores_SK = method.recommend(
         DenseStates.unreasoned(sight.ready_SD), k, _left_out(excluded, S, sight.ready_SD.device)
     )
-    logs_SK = scores_SK / sight.items.temperature - sight.of.lse_P[:, None]
+    logs_SK = scores_SK / sight.catalogue.temperature - sight.of.lse_P[:, None]
     found = zip(items_SK.tolist(), scores_SK.tolist(), logs_SK.exp().tolist(), strict=True)
     lists = [[each for each in zip(*row, strict=True) if each[0] >= 0] for row in found]
-    if sight.items.bias_N is None:  # a state of nothing likes all items alike: it has no best ones
+    if sight.catalogue.bias_N is None:  # a state of nothing likes all items alike: it has no best ones
         lists = [each if state.any() else [] for each, state in zip(lists, sight.ready_SD, strict=True)]
     told = list(dict.fromkeys([i for each in lists for i, _, _ in each] + ([] if target is None else [target])))
     states = sight.ready_SD.repeat(len(told), 1)
@@ -217,7 +217,7 @@ def _left_out(excluded: np.ndarray | None, rows: int, device: torch.device) -> E
 
 
 def _intents(
-    method: Method, items: Items, told: IntentWeights | None, known: Known, excluded: np.ndarray | None
+    method: Method, catalogue: Catalogue, told: IntentWeights | None, known: Known, excluded: np.ndarray | None
 ) -> list[Intent]:
     """How much the history leaned on each intent, and what each would have led to by itself.
 
@@ -226,16 +226,14 @@ def _intents(
     if told is None:
         return []
     alone_MD, leanings = told.alone_BMD[0], told.weights_BM[0].tolist()
-    best = method.recommend(
-        DenseStates.unreasoned(alone_MD), min(LED_TO, len(items)), _left_out(excluded, len(alone_MD), alone_MD.device)
-    )
-    bias_N = None if items.bias_N is None else items.bias_N / items.temperature
-    lse_M = moments(*scaled(alone_MD, items.vectors_ND, temperature=items.temperature, bias_N=bias_N)).lse_P
+    left_out = _left_out(excluded, len(alone_MD), alone_MD.device)
+    best = method.recommend(DenseStates.unreasoned(alone_MD), min(LED_TO, len(catalogue)), left_out)
+    lse_M = moments(catalogue.tempered(alone_MD), catalogue).lse_P
     intents = []
     for number, (leaning, rows, scores, lse) in enumerate(zip(leanings, *best, lse_M, strict=True)):
-        logs = scores / items.temperature - lse
+        logs = scores / catalogue.temperature - lse
         found = [each for each in zip(rows.tolist(), scores.tolist(), logs.exp().tolist(), strict=True) if each[0] >= 0]
-        member_N = np.zeros(len(items), dtype=bool)
+        member_N = np.zeros(len(catalogue), dtype=bool)
         member_N[[row for row, _, _ in found]] = True
         category = None if known.categories is None else known.categories.typical(member_N)
         intents.append(Intent(number, leaning, _candidates(found[:CENTRAL], known), category))
@@ -248,10 +246,8 @@ def _candidates(found: list[tuple[int, float, float]], known: Known) -> list[Can
 
 
 def _mass(sight: Sight, items: Tensor) -> Tensor:
-    """Share of each state's prediction that lies on some items, [S]; one product over these alone."""
-    bias_N = sight.items.bias_N
-    some = Items(sight.items.vectors_ND[items], None if bias_N is None else bias_N[items])
-    return ((some.scores(sight.ready_SD) / sight.items.temperature).logsumexp(1) - sight.of.lse_P).exp()
+    """Share of each state's prediction that lies on some items, [S]; two products over these alone."""
+    return (moments(sight.scaled_SD, sight.catalogue.take(items)).lse_P - sight.of.lse_P).exp()
 
 
 def _certainty(sight: Sight, step: int) -> dict[str, Any]:
@@ -264,7 +260,7 @@ def _certainty(sight: Sight, step: int) -> dict[str, Any]:
         old = Moments(sight.of.lse_P[before], sight.of.mean_PD[before])
         consistency = max(float(losses.kl(sight.scaled_SD[before], old, sight.scaled_SD[at], of)), 0.0)
         change = float((sight.raw_SD[step] - sight.raw_SD[step - 1]).norm())
-    share = entropy / math.log(max(len(sight.items), 2))
+    share = entropy / math.log(max(len(sight.catalogue), 2))
     return {"entropy_nats": entropy, "entropy": share, "consistency": consistency, "change": change}
 
 
@@ -289,7 +285,7 @@ def _near(sight: Sight, step: int, marks: Landmarks | None, known: Known) -> lis
             break
         member_N = marks.cluster_N == row
         rows = member_N.nonzero()[:, 0]
-        vectors_CD = F.normalize(sight.items.vectors_ND[rows], dim=-1)
+        vectors_CD = F.normalize(sight.catalogue.comparable_ND[rows], dim=-1)
         central = (vectors_CD @ directions_KD[row]).argsort(descending=True, stable=True)[:CENTRAL]
         told.append(
             Landmark(
@@ -323,7 +319,7 @@ def _plane(
             label = _word(each.central[0]) if each.category is None else each.category.label
             named.append(("landmark", label, step.step))
     for item in items:
-        vectors.append(sight.items.vectors_ND[item])
+        vectors.append(sight.catalogue.comparable_ND[item])
         named.append(("target" if item == target else "item", _word(known.named(item)), None))
     places, share = project(torch.stack(vectors).double().cpu().numpy(), 0, used)
     points = [

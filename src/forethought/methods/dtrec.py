@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from forethought.backbones.all import AnyBackbone
 from forethought.backbones.sasrec import SASRec
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments, weighted_lse
-from forethought.catalogue.ranking import Items
 from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
@@ -151,7 +151,7 @@ class DTRecModel(Method):
         warm = min(1.0, epoch / self.config.warmup_epochs) if self.config.warmup_epochs else 1.0
         self.prototype_weight = 0.0 if self.config.supervision == "none" else self.config.prototype_weight * warm
         if self.uses_prototypes:
-            self.prototypes.make(self.items.scaled_items().detach(), epoch)
+            self.prototypes.make(self.catalogue().scaled_ND.detach(), epoch)
 
     # ---- training
 
@@ -171,21 +171,22 @@ class DTRecModel(Method):
         if self.config.readout == "mean":
             states = running_means(states)
         targets_P = batch.targets_BL[batch.valid_BL()]
-        r_SPD, e_ND = torch.stack([self.items.scaled_states(r) for r in states]), self.items.scaled_items()
-        w_PT, lse_SP = self._halting_weights(states, r_SPD, e_ND)
+        catalogue = self.catalogue()
+        r_SPD = catalogue.scaled(torch.stack(states))
+        w_PT, lse_SP = self._halting_weights(states, r_SPD, catalogue)
 
         T, lambda_ = self.config.max_steps, self.prototype_weight
         hard_SP = (nn.functional.pad(w_PT.T, (0, 0, 1, 0)) + self.config.base_weight / (T + 1)) / batch.weight
-        soft_S = torch.tensor([0.0] + [lambda_ / T / batch.weight] * T, dtype=e_ND.dtype, device=e_ND.device)
+        soft_S = catalogue.vectors_ND.new_tensor([0.0] + [lambda_ / T / batch.weight] * T)
         of = pick(hard_SP + soft_S[:, None], draw=self.config.draw_step)
         r_RD, hard_R, soft_R = r_SPD[of.step_R, of.row_R], hard_SP[of.step_R, of.row_R], soft_S[of.step_R]
         hard_R, soft_R = hard_R * of.scale_R, soft_R * of.scale_R
-        target_RD = nn.functional.embedding(targets_P[of.row_R], e_ND)
+        target_RD = catalogue.scaled_of(targets_P[of.row_R])
         towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
         if lambda_:
-            towards = towards + (soft_R * (r_RD * self._soft_targets(of, targets_P, e_ND)).sum(-1)).sum()
+            towards = towards + (soft_R * (r_RD * self._soft_targets(of, targets_P, catalogue)).sum(-1)).sum()
         if lse_SP is None or self.config.draw_step:
-            lse, lse_R = weighted_lse(r_RD, e_ND, hard_R + soft_R)
+            lse, lse_R = weighted_lse(r_RD, catalogue, hard_R + soft_R)
         else:
             lse_R = lse_SP.flatten()
             lse = ((hard_R + soft_R) * lse_R).sum()
@@ -206,13 +207,14 @@ class DTRecModel(Method):
             found = together(found, of_trajectory(figures["likeness"]))
         if self.config.supervision == "none":
             return found
-        scale = self.config.loss.temperature * self.config.prototype_temperature
-        of = of_prototypes(self.prototypes, self.items.scaled_items(), scale, bias=self.config.loss.bias)
+        of = of_prototypes(self.prototypes, self.catalogue(), self.config.prototype_temperature)
         if self.config.supervision == "fixed":
             of.warnings.clear()  # all levels are alike on purpose
         return together(found, of, Health({"prototype_weight": self.prototype_weight}))
 
-    def _halting_weights(self, states: list[Tensor], r_SPD: Tensor, e_ND: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _halting_weights(
+        self, states: list[Tensor], r_SPD: Tensor, catalogue: Catalogue
+    ) -> tuple[Tensor, Tensor | None]:
         """w_t from p_halt of each step's indicators, which carry no gradient into the states, [P, T].
 
         And the lse of every state, [T + 1, P] with gradient, where exact sight has made it for all.
@@ -221,35 +223,35 @@ class DTRecModel(Method):
         lse_SP = None
         if self.config.sight == "exact":
             with nullcontext() if not self.config.draw_step else torch.no_grad():
-                of = moments(r_SPD.flatten(0, 1), e_ND)
+                of = moments(r_SPD.flatten(0, 1), catalogue)
             lse_SP = of.lse_P.view(S, P)
             parts = (part.detach() for part in (r_SPD, lse_SP, of.mean_PD.view_as(r_SPD)))
             looks = [Look(*each) for each in zip(*parts, strict=True)]
         else:
             looks = [self._look_at_prototypes(r.detach()) for r in r_SPD]
         features = [
-            indicators(looks[t - 1], looks[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(e_ND), d)
+            indicators(looks[t - 1], looks[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(catalogue), d)
             for t in range(1, S)
         ]
         return soft_weights(self.head(torch.stack(features, dim=1))), lse_SP
 
     def _look_at_prototypes(self, r_PD: Tensor) -> Look:
         centres, sizes = self.prototypes.level(0 if self.config.sight == "coarse" else self.config.max_steps - 1)
-        return look_at(r_PD, centres.to(r_PD.dtype), sizes)
+        return look_at(r_PD, Catalogue(centres.to(r_PD.dtype)), sizes)
 
-    def _soft_targets(self, of: Pick, targets_P: Tensor, e_ND: Tensor) -> Tensor:
+    def _soft_targets(self, of: Pick, targets_P: Tensor, catalogue: Catalogue) -> Tensor:
         """m_q of the prototype of each target's cluster at its step's level, [R, D]; step 0 has none (eqs. 5 and 6).
 
         Only clusters in the batch are predicted from.
         """
+        e_ND = catalogue.scaled_ND
         m_RD = e_ND.new_zeros(len(of.step_R), e_ND.shape[1])
-        scale = self.config.loss.temperature * self.config.prototype_temperature
         for t in range(self.config.max_steps):
             at = (of.step_R == t + 1).nonzero()[:, 0]
             clusters = self.prototypes.clusters_of(t, targets_P[of.row_R[at]])
             present, which = clusters.unique(return_inverse=True)
-            centres = self.prototypes.as_states(t, scale, bias=self.config.loss.bias)[present].to(e_ND.dtype)
-            m_RD = m_RD.index_copy(0, at, nn.functional.embedding(which, soft_target(centres, e_ND)))
+            centres = self.prototypes.as_states(t, catalogue, self.config.prototype_temperature)[present]
+            m_RD = m_RD.index_copy(0, at, nn.functional.embedding(which, soft_target(centres, catalogue)))
         return m_RD
 
     def _ponder(self, w_PT: Tensor) -> Tensor:
@@ -270,13 +272,13 @@ class DTRecModel(Method):
         return DenseStates(steps_B, states_BD, told)
 
     def judge(self) -> Judge:
-        exact = self.items.scaled_items() if self.config.sight == "exact" else None
+        catalogue, exact = self.catalogue(), self.config.sight == "exact"
 
         def look(states_PD: Tensor) -> Look:
-            r_PD = self.items.scaled_states(states_PD)
-            return self._look_at_prototypes(r_PD) if exact is None else look_at(r_PD, exact)
+            r_PD = catalogue.scaled(states_PD)
+            return look_at(r_PD, catalogue) if exact else self._look_at_prototypes(r_PD)
 
-        return Judge(look, self.items.states, len(self.items.weight), self.head)
+        return Judge(look, catalogue, self.head)
 
     def landmarks(self, step: int) -> Landmarks | None:
         """The prototypes that step t >= 1 was trained towards, those of level t."""
@@ -286,5 +288,5 @@ class DTRecModel(Method):
         width = self.items.weight.shape[1]  # a bias is one more column of a prototype
         return Landmarks("prototype", centres[:, :width], sizes, self.prototypes.cluster_TN[step - 1])
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return self.items.catalogue()

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.all import AnyBackbone
 from forethought.backbones.sasrec import SASRec
-from forethought.catalogue.ranking import Items
+from forethought.catalogue.catalogue import Catalogue
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -414,5 +414,5 @@ class IGRSRModel(Method):
             return None
         return IntentWeights(represented.weights_BM, represented.alone_BMD)
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return (self.encoder.items if self.stage == ENCODER else self.items).catalogue()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
+from forethought.catalogue.catalogue import Catalogue
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -291,8 +292,8 @@ class Method(nn.Module):
         """What it tells of intents, of a representation that was made with `trace`; most methods have none."""
         return None
 
-    def catalogue(self) -> ranking.Items:
-        """The item side of the final product: vectors and, if the method has them, biases."""
+    def catalogue(self) -> Catalogue:
+        """All items as they are now, and how a state is held against them."""
         raise NotImplementedError
 
     def rank_of(
@@ -316,9 +317,7 @@ class Method(nn.Module):
     def scores_of(self, represented: UserRepresentation, items_BM: Tensor) -> Tensor:
         """The scores of some items of each row, [B, M], as ranking compares them."""
         states_BD = dense_states(represented, "Ranking among sampled negatives").states_BD
-        items = self.catalogue()
-        scores_BM = (items.vectors_ND[items_BM] @ states_BD[..., None])[..., 0]
-        return scores_BM if items.bias_N is None else scores_BM + items.bias_N[items_BM]
+        return self.catalogue().scores_of(states_BD, items_BM)
 
 
 @dataclass(frozen=True, kw_only=True)

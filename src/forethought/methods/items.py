@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.catalogue import losses, sampled
-from forethought.catalogue.moments import scaled
-from forethought.catalogue.ranking import Items
+from forethought.catalogue.catalogue import Catalogue, comparable
 from forethought.data.batches import Batch
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses
@@ -79,25 +78,13 @@ class ItemTable(nn.Module):
         """E, [N, D]: the parameters themselves, unless a table makes its vectors of others."""
         return self.weight
 
-    def catalogue(self) -> Items:
-        """The item side of ranking; scale and temperature do not change an order, unit length and bias do."""
-        temperature, unit = self.loss.temperature, self.loss.cosine
-        bias = None if self.bias is None else self.bias * temperature
-        return Items(F.normalize(self.vectors(), dim=-1) if unit else self.vectors(), bias, temperature, unit)
+    def catalogue(self) -> Catalogue:
+        """All items as they are now: what losses, indicators, ranking and explanations hold states against."""
+        return Catalogue(self.vectors(), self.bias, self.loss.temperature, self.loss.cosine)
 
     def states(self, states: Tensor) -> Tensor:
-        """States as ranking wants them."""
-        return F.normalize(states, dim=-1) if self.loss.cosine else states
-
-    def scaled_items(self) -> Tensor:
-        """E as the losses want it: unit vectors with `cosine`, a bias as one more column."""
-        return scaled(self.weight[:0], self.vectors(), bias_N=self.bias, cosine=self.loss.cosine)[1]
-
-    def scaled_states(self, states_PD: Tensor, warmth: float = 1.0) -> Tensor:
-        """States whose inner product with `scaled_items` is the score, at `warmth` times the temperature."""
-        one = None if self.bias is None else self.bias[:0]
-        temperature = self.loss.temperature * warmth
-        return scaled(states_PD, self.weight[:0], temperature=temperature, bias_N=one, cosine=self.loss.cosine)[0]
+        """States as ranking wants them: `Catalogue.comparable`, without a catalogue."""
+        return comparable(states, cosine=self.loss.cosine)
 
     def next_item_loss(self, states_BLD: Tensor, batch: Batch, constants_BL: Tensor | None = None) -> Losses:
         """Every real position names the item that follows it: the mean of `loss_of` over the global batch."""
@@ -120,20 +107,22 @@ class ItemTable(nn.Module):
             constants_P: what a state adds to its scores of all items, before the temperature. Only the losses that
                 judge each item alone (bce, gbce) feel it: a softmax does not move, nor does its gradient.
         """
-        config = self.loss
-        r, e = scaled(states_PD, self.vectors(), temperature=config.temperature, bias_N=self.bias, cosine=config.cosine)
+        config, catalogue = self.loss, self.catalogue()
+        r_PD = catalogue.scaled(states_PD)
         if config.kind == "ce":
-            return losses.cross_entropy(r, e, targets_P, weights_P, smoothing=config.smoothing)
-        n_items = e.shape[0]
+            return losses.cross_entropy(r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing)
         if config.kind == "sampled_softmax":
-            negatives_M, log_q_N = self.negatives(targets_P)
-            return sampled.sampled_softmax(r, e, targets_P, negatives_M, log_q_N, weights_P)
-        if constants_P is not None:  # one more coordinate, against a 1 in every item
-            r = torch.cat([r, constants_P[:, None] / config.temperature], dim=-1)
-            e = F.pad(e, (0, 1), value=1.0)
-        negatives_PM = torch.randint(n_items, (len(targets_P), config.negatives), device=r.device)
-        t = config.calibration if config.kind == "gbce" else 0.0
-        return sampled.binary_cross_entropy(r, e, targets_P, negatives_PM, weights_P, calibration=t)
+            return sampled.sampled_softmax(r_PD, catalogue, targets_P, *self.negatives(targets_P), weights_P)
+        negatives_PM = torch.randint(len(catalogue), (len(targets_P), config.negatives), device=r_PD.device)
+        return sampled.binary_cross_entropy(
+            r_PD,
+            catalogue,
+            targets_P,
+            negatives_PM,
+            weights_P,
+            calibration=config.calibration if config.kind == "gbce" else 0.0,
+            constants_P=None if constants_P is None else constants_P / config.temperature,
+        )
 
     def negatives(self, targets_P: Tensor) -> tuple[Tensor, Tensor]:
         """Items for `sampled_softmax`, [M], and the log chance of each item to be one of them, [N].

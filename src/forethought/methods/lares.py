@@ -23,10 +23,11 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
-from forethought.catalogue.ranking import Items, rank_of
+from forethought.catalogue.ranking import rank_of
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
@@ -249,19 +250,19 @@ class LARESModel(Method):
                 kept_B = reference.rank_of(reference.user_states(case), targets_B) <= given.filter_top
             case = Batch(case.items_BL[kept_B], case.lengths_B[kept_B])
             targets_B, weights_B = targets_B[kept_B], weights_B[kept_B]
-        H_BLD, items, e_ND = self._read(case), self.catalogue(), self.items.scaled_items()
+        H_BLD, catalogue = self._read(case), self.catalogue()
         with torch.no_grad():
-            H_ref_BLD, e_ref_ND = reference._read(case), reference.items.scaled_items()
+            H_ref_BLD, reference_catalogue = reference._read(case), reference.catalogue()
         thoughts, rewards = [], []
         for _ in range(given.rollouts):
             k, start_BLD = draw_depth(self.config.mean_recurrence), self._start(H_BLD)
             states_TBD = self._last_steps(start_BLD, H_BLD, case.lengths_B, k)
             with torch.no_grad():  # the same T_0: at the start there is no divergence
                 ref_TBD = reference._last_steps(start_BLD, H_ref_BLD, case.lengths_B, k)
-                ref_TB = reference._log_p(ref_TBD, targets_B, e_ref_ND)
-            thoughts.append((self._log_p(states_TBD, targets_B, e_ND), ref_TB))
-            ranks_B = rank_of(self.items.states(states_TBD[-1]).detach(), items, targets_B)
-            rewards.append(reward_of(ranks_B, given.reward, given.top).to(e_ND.dtype))
+                ref_TB = reference._log_p(ref_TBD, targets_B, reference_catalogue)
+            thoughts.append((self._log_p(states_TBD, targets_B, catalogue), ref_TB))
+            ranks_B = rank_of(catalogue.comparable(states_TBD[-1]), catalogue, targets_B)
+            rewards.append(reward_of(ranks_B, given.reward, given.top).to(catalogue.vectors_ND.dtype))
         rewards_GB = torch.stack(rewards)
         each = [
             grpo(logp_TB, ref_TB, advantage_B, given.kl_weight)
@@ -287,11 +288,11 @@ class LARESModel(Method):
         states = self.recurrence.trajectory(start_BLD, H_BLD, lengths_B, k)
         return torch.stack([at_positions(state, last_positions(lengths_B))[:, 0] for state in states[1:]])
 
-    def _log_p(self, states_TBD: Tensor, targets_B: Tensor, e_ND: Tensor) -> Tensor:
+    def _log_p(self, states_TBD: Tensor, targets_B: Tensor, catalogue: Catalogue) -> Tensor:
         """log p(target) after each step, [T, B]: 4 products, 2 without gradient."""
-        r_PD = self.items.scaled_states(states_TBD.flatten(0, 1))
-        scores_TB = (r_PD.unflatten(0, states_TBD.shape[:2]) * nn.functional.embedding(targets_B, e_ND)).sum(-1)
-        return scores_TB - moments(r_PD, e_ND).lse_P.view_as(scores_TB)
+        r_TBD = catalogue.scaled(states_TBD)
+        logits_TB = (r_TBD * catalogue.scaled_of(targets_B)).sum(-1)
+        return logits_TB - moments(r_TBD.flatten(0, 1), catalogue).lse_P.view_as(logits_TB)
 
     # ---- both, and inference
 
@@ -317,5 +318,5 @@ class LARESModel(Method):
         told = Trace.unread(torch.cat(kept, dim=1)) if trace else None
         return DenseStates(torch.full_like(lengths_B, k), self.items.states(kept[-1][:, 0]), told)
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return self.items.catalogue()

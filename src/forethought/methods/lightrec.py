@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.blocks import block_room, product, row_blocks
-from forethought.catalogue.ranking import Items
+from forethought.catalogue.catalogue import Catalogue
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig
@@ -84,7 +84,7 @@ class LightRecModel(Method):
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         return DenseStates.unreasoned(self.items.states(self._states(batch, last_only=True)[:, 0]))
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return self.items.catalogue()
 
     def _states(self, batch: Batch, *, last_only: bool = False) -> Tensor:

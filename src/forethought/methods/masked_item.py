@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.all import BidirectionalBackbone
 from forethought.backbones.bert4rec import BERT4Rec
-from forethought.catalogue.ranking import Items
+from forethought.catalogue.catalogue import Catalogue
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -83,7 +83,7 @@ class MaskedItemModel(Method):
         states_BD = self.projection(self._states(items_BN, masked_BN, batch.lengths_B + 1, last_only=True)[:, 0])
         return DenseStates.unreasoned(self.items.states(states_BD))
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return self.items.catalogue()
 
     def _states(self, items_BN: Tensor, masked_BN: Tensor, lengths_B: Tensor, *, last_only: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from forethought.backbones.all import CausalBackbone
 from forethought.backbones.sasrec import SASRec
-from forethought.catalogue.ranking import Items
+from forethought.catalogue.catalogue import Catalogue
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -62,7 +62,7 @@ class NextItemModel(Method):
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         return DenseStates.unreasoned(self.items.states(self._states(batch, last_only=True)[:, 0]))
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return self.items.catalogue()
 
     def _states(self, batch: Batch, *, last_only: bool = False) -> Tensor:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from forethought.backbones.all import AnyBackbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import losses
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.expectation import expectation
-from forethought.catalogue.ranking import Items
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -127,14 +127,14 @@ class ReaRecModel(Method):
 
     def _prl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Tensor:
         """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products, or 3 with `draw_step`."""
-        K, P = self.config.steps, len(targets_P)
+        K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
         early = 1.0 if self.config.step_weights == "sum" else 1.0 / K
-        r_SPD = torch.stack([self.items.scaled_states(r, self.config.warmth ** (K - k)) for k, r in enumerate(states)])
+        r_SPD = torch.stack([catalogue.scaled(r, self.config.warmth ** (K - k)) for k, r in enumerate(states)])
         weights_SP = r_SPD.new_tensor([early] * K + [1.0])[:, None].expand(-1, P) / weight
         of = pick(weights_SP, draw=self.config.draw_step)
         return losses.cross_entropy(
             r_SPD[of.step_R, of.row_R],
-            self.items.scaled_items(),
+            catalogue,
             targets_P[of.row_R],
             weights_SP[of.step_R, of.row_R] * of.scale_R,
             smoothing=self.config.loss.smoothing,
@@ -145,19 +145,19 @@ class ReaRecModel(Method):
 
         3 products for the mean state, and 4 for each step j or, with `draw_step`, for one drawn.
         """
-        K, P, e = self.config.steps, len(targets_P), self.items.scaled_items()
+        K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
         rows = torch.full((P,), 1.0 / weight, dtype=self.marks.dtype, device=self.marks.device)
-        ensemble = self.items.scaled_states(torch.stack(states).mean(0))
-        named = losses.cross_entropy(ensemble, e, targets_P, rows, smoothing=self.config.loss.smoothing)
+        ensemble = catalogue.scaled(torch.stack(states).mean(0))
+        named = losses.cross_entropy(ensemble, catalogue, targets_P, rows, smoothing=self.config.loss.smoothing)
         named = named + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
         if not self.config.divergence_weight:
             return Losses(named, {"loss": named.detach()})
-        r_SPD = torch.stack([self.items.scaled_states(r) for r in states])
+        r_SPD = catalogue.scaled(torch.stack(states))
         # sum_i KL(p_j || p_i) = sum_i (r_j - r_i).mean_j + lse_i - lse_j, and over all pairs no lse is left
         apart_SPD = (K + 1) * r_SPD - r_SPD.sum(0)
         of = pick(r_SPD.new_ones(K + 1, P), draw=self.config.draw_step)
         readers_RD = apart_SPD[of.step_R, of.row_R] * of.scale_R[:, None]
-        divergence = expectation(r_SPD[of.step_R, of.row_R], e, readers_RD) / (K * (K + 1) * weight)
+        divergence = expectation(r_SPD[of.step_R, of.row_R], catalogue, readers_RD) / (K * (K + 1) * weight)
         total = named - self.config.divergence_weight * divergence
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "divergence": divergence.detach()})
 
@@ -185,10 +185,10 @@ class ReaRecModel(Method):
             return DenseStates(
                 torch.full_like(batch.lengths_B, len(marks)), self.items.states(states_BSD.mean(1)), told
             )
-        items = self.items.scaled_items()
-        judge = Judge(lambda r: look_at(self.items.scaled_states(r), items), self.items.states, len(items))
+        catalogue = self.items.catalogue()
+        judge = Judge(lambda r: look_at(catalogue.scaled(r), catalogue), catalogue)
         states_BD, steps_B, told = think_until(self.backbone, roots, marks, judge, halting, trace=trace)
         return DenseStates(steps_B, states_BD, told)
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return self.items.catalogue()

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
-from forethought.catalogue.ranking import Items
+from forethought.catalogue.catalogue import Catalogue
 from forethought.data.batches import Batch, redrawn
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
@@ -130,7 +130,7 @@ class SSEPTModel(Method):
         a_BLD, _, _ = self._read(batch, last_only=True)
         return DenseStates.unreasoned(self.items.states(a_BLD[:, 0]))
 
-    def catalogue(self) -> Items:
+    def catalogue(self) -> Catalogue:
         return self.items.catalogue()
 
     def _read(self, batch: Batch, *, last_only: bool = False) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import Backbone
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
 from forethought.errors import ConfigError
 from forethought.settings import Between, Number, Settings, Weight
@@ -69,20 +70,20 @@ class Look(NamedTuple):
 
 
 @torch.no_grad()
-def look_at(states_PD: Tensor, items_ND: Tensor, sizes_N: Tensor | None = None) -> Look:
+def look_at(states_PD: Tensor, catalogue: Catalogue, sizes_N: Tensor | None = None) -> Look:
     """Two products, over all items or over prototypes.
 
     Args:
-        states_PD, items_ND: scaled, so that their inner product is the score (`catalogue.moments.scaled`).
-        sizes_N: how many items each row stands for: prototypes. A multiplicity is log n more in the lse, and no part
+        states_PD: scaled.
+        catalogue: of items, or of prototypes that stand for them.
+        sizes_N: how many items each prototype stands for. A multiplicity is log n more in the lse, and no part
             of the score, so entropy stays that of a distribution over items.
     """
     if sizes_N is None:
-        return Look(states_PD, *moments(states_PD, items_ND))
-    real = sizes_N > 0
-    counts = sizes_N[real].to(items_ND.dtype).log()
-    ones = states_PD.new_ones(states_PD.shape[0], 1)
-    of = moments(torch.cat([states_PD, ones], dim=1), torch.cat([items_ND[real], counts[:, None]], dim=1))
+        return Look(states_PD, *moments(states_PD, catalogue))
+    vectors_ND, real = catalogue.scaled_ND, sizes_N > 0
+    counted = Catalogue(vectors_ND[real], bias_N=sizes_N[real].to(vectors_ND.dtype).log())
+    of = moments(counted.scaled(states_PD), counted)
     return Look(states_PD, of.lse_P, of.mean_PD[:, :-1])
 
 
@@ -170,14 +171,12 @@ class Judge:
 
     Attributes:
         look: raw states [P, D] -> Look; costs two products over what it looks at.
-        ready: raw states -> as ranking wants them (`ItemTable.states`).
-        n_items: size of the catalogue that is looked at or stood for.
+        catalogue: the items, looked at or stood for.
         head: p_halt from indicators.
     """
 
     look: Callable[[Tensor], Look]
-    ready: Callable[[Tensor], Tensor]
-    n_items: int
+    catalogue: Catalogue
     head: HaltingHead | None = None
 
     def needs_look(self, halting: Halting) -> bool:
@@ -190,7 +189,7 @@ class Judge:
             none = torch.full_like(change, torch.nan)
             features = torch.stack([none, none, change / math.sqrt(now.shape[-1])], dim=-1)
         else:
-            features = indicators(looked, looks, change, self.n_items, now.shape[-1])
+            features = indicators(looked, looks, change, len(self.catalogue), now.shape[-1])
         return features + noise * torch.randn_like(features) if noise else features
 
     def halt(self, halting: Halting, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,8 +262,8 @@ def think_until(
             looked = None if looked is None else looked.select(rows)
     if halting.rule == "soft" and len(marks_TD):
         weights_PT = soft_weights(torch.stack(kept[2], dim=1))
-        final = (weights_PT[..., None] * judge.ready(torch.stack(kept[0][1:], dim=1))).sum(1)
+        final = (weights_PT[..., None] * judge.catalogue.comparable(torch.stack(kept[0][1:], dim=1))).sum(1)
     else:
-        final = judge.ready(final)
+        final = judge.catalogue.comparable(final)
     told = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and len(marks_TD) else None
     return final, steps, told

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from forethought.catalogue import losses
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
 from forethought.thinking.prototypes import Prototypes
 
@@ -72,12 +74,11 @@ def of_steps(soft_steps: float, max_steps: int) -> Health:
 
 
 @torch.no_grad()
-def of_prototypes(prototypes: Prototypes, items_ND: Tensor, scale: float, *, bias: bool = False) -> Health:
+def of_prototypes(prototypes: Prototypes, catalogue: Catalogue, temperature_scale: float = 1.0) -> Health:
     """Whether prototypes differ, and whether their predictions sharpen from level to level.
 
     Args:
-        items_ND: as `ItemTable.scaled_items` has them.
-        scale, bias: as in `Prototypes.as_states`.
+        temperature_scale: as in `Prototypes.as_states`.
     """
     health, before = Health(), float("inf")
     for t in range(len(prototypes.counts)):
@@ -85,9 +86,8 @@ def of_prototypes(prototypes: Prototypes, items_ND: Tensor, scale: float, *, bia
         unit = F.normalize(centres[sizes > 0], dim=-1)
         n = len(unit)
         alike = float((unit.sum(0).square().sum() - n) / max(n * (n - 1), 1))  # mean cosine of all pairs
-        states = prototypes.as_states(t, scale, bias=bias).to(items_ND.dtype)
-        of = moments(states, items_ND)
-        entropies = of.lse_P - (states * of.mean_PD).sum(-1)
+        states = prototypes.as_states(t, catalogue, temperature_scale)
+        entropies = losses.entropy(states, moments(states, catalogue))
         entropy = float((entropies * sizes).sum() / sizes.sum().clamp_min(1))
         health.figures |= {f"prototype_cosine_{t + 1}": alike, f"target_entropy_{t + 1}": entropy}
         if t == 0 and alike > COLLAPSED:

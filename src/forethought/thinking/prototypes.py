@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.catalogue.blocks import accumulator
+from forethought.catalogue.catalogue import Catalogue
 
 ITERATIONS = 20
 
@@ -49,17 +50,16 @@ class Prototypes(nn.Module):
         rows = slice(first, first + self.counts[t])
         return self.centres_KD[rows], self.sizes_K[rows]
 
-    def as_states(self, t: int, scale: float, *, bias: bool) -> Tensor:
-        """Centres of level t as states whose inner product with the items is the score, [k_t, D].
+    def as_states(self, t: int, catalogue: Catalogue, temperature_scale: float) -> Tensor:
+        """Centres of level t, made of scaled items, as scaled states that predict items, [k_t, D].
 
         Args:
-            scale: temperature of their predictions.
-            bias: the last coordinate stands against the items' biases, which count in full: it is 1.
+            temperature_scale: temperature of their predictions, in units of the catalogue's.
         """
-        states_KD = self.level(t)[0] / scale
-        if bias:
+        states_KD = self.level(t)[0] / (catalogue.temperature * temperature_scale)
+        if catalogue.bias_N is not None:  # the last coordinate stands against biases, which count in full
             states_KD[:, -1] = 1.0
-        return states_KD
+        return states_KD.to(catalogue.vectors_ND.dtype)
 
     def clusters_of(self, t: int, items: Tensor) -> Tensor:
         """The cluster of each item at level t."""

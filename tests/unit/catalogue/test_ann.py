@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.ann import EXACT_BELOW, ANNIndex, ExactIndex, choose_index
-from forethought.catalogue.ranking import Excluded, Items, top_k
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.ranking import Excluded, top_k
 from forethought.errors import RunError
 
 N, D = 20_000, 32
@@ -24,7 +25,7 @@ CENTRES = randn(100, D)
 STATES = CENTRES[torch.arange(200) % 100] + 0.6 * randn(200, D)
 VECTORS = (CENTRES[torch.randint(100, (N,), generator=RANDOM)] + 0.6 * randn(N, D)) * (0.3 * randn(N, 1)).exp()
 BIAS = randn(N)
-ITEMS = Items(VECTORS, BIAS)
+ITEMS = Catalogue(VECTORS, BIAS)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_rows_that_run_short_are_searched_exactly(index: ANNIndex, monkeypatch: 
 
 @pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 500)])
 def test_a_small_catalogue_saved_and_loaded(bias: Tensor | None, tmp_path: Path) -> None:
-    items = Items(VECTORS[:500], bias)
+    items = Catalogue(VECTORS[:500], bias)
     ANNIndex.build(items).save(tmp_path / "new", "weights")
     again = ANNIndex.load(tmp_path / "new", "weights")
     assert again is not None
@@ -89,14 +90,14 @@ def test_a_small_catalogue_saved_and_loaded(bias: Tensor | None, tmp_path: Path)
 
 def test_an_index_of_other_weights_is_not_used(tmp_path: Path) -> None:
     assert ANNIndex.load(tmp_path, "weights") is None
-    ANNIndex.build(Items(VECTORS[:50])).save(tmp_path, "weights")
+    ANNIndex.build(Catalogue(VECTORS[:50])).save(tmp_path, "weights")
     assert ANNIndex.load(tmp_path, "weights") is not None
     assert ANNIndex.load(tmp_path, "others") is None
 
 
 def test_a_negated_or_damaged_index_is_told_in_one_sentence(tmp_path: Path) -> None:
-    ANNIndex.build(Items(VECTORS[:50])).save(tmp_path / "good", "weights")
-    ANNIndex.build(Items(-VECTORS[:50])).save(tmp_path / "negated", "weights")
+    ANNIndex.build(Catalogue(VECTORS[:50])).save(tmp_path / "good", "weights")
+    ANNIndex.build(Catalogue(-VECTORS[:50])).save(tmp_path / "negated", "weights")
     (tmp_path / "negated/annindex.bin").replace(tmp_path / "good/annindex.bin")
     with pytest.raises(RunError, match="does not fit its checksum"):
         ANNIndex.load(tmp_path / "good", "weights")
@@ -106,7 +107,7 @@ def test_a_negated_or_damaged_index_is_told_in_one_sentence(tmp_path: Path) -> N
         ANNIndex.load(tmp_path / "negated", "weights")
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="could not be written"):
-        ANNIndex.build(Items(VECTORS[:50])).save(tmp_path / "file", "weights")
+        ANNIndex.build(Catalogue(VECTORS[:50])).save(tmp_path / "file", "weights")
 
 
 def test_the_choice_goes_by_size() -> None:

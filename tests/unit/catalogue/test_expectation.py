@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from forethought.catalogue import blocks, expectation, moments
+from forethought.catalogue.catalogue import Catalogue
 
 
 @pytest.mark.parametrize("shard", [7, 1000])
@@ -19,7 +20,7 @@ def test_value_and_gradients(shard: int, monkeypatch: pytest.MonkeyPatch) -> Non
     states, items, readers = (torch.randn(n, 5, dtype=torch.float64) for n in (11, 33, 11))
     told = []
     for run in (
-        lambda r, e: expectation.expectation(r, e, readers),
+        lambda r, e: expectation.expectation(r, Catalogue(e), readers),
         lambda r, e: (torch.softmax(r @ e.T, -1) * (readers @ e.detach().T)).sum(),
     ):
         r, e = states.clone().requires_grad_(), items.clone().requires_grad_()

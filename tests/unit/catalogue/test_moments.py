@@ -10,7 +10,8 @@ from torch.autograd import gradcheck
 
 import reference
 from forethought.catalogue import blocks, losses, moments
-from forethought.catalogue.moments import Moments, merge, scaled, weighted_lse
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.moments import Moments, merge, weighted_lse
 
 
 @pytest.fixture(params=["whole", "rows", "rows and shards"])
@@ -52,8 +53,8 @@ class TestInAnyCut:
     def test_values_are_numpys(self) -> None:
         states, items, weights = draw()
         lse, mean = reference.moments(states.detach().numpy(), items.detach().numpy())
-        of = moments.moments(states, items)
-        total, rows = weighted_lse(states, items, weights)
+        of = moments.moments(states, Catalogue(items))
+        total, rows = weighted_lse(states, Catalogue(items), weights)
         np.testing.assert_allclose(of.lse_P.detach(), lse, rtol=1e-12)
         np.testing.assert_allclose(of.mean_PD.detach(), mean, rtol=1e-12)
         np.testing.assert_allclose(rows, lse, rtol=1e-12)
@@ -61,7 +62,7 @@ class TestInAnyCut:
 
     def test_weighted_lse_has_the_gradients_of_the_whole(self) -> None:
         states, items, weights = draw()
-        total, _ = weighted_lse(states, items, weights)
+        total, _ = weighted_lse(states, Catalogue(items), weights)
         whole = (weights * plain(states, items).lse_P).sum()
         assert_close(gradients(3 * total, states, items, weights), gradients(3 * whole, states, items, weights))
 
@@ -73,23 +74,23 @@ class TestInAnyCut:
             on_lse = (weights * of.lse_P).sum() if used != "mean" else 0
             return on_lse + ((of.mean_PD**2).sin().sum() if used != "lse" else 0)  # type: ignore[return-value]
 
-        ours, theirs = value(moments.moments(states, items)), value(plain(states, items))
+        ours, theirs = value(moments.moments(states, Catalogue(items))), value(plain(states, items))
         assert_close(gradients(ours, states, items), gradients(theirs, states, items))
 
     def test_gradcheck_of_weighted_lse(self) -> None:
-        assert gradcheck(lambda *inputs: weighted_lse(*inputs)[0], draw(4, 9, 3))
+        assert gradcheck(lambda r, e, w: weighted_lse(r, Catalogue(e), w)[0], draw(4, 9, 3))
 
     @pytest.mark.parametrize("frozen", [None, 0, 1])
     def test_gradcheck_of_moments(self, frozen: int | None) -> None:
         inputs = list(draw(4, 9, 3)[:2])
         if frozen is not None:
             inputs[frozen] = inputs[frozen].detach()
-        assert gradcheck(lambda *pair: tuple(moments.moments(*pair)), inputs)
+        assert gradcheck(lambda r, e: tuple(moments.moments(r, Catalogue(e))), inputs)
 
     def test_no_rows(self) -> None:
         states, items, weights = draw(n_rows=0)
-        total, lse = weighted_lse(states, items, weights)
-        of = moments.moments(states, items)
+        total, lse = weighted_lse(states, Catalogue(items), weights)
+        of = moments.moments(states, Catalogue(items))
         assert (total.item(), lse.shape, of.lse_P.shape, of.mean_PD.shape) == (0.0, (0,), (0,), (0, 5))
         (total + of.mean_PD.sum() + of.lse_P.sum()).backward()
         assert items.grad is not None
@@ -98,8 +99,8 @@ class TestInAnyCut:
     def test_huge_scores_in_float32(self) -> None:
         states = torch.tensor([[300.0], [-300.0], [1.0]], requires_grad=True)
         items = torch.linspace(-1, 1, 9)[:, None].requires_grad_()
-        total, lse = weighted_lse(states, items, torch.ones(3))
-        of = moments.moments(states, items)
+        total, lse = weighted_lse(states, Catalogue(items), torch.ones(3))
+        of = moments.moments(states, Catalogue(items))
         exact = plain(states.double(), items.double())
         torch.testing.assert_close(lse.double(), exact.lse_P.detach())
         torch.testing.assert_close(of.lse_P.double(), exact.lse_P)
@@ -121,7 +122,7 @@ def test_a_block_never_exceeds_its_size_but_for_few_rows() -> None:
 
 def test_merged_shards_equal_the_whole() -> None:
     states, items, _ = draw(6, 20, 4)
-    parts = [moments.moments(states, shard) for shard in items.split((1, 7, 12))]
+    parts = [moments.moments(states, Catalogue(shard)) for shard in items.split((1, 7, 12))]
     merged, whole = merge(parts), plain(states, items)
     assert_close(list(merged), list(whole))
     ours = gradients(merged.lse_P.sum() + (merged.mean_PD**3).sum(), states, items)
@@ -134,18 +135,20 @@ def test_merged_shards_equal_the_whole() -> None:
 def test_scaled_scores(temperature: float, cosine: bool, bias: bool) -> None:
     states, items, _ = draw()
     b = torch.linspace(-1, 1, len(items), dtype=torch.float64) if bias else None
-    r, e = scaled(states, items, temperature=temperature, bias_N=b, cosine=cosine)
+    catalogue = Catalogue(items, b, temperature, cosine)
     s, i = states.detach().numpy(), items.detach().numpy()
     if cosine:
         s, i = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (s, i))
     expected = s @ i.T / temperature + (0 if b is None else b.numpy())
-    np.testing.assert_allclose((r @ e.T).detach(), expected, rtol=1e-12, atol=1e-12)
+    logits = (catalogue.scaled(states) @ catalogue.scaled_ND.T).detach()
+    np.testing.assert_allclose(logits, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_bias_has_the_gradient_of_the_whole() -> None:
     states, items, weights = draw()
     bias = torch.linspace(-1, 1, len(items), dtype=torch.float64, requires_grad=True)
-    total, _ = weighted_lse(*scaled(states, items, temperature=0.5, bias_N=bias, cosine=True), weights)
+    catalogue = Catalogue(items, bias, temperature=0.5, cosine=True)
+    total, _ = weighted_lse(catalogue.scaled(states), catalogue, weights)
     unit = torch.nn.functional.normalize
     whole = weights @ (unit(states) @ unit(items).T / 0.5 + bias).logsumexp(-1)
     assert_close(gradients(total, states, items, bias), gradients(whole, states, items, bias))
@@ -153,7 +156,7 @@ def test_a_bias_has_the_gradient_of_the_whole() -> None:
 
 def test_second_derivatives_are_refused_not_wrong() -> None:
     states, items, weights = draw()
-    total, _ = weighted_lse(states, items, weights)
+    total, _ = weighted_lse(states, Catalogue(items), weights)
     (slope,) = torch.autograd.grad(total**2, states, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
@@ -175,16 +178,16 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 def test_one_product_where_no_gradient_is_wanted(products: list[tuple[int, ...]]) -> None:
     states, items, weights = draw()
     with torch.no_grad():
-        weighted_lse(states, items, weights)
-    losses.per_position(states, items, torch.zeros(7, dtype=torch.int64))
+        weighted_lse(states, Catalogue(items), weights)
+    losses.per_position(states, Catalogue(items), torch.zeros(7, dtype=torch.int64))
     assert products == [(7, 5, 11)] * 2
 
 
 class TestNarrowTypes:
     def test_bfloat16_inputs_keep_float32_scores(self) -> None:
         states, items, weights = (x.detach().bfloat16().requires_grad_() for x in draw())
-        total, lse = weighted_lse(states, items, weights)
-        of = moments.moments(states, items)
+        total, lse = weighted_lse(states, Catalogue(items), weights)
+        of = moments.moments(states, Catalogue(items))
         exact = plain(states.float(), items.float())
         assert (total.dtype, lse.dtype, of.mean_PD.dtype) == (torch.float32,) * 3
         torch.testing.assert_close(lse, exact.lse_P.detach())
@@ -198,8 +201,8 @@ class TestNarrowTypes:
     def test_autocast_narrows_the_inputs_only(self) -> None:
         states, items, weights = (x.detach().float().requires_grad_() for x in draw())
         with torch.autocast("cpu", torch.bfloat16):
-            total, lse = weighted_lse(states, items, weights)
-            of = moments.moments(states, items)
+            total, lse = weighted_lse(states, Catalogue(items), weights)
+            of = moments.moments(states, Catalogue(items))
         narrow = plain(states.bfloat16().float(), items.bfloat16().float())
         torch.testing.assert_close(lse, narrow.lse_P.detach())
         torch.testing.assert_close(of.lse_P, plain(states, items).lse_P)
@@ -212,7 +215,7 @@ class TestNarrowTypes:
         ours = blocks.product(states.detach(), items.detach().T)
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, states.detach().float() @ items.detach().float().T, rtol=1e-4, atol=1e-3)
-        total, lse = weighted_lse(states, items, weights)
+        total, lse = weighted_lse(states, Catalogue(items), weights)
         exact = plain(states.float(), items.float())
         torch.testing.assert_close(lse, exact.lse_P.detach(), rtol=1e-4, atol=1e-3)
         ours_g = gradients(total, states, items)

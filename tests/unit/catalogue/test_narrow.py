@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forethought.catalogue import blocks, losses, narrow
-from forethought.catalogue.moments import moments, scaled, weighted_lse
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.moments import moments, weighted_lse
 from forethought.catalogue.narrow import Scorer, narrow_products, row_sums
 from forethought.catalogue.soft_targets import soft_target
 
@@ -64,12 +65,12 @@ def assert_near(ours: list[Tensor], exact: list[Tensor]) -> None:
 class TestAgainstFloat64:
     def test_weighted_lse(self) -> None:
         states, items, _, weights = draw()
-        r, e = scaled(states, items, temperature=0.085)
-        _, exact_P = weighted_lse(r, e, weights)
+        r, e = states / 0.085, items
+        _, exact_P = weighted_lse(r, Catalogue(e), weights)
         with narrow_products():
-            _, lse_P = weighted_lse(r.float(), e.float(), weights.float())
+            _, lse_P = weighted_lse(r.float(), Catalogue(e.float()), weights.float())
             ours, exact = (
-                told(lambda *inputs: weighted_lse(*inputs)[0], dtype, r, e, weights)
+                told(lambda r, e, w: weighted_lse(r, Catalogue(e), w)[0], dtype, r, e, weights)
                 for dtype in (torch.float32, torch.float64)
             )
         assert (lse_P - exact_P).abs().max() <= LSE_WITHIN
@@ -81,8 +82,10 @@ class TestAgainstFloat64:
         states, items, targets, weights = draw()
 
         def loss(s: Tensor, i: Tensor, b: Tensor) -> Tensor:
-            r, e = scaled(s, i, temperature=0.085, bias_N=b if bias else None, cosine=True)
-            return losses.cross_entropy(r, e, targets, weights.to(s.dtype), smoothing=smoothing)
+            catalogue = Catalogue(i, b if bias else None, temperature=0.085, cosine=True)
+            return losses.cross_entropy(
+                catalogue.scaled(s), catalogue, targets, weights.to(s.dtype), smoothing=smoothing
+            )
 
         inputs = states, items, torch.linspace(-1, 1, N, dtype=torch.float64)
         with narrow_products():
@@ -93,9 +96,9 @@ class TestAgainstFloat64:
         centres = F.normalize(items[:40] + items[40:80], dim=-1) / 0.085
 
         def loss(s: Tensor, i: Tensor) -> Tensor:
-            r, e = scaled(s, i, temperature=0.085)
-            m = soft_target(centres.to(s.dtype), e)[targets % 40]
-            return losses.soft_cross_entropy(r, e, m, weights.to(s.dtype))
+            catalogue = Catalogue(i, temperature=0.085)
+            m = soft_target(centres.to(s.dtype), catalogue)[targets % 40]
+            return losses.soft_cross_entropy(catalogue.scaled(s), catalogue, m, weights.to(s.dtype))
 
         with narrow_products():
             assert_near(*(told(loss, dtype, states, items) for dtype in (torch.float32, torch.float64)))
@@ -103,18 +106,18 @@ class TestAgainstFloat64:
     def test_one_gradient_alone(self) -> None:
         states, items, _, weights = draw()
         r, e, w = (states / 0.085).float(), items.float(), weights.float()
-        both = told(lambda r, e: weighted_lse(r, e, w)[0], torch.float64, r, e)
+        both = told(lambda r, e: weighted_lse(r, Catalogue(e), w)[0], torch.float64, r, e)
         with narrow_products():
-            to_states = told(lambda r: weighted_lse(r, e, w)[0], torch.float32, r)
-            to_items = told(lambda e: weighted_lse(r, e, w)[0], torch.float32, e)
+            to_states = told(lambda r: weighted_lse(r, Catalogue(e), w)[0], torch.float32, r)
+            to_items = told(lambda e: weighted_lse(r, Catalogue(e), w)[0], torch.float32, e)
         assert_near(to_states, both[:2])
         assert_near(to_items, [both[0], both[2]])
 
     def test_per_position(self) -> None:
         states, items, targets, _ = draw()
-        exact_P = losses.per_position(states / 0.085, items, targets)
+        exact_P = losses.per_position(states / 0.085, Catalogue(items), targets)
         with narrow_products():
-            ours_P = losses.per_position((states / 0.085).float(), items.float(), targets)
+            ours_P = losses.per_position((states / 0.085).float(), Catalogue(items.float()), targets)
         assert (ours_P - exact_P).abs().max() <= LSE_WITHIN
 
 
@@ -141,19 +144,19 @@ def test_scores_beyond_bfloat16_are_walked_in_float32(scale: float) -> None:
     random = torch.Generator().manual_seed(0)
     states, items = (torch.randn(n, D, generator=random) for n in (9, 200))
     states, weights, targets = states * scale, torch.ones(9), torch.arange(9)
-    wide = told(lambda r, e: losses.cross_entropy(r, e, targets, weights), torch.float32, states, items)
+    wide = told(lambda r, e: losses.cross_entropy(r, Catalogue(e), targets, weights), torch.float32, states, items)
     with narrow_products():
-        ours = told(lambda r, e: losses.cross_entropy(r, e, targets, weights), torch.float32, states, items)
-        centres = soft_target(states, items)
+        ours = told(lambda r, e: losses.cross_entropy(r, Catalogue(e), targets, weights), torch.float32, states, items)
+        centres = soft_target(states, Catalogue(items))
     assert all(torch.equal(one, other) for one, other in zip(ours, wide, strict=True))
-    assert torch.equal(centres, soft_target(states, items))
+    assert torch.equal(centres, soft_target(states, Catalogue(items)))
 
 
 def test_no_rows() -> None:
     with narrow_products():
         states, items = torch.zeros(0, D, requires_grad=True), torch.randn(N, D, requires_grad=True)
-        total, lse = weighted_lse(states, items, torch.zeros(0))
-        (total + soft_target(states, items).sum()).backward()
+        total, lse = weighted_lse(states, Catalogue(items), torch.zeros(0))
+        (total + soft_target(states, Catalogue(items)).sum()).backward()
     assert (total.item(), lse.shape) == (0.0, (0,))
     assert items.grad is not None
     assert not items.grad.any()
@@ -161,16 +164,16 @@ def test_no_rows() -> None:
 
 def test_float64_and_moments_are_never_narrowed() -> None:
     states, items, _, weights = draw()
-    r, e = states / 0.085, items
-    wide = weighted_lse(r, e, weights)[1], *moments(r.float(), e.float()), soft_target(r[:5], e)
+    r, whole, single = states / 0.085, Catalogue(items), Catalogue(items.float())
+    wide = weighted_lse(r, whole, weights)[1], *moments(r.float(), single), soft_target(r[:5], whole)
     with narrow_products():
-        inside = weighted_lse(r, e, weights)[1], *moments(r.float(), e.float()), soft_target(r[:5], e)
+        inside = weighted_lse(r, whole, weights)[1], *moments(r.float(), single), soft_target(r[:5], whole)
     assert all(torch.equal(one, other) for one, other in zip(inside, wide, strict=True))
 
 
 def test_nothing_is_narrowed_outside_or_where_it_is_not_wanted() -> None:
     states, items, _, weights = draw()
-    inputs = (states / 0.085).float(), items.float(), weights.float()
+    inputs = (states / 0.085).float(), Catalogue(items.float()), weights.float()
     wide = weighted_lse(*inputs)[1]
     with narrow_products(wanted=False):
         assert torch.equal(weighted_lse(*inputs)[1], wide)
@@ -191,6 +194,6 @@ def test_three_products_with_gradients_and_one_without(monkeypatch: pytest.Monke
     monkeypatch.setattr(Scorer, "exponentials", counted)
     states, items, targets, weights = draw()
     with narrow_products():
-        told(lambda r, e: losses.cross_entropy(r, e, targets, weights.float()), torch.float32, states, items)
-        told(lambda e: soft_target(states.float(), e).sum(), torch.float32, items)
+        told(lambda r, e: losses.cross_entropy(r, Catalogue(e), targets, weights.float()), torch.float32, states, items)
+        told(lambda e: soft_target(states.float(), Catalogue(e)).sum(), torch.float32, items)
     assert made == [P, P]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 import reference
 from forethought.catalogue import blocks, ranking
-from forethought.catalogue.ranking import Excluded, Items, rank_of, top_k
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.ranking import Excluded, rank_of, top_k
 
 
 @pytest.fixture(autouse=True, params=["whole", "cut"])
@@ -34,7 +35,7 @@ class Case:
         self.states = torch.from_numpy(random.integers(-2, 3, (n_users, 3)).astype(np.float32))
         vectors = torch.from_numpy(random.integers(-2, 3, (n_items, 3)).astype(np.float32))
         bias = torch.from_numpy(random.integers(-1, 2, n_items).astype(np.float32)) if with_bias else None
-        self.items = Items(vectors, bias)
+        self.items = Catalogue(vectors, bias)
         self.targets = torch.from_numpy(random.integers(0, n_items, n_users))
         self.lengths = torch.from_numpy(random.integers(0, 6, n_users))
         self.histories = torch.from_numpy(random.integers(0, n_items, (n_users, 5)))  # repeats, padding that is real
@@ -79,25 +80,25 @@ def test_lists(case: Case, k: int, narrowed: bool) -> None:
 
 
 def test_without_exclusions() -> None:
-    items = Items(torch.tensor([[1.0], [3.0], [3.0], [3.0], [0.0]]))
+    items = Catalogue(torch.tensor([[1.0], [3.0], [3.0], [3.0], [0.0]]))
     assert rank_of(torch.ones(5, 1), items, torch.arange(5)).tolist() == [4.0, 2.0, 2.0, 2.0, 5.0]
     assert top_k(torch.ones(1, 1), items, 1)[1].item() == 3
 
 
 def test_an_excluded_target_has_no_rank_and_others_do_not_move() -> None:
-    items = Items(torch.tensor([[5.0], [4.0], [3.0]]))
+    items = Catalogue(torch.tensor([[5.0], [4.0], [3.0]]))
     excluded = Excluded.from_histories(torch.tensor([[0, 0], [1, 2]]), torch.tensor([2, 1]))
     assert rank_of(torch.ones(2, 1), items, torch.tensor([1, 1]), excluded).tolist() == [1.0, math.inf]
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_diverged_model_ranks_nothing(broken: float) -> None:
-    items = Items(torch.tensor([[1.0], [-1.0], [0.0]]))
+    items = Catalogue(torch.tensor([[1.0], [-1.0], [0.0]]))
     assert rank_of(torch.full((3, 1), broken), items, torch.tensor([2, 2, 2])).tolist() == [math.inf] * 3
 
 
 def test_ranks_need_no_graph() -> None:
-    items = Items(torch.eye(3, requires_grad=True), torch.zeros(3, requires_grad=True))
+    items = Catalogue(torch.eye(3, requires_grad=True), torch.zeros(3, requires_grad=True))
     assert not rank_of(torch.eye(3, requires_grad=True), items, torch.arange(3)).requires_grad
     assert not top_k(torch.eye(3), items, 2)[1].requires_grad
 
@@ -105,9 +106,9 @@ def test_ranks_need_no_graph() -> None:
 def test_narrow_types_keep_float32_scores() -> None:
     states, vectors = (torch.randn(n, 8, generator=torch.Generator().manual_seed(n)).bfloat16() for n in (6, 30))
     targets = torch.arange(6)
-    wide = Items(vectors.float())
-    assert rank_of(states, Items(vectors), targets).tolist() == rank_of(states.float(), wide, targets).tolist()
-    assert torch.equal(top_k(states, Items(vectors), 5)[1], top_k(states.float(), wide, 5)[1])
+    wide = Catalogue(vectors.float())
+    assert rank_of(states, Catalogue(vectors), targets).tolist() == rank_of(states.float(), wide, targets).tolist()
+    assert torch.equal(top_k(states, Catalogue(vectors), 5)[1], top_k(states.float(), wide, 5)[1])
 
 
 class TestInvariance:
@@ -128,9 +129,9 @@ class TestInvariance:
     @pytest.mark.parametrize("batch", [1, 7, 60])
     def test_to_the_split_into_batches(self, drawn: tuple[Tensor, ...], batch: int) -> None:
         states, vectors, targets, histories, lengths = drawn
-        whole = rank_of(states, Items(vectors), targets, Excluded.from_histories(histories, lengths))
+        whole = rank_of(states, Catalogue(vectors), targets, Excluded.from_histories(histories, lengths))
         parts = [
-            rank_of(s, Items(vectors), t, Excluded.from_histories(h, n))
+            rank_of(s, Catalogue(vectors), t, Excluded.from_histories(h, n))
             for s, t, h, n in zip(*(x.split(batch) for x in (states, targets, histories, lengths)), strict=True)
         ]
         torch.testing.assert_close(self.gains(torch.cat(parts)), self.gains(whole), rtol=0, atol=1e-9)
@@ -139,9 +140,9 @@ class TestInvariance:
         states, vectors, targets, histories, lengths = drawn
         order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
         place = torch.argsort(order)
-        one = rank_of(states, Items(vectors), targets, Excluded.from_histories(histories, lengths))
+        one = rank_of(states, Catalogue(vectors), targets, Excluded.from_histories(histories, lengths))
         moved = Excluded.from_histories(place[histories], lengths)
-        other = rank_of(states, Items(vectors[order]), place[targets], moved)
+        other = rank_of(states, Catalogue(vectors[order]), place[targets], moved)
         torch.testing.assert_close(self.gains(one), self.gains(other), rtol=0, atol=1e-9)
-        here, there = top_k(states, Items(vectors), 10)[0], top_k(states, Items(vectors[order]), 10)[0]
+        here, there = top_k(states, Catalogue(vectors), 10)[0], top_k(states, Catalogue(vectors[order]), 10)[0]
         assert torch.equal(here, order[there])

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.losses import cross_entropy
 from forethought.catalogue.sampled import Proposal, binary_cross_entropy, sampled_softmax
 
 P, N, M, D = 5, 12, 4, 3
 RANDOM = torch.Generator().manual_seed(0)
 STATES, ITEMS = (torch.randn(n, D, generator=RANDOM, dtype=torch.float64, requires_grad=True) for n in (P, N))
+CATALOGUE = Catalogue(ITEMS)
 SCORES = (STATES @ ITEMS.T).detach().numpy()
 TARGETS = torch.tensor([0, 3, 3, 11, 7])
 WEIGHTS = torch.linspace(0.2, 1.0, P, dtype=torch.float64)
@@ -27,7 +29,7 @@ def sigmoid(x: float) -> float:
 def test_sampled_softmax_with_log_q_and_an_accidental_hit() -> None:
     negatives = torch.tensor([3, 5, 5, 0, 9])
     log_q = torch.linspace(-4, -1, N, dtype=torch.float64)
-    ours = sampled_softmax(STATES, ITEMS, TARGETS, negatives, log_q, WEIGHTS)
+    ours = sampled_softmax(STATES, CATALOGUE, TARGETS, negatives, log_q, WEIGHTS)
     expected, corrected = 0.0, SCORES - log_q.numpy()
     for row, target in enumerate(TARGETS.tolist()):
         rivals = [math.exp(corrected[row, n]) for n in negatives.tolist() if n != target]
@@ -38,8 +40,8 @@ def test_sampled_softmax_with_log_q_and_an_accidental_hit() -> None:
 
 def test_every_item_drawn_once_is_the_full_softmax() -> None:
     uniform = torch.full((N,), -math.log(N), dtype=torch.float64)
-    ours = sampled_softmax(STATES, ITEMS, TARGETS, torch.arange(N), uniform, WEIGHTS)
-    assert ours.item() == pytest.approx(cross_entropy(STATES, ITEMS, TARGETS, WEIGHTS).item(), rel=1e-12)
+    ours = sampled_softmax(STATES, CATALOGUE, TARGETS, torch.arange(N), uniform, WEIGHTS)
+    assert ours.item() == pytest.approx(cross_entropy(STATES, CATALOGUE, TARGETS, WEIGHTS).item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
@@ -65,12 +67,14 @@ def test_at_the_true_scores_the_expected_gradient_is_zero(proposal: str) -> None
         for negative in range(N):
             one, chance = torch.ones(1, 1, dtype=torch.float64), p[target] * q[negative]
             drawn = torch.tensor([target]), torch.tensor([negative])
-            gradient += torch.autograd.grad(sampled_softmax(one, items, *drawn, q.log(), chance[None]), items)[0]
+            gradient += torch.autograd.grad(
+                sampled_softmax(one, Catalogue(items), *drawn, q.log(), chance[None]), items
+            )[0]
     assert gradient.abs().max() < 1e-15
 
 
 def test_only_accidental_hits_leave_a_loss_and_gradients_of_zero() -> None:
-    ours = sampled_softmax(STATES[1:3], ITEMS, TARGETS[1:3], torch.tensor([3, 3]), torch.zeros(N), WEIGHTS[1:3])
+    ours = sampled_softmax(STATES[1:3], CATALOGUE, TARGETS[1:3], torch.tensor([3, 3]), torch.zeros(N), WEIGHTS[1:3])
     gradients = torch.autograd.grad(ours, (STATES, ITEMS))
     assert ours.item() == 0
     assert not any(gradient.any() for gradient in gradients)
@@ -79,7 +83,7 @@ def test_only_accidental_hits_leave_a_loss_and_gradients_of_zero() -> None:
 @pytest.mark.parametrize("calibration", [0.0, 0.75, 1.0])
 def test_gbce(calibration: float) -> None:
     negatives = torch.randint(N, (P, M), generator=torch.Generator().manual_seed(1))
-    ours = binary_cross_entropy(STATES, ITEMS, TARGETS, negatives, WEIGHTS, calibration=calibration)
+    ours = binary_cross_entropy(STATES, CATALOGUE, TARGETS, negatives, WEIGHTS, calibration=calibration)
     rate = M / (N - 1)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     expected = 0.0
@@ -94,7 +98,7 @@ def test_gbce_survives_huge_scores_in_float32() -> None:
     states = torch.tensor([[300.0], [-300.0]], requires_grad=True)
     items = torch.ones(4, 1, requires_grad=True)
     every, ones = torch.tensor([[1, 2], [3, 1]]), torch.ones(2)
-    loss = binary_cross_entropy(states, items, torch.tensor([0, 0]), every, ones, calibration=0.75)
+    loss = binary_cross_entropy(states, Catalogue(items), torch.tensor([0, 0]), every, ones, calibration=0.75)
     loss.backward()
     beta = 2 / 3 * (0.75 * (1 - 3 / 2) + 3 / 2)
     assert loss.item() == pytest.approx((600 + beta * 300) / 3, rel=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.losses import soft_cross_entropy
 from forethought.catalogue.soft_targets import soft_target
 
@@ -19,7 +20,7 @@ def test_cross_entropy_with_soft_targets_is_that_of_whole_matrices() -> None:
         return -(weights[:, None] * q * torch.log_softmax(r @ e.T, dim=-1)).sum()
 
     def got(r: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
-        return soft_cross_entropy(r, e, soft_target(centres, e)[of], weights)
+        return soft_cross_entropy(r, Catalogue(e), soft_target(centres, Catalogue(e))[of], weights)
 
     told = []
     for loss in (got, wanted):
@@ -34,12 +35,12 @@ def test_cross_entropy_with_soft_targets_is_that_of_whole_matrices() -> None:
 def test_autocast_narrows_nothing() -> None:
     centres, items = torch.randn(3, 4), torch.randn(7, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        narrow = soft_target(centres, items)
-    assert torch.equal(narrow, soft_target(centres, items))
+        narrow = soft_target(centres, Catalogue(items))
+    assert torch.equal(narrow, soft_target(centres, Catalogue(items)))
 
 
 def test_no_gradient_reaches_the_prototypes() -> None:
     centres, items = torch.randn(3, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
-    soft_target(centres, items).sum().backward()
+    soft_target(centres, Catalogue(items)).sum().backward()
     assert centres.grad is None
     assert items.grad is not None

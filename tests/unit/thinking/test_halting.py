@@ -12,6 +12,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from forethought.backbones.gru4rec import GRU4Rec
+from forethought.catalogue.catalogue import Catalogue
 from forethought.errors import ConfigError
 from forethought.thinking import halting
 from forethought.thinking.chain import Roots
@@ -22,7 +23,8 @@ RNG = np.random.default_rng(0)
 
 def test_exact_indicators() -> None:
     before, now, items = RNG.normal(size=(6, 4)) * 2, RNG.normal(size=(6, 4)) * 2, RNG.normal(size=(30, 4))
-    a, b, e = (torch.from_numpy(x) for x in (before, now, items))
+    a, b = (torch.from_numpy(x) for x in (before, now))
+    e = Catalogue(torch.from_numpy(items))
     got = indicators(look_at(a, e), look_at(b, e), (b - a).norm(dim=-1), 30, 4).numpy()
     p, q = softmax(before @ items.T, axis=1), softmax(now @ items.T, axis=1)
     wanted = np.stack(
@@ -40,7 +42,7 @@ def test_prototypes_stand_for_their_items() -> None:
     """Where all items of a cluster are alike, prototypes with sizes say exactly what the items say."""
     centres, sizes = RNG.normal(size=(5, 4)), np.array([3, 1, 0, 7, 2])
     a, b = (torch.from_numpy(RNG.normal(size=(6, 4)) * 2) for _ in range(2))
-    items, few = torch.from_numpy(np.repeat(centres, sizes, axis=0)), torch.from_numpy(centres)
+    items, few = (Catalogue(torch.from_numpy(x)) for x in (np.repeat(centres, sizes, axis=0), centres))
     n = torch.from_numpy(sizes)
     change = (b - a).norm(dim=-1)
     exact = indicators(look_at(a, items), look_at(b, items), change, 13, 4)
@@ -104,8 +106,9 @@ def roots(backbone: Counting, n_rows: int) -> Roots:
     return Roots(states[:, -1:], chain, torch.ones_like(at, dtype=torch.bool))
 
 
-ITEMS, MARKS = torch.randn(30, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(4, 4)
-JUDGE = Judge(lambda r: look_at(r, ITEMS), lambda r: r, 30)
+CATALOGUE = Catalogue(torch.randn(30, 4, generator=torch.Generator().manual_seed(1)))
+MARKS = torch.zeros(4, 4)
+JUDGE = Judge(lambda r: look_at(r, CATALOGUE), CATALOGUE)
 
 
 def think_by(rule: str, threshold: float, **more: Any) -> tuple[Counting, torch.Tensor, torch.Tensor, Any]:
@@ -169,7 +172,7 @@ def test_a_single_step_is_taken_without_a_look() -> None:
         raise AssertionError
 
     backbone = Counting()
-    judge = Judge(look, lambda r: r, 30)
+    judge = Judge(look, CATALOGUE)
     given = roots(backbone, 9)
     _, steps, _ = think_until(backbone, given, MARKS[:1], judge, Halting(rule="entropy", threshold=0.5))  # type: ignore[arg-type]
     assert steps.tolist() == [1] * 9
@@ -227,7 +230,7 @@ def test_noise_reaches_every_indicator() -> None:
 
     def traced(noise: float) -> np.ndarray:
         halting = Halting(rule="fixed", noise=noise)
-        judge = Judge(JUDGE.look, JUDGE.ready, 30, HaltingHead(4).eval())
+        judge = Judge(JUDGE.look, CATALOGUE, HaltingHead(4).eval())
         _, _, trace = think_until(backbone, given, MARKS, judge, halting, trace=True)  # type: ignore[arg-type]
         assert trace is not None
         return trace.indicators_PT3.numpy()

@@ -8,6 +8,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
+from forethought.catalogue.catalogue import Catalogue
 from forethought.thinking.health import likeness, of_prototypes, of_steps, of_trajectory
 from forethought.thinking.prototypes import Prototypes
 
@@ -43,7 +44,7 @@ def made(levels: list[torch.Tensor]) -> Prototypes:
 def test_prototypes_by_hand() -> None:
     torch.manual_seed(0)
     centres, items = torch.randn(5, 4), torch.randn(40, 4)
-    health = of_prototypes(made([centres, centres * 3]), items, 0.5)
+    health = of_prototypes(made([centres, centres * 3]), Catalogue(items, temperature=0.5))
     unit = (centres / centres.norm(dim=-1, keepdim=True)).numpy()
     cosines = [unit[a] @ unit[b] for a in range(5) for b in range(5) if a != b]
     assert health.figures["prototype_cosine_1"] == pytest.approx(np.mean(cosines), abs=1e-6)
@@ -56,7 +57,7 @@ def test_prototypes_by_hand() -> None:
 def test_prototypes_meet_biases_in_full() -> None:
     torch.manual_seed(0)
     centres, items = torch.randn(5, 4), torch.randn(40, 4)
-    health = of_prototypes(made([centres]), items, 0.5, bias=True)
+    health = of_prototypes(made([centres]), Catalogue(items[:, :-1], items[:, -1], temperature=0.5))
     scores = centres[:, :-1] @ items[:, :-1].T / 0.5 + items[:, -1]
     assert health.figures["target_entropy_1"] == pytest.approx(entropy(softmax(scores.numpy(), axis=1), axis=1).mean())
 
@@ -64,6 +65,6 @@ def test_prototypes_meet_biases_in_full() -> None:
 def test_prototypes_that_are_one_or_turn_coarse() -> None:
     torch.manual_seed(0)
     items, one = torch.randn(40, 4), torch.ones(5, 4) + torch.randn(5, 4) * 0.01
-    health = of_prototypes(made([one * 2, one * 0.1]), items, 0.5)
+    health = of_prototypes(made([one * 2, one * 0.1]), Catalogue(items, temperature=0.5))
     assert "5 prototypes of step 1 are nearly one" in health.warnings[0]
     assert "prototypes of step 2 say less than those of step 1" in health.warnings[1]
