@@ -14,6 +14,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,22 @@ def temporary(folder: Path) -> Iterator[Path]:
                 yield path
                 return
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            to_the_end(partial(path.unlink, missing_ok=True))
             if handle >= 0:
                 os.close(handle)
+
+
+def to_the_end(tidy: Callable[[], Any]) -> None:
+    """Tidy up even where Ctrl-C comes meanwhile; it counts once that is done. What is called may begin again."""
+    pressed: KeyboardInterrupt | None = None
+    while True:
+        try:
+            tidy()
+            break
+        except KeyboardInterrupt as error:
+            pressed = error
+    if pressed is not None:
+        raise pressed
 
 
 def sweep(folder: Path) -> None:

@@ -10,7 +10,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from forethought.errors import DataError, ForethoughtError, RunError
-from forethought.files import BESIDE, check_path, first_line, replace_file, restore, short_of_memory, temporary
+from forethought.files import (
+    BESIDE,
+    check_path,
+    first_line,
+    replace_file,
+    restore,
+    short_of_memory,
+    temporary,
+    to_the_end,
+)
 
 LOCK_FILE = ".lock"
 
@@ -42,7 +51,7 @@ def replace_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
                     out.rename(beside / "old")
                 _take_place(beside / "new", out)
             finally:
-                restore(beside, out)
+                to_the_end(lambda: restore(beside, out))
     except ForethoughtError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 VOLATILE = re.compile(
-    r"(_s|_ms)$|^ms_|^s_per_|second(s|$)|^(machine|date|commit|wall_s|ms|trained|cost_measured|created|written)$"
+    r"(_s|_ms)$|^ms_|^s_per_|second(s|$)|^bytes$|^(machine|date|commit|wall_s|ms|trained|cost_measured|created|written)$"
 )
 DIGEST = re.compile(r"\b[0-9a-f]{32,128}\b")
 NUMBER = re.compile(r"\d[\d.,]*")
@@ -38,9 +38,20 @@ def told(path: Path, folder: Path) -> str:
     if path.suffix in PICTURES:
         begin, end = PICTURES[path.suffix]
         return "a picture" if raw.startswith(begin) and raw.endswith(end) else "a broken picture"
+    if path.suffix == ".safetensors":
+        return _tensors(path)
     if path.suffix in (".json", ".jsonl", ".md", ".html"):
         raw = _plain(raw.decode("utf-8", "replace"), path.suffix, str(folder.resolve())).encode()
     return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def _tensors(path: Path) -> str:
+    """A digest of all tensors, bit for bit; beside them such a file names checksums of files that hold times."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(path)
+    whole = b"".join(f"{n} {t.dtype} {t.shape}".encode() + t.tobytes() for n, t in sorted(tensors.items()))
+    return hashlib.sha256(whole).hexdigest()[:16]
 
 
 def _plain(text: str, suffix: str, place: str) -> str:

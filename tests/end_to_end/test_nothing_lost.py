@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -235,3 +237,18 @@ def test_a_core_of_minus_one_is_refused(shell: Shell, shop: Path, tmp_path: Path
     assert said.code == 2
     assert "Traceback" not in said.err
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_kill_leaves_nothing(shop: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """While a shop is being written."""
+    command = [sys.executable, "-m", "forethought", "simulate", "--out", "shop", "--users", "300000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []

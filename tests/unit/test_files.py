@@ -251,3 +251,17 @@ def test_nested_brackets_and_pipes_are_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(RunError, match="no ordinary file"):
         read_json(tmp_path / "pipe.json", "mend")
+
+
+def test_ctrl_c_while_tidying_up_waits_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink, pressed = Path.unlink, [KeyboardInterrupt, KeyboardInterrupt]
+
+    def interrupted(path: Path, *more: bool, **others: bool) -> None:
+        if pressed:
+            raise pressed.pop()
+        unlink(path, *more, **others)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(tmp_path / "out", write())
+    assert names(tmp_path) == ["out"]

@@ -7,7 +7,9 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 from typing import NoReturn
 
 from forethought.errors import ForethoughtError, nearest
@@ -64,7 +66,14 @@ def _run(arguments: list[str]) -> None:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         _fail(f"There is no verb {verb!r}; the verbs are {', '.join(VERBS)}.{nearest(verb, VERBS)}")
+    _stop_as_by_ctrl_c()
     importlib.import_module(f"forethought.cli.{verb}").run(rest)
+
+
+def _stop_as_by_ctrl_c() -> None:
+    """A polite kill tidies up as Ctrl-C does; training has a way of its own."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _told(error: Exception) -> str | None:

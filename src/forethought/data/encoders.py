@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forethought.errors import ConfigError, MissingExtraError
-from forethought.files import first_line
+from forethought.files import first_line, to_the_end
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -64,7 +66,9 @@ def load_encoder(model: str) -> SentenceTransformer:
 @contextmanager
 def _harmless(folder: Path, model: str) -> Iterator[Path]:
     """A folder of links to what may be read of the encoder, which goes when it is loaded."""
-    with tempfile.TemporaryDirectory(prefix="forethought-") as links:
+    links = Path(tempfile.gettempdir()) / f"forethought-{secrets.token_hex(8)}"
+    try:
+        links.mkdir(mode=0o700)
         places = _places(folder, model)
         for place in dict.fromkeys(("", *places)):  # its own folder first, where what concerns all modules lies
             files = [file for file in sorted((folder / place).glob("*")) if file.is_file()]
@@ -75,7 +79,9 @@ def _harmless(folder: Path, model: str) -> Iterator[Path]:
                 if any(fnmatchcase(file.name, kind) for kind in READ):
                     _check_harmless(file, model)
                     Path(links, place, file.name).symlink_to(file.resolve())
-        yield Path(links)
+        yield links
+    finally:
+        to_the_end(lambda: shutil.rmtree(links, ignore_errors=True))
 
 
 def _places(folder: Path, model: str) -> list[str]:
