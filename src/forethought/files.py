@@ -26,6 +26,7 @@ try:
 except ImportError:  # no POSIX: nothing can be told about other writers, so nothing of theirs is removed
     fcntl = None
 
+OURS = (TypeError, AttributeError, LookupError, AssertionError)  # no disk makes these: they are faults in the code
 NEAR_ENDS = 1 << 16  # bytes at either end of a file in which the mark is looked for
 TEMPORARY, ENDING, BESIDE = ".forethought-", ".part", ".folder"
 
@@ -48,7 +49,7 @@ def replace_file(path: Path, write_to: Callable[[Path], Any]) -> None:
     except ForethoughtError:
         raise
     except Exception as error:
-        if short_of_memory(error):
+        if short_of_memory(error) or isinstance(error, OURS):
             raise
         raise RunError(
             f"{path} could not be written ({first_line(error)}): make room or choose another folder."

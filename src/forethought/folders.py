@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from forethought.errors import DataError, ForethoughtError, RunError
 from forethought.files import (
     BESIDE,
+    OURS,
     check_path,
     first_line,
     replace_file,
@@ -55,7 +56,7 @@ def replace_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except ForethoughtError:
         raise
     except Exception as error:
-        if short_of_memory(error):
+        if short_of_memory(error) or isinstance(error, OURS):
             raise
         said = getattr(error, "strerror", None) or first_line(error)
         raise DataError(f"{str(out)!r} could not be written ({said}); nothing was left behind.") from error

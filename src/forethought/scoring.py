@@ -68,7 +68,7 @@ def recommend_table(
         if model.method.inputs.times:
             choices["times"] = chunk[TIMES].to_list()
         found = _recommend(model, histories, counts["done"], k=k, unknown=unknown, **choices)
-        counts["items"] += sum(map(len, histories))
+        counts["items"] += sum(len(history or ()) for history in histories)
         counts["unknown"] += sum(len(one.dropped) for one in found)
         counts["done"] += len(chunk)
         if report is not None:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from forethought.cli.wrong_options import in_a_sentence
 from forethought.escaping import printable, printable_json
 
 if TYPE_CHECKING:
@@ -39,12 +41,17 @@ CHOICES: dict[Choice, bool | None] = {"auto": None, "yes": True, "no": False}
 
 
 def parse(cls: Callable[..., T], arguments: list[str], verb: str, about: str, *, pairs: bool = False) -> T:
-    """The verb's options; unknown ones end with exit code 2 and a suggestion. `about` holds an example.
+    """The verb's options. `about` holds an example.
 
     With `pairs` a switch has a negative beside it, for those that are on by default.
+
+    Raises:
+        ConfigError: one is unknown (with the nearest known one), missing, or has a value of another kind.
     """
     style = (tyro.conf.DisallowNone, *(() if pairs else (tyro.conf.FlagCreatePairsOff,)))
-    return tyro.cli(cls, args=arguments, prog=f"forethought {verb}", description=about, config=style)
+    ask = partial(tyro.cli, cls, prog=f"forethought {verb}", description=about, config=style)
+    with in_a_sentence(arguments, lambda: ask(args=["--help"])):
+        return ask(args=arguments)
 
 
 class PlainConsole(Console):

@@ -30,6 +30,7 @@ from forethought.data.texts import VECTORS, item_texts
 from forethought.data.times import moment
 from forethought.data.vocabulary import Vocabulary, uuid_bytes
 from forethought.errors import DataError
+from forethought.files import first_line
 from forethought.folders import check_own, replace_folder
 from forethought.settings import Count, Number, Settings
 
@@ -166,7 +167,7 @@ def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Spl
         facts = json.loads(facts_at.read_text(encoding="utf-8"))
         name, config, expected = facts["name"], dict(facts["split"]), facts["data_hash"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{str(facts_at)!r} is damaged ({error}): prepare the folder again.") from error
+        raise DataError(f"{str(facts_at)!r} is damaged ({first_line(error)}): prepare the folder again.") from error
     check_name(name, f"the data in {str(facts_at)!r}")
     data = read(folder, name=name, cache=cache)
     if data.data_hash != expected:

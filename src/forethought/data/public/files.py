@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from forethought.errors import DataError
+from forethought.files import first_line
 
 Source = str | Path | Sequence[str | Path]
 
@@ -53,8 +54,7 @@ class RawFile:
                 yield self._stream(stack)
         except DAMAGE as error:
             raise DataError(
-                f"{self} cannot be read to its end ({str(error) or type(error).__name__}): it is damaged or not all "
-                "there; get it again."
+                f"{self} cannot be read to its end ({first_line(error)}): it is damaged or not all there; get it again."
             ) from error
 
     @contextmanager
@@ -180,6 +180,7 @@ def _members(archive: Path, _changed: int) -> list[RawFile]:
                 names = [entry.name for entry in packed if entry.isfile()]
     except DAMAGE as error:
         raise DataError(
-            f"The archive {str(archive)!r} cannot be read ({error}): it is damaged; get it again."
+            f"The archive {str(archive)!r} cannot be read ({first_line(error).rstrip(':')}): it is damaged; "
+            "get it again."
         ) from error
     return [RawFile(archive, name) for name in names if not PurePosixPath(name).name.startswith(".")]

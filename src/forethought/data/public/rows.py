@@ -12,6 +12,7 @@ import polars as pl
 from forethought.data.progress import Report, silent
 from forethought.data.public.files import RawFile
 from forethought.errors import DataError
+from forethought.files import first_line
 
 CHUNK = 32 << 20  # bytes of JSON parsed at once
 
@@ -124,7 +125,7 @@ def separated(
             return pl.DataFrame(schema=dict(columns.values()))
         except pl.exceptions.PolarsError as error:
             _blame(file, columns, separator, header, width)
-            raise DataError(f"{file} cannot be read: {error}.") from error
+            raise DataError(f"{file} cannot be read ({first_line(error)}): get it again.") from error
     _blame(file, columns, separator, header, width)
     raise DataError(f"{file} has empty values in {', '.join(name for name, _ in columns.values())}.")
 

@@ -12,6 +12,7 @@ from forethought.data.public.files import Kind, RawFile, Source
 from forethought.data.public.rows import decoded_lines
 from forethought.data.public.tables import RawTables, in_order
 from forethought.errors import DataError
+from forethought.files import first_line
 
 SEQUENCES = Kind("S3-Rec sequences (user item item ...)", r".*\.txt", r"^\d+( \d+)+ *$")
 ATTRIBUTES = Kind("S3-Rec attributes (*_item2attributes.json)", r".*_item2attributes\.json")
@@ -58,9 +59,9 @@ def _items(file: RawFile) -> pl.LazyFrame:
         with file.open() as stream:
             attributes = json.load(stream)
         rows = [{"item_id": int(item), "attribute_ids": [int(i) for i in ids]} for item, ids in attributes.items()]
-    except (ValueError, TypeError, AttributeError) as error:
+        return pl.DataFrame(rows, schema=schema).lazy()
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, pl.exceptions.PolarsError) as error:
         raise DataError(
-            f'{file} should be a JSON object of items and their attributes, such as {{"1": [3, 7]}} ({error}): '
-            "get it again, or leave it out by giving the path of the sequences alone."
+            f'{file} should be a JSON object of items and their attributes, such as {{"1": [3, 7]}} '
+            f"({first_line(error)}): get it again, or leave it out by giving the path of the sequences alone."
         ) from error
-    return pl.DataFrame(rows, schema=schema).lazy()
