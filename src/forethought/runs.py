@@ -24,6 +24,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
+from forethought.evaluation.metrics import named as metric_named
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.sampled import Sample
@@ -41,7 +42,7 @@ from forethought.run_folder import begun
 from forethought.settings import Part, Resamples, Seed, check_all
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
-from forethought.training.precision import Precision, choose
+from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.tracking import TrackerName, Trackers
@@ -96,7 +97,7 @@ def train(
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
     recommender = _untrained(config, split, side, folder, _about(config, split, data_path, columns))
-    precision = _precision(recommender, fabric.device.type)
+    precisions = _precisions(recommender, fabric.device.type)
     with ExitStack() as held:
         sums: Sums = {}
         if fabric.is_global_zero:
@@ -116,7 +117,7 @@ def train(
             trackers=trackers,
             keep_best=lambda best: write_weights(folder, best, sums),
             sums=sums,
-            precision=precision,
+            precisions=precisions,
         ).run(fabric)
         if fabric.is_global_zero:
             write_card(recommender)
@@ -136,10 +137,13 @@ def _untrained(
     return Recommender(method, config, split.data.items, _item_table(split), about, folder)
 
 
-def _precision(run: Recommender, device: str) -> Precision:
-    """What products are made in, noted in the run."""
-    chosen = choose(run.config.training, device, len(run.items), walks=walks_items(run.method))
-    run.about["precision"] = chosen.name
+def _precisions(run: Recommender, device: str) -> dict[str, Precision]:
+    """What products are made in, stage by stage, noted in the run."""
+    stages, walks = run.method.stages(), walks_items(run.method)
+    chosen = choose_for_stages(run.config.training, stages, device, len(run.items), walks=walks)
+    names = {precision.name for precision in chosen.values()}
+    each = ", ".join(f"{stage} {precision.name}" for stage, precision in chosen.items())
+    run.about["precision"] = each if len(names) > 1 else names.pop()
     return chosen
 
 
@@ -250,11 +254,11 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     told, seed = model.progress(), model.config.seed
     if not told or told["best_epoch"] < 0:
         return None
-    positions, every = model.config.training.batch_positions, model.config.training.all_windows
-    rows = windows(split.with_noise(model.config.noise).train, model.method.window, every=every)
-    epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, positions, seed, told["epoch"]))
-    starts = told.get("stages", [0])
-    stage = bisect_right(starts, told["best_epoch"]) - 1
+    settings, stages, starts = model.config.training, model.method.stages(), told.get("stages", [0])
+    rows = windows(split.with_noise(model.config.noise).train, model.method.window, every=settings.all_windows)
+    last = settings.of(stages[len(starts) - 1]).batch_positions
+    epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, last, seed, told["epoch"]))
+    at = bisect_right(starts, told["best_epoch"]) - 1
     return {
         "epochs": told["epoch"],
         "trained_s": told["trained_s"],
@@ -262,10 +266,10 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
         "flops_per_epoch": flops_per_epoch(
             model.method,
             rows,
-            positions=positions,
+            positions=settings.of(stages[at]).batch_positions,
             seed=seed,
-            epoch=told["best_epoch"] - starts[stage],
-            stage=model.method.stages()[stage].name,
+            epoch=told["best_epoch"] - starts[at],
+            stage=stages[at].name,
         ),
     }
 
@@ -323,6 +327,8 @@ def _check_trainable(split: Split) -> None:
 
 
 def _check_inputs(model: Method, settings: Training) -> None:
+    for stage in model.stages():
+        metric_named(stage.metric)  # raises where there is none
     if settings.input_noise and model.inputs.masked_items:
         raise ConfigError(
             "input_noise is for models that name what follows a history, and this one hides items of the history: "

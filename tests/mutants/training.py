@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutants import Mutant
 
 LOOP, RESUME, STAGES = "unit/training/test_loop.py", "unit/training/test_resume.py", "unit/training/test_stages.py"
-SETTINGS = "unit/training/test_settings.py"
+SETTINGS, OWN = "unit/training/test_settings.py", "unit/training/test_stage_settings.py"
 
 MUTANTS = [
     Mutant(
@@ -105,5 +105,41 @@ MUTANTS = [
         "min(1.0, (step + 1) / settings.warmup_steps)",
         "1.0",
         f"{SETTINGS}::test_learning_rate",
+    ),
+    # ---- what a stage sets for itself
+    Mutant(
+        "a stage's batches are the training's",
+        "training/loop.py",
+        "self.settings.of(self._stage).batch_positions",
+        "self.settings.batch_positions",
+        f"{OWN}::test_a_stage_has_batches_of_its_own",
+    ),
+    Mutant(
+        "a stage's schedule counts the steps of the training's batches",
+        "training/loop.py",
+        "len(plan(rows.lengths - 1, self._batch_positions, self.seed, 0))",
+        "len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))",
+        f"{OWN}::test_a_stage_has_batches_of_its_own",
+    ),
+    Mutant(
+        "a stage's precision is the training's",
+        "training/precision.py",
+        "choose(settings.of(stage), device",
+        "choose(settings, device",
+        f"{OWN}::test_a_stage_has_a_precision_of_its_own",
+    ),
+    Mutant(
+        "NDCG@10 selects whatever a stage says",
+        "training/loop.py",
+        'valid[f"valid_{self._stage.metric}"]',
+        'valid["valid_ndcg@10"]',
+        f"{OWN}::test_the_metric_of_a_stage_selects_and_stops_in_it",
+    ),
+    Mutant(
+        "a later stage replaces a better one by its own metric",
+        "training/state.py",
+        "self.best_before = self.best",
+        "pass",
+        f"{OWN}::test_between_stages_ndcg_decides",
     ),
 ]

@@ -22,7 +22,7 @@ from forethought.data.histories import Spans
 from forethought.data.splits import Split
 from forethought.devices import resolve_device
 from forethought.errors import RunError
-from forethought.evaluation.metrics import ndcg
+from forethought.evaluation.metrics import named, ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method, Stage
 from forethought.settings import from_environment
@@ -69,7 +69,7 @@ class Fit:
     Attributes:
         folder: of the run; the state to resume from lies in its `state/`.
         exclude_history: whether validation leaves a user's history out of the candidates.
-        precision: as `precision.choose` answered.
+        precisions: of each stage, as `precision.choose_for_stages` answered; float32 where it has no say.
         keep_best: called with the method whenever validation says it is the best so far.
         sums: checksums of the run's files that were written before, kept with every state.
     """
@@ -84,7 +84,7 @@ class Fit:
     trackers: Trackers
     keep_best: Callable[[Method], None]
     sums: Mapping[str, str] = field(default_factory=dict)
-    precision: Precision = field(default_factory=Precision)
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
 
     def run(self, fabric: Fabric) -> Progress:
@@ -102,46 +102,53 @@ class Fit:
         if self.settings.compile:
             self.method.compile_encoder()
         self.observer.start(self.progress, self.settings)
-        if self.precision.sentence:
-            self.observer.note(self.precision.sentence)
         try:
             with Interrupt() as interrupt:
-                model, optimiser = self._begin_stage(fabric)
+                rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
+                model, optimiser = self._begin_stage(fabric, rows)
                 if saved:
                     state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank)
-                rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
-                self._steps_an_epoch = len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))
                 while not self.progress.done:
                     self._train_epoch(fabric, model, optimiser, rows, interrupt)
                     if self._end_epoch(fabric) and not self.progress.done:
-                        model, optimiser = self._begin_stage(fabric)
+                        model, optimiser = self._begin_stage(fabric, rows)
                     self._save(fabric, optimiser)
             self.observer.finish(self.progress)
         finally:
             self.observer.close()
         return self.progress
 
-    def _begin_stage(self, fabric: Fabric) -> tuple[_FabricModule, _FabricOptimizer]:
+    def _begin_stage(self, fabric: Fabric, rows: Spans) -> tuple[_FabricModule, _FabricOptimizer]:
         """From the best weights of the stage before; what trains, and how it is wrapped, may be different in each."""
         here, stages = self.progress, self.method.stages()
         self._stage, self._stages_left = stages[here.stage], len(stages) - here.stage - 1
         self._epochs = self._stage.epochs or self.settings.epochs
+        self._batch_positions = self.settings.of(self._stage).batch_positions
+        self._steps_an_epoch = len(plan(rows.lengths - 1, self._batch_positions, self.seed, 0))
         if here.stage:
             fabric.barrier()  # they are written by one process
             state.load_weights(self.folder / "state", stages[here.stage - 1].name, self.method)
         if len(stages) > 1:
             self.observer.begin_stage(self._stage, here.stages[-1] + self._epochs)
+        self._tell_precision()
         self.method.to(fabric.device)
         self.method.begin_stage(self._stage.name)
         model, optimiser = fabric.setup(self.method, adamw(self.method, self.settings))
         model.mark_forward_method("loss")
         return model, optimiser
 
+    def _tell_precision(self) -> None:
+        """Once, and again where a stage changes it."""
+        before = getattr(self, "_precision", Precision())
+        self._precision = self.precisions.get(self._stage.name, Precision())
+        if self._precision != before:
+            self.observer.note(self._precision.sentence or "Everything is made in float32 from here on.")
+
     def _train_epoch(
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, interrupt: Interrupt
     ) -> None:
         here = self.progress
-        batches = plan(rows.lengths - 1, self.settings.batch_positions, self.seed, here.epoch)
+        batches = plan(rows.lengths - 1, self._batch_positions, self.seed, here.epoch)
         self.observer.begin_epoch(here.epoch, len(batches), here.batch)
         saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
@@ -175,7 +182,7 @@ class Fit:
         if self.settings.input_noise and not self.method.inputs.masked_items:
             items_BL, _ = redrawn(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
             batch = replace(batch, items_BL=items_BL)
-        with narrow_products(self.precision.narrow):
+        with narrow_products(self._precision.narrow):
             losses = model.loss(batch)
         fabric.backward(losses.total * fabric.world_size)  # DDP takes the mean of gradients; ours are shares of a sum
         if self.settings.clip_norm:
@@ -221,13 +228,15 @@ class Fit:
         health = self.method.health(figures)
         figures |= health.figures
         begin = time.perf_counter()
-        figures["valid_ndcg@10"] = quality = fabric.broadcast(self._validate(fabric))
+        figures |= (valid := fabric.broadcast(self._validate(fabric)))
+        quality, selects = valid["valid_ndcg@10"], valid[f"valid_{self._stage.metric}"]
         figures |= {"epoch": here.epoch + 1, "trained_s": here.trained_s, "valid_s": time.perf_counter() - begin}
         if here.stage or self._stages_left:  # one of several
             figures["stage"] = here.stage + 1
-        improved, best = quality > here.stage_best, self._stage.candidate and quality > here.best
+        improved = selects > here.stage_best
+        best = improved and self._stage.candidate and quality > here.best_before
         if improved:
-            here.stage_best, here.stale = quality, 0
+            here.stage_best, here.stale = selects, 0
         else:
             here.stale += 1
         if best:
@@ -250,11 +259,15 @@ class Fit:
             here.done = over
         return over
 
-    def _validate(self, fabric: Fabric) -> float:
+    def _validate(self, fabric: Fabric) -> dict[str, float]:
+        """NDCG@10, by which stages are compared, and the metric that selects within this one."""
         if not fabric.is_global_zero:
-            return 0.0
-        ranked = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history)
-        return float(ndcg(ranked.ranks, 10).mean())
+            return {}
+        ranks = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history).ranks
+        figures = {"valid_ndcg@10": float(ndcg(ranks, 10).mean())}
+        if self._stage.metric != "ndcg@10":
+            figures[f"valid_{self._stage.metric}"] = float(named(self._stage.metric)(ranks).mean())
+        return figures
 
     def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
         """All processes come here together: each has random generators of its own."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from forethought.catalogue.narrow import cpu_has_bf16
 from forethought.errors import ConfigError
+from forethought.methods.interface import Stage
 from forethought.training.settings import Training
 
 LEAST_ITEMS = 1000  # of a catalogue for which auto takes bfloat16 on a CPU: with fewer the casts eat what is won
@@ -57,3 +59,22 @@ def choose(settings: Training, device: str, n_items: int, *, walks: bool) -> Pre
         sentence = f"The softmax over the items multiplies in bfloat16, everything else in float32 {LEAVE}."
         return Precision("bf16", narrow=True, sentence=sentence)
     return Precision()
+
+
+def choose_for_stages(
+    settings: Training, stages: Sequence[Stage], device: str, n_items: int, *, walks: bool
+) -> dict[str, Precision]:
+    """`choose` for each stage, by its name.
+
+    Raises:
+        ConfigError: as `choose`, or a stage asks for another precision than the training's where all share one.
+    """
+    run = choose(settings, device, n_items, walks=walks)
+    found = {stage.name: choose(settings.of(stage), device, n_items, walks=walks) for stage in stages}
+    for name, own in found.items():
+        if device != "cpu" and own.name != run.name:
+            raise ConfigError(
+                f"Stage {name!r} is to be trained in {own.name} and the training in {run.name}, but on a GPU all "
+                "stages share one precision: choose the same for both, or train on the CPU."
+            )
+    return found

@@ -5,11 +5,14 @@ The defaults were found on Beauty's validation part (docs/results/tuning.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from forethought.devices import Device
 from forethought.settings import Between, Epochs, Scale, Settings, ShareBelowOne, Weight
+
+if TYPE_CHECKING:  # it brings torch
+    from forethought.methods.interface import Stage
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["auto", "32", "bf16"]
@@ -53,3 +56,12 @@ class Training(Settings):
     """Where to train."""
     checkpoint_every_s: Weight = 60.0
     """Seconds between states saved inside an epoch; one is saved after every epoch anyway."""
+
+    def of(self, stage: Stage) -> Training:
+        """As a stage is trained that sets its batches and its precision by itself.
+
+        Raises:
+            ConfigError: it sets them to what they cannot be.
+        """
+        own = {"batch_positions": stage.batch_positions, "precision": stage.precision}
+        return replace(self, **{name: value for name, value in own.items() if value is not None})

@@ -45,7 +45,8 @@ class Progress:
         done: the training has ended.
         stages: the epoch that each stage began with, of those begun.
         stage_step: the step that this one began with.
-        stage_best: best validation NDCG@10 of this one, -1 before the first.
+        stage_best: best validation metric of this one, that which selects in it; -1 before the first.
+        best_before: `best` when it began.
     """
 
     epoch: int = 0
@@ -61,6 +62,7 @@ class Progress:
     stages: list[int] = field(default_factory=lambda: [0])
     stage_step: int = 0
     stage_best: float = -1.0
+    best_before: float = -1.0
 
     @property
     def stage(self) -> int:
@@ -75,6 +77,7 @@ class Progress:
     def next_stage(self) -> None:
         self.stages.append(self.epoch)
         self.stage_step, self.stage_best, self.stale = self.step, -1.0, 0
+        self.best_before = self.best
 
 
 PROGRESS = {

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from forethought.evaluation.metrics import CUTS, METRICS, per_case
+from forethought.errors import ConfigError
+from forethought.evaluation.metrics import CUTS, METRICS, named, per_case
 
 half_ranks = st.one_of(st.integers(2, 200).map(lambda twice: twice / 2), st.just(math.inf))
 
@@ -89,3 +90,16 @@ def test_metrics_equal_ranx(integer_ranks):
     found = per_case(integer_ranks, cuts=[10])
     for name, expected in json.loads(peer.stdout.splitlines()[-1]).items():
         assert found[name].mean() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["recall", "ndcg", "mrr"])
+def test_a_metric_by_its_name(kind: str) -> None:
+    ranks = np.array([1, 2.5, 7, 8, np.inf])
+    wanted = [reference.metric(kind, rank, 7) for rank in ranks]
+    np.testing.assert_allclose(named(f"{kind}@7")(ranks), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ndcg", "ndcg@", "ndcg@0", "ndcg@-1", "ndcg@x", "ndcg@³", "map@10", ""])
+def test_a_metric_that_is_not_there(name: str) -> None:
+    with pytest.raises(ConfigError, match="There is no metric"):
+        named(name)

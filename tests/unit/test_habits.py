@@ -1,0 +1,49 @@
+"""What the Makefile, the hooks and CONTRIBUTING.md promise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def make(*words: str) -> str:
+    done = subprocess.run(
+        ["make", "--no-print-directory", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_make_help_lists_every_chore() -> None:
+    """All that is declared to be no file, but the four parts of `lint`."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    listed = [line.split()[0] for line in done.stdout.splitlines()]
+    phony = " ".join(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)).split()
+    assert sorted(listed) == sorted(name for name in phony if not name.startswith("lint-"))
+
+
+def test_hooks_run_what_make_lint_runs_out_of_the_environment() -> None:
+    yaml = pytest.importorskip("yaml")
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert repo["repo"] == "local"  # nothing is fetched
+    commands = [hook["entry"].split()[0] for hook in repo["hooks"]]
+    assert {command.removeprefix(".venv/bin/") for command in commands} == {"ruff", "pyright", "lint-imports"}
+    assert all(command.startswith(".venv/bin/") for command in commands)
+    linted = re.findall(r"^lint-\w+: .venv/.ready\n\t(\S+)", MAKEFILE, re.MULTILINE)
+    assert set(linted) == {command.removeprefix(".venv/bin/") for command in commands}
+    hooks = {hook["id"]: hook for hook in repo["hooks"]}
+    assert set(hooks) == set(re.findall(r"^lint-(\w+):", MAKEFILE, re.MULTILINE))
+
+
+def test_contributing_names_files_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:src|tests|docs)/[\w./]+)`", text)
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
