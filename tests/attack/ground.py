@@ -112,13 +112,12 @@ def remove(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    shutil.rmtree(path, onerror=_allow)
-
-
-def _allow(do: object, path: str, _: object) -> None:
-    os.chmod(os.path.dirname(path), 0o700)
-    os.chmod(path, 0o700)
-    (shutil.rmtree if os.path.isdir(path) and not os.path.islink(path) else os.unlink)(path)
+    path.chmod(0o700)
+    for folder, inner, _ in os.walk(path):  # from the top, each before it is looked into
+        for name in inner:
+            if not os.path.islink(f"{folder}/{name}"):
+                os.chmod(f"{folder}/{name}", 0o700)
+    shutil.rmtree(path)
 
 
 def names(folder: Path) -> dict[str, int]:

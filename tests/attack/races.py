@@ -42,7 +42,7 @@ PAIRS: dict[str, tuple[Sequence[str], Sequence[str], tuple[str, ...], bool]] = {
         (*fixtures.train("sasrec", "seed1"), "--overwrite"),
         (*fixtures.train("gru4rec", "seed1"), "--overwrite"),
         ("seed1",),
-        True,
+        False,
     ),
     "recommend --out": (
         ("recommend", "run", "--input", "histories.parquet", "--out", "out.parquet"),
