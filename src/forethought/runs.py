@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from forethought import machine
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
@@ -30,14 +32,14 @@ from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.sampled import Sample
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
-from forethought.files import replace_file
+from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
 from forethought.methods.items import walks_items
 from forethought.nn.budget import built
 from forethought.recommender import Recommender, load, write_weights
 from forethought.references import resolve
 from forethought.reports.model_card import model_card
-from forethought.run_files import CARD_FILE, Sums
+from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums
 from forethought.run_folder import begun
 from forethought.settings import Part, Resamples, Seed, check_all
 from forethought.thinking.halting import Halting
@@ -98,10 +100,12 @@ def train(
     trackers = Trackers(track if fabric.is_global_zero else ())
     recommender = _untrained(config, split, side, folder, _about(config, split, data_path, columns))
     precisions = _precisions(recommender, fabric.device.type)
+    watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
+            _tell_of_move(recommender, None if observer is None else watcher)
         fabric.barrier()
         torch.manual_seed(seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -113,7 +117,7 @@ def train(
             seed=seed,
             folder=folder,
             exclude_history=recommender.about["exclude_history"],
-            observer=observer if observer is not None and fabric.is_global_zero else Quiet(),
+            observer=watcher,
             trackers=trackers,
             keep_best=lambda best: write_weights(folder, best, sums),
             sums=sums,
@@ -144,7 +148,19 @@ def _precisions(run: Recommender, device: str) -> dict[str, Precision]:
     names = {precision.name for precision in chosen.values()}
     each = ", ".join(f"{stage} {precision.name}" for stage, precision in chosen.items())
     run.about["precision"] = each if len(names) > 1 else names.pop()
+    run.about["trained_on"] = machine.described(device) | {"precision": run.about["precision"]}
     return chosen
+
+
+def _tell_of_move(run: Recommender, watcher: Observer | None) -> None:
+    """A run that goes on elsewhere does not come to the same bits, and says so."""
+    assert run.folder is not None
+    before = read_json(run.folder / CONFIG_FILE, "train it anew")["about"].get("trained_on", {})
+    said = machine.differences(before, run.about["trained_on"])
+    if said is not None and watcher is not None:
+        watcher.warn(said)
+    elif said is not None:
+        warnings.warn(said, stacklevel=3)
 
 
 def _configured(
@@ -192,7 +208,7 @@ def evaluate(
         noise_seeds: how often it is drawn (with `noise.seed`, the next one, ...); each case's metrics are their mean.
         sample: rank among sampled negatives instead; labelled as biased wherever it is shown.
         lists: also make top-20 lists, for coverage, Gini, novelty and popularity bias.
-        batch: cases encoded together; no metric depends on it, unless rows halt at random.
+        batch: cases encoded together; metrics depend on it by rounding alone, unless rows halt at random.
         resamples: of the bootstrap behind the intervals.
         seed: of the bootstrap, and of halting at random.
 

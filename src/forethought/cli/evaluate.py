@@ -49,7 +49,8 @@ class Evaluate:
     sampled: int | None = None
     """Rank among so many drawn items only; biased, and labelled so."""
     batch: int = 1024
-    """Cases encoded together; no metric depends on it, unless rows halt at random."""
+    """Cases encoded together. Rank metrics depend on it by rounding alone: padding changes the order of sums, and two
+    scores that agree to seven digits may change places; more only where rows halt at random."""
     resamples: int = 1000
     """Bootstrap resamples behind each interval."""
     seed: int = 0

@@ -54,7 +54,7 @@ def rank_cases(
         exclude_history: whether items of the (whole, clean) history are no candidates.
         halting: when to stop thinking; None: as the method is configured.
         k: length of the lists to make as well; None makes none.
-        batch: cases encoded together; results do not depend on it, unless rows halt at random.
+        batch: cases encoded together; results depend on it by rounding alone, unless rows halt at random.
         report: called with cases done and their total.
     """
     device, was_training = method.device, method.training
