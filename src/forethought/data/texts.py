@@ -6,6 +6,7 @@ They lie beside the data as `item_text_embeddings.npy` (the uniform layout), or 
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from forethought.errors import DataError
 from forethought.files import check_ordinary, first_line, replace_file
 
 VECTORS = "item_text_embeddings.npy"
+# What a broken header of an .npy makes of itself: it is read as Python writes its values.
+UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError, TokenError)
 MEND = "make it anew, a row of numbers for each row of the item table"
 
 
@@ -40,7 +43,7 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
     try:
         check_ordinary(path)
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"The text vectors in {str(path)!r} cannot be read ({first_line(error)}): {MEND}.") from error
     if not isinstance(vectors, np.ndarray):
         raise DataError(f"{str(path)!r} holds several arrays: {MEND}, as .npy.")
@@ -67,7 +70,7 @@ def check_vectors(path: Path) -> None:
         check_ordinary(path)
         kept = np.load(path, mmap_mode="r", allow_pickle=False)
         ours = isinstance(kept, np.ndarray) and kept.ndim == 2 and np.issubdtype(kept.dtype, np.floating)
-    except (OSError, ValueError, EOFError):
+    except UNREADABLE:
         ours = False
     if not ours:
         raise DataError(f"{str(path)!r} holds no text vectors, so it is not overwritten: choose another name.")

@@ -130,3 +130,13 @@ def test_rows_of_no_item_table_are_refused(told: Path) -> None:
         item_texts(alone, told / VECTORS)
     beside = read(pl.read_parquet(told / "interactions.parquet"), items=told / "items.parquet")
     assert len(item_texts(beside, told / VECTORS)) == beside.n_items
+
+
+@pytest.mark.parametrize(
+    "header", ["{'descr': '<f4', (", "{" * 40, "{'descr': 3, 'fortran_order': 0, 'shape': 'x'}", "\0"]
+)
+def test_a_header_that_is_no_python_is_told(told: Path, config: IGRSR, header: str) -> None:
+    text = header.encode()
+    (told / VECTORS).write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(40))
+    with pytest.raises(DataError, match="cannot be read"):
+        resolve(config, leave_last_out(read(told)))
