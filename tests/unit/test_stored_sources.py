@@ -43,8 +43,6 @@ NOT_READ = [
     "/dev/null",
     "\0",
     "x" * 5000,
-    5,
-    ["a"],
 ]
 
 
@@ -113,7 +111,7 @@ def test_a_table_of_items_is_found_from_another_folder(
     "columns", [5, ["user"], {"cache": "/tmp"}, {"name": "../x"}, {"user": None}, {"items": ["a"]}]
 )
 def test_columns_that_are_none_are_told(columns: Any, trained: Recommender, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"config\.json is damaged"):
+    with pytest.raises(RunError, match=r"is damaged \(about\.columns is "):
         split_of(copy_with(trained, tmp_path / "run", columns=columns))
 
 
@@ -148,3 +146,9 @@ def test_a_data_folder_with_brackets_is_that_folder(shop: Path, tmp_path: Path) 
     prepare(shop, tmp_path / "data[1]")
     prepare(pl.read_parquet(shop / "interactions.parquet").head(-5), tmp_path / "data1")
     assert open_prepared(tmp_path / "data[1]").data.data_hash == read(shop).data_hash
+
+
+@pytest.mark.parametrize("named", [5, ["a"]])
+def test_a_place_of_data_that_is_no_text_is_told(named: Any, trained: Recommender, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"is damaged \(about\.data_path is .*, but must be text or None"):
+        copy_with(trained, tmp_path / "data", data_path=named)
