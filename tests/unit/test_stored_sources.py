@@ -111,7 +111,7 @@ def test_a_table_of_items_is_found_from_another_folder(
     "columns", [5, ["user"], {"cache": "/tmp"}, {"name": "../x"}, {"user": None}, {"items": ["a"]}]
 )
 def test_columns_that_are_none_are_told(columns: Any, trained: Recommender, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is damaged \(about\.columns is "):
+    with pytest.raises(RunError, match="is damaged"):
         split_of(copy_with(trained, tmp_path / "run", columns=columns))
 
 
