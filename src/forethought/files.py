@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -27,6 +28,7 @@ except ImportError:  # no POSIX: nothing can be told about other writers, so not
     fcntl = None
 
 OURS = (TypeError, AttributeError, LookupError, AssertionError)  # no disk makes these: they are faults in the code
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 NEAR_ENDS = 1 << 16  # bytes at either end of a file in which the mark is looked for
 TEMPORARY, ENDING, BESIDE = ".forethought-", ".part", ".folder"
 
@@ -125,13 +127,24 @@ def check_path(path: Path) -> None:
         raise RunError(f"{str(path)!r} holds a NUL, or bytes that are no UTF-8: choose another name.")
 
 
+def check_local(path: Path) -> None:
+    """Refuse an address where something is to be written: nothing is sent elsewhere, and no folder is to be called so.
+
+    Raises:
+        RunError: it is one, or no name that a system takes.
+    """
+    check_path(path)
+    if ADDRESS.match(str(path)):
+        raise RunError(f"{str(path)!r} is an address, but files are written to this machine: give a path.")
+
+
 def refuse_special(path: Path) -> None:
     """Refuse a path that is a folder, device, pipe or socket: replacing it would not write to it but remove it.
 
     Raises:
         RunError: it is one.
     """
-    check_path(path)
+    check_local(path)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):  # a link to a file is itself replaced; what it leads to stays as it is

@@ -13,7 +13,7 @@ from forethought.errors import DataError, ForethoughtError, RunError
 from forethought.files import (
     BESIDE,
     OURS,
-    check_path,
+    check_local,
     first_line,
     replace_file,
     restore,
@@ -36,7 +36,7 @@ def replace_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         DataError: it cannot be written, or another process was faster.
     """
-    check_path(out)
+    check_local(out)
     out = out.resolve()
     if out == Path.cwd() or out in Path.cwd().parents:
         raise DataError(f"{str(out)!r} is the folder you are in: give the name of a new one.")
@@ -95,7 +95,7 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process is at work there, or nothing can be written there.
     """
-    check_path(folder)
+    check_local(folder)
     lock = FileLock(folder / LOCK_FILE, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums
 from forethought.run_folder import begun
-from forethought.settings import Part, Resamples, Seed, check_all
+from forethought.settings import Part, Resamples, Seed, check, check_all
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
@@ -217,7 +217,8 @@ def evaluate(
         DataError: the split is not the one the run was trained on.
     """
     check_asked(part, exclude_history, batch=batch, resamples=resamples, seed=seed)
-    check_all(halting=(halting, Halting | None), noise=(noise, Noise | None), sample=(sample, Sample | None))
+    check_all(halting=(halting, Halting | None), noise=(noise, Noise | None), lists=(lists, bool))
+    check(sample, Sample | None, "sample")
     if noise is not None and sample is not None:
         raise ConfigError("Noise is measured by ranking all items: leave sample out (on the command line --sampled).")
     model = run if isinstance(run, Recommender) else load(run)
@@ -314,6 +315,8 @@ def check_asked(part: str, exclude_history: bool | None, *, batch: int, resample
 
 def check_same_split(model: Recommender, split: Split) -> None:
     """Refuse a split other than the one the run was trained on."""
+    if not isinstance(split, Split):
+        raise DataError(f"A split is expected, such as ft.leave_last_out(data), but {type(split).__name__} was given.")
     theirs, ours = split.data.items.ids, model.items.ids
     if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from forethought.files import check_ordinary, replace_file
 
 CHECKSUM = "sha256"
+ABOUT = "forethought"  # the one key of a file's metadata: of several, the library writes the order by chance
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> str:
@@ -30,7 +32,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     told = dict(about or {})
     total = checksum(plain, told)
     # The library's own way of writing a file goes through a temporary one of private mode that a kill would leave.
-    replace_file(path, lambda part: part.write_bytes(save(plain, {**told, CHECKSUM: total})))
+    replace_file(path, lambda part: part.write_bytes(save(plain, {ABOUT: _written({**told, CHECKSUM: total})})))
     return total
 
 
@@ -43,11 +45,23 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     check_ordinary(path)
     with safe_open(path, "pt") as file:
-        about = dict(file.metadata() or {})
+        about = _read((file.metadata() or {}).get(ABOUT, ""))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
     if about.get(CHECKSUM) != checksum(tensors, {name: text for name, text in about.items() if name != CHECKSUM}):
         raise SafetensorError("its content does not fit its checksum")
     return tensors, about
+
+
+def _written(about: Mapping[str, str]) -> str:
+    return json.dumps(about, sort_keys=True)
+
+
+def _read(text: str) -> dict[str, str]:
+    try:
+        about = json.loads(text)
+        return {str(name): str(value) for name, value in about.items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from forethought.errors import DataError, RunError
 from forethought.files import (
@@ -22,7 +23,8 @@ from forethought.files import (
     verified,
     write_json,
 )
-from forethought.folders import check_own, replace_folder
+from forethought.folders import alone, check_own, replace_folder
+from forethought.tensor_files import load_tensors, save_tensors
 
 NEW = "new content"
 
@@ -265,3 +267,27 @@ def test_ctrl_c_while_tidying_up_waits_for_its_end(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         replace_file(tmp_path / "out", write())
     assert names(tmp_path) == ["out"]
+
+
+def test_a_file_of_tensors_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    """Several keys of metadata would come in an order drawn anew by each process, and by each call."""
+    about, tensors = {name: name for name in "abcdefgh"}, {"weight": torch.arange(6.0)}
+    written = set()
+    for n in range(8):
+        save_tensors(tmp_path / str(n), tensors, about)
+        written.add((tmp_path / str(n)).read_bytes())
+    assert len(written) == 1
+    found, told = load_tensors(tmp_path / "0")
+    assert torch.equal(found["weight"], tensors["weight"])
+    assert {name: told[name] for name in about} == about
+
+
+def test_an_address_is_no_place_to_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="is an address"):
+        replace_file(Path("s3://bucket/out.parquet"), write())
+    with pytest.raises(RunError, match="is an address"), replace_folder(Path("file:///etc/x")):
+        pass
+    with pytest.raises(RunError, match="is an address"), alone(Path("https://somewhere/run")):
+        pass
+    assert names(tmp_path) == []
