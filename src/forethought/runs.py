@@ -41,7 +41,7 @@ from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums
 from forethought.run_folder import begun
-from forethought.settings import Part, Resamples, Seed, check, check_all
+from forethought.settings import Part, Resamples, Seed, check_all
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
@@ -217,8 +217,7 @@ def evaluate(
         DataError: the split is not the one the run was trained on.
     """
     check_asked(part, exclude_history, batch=batch, resamples=resamples, seed=seed)
-    check_all(halting=(halting, Halting | None), noise=(noise, Noise | None), lists=(lists, bool))
-    check(sample, Sample | None, "sample")
+    _check_choices(halting, noise, sample, lists)
     if noise is not None and sample is not None:
         raise ConfigError("Noise is measured by ranking all items: leave sample out (on the command line --sampled).")
     model = run if isinstance(run, Recommender) else load(run)
@@ -311,6 +310,11 @@ def check_asked(part: str, exclude_history: bool | None, *, batch: int, resample
     """Refuse what no evaluation can be asked for, before anything is ranked."""
     check_all(part=(part, protocols.Part), exclude_history=(exclude_history, bool | None))
     check_all(batch=(batch, Part), resamples=(resamples, Resamples), seed=(seed, Seed))
+
+
+def _check_choices(halting: object, noise: object, sample: object, lists: object) -> None:
+    check_all(halting=(halting, Halting | None), noise=(noise, Noise | None))
+    check_all(sample=(sample, Sample | None), lists=(lists, bool))
 
 
 def check_same_split(model: Recommender, split: Split) -> None:
