@@ -105,8 +105,11 @@ def _stopped(lane: Lane, method: str) -> None:
 
 
 def histories() -> None:
-    """Tables for `recommend --input`."""
+    """Tables for `recommend --input`, and text vectors of before for `embed --overwrite`."""
+    import numpy as np
     import polars as pl
+
+    np.save("older.npy", np.ones((3, 4), np.float16))
 
     draw = random.Random(0)
     ids = pl.read_parquet("shop/items.parquet")["item_id"].to_list()

@@ -156,7 +156,7 @@ def _texts() -> list[Scenario]:
         Scenario("embed", ("shop", "encoder"), embed, ONCE_MORE, outputs=(vectors,)),
         Scenario(
             "embed --overwrite",
-            ("shop", "encoder", ("shop/items.parquet", "stale.npy")),
+            ("shop", "encoder", ("older.npy", "stale.npy")),
             (*embed[:2], "--model", "encoder", "--out", "stale.npy", "--overwrite"),
             ONCE_MORE,
             outputs=("stale.npy",),
