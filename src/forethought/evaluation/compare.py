@@ -20,7 +20,7 @@ from forethought.evaluation.report import Evaluation
 from forethought.evaluation.standing import Difference, Standing
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
 from forethought.evaluation.tables import comparison_document
-from forethought.settings import Between, Resamples, Seed, check_all
+from forethought.settings import Between, Resamples, Seed, check, check_all
 from forethought.tables.table import Document
 
 KEYS = ["user_id", "case"]
@@ -80,6 +80,7 @@ def compare(
         DataError: fewer than two methods, an unknown baseline or metric, different protocols or cases.
     """
     check_all(resamples=(resamples, Resamples), permutations=(permutations, Permutations), seed=(seed, Seed))
+    check(across_noise, bool, "across_noise")
     runs = {name: [e] if isinstance(e, Evaluation) else list(e) for name, e in evaluations.items()}
     baseline = _check(runs, baseline, across_noise)
     first = runs[baseline][0]
