@@ -27,7 +27,7 @@ from forethought.run_files import (
     bound_sums,
     check_sums,
 )
-from forethought.settings import Whole, check_keys
+from forethought.settings import Whole, check, check_keys
 from forethought.training import state
 from forethought.training.tracking import check_log
 
@@ -119,6 +119,7 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     if parts.get("format") != FORMAT:
         raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}): {NEW}.")
     about = check_keys(parts["about"], ABOUT, f"{folder / CONFIG_FILE}: about")
+    check(about.get("trained_on", {}), dict, "about.trained_on")
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
     before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were

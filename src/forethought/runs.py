@@ -41,7 +41,7 @@ from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums
 from forethought.run_folder import begun
-from forethought.settings import Part, Resamples, Seed, check_all
+from forethought.settings import Part, Resamples, Seed, check, check_all
 from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
@@ -166,6 +166,7 @@ def _tell_of_move(run: Recommender, watcher: Observer | None) -> None:
 def _configured(
     method: MethodConfig | BackboneConfig, split: Split, training: Training | None, **choices: Any
 ) -> RunConfig:
+    check(split, Split, "split")
     check_all(seed=(choices["seed"], Seed), exclude_history=(choices["exclude_history"], bool | None))
     training = Training() if training is None else training
     return RunConfig(method=as_method(method), split=split.config, training=training, **choices)
@@ -319,8 +320,7 @@ def _check_choices(halting: object, noise: object, sample: object, lists: object
 
 def check_same_split(model: Recommender, split: Split) -> None:
     """Refuse a split other than the one the run was trained on."""
-    if not isinstance(split, Split):
-        raise DataError(f"A split is expected, such as ft.leave_last_out(data), but {type(split).__name__} was given.")
+    check(split, Split, "split")
     theirs, ours = split.data.items.ids, model.items.ids
     if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
         raise DataError(

@@ -349,8 +349,12 @@ def test_an_output_that_takes_ascii_only(run: Path) -> None:
     ("error", "said"),
     [
         (MemoryError(), "Memory ran out: "),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "Memory ran out: "),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "Memory ran out: "),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "when 9 bytes more",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "when 9 GiB more were asked for"),
+        (MemoryError("Unable to allocate 7.45 GiB for an array"), "ran out when 7.45 GiB more were asked for: use a"),
         (OSError(12, "Cannot allocate memory"), "Memory ran out: "),
         (RecursionError("maximum recursion depth exceeded"), "is nested too deeply to be read (maximum recursion"),
         (UnicodeEncodeError("ascii", "ï", 0, 1, "no"), "A text cannot be read or written ('ascii' codec"),

@@ -200,6 +200,8 @@ def test_wrong_words(shell: Shell, shop: Path, run: Path, tmp_path: Path) -> Non
         (["study", "hps", "--data", shop, "--seeds", "a"], "--seeds is 'a', but must be whole numbers."),
         (["evaluate", run, "--jsno"], "Did you mean '--json'?"),
         (["recommend"], "forethought recommend needs RUN: "),
+        (["train"], "train needs a METHOD, one of sasrec, "),
+        (["study"], "study needs a STUDY, one of "),
     ):
         assert said in shell.wrong(*words)
     for option, value, sentence in (

@@ -210,3 +210,25 @@ def test_noise_seeds_do_not_run_out_of_numbers() -> None:
     assert [noise.seed for noise in Noise(seed=2**63 - 2).seeds(2)] == [2**63 - 2, 2**63 - 1]
     with pytest.raises(ConfigError, match="Noise's seed is 9223372036854775808"):
         Noise(seed=2**63 - 1).seeds(2)
+
+
+def test_a_no_in_words_overwrites_nothing(tmp_path: Any, split: Split, shop: Any) -> None:
+    ft.Shop(users=5, items=20).write(tmp_path / "shop")
+    for call in (
+        lambda: ft.Shop(users=5, items=20).write(tmp_path / "shop", overwrite=typing.cast("Any", "no")),
+        lambda: ft.prepare(str(shop), tmp_path / "data", overwrite=typing.cast("Any", "no")),
+    ):
+        with pytest.raises(ConfigError, match="overwrite is 'no', but must be True or False"):
+            call()
+    with pytest.raises(ConfigError, match=r"keep is \{\}, but must be Filters\(\.\.\.\) or None"):
+        ft.prepare(str(shop), tmp_path / "data", keep=typing.cast("Any", {}))
+
+
+def test_a_path_is_no_split(trained: Recommender, sasrec: ft.SASRec, tmp_path: Any, shop: Any) -> None:
+    for call in (
+        lambda: ft.train(sasrec, typing.cast("Any", str(shop)), tmp_path / "run"),
+        lambda: ft.evaluate(trained, typing.cast("Any", str(shop))),
+        lambda: ft.robustness(trained, typing.cast("Any", str(shop))),
+    ):
+        with pytest.raises(ConfigError, match=r"^split is .*, but must be Split\(\.\.\.\)"):
+            call()

@@ -7,6 +7,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -81,7 +82,9 @@ def _told(error: Exception) -> str | None:
     from forethought.files import first_line, short_of_memory
 
     if short_of_memory(error):
-        return "Memory ran out: use a smaller model, batch or window, less data, or a machine with more."
+        asked = re.search(r"allocate ([\d.,]+ ?(?:[KMGT]i?B|bytes))", str(error))
+        when = f" when {asked[1]} more were asked for" if asked else ""
+        return f"Memory ran out{when}: use a smaller model, batch or window, less data, or a machine with more."
     said = first_line(error).rstrip(".")
     if isinstance(error, RecursionError):
         return f"Something that was given is nested too deeply to be read ({said}): give one that is flat."

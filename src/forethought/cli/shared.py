@@ -151,7 +151,7 @@ class Splitting:
     """Order among equal times: as in the source, or drawn anew (Amazon's times are days, and its order leaks); file
     if not given."""
     tie_seed: int | None = None
-    """Of the shuffle; 0 if not given."""
+    """Of the shuffle (--ties shuffle); 0 if not given."""
     valid_from: str | None = None
     """Temporal: validation begins here; a date, or a share of all interactions such as 0.8."""
     test_from: str | None = None

@@ -37,9 +37,11 @@ def run(arguments: list[str]) -> None:
     from forethought.errors import ConfigError, nearest
     from forethought.studies.catalogue import STUDIES
 
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
+        raise ConfigError(f"study needs a STUDY, one of {', '.join(STUDIES)}: forethought study --help tells of each.")
+    if arguments[0] in ("-h", "--help"):
         sys.stdout.write(_help())
-        sys.exit(0 if arguments else 2)
+        return
     name, rest = arguments[0], arguments[1:]
     if name not in STUDIES:
         raise ConfigError(f"There is no study {name!r}; there are {', '.join(STUDIES)}.{nearest(name, STUDIES)}")

@@ -60,13 +60,15 @@ def run(arguments: list[str]) -> None:
     from forethought.errors import ConfigError, nearest
 
     names = ", ".join(recipes.METHODS)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
+        raise ConfigError(f"train needs a METHOD, one of {names}: forethought train --help shows an example.")
+    if arguments[0] in ("-h", "--help"):
         sys.stdout.write(
             f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names}.\n"
             "forethought train METHOD --help shows its options.\n\n"
             "Example: forethought train sasrec --data data/beauty --out runs/sasrec-beauty --ties shuffle\n"
         )
-        sys.exit(0 if arguments else 2)
+        return
     name, rest = arguments[0], arguments[1:]
     if name not in recipes.METHODS:
         raise ConfigError(f"There is no method {name!r}; the methods are {names}.{nearest(name, recipes.METHODS)}")

@@ -11,6 +11,7 @@ import polars as pl
 
 from forethought.data.interactions import Interactions
 from forethought.errors import DataError, nearest
+from forethought.settings import Count, check_all
 
 
 def minimum_rating(frame: pl.LazyFrame, at_least: float, rating: str = "rating") -> pl.LazyFrame:
@@ -33,7 +34,9 @@ def k_core(data: Interactions, users: int = 5, items: int = 5) -> Interactions:
 
     Raises:
         DataError: nothing is left.
+        ConfigError: fewer than 1 is asked for.
     """
+    check_all(users=(users, Count), items=(items, Count))
     histories = data.histories
     keep = np.ones(len(data), bool)
     owner = np.repeat(np.arange(data.n_users, dtype=np.int32), histories.lengths)

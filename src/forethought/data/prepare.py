@@ -32,7 +32,7 @@ from forethought.data.vocabulary import Vocabulary, uuid_bytes
 from forethought.errors import DataError
 from forethought.files import first_line
 from forethought.folders import check_own, replace_folder
-from forethought.settings import Count, Number, Settings
+from forethought.settings import Count, Number, Settings, check_all
 
 Duplicates = Literal["keep", "same_time", "repeats"]
 PARTS = ("train", "valid", "test")
@@ -93,7 +93,7 @@ def prepare(
         DataError: `out` exists and is not empty (with `overwrite`: is no prepared folder, or holds other files too),
             the disk is full, the source cannot be used, or the name has slashes; nothing is then left behind.
     """
-    out, keep, split = Path(out), keep or Filters(), split or SplitConfig()
+    out, (keep, split) = Path(out), _asked(keep, split, overwrite)
     name = _name(name, out)
     if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
@@ -150,6 +150,11 @@ def prepared_folder(source: Any) -> Path | None:
     """The source as a folder that `prepare` has made, None where it is something else."""
     folder = folder_of(source)
     return folder if folder is not None and (folder / FACTS_FILE).is_file() else None
+
+
+def _asked(keep: Filters | None, split: SplitConfig | None, overwrite: bool) -> tuple[Filters, SplitConfig]:
+    check_all(keep=(keep, Filters | None), split=(split, SplitConfig | None), overwrite=(overwrite, bool))
+    return keep or Filters(), split or SplitConfig()
 
 
 def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Split:

@@ -122,7 +122,7 @@ def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) ->
         data: users with fewer than three items only train.
         ties: "file" keeps the source's order among equal times; "shuffle" draws it anew for each user, because
             Amazon's times are days and its files are sorted by item inside a day, which leaks.
-        seed: of the shuffle; unused with "file".
+        seed: of the shuffle; refused with "file", where it would change nothing.
 
     Raises:
         DataError: `ties="shuffle"` on data without times, or no user with three items.

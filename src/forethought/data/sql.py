@@ -59,8 +59,12 @@ def sql(query: str, database: str = ":memory:") -> pl.LazyFrame:
                 connection.execute("SET lock_configuration = true")
                 _check_reads(connection, query)
                 return relation_frame(connection.sql(query)).lazy()
-        except (duckdb.Error, UnicodeError) as error:
-            raise _refusal(query, error) from error
+        except (duckdb.Error, UnicodeError, RuntimeError) as error:
+            if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":  # by Ctrl-C
+                raise KeyboardInterrupt from error
+            if isinstance(error, duckdb.Error | UnicodeError):
+                raise _refusal(query, error) from error
+            raise
 
 
 def _check_reads(connection: DuckDBPyConnection, query: str) -> None:

@@ -6,6 +6,7 @@ training seeds; where a method has several, each user's metrics are averaged ove
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from forethought.evaluation.report import Evaluation
 from forethought.evaluation.standing import Difference, Standing
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
 from forethought.evaluation.tables import comparison_document
-from forethought.settings import Between, Resamples, Seed, check_all
+from forethought.settings import Between, Resamples, Seed, check, check_all
 from forethought.tables.table import Document
 
 KEYS = ["user_id", "case"]
@@ -79,6 +80,7 @@ def compare(
         DataError: fewer than two methods, an unknown baseline or metric, different protocols or cases.
     """
     check_all(resamples=(resamples, Resamples), permutations=(permutations, Permutations), seed=(seed, Seed))
+    check(across_noise, bool, "across_noise")
     runs = {name: [e] if isinstance(e, Evaluation) else list(e) for name, e in evaluations.items()}
     baseline = _check(runs, baseline, across_noise)
     first = runs[baseline][0]
@@ -114,6 +116,8 @@ def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise
         raise DataError(f"The baseline {baseline!r} is not among {', '.join(runs)}.{nearest(baseline, runs)}")
     first = runs[baseline][0]
     for method, seeds in runs.items():
+        if any(_same(one, other) for one, other in itertools.combinations(seeds, 2)):
+            raise DataError(f"One evaluation of {method!r} was given twice and would count as two seeds: give it once.")
         if any(evaluation.halting != seeds[0].halting for evaluation in seeds):
             raise DataError(f"The seeds of {method!r} stopped thinking by different rules: give each rule a name.")
         if across_noise and any(e.protocol.get("noise") != seeds[0].protocol.get("noise") for e in seeds):
@@ -128,6 +132,11 @@ def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise
                     f"{noise if [*differing] == ['noise'] else ''}."
                 )
     return baseline
+
+
+def _same(one: Evaluation, other: Evaluation) -> bool:
+    """Whether two evaluations are one, perhaps from a copy of its folder: even what was timed agrees."""
+    return one is other or (one.to_json() == other.to_json() and one.cases.equals(other.cases))
 
 
 def _chosen(metrics: Sequence[str] | None, known: list[str]) -> list[str]:

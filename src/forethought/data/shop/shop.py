@@ -22,6 +22,7 @@ from forethought.data.shop.visits import Visits, visits
 from forethought.errors import DataError
 from forethought.folders import check_own, replace_folder
 from forethought.memory import check_room
+from forethought.settings import check
 
 USERS_A_BLOCK = 16_384  # part of what a seed means: another size of block is another shop
 SETTINGS_FILE = "shop.json"
@@ -102,6 +103,7 @@ class Shop(ShopSettings):
             DataError: the folder is in use, or cannot be written.
         """
         folder = Path(folder)
+        check(overwrite, bool, "overwrite")
         check_own(folder, WRITTEN, lambda there: (there / SETTINGS_FILE).is_file(), "a simulated shop")
         if not overwrite and folder.is_dir() and any(folder.iterdir()):
             raise DataError(
