@@ -19,6 +19,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.sampled import Sample
 from forethought.recommender import Recommender
+from forethought.robustness import robustness
 from forethought.settings import Between, Settings, check, described, fits
 from forethought.training.settings import Training
 
@@ -228,7 +229,7 @@ def test_a_path_is_no_split(trained: Recommender, sasrec: ft.SASRec, tmp_path: A
     for call in (
         lambda: ft.train(sasrec, typing.cast("Any", str(shop)), tmp_path / "run"),
         lambda: ft.evaluate(trained, typing.cast("Any", str(shop))),
-        lambda: ft.robustness(trained, typing.cast("Any", str(shop))),
+        lambda: robustness(trained, typing.cast("Any", str(shop))),
     ):
         with pytest.raises(ConfigError, match=r"^split is .*, but must be Split\(\.\.\.\)"):
             call()
