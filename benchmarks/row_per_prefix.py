@@ -45,9 +45,9 @@ def chain_states(model: torch.nn.Module, rows: Batch) -> list[Tensor]:
     at = torch.arange(len(last_B1))
     # a backbone that is not causal says nothing of other positions, all say r_0 of the last
     states = [states_BLD[at, last_B1[:, 0]]]
-    for mark in model.marks:
-        link, chain = model.backbone.think((states[-1] + mark)[:, None], chain)
-        states.append(link[:, 0])
+    for mark in model.step_embeddings:
+        token, chain = model.backbone.reason((states[-1] + mark)[:, None], chain)
+        states.append(token[:, 0])
     return states
 
 
@@ -74,11 +74,11 @@ def prl_loss_with_contrast(model: ReaRecModel, rows: Batch) -> Tensor:
     states_BLD, chain = model.backbone.encode(model.items.weight[twice.items_BL], twice.lengths_B, positions=last_B1)
     states = [states_BLD[torch.arange(2 * B), last_B1[:, 0]]]
     contrast = torch.zeros(())
-    for mark in model.marks:
+    for mark in model.step_embeddings:
         clean = states[-1][:B]
         inputs = torch.cat([clean, clean + config.contrast_noise * torch.randn_like(clean)]) + mark
-        link, chain = model.backbone.think(inputs[:, None], chain)
-        states.append(link[:, 0])
+        token, chain = model.backbone.reason(inputs[:, None], chain)
+        states.append(token[:, 0])
         now, noisy = (F.normalize(half, dim=-1) for half in states[-1].split(B))
         contrast = contrast + F.cross_entropy(noisy @ now.T / config.loss.temperature, torch.arange(B))
     return _named(model, [r[:B] for r in states], rows) + config.contrast_weight * contrast / config.steps
@@ -89,6 +89,6 @@ def _named(model: ReaRecModel, states: list[Tensor], rows: Batch) -> Tensor:
     early = 1.0 if config.step_weights == "sum" else 1.0 / K
     total = torch.zeros(())
     for k, state in enumerate(states):
-        scores = logits(state, model.items.weight, config.loss) / config.warmth ** (K - k)
+        scores = logits(state, model.items.weight, config.loss) / config.temperature_scale ** (K - k)
         total = total + (1.0 if k == K else early) * F.cross_entropy(scores, rows.targets_BL)
     return total

@@ -24,7 +24,7 @@ def measure(n_users: int, n_items: int, width: int, batch: int, threads: int) ->
 
     from forethought.catalogue.blocks import item_shards, row_blocks
     from forethought.catalogue.catalogue import Catalogue
-    from forethought.catalogue.ranking import SHARD, Excluded, rank_of
+    from forethought.catalogue.ranking import SHARD, FilteredItems, rank_of
 
     torch.set_num_threads(threads)
     told = {"import_rss_mb": _peak_mb()}
@@ -43,7 +43,7 @@ def measure(n_users: int, n_items: int, width: int, batch: int, threads: int) ->
         some = states[start : start + batch]
         histories = torch.randint(n_items, (len(some), HISTORY), generator=random)
         targets = torch.randint(n_items, (len(some),), generator=random)
-        excluded = Excluded.from_histories(histories, torch.full((len(some),), HISTORY))
+        excluded = FilteredItems.from_histories(histories, torch.full((len(some),), HISTORY))
         ranks = rank_of(some, catalogue, targets, excluded)
         total += ranks[ranks.isfinite()].sum().item()
     told["rank_s"] = time.perf_counter() - begin

@@ -18,7 +18,7 @@ from forethought.backbones.transformer import TransformerEncoder
 class Row(NamedTuple):
     prefix_KD: Tensor
     items_LD: Tensor
-    links_TD: Tensor
+    tokens_TD: Tensor
     times_L: Tensor
     whole: int  # items of the row this is the beginning of: counted from the end, a prefix keeps its slots
 
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 def read_transformer(model: TransformerEncoder, row: Row) -> Tensor:
     first = model.window - row.whole if model.positions.count_from == "end" else 0
     items = row.items_LD + model.positions.weight[first : first + len(row.items_LD)]
-    x = torch.cat([row.prefix_KD, items, row.links_TD])
+    x = torch.cat([row.prefix_KD, items, row.tokens_TD])
     sees = torch.ones(len(x), len(x)).tril().bool()
     if not model.causal:
         history = len(row.prefix_KD) + len(items)
@@ -50,7 +50,7 @@ def read_transformer(model: TransformerEncoder, row: Row) -> Tensor:
 
 def read_gru(model: GRU4RecEncoder, row: Row) -> Tensor:
     D = model.width
-    x = F.layer_norm(torch.cat([row.prefix_KD, row.items_LD, row.links_TD]), (D,), model.norm.weight, model.norm.bias)
+    x = F.layer_norm(torch.cat([row.prefix_KD, row.items_LD, row.tokens_TD]), (D,), model.norm.weight, model.norm.bias)
     for layer in model.stack.layers:
         w_input, w_hidden, b_input, b_hidden = layer.parameters()
         h, states = torch.zeros(D, dtype=x.dtype), []
@@ -66,10 +66,10 @@ def read_gru(model: GRU4RecEncoder, row: Row) -> Tensor:
 
 
 def read_hstu(model: HSTUEncoder, row: Row) -> Tensor:
-    x = torch.cat([row.prefix_KD, row.items_LD, row.links_TD])
+    x = torch.cat([row.prefix_KD, row.items_LD, row.tokens_TD])
     K, n = len(row.prefix_KD), len(x)
     at = torch.arange(n - K)
-    times = torch.cat([row.times_L, row.times_L[-1:].expand(len(row.links_TD))])
+    times = torch.cat([row.times_L, row.times_L[-1:].expand(len(row.tokens_TD))])
     steps = (at[:, None] - at).clamp(0, model.window - 1)
     buckets = torch.log((times[:, None] - times).abs().clamp_min(1).double()).div(0.301).floor().long().clamp_max(128)
     for layer in model.layers:

@@ -12,6 +12,7 @@ from forethought.version import __version__
 
 if TYPE_CHECKING:
     from forethought.backbones.all import *
+    from forethought.batch_recommend import recommend_table
     from forethought.data.doctor import diagnose
     from forethought.data.interactions import Interactions
     from forethought.data.leakage import leakage
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
     from forethought.methods.igr_sr import Consistency
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import Reinforcement
+    from forethought.noise_curves import robustness
+    from forethought.reasoning.halting import Halting
+    from forethought.reasoning.intent_reasoner import Reasoner
     from forethought.recommender import Recommender, load
-    from forethought.robustness import robustness
     from forethought.runs import evaluate, train
-    from forethought.scoring import recommend_table
-    from forethought.thinking.deliberation import Reasoner
-    from forethought.thinking.halting import Halting
     from forethought.training.settings import Training
 
 _ROOMS = {
@@ -57,11 +57,11 @@ _ROOMS = {
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
     "recommender": ("Recommender", "load"),
-    "robustness": ("robustness",),
+    "noise_curves": ("robustness",),
     "runs": ("evaluate", "train"),
-    "scoring": ("recommend_table",),
-    "thinking.deliberation": ("Reasoner",),
-    "thinking.halting": ("Halting",),
+    "batch_recommend": ("recommend_table",),
+    "reasoning.intent_reasoner": ("Reasoner",),
+    "reasoning.halting": ("Halting",),
     "training.settings": ("Training",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -82,11 +82,11 @@ def from_json(cls: type, value: Any, path: str = "") -> Any:
         raise ConfigError(f"{path or 'The configuration'} must be an object with keys, but it is {value!r}.")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    given = {key: inner for key, inner in value.items() if (key, inner) != ("type", NAMES.get(cls))}
-    for key in given:
+    own_fields = {key: inner for key, inner in value.items() if (key, inner) != ("type", NAMES.get(cls))}
+    for key in own_fields:
         if key not in fields:
             raise ConfigError(f"{_join(path, key)} is not a setting of {cls.__name__}.{nearest(key, fields)}")
-    parsed = {key: _field(hints[key], inner, _join(path, key)) for key, inner in given.items()}
+    parsed = {key: _field(hints[key], inner, _join(path, key)) for key, inner in own_fields.items()}
     for name, f in fields.items():
         if name not in parsed and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{_join(path, name)} is missing.")

@@ -99,5 +99,5 @@ def _spelled(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def _marked(found: re.Match[str]) -> str:
-    return ENTITIES.get(found[0], f"\\{found[0]}")
+def _marked(match: re.Match[str]) -> str:
+    return ENTITIES.get(match[0], f"\\{match[0]}")

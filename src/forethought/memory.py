@@ -17,12 +17,12 @@ class ShortOfMemoryError(ForethoughtError):
 
 def machine_memory() -> int:
     """Bytes that this machine, or the container we run in, has in all; where neither says, more than anybody needs."""
-    found = [2**60]
+    limits = [2**60]
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with contextlib.suppress(OSError, ValueError):
-        found.append(int(CGROUP_LIMIT.read_text(encoding="ascii")))
-    return min(each for each in found if each > 0)
+        limits.append(int(CGROUP_LIMIT.read_text(encoding="ascii")))
+    return min(each for each in limits if each > 0)
 
 
 def check_room(n_bytes: float, what: str, mend: str) -> None:

@@ -61,7 +61,7 @@ def backbones_of(name: str) -> tuple[str, ...]:
 
 
 def on_backbone(recipe: Recipe, backbone: str) -> Recipe:
-    """The same method on another backbone; what only distils intents is the encoder of that backbone's own recipe."""
+    """The same method on another backbone; what only extracts intents is the encoder of that backbone's own recipe."""
     if isinstance(recipe.method, methods.IGRSR):
         own = alone(backbone)
         encoder, epochs = own.method.backbone, own.training.epochs  # type: ignore[attr-defined]

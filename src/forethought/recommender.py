@@ -26,12 +26,13 @@ from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.devices import Device, resolve_device
 from forethought.errors import DataError, ForethoughtError, HistoryError, RunError
-from forethought.explaining.explain import Known, explain
+from forethought.explaining.explain import ItemMetadata, explain
 from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
 from forethought.nn.budget import built
+from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
 from forethought.run_files import (
     CONFIG_FILE,
@@ -44,7 +45,6 @@ from forethought.run_files import (
     write_model,
 )
 from forethought.settings import Count, Second, check, check_all, check_keys, fits
-from forethought.thinking.halting import Halting
 from forethought.training.state import load_progress
 
 FORMAT = 2
@@ -154,15 +154,15 @@ class Recommender:
             for n, row in enumerate(rows)
             if len(known := row[row != UNKNOWN])
         }
-        halting = self.method.obeyed(halting)
+        halting = self.method.resolve_halting(halting)
         lists = rank_rows(self.method, list(requests.values()), halting=halting, index=self.index)
-        found = dict(zip(requests, lists, strict=True))
+        list_of = dict(zip(requests, lists, strict=True))
         nothing = RankedList(np.zeros(0, np.int64), np.zeros(0))
         return [
             Recommendation(
                 history=list(history),
-                items=self.items.id_list(found.get(n, nothing).items),
-                scores=found.get(n, nothing).scores.tolist(),
+                items=self.items.id_list(list_of.get(n, nothing).items),
+                scores=list_of.get(n, nothing).scores.tolist(),
                 dropped=[history[i] for i in np.flatnonzero(row == UNKNOWN)],
             )
             for n, (history, row) in enumerate(zip(histories, rows, strict=True))
@@ -192,10 +192,10 @@ class Recommender:
         if isinstance(history, str | bytes | Set | Mapping) or not isinstance(history, Iterable):
             raise DataError('A history is a list of item ids, such as ["i1", "i2"], oldest first.')
         check(exclude_history, bool | None, "exclude_history")
-        given = list(history)
+        items = list(history)
         check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
         try:
-            (row,) = self._rows([given], unknown)
+            (row,) = self._rows([items], unknown)
             known = row[row != UNKNOWN]
             if len(known) == 0:
                 raise HistoryError(0, "{} has no item that the model knows, so there is nothing to explain.")
@@ -209,7 +209,7 @@ class Recommender:
             batch_of([request], self.method),
             self._known,
             history=known,
-            dropped=[given[i] for i in np.flatnonzero(row == UNKNOWN)],
+            dropped=[items[i] for i in np.flatnonzero(row == UNKNOWN)],
             k=k,
             target=None if target is None else self._known.row_of(target),
             excluded=np.unique(known) if exclude else None,
@@ -217,23 +217,23 @@ class Recommender:
         )
 
     @cached_property
-    def _known(self) -> Known:
-        return Known.read(self.items, self.item_table)
+    def _known(self) -> ItemMetadata:
+        return ItemMetadata.read(self.items, self.item_table)
 
     @staticmethod
     def _lists(histories: Sequence[Sequence[Any]]) -> list[list[Any]]:
         listed = isinstance(histories, Iterable) and not isinstance(histories, str | bytes)
         if isinstance(histories, Set | Mapping):
             listed = False
-        given = list(histories) if listed else []
-        for n, history in enumerate(given):
+        rows = list(histories) if listed else []
+        for n, history in enumerate(rows):
             if isinstance(history, Set | Mapping):
                 raise HistoryError(
                     n, f"{{}} is a {type(history).__name__}, which has no order: give a list, oldest first."
                 )
-        if not listed or any(isinstance(h, str | bytes) or not isinstance(h, Iterable) for h in given):
+        if not listed or any(isinstance(h, str | bytes) or not isinstance(h, Iterable) for h in rows):
             raise DataError('Histories are a list of lists of item ids, such as [["i1", "i2"]], one inner list a user.')
-        return [list(history) for history in given]
+        return [list(history) for history in rows]
 
     def _rows(self, histories: Sequence[Sequence[Any]], unknown: Unknown) -> list[np.ndarray]:
         check(unknown, Unknown, "unknown")
@@ -274,10 +274,10 @@ class Recommender:
         if allow is None and deny is None:
             return None
         mask = torch.full((len(self.items),), allow is None)
-        for given, value, name in ((allow, True, "allow"), (deny, False, "deny")):
-            if given is None:
+        for asked, value, name in ((allow, True, "allow"), (deny, False, "deny")):
+            if asked is None:
                 continue
-            ids = list(given)
+            ids = list(asked)
             rows = self.items.index_of(ids)
             if (rows == UNKNOWN).any():
                 missing = [ids[i] for i in np.flatnonzero(rows == UNKNOWN)]
@@ -299,10 +299,10 @@ class Recommender:
 
     def outcome(self) -> dict[str, Any]:
         """What training came to: epochs, the best of them, its validation NDCG@10, seconds."""
-        if not (told := self.progress()):
+        if not (progress := self.progress()):
             return {}
         named = {"epochs": "epoch", "best_epoch": "best_epoch", "valid_ndcg@10": "best", "trained_s": "trained_s"}
-        return {name: told[key] + (key == "best_epoch") for name, key in named.items()}
+        return {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
 
     @cached_property
     def n_parameters(self) -> int:
@@ -367,7 +367,7 @@ DAMAGED = (
 
 
 def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
-    weights, told = read_model(folder)  # and with it that the other files are those it was trained with
+    weights, contents = read_model(folder)  # and with it that the other files are those it was trained with
     config = configuration.from_json(RunConfig, parts["config"])
     kind: IdKind = parts["id_kind"]
     about = check_keys(parts["about"], configuration.ABOUT, "about")
@@ -378,7 +378,7 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     method.load_state_dict(weights)
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
-    return Recommender(method.eval(), config, items, table, about, folder, weights_sum=told)
+    return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)
 
 
 def write_bound(folder: Path, run: Recommender) -> Sums:

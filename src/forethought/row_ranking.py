@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.ann import Index
-from forethought.catalogue.ranking import Excluded
+from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import Batch, history_batch
 from forethought.data.histories import Histories
 from forethought.methods.interface import Method, UserRepresentation, dense_states
-from forethought.thinking.halting import Halting
+from forethought.reasoning.halting import Halting
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def rank_rows(
     for rows in _same_filter(requests):
         alike = [requests[row] for row in rows]
         part = represented if len(rows) == len(requests) else represented.select(torch.tensor(rows).to(method.device))
-        for row, found in zip(rows, _ranked(method, part, alike, index), strict=True):
-            lists[row] = found
+        for row, ranked in zip(rows, _ranked(method, part, alike, index), strict=True):
+            lists[row] = ranked
     return [each for each in lists if each is not None]
 
 
@@ -103,16 +103,16 @@ def _ranked(
         states_BD = dense_states(represented, "Searching in an index").states_BD
         items_BK, scores_BK = index.search(states_BD, k, excluded, allowed_N)
     items, scores = items_BK.cpu().numpy(), scores_BK.double().cpu().numpy()
-    found = []
+    lists = []
     for row, request in enumerate(requests):
         real = items[row, : request.k] >= 0
-        found.append(RankedList(items[row, : request.k][real], scores[row, : request.k][real]))
-    return found
+        lists.append(RankedList(items[row, : request.k][real], scores[row, : request.k][real]))
+    return lists
 
 
-def _excluded(requests: Sequence[RankingRequest], device: torch.device) -> Excluded | None:
+def _excluded(requests: Sequence[RankingRequest], device: torch.device) -> FilteredItems | None:
     if all(request.excluded is None for request in requests):
         return None
     once = [np.zeros(0, np.int64) if r.excluded is None else np.unique(r.excluded).astype(np.int64) for r in requests]
     owner = np.repeat(np.arange(len(once)), [len(items) for items in once])
-    return Excluded(torch.from_numpy(owner).to(device), torch.from_numpy(np.concatenate(once)).to(device))
+    return FilteredItems(torch.from_numpy(owner).to(device), torch.from_numpy(np.concatenate(once)).to(device))

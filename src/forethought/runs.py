@@ -36,13 +36,13 @@ from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
 from forethought.methods.items import walks_items
 from forethought.nn.budget import built
+from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load, write_weights
 from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums
 from forethought.run_folder import begun
 from forethought.settings import Part, Resamples, Seed, check, check_all
-from forethought.thinking.halting import Halting
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -223,7 +223,7 @@ def evaluate(
         raise ConfigError("Noise is measured by ranking all items: leave sample out (on the command line --sampled).")
     model = run if isinstance(run, Recommender) else load(run)
     check_same_split(model, split)
-    halting = model.method.obeyed(halting)
+    halting = model.method.resolve_halting(halting)
     exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
     cases = split.test if part == "test" else split.valid
     read = [cases] if noise is None else [n.on_cases(cases, split.data.n_items) for n in noise.seeds(noise_seeds)]
@@ -268,24 +268,24 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
 
     None where no training state lies beside the model. The model and the random generators stay as they are.
     """
-    told, seed = model.progress(), model.config.seed
-    if not told or told["best_epoch"] < 0:
+    progress, seed = model.progress(), model.config.seed
+    if not progress or progress["best_epoch"] < 0:
         return None
-    settings, stages, starts = model.config.training, model.method.stages(), told.get("stages", [0])
+    settings, stages, starts = model.config.training, model.method.stages(), progress.get("stages", [0])
     rows = windows(split.with_noise(model.config.noise).train, model.method.window, every=settings.all_windows)
     last = settings.of(stages[len(starts) - 1]).batch_positions
-    epochs = told["epoch"] + told["batch"] / len(plan(rows.lengths - 1, last, seed, told["epoch"]))
-    at = bisect_right(starts, told["best_epoch"]) - 1
+    epochs = progress["epoch"] + progress["batch"] / len(plan(rows.lengths - 1, last, seed, progress["epoch"]))
+    at = bisect_right(starts, progress["best_epoch"]) - 1
     return {
-        "epochs": told["epoch"],
-        "trained_s": told["trained_s"],
-        "s_per_epoch": told["trained_s"] / epochs,
+        "epochs": progress["epoch"],
+        "trained_s": progress["trained_s"],
+        "s_per_epoch": progress["trained_s"] / epochs,
         "flops_per_epoch": flops_per_epoch(
             model.method,
             rows,
             positions=settings.of(stages[at]).batch_positions,
             seed=seed,
-            epoch=told["best_epoch"] - starts[at],
+            epoch=progress["best_epoch"] - starts[at],
             stage=stages[at].name,
         ),
     }

@@ -122,12 +122,12 @@ def from_environment(name: str, default: int) -> int:
     Raises:
         ConfigError: something else stands there.
     """
-    given = os.environ.get(name, str(default))
-    if not (given.isascii() and given.isdecimal() and len(given) < 10):
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise ConfigError(
-            f"{name} is {given!r} in the environment, but torchrun sets it to a small whole number: unset it."
+            f"{name} is {text!r} in the environment, but torchrun sets it to a small whole number: unset it."
         )
-    return int(given)
+    return int(text)
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -29,10 +29,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
         RunError: the file cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    told = dict(about or {})
-    total = checksum(plain, told)
+    contents = dict(about or {})
+    total = checksum(plain, contents)
     # The library's own way of writing a file goes through a temporary one of private mode that a kill would leave.
-    replace_file(path, lambda part: part.write_bytes(save(plain, {ABOUT: _written({**told, CHECKSUM: total})})))
+    replace_file(path, lambda part: part.write_bytes(save(plain, {ABOUT: _written({**contents, CHECKSUM: total})})))
     return total
 
 

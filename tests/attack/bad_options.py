@@ -97,7 +97,7 @@ ALWAYS = {
         ("--tie-seed", "3"),
     ),
     "train dtrec": (("--base-weight", "1e308"),),
-    "train rearec-prl": (("--warmth", "1e308"),),
+    "train rearec-prl": (("--temperature_scale", "1e308"),),
     "doctor": (("SOURCE", "sql:"), ("SOURCE", "sql: COPY (SELECT 1) TO 'owned.txt'"), ("SOURCE", "fifo")),
     "prepare": (("--k-core", "-1 5"), ("--tie-seed", "3"), ("SOURCE", "fifo"), ("--name", "../../x")),
     "recommend table": (("--out", "."), ("--out", "fifo"), ("--input", "fifo"), ("--out", "null")),

@@ -52,7 +52,7 @@ class Given:
     x_BLD: Tensor
     times_BL: Tensor
     prefix_BKD: Tensor | None
-    links: list[Tensor]  # [B, P, D] each
+    tokens: list[Tensor]  # [B, P, D] each
     at_BP: Tensor
 
     @property
@@ -73,11 +73,11 @@ class Given:
         x, times = changed.get("x", self.x_BLD)[rows], changed.get("times", self.times_BL)[rows]
         return self.model.encode(x, self.lengths_B[rows], positions=self.at_BP[rows], times=times, prefix=prefix)
 
-    def think(self, encoding: Encoding, rows: Tensor | None = None) -> list[Tensor]:
+    def reason(self, encoding: Encoding, rows: Tensor | None = None) -> list[Tensor]:
         """States of the chain; each link is fed what was given and what was thought before."""
         states, chain, thought = [], chain_of(encoding), torch.zeros(())
-        for link in self.links:
-            thought, chain = self.model.think((link if rows is None else link[rows]) + thought / 2, chain)
+        for token in self.tokens:
+            thought, chain = self.model.reason((token if rows is None else token[rows]) + thought / 2, chain)
             states.append(thought)
         return states
 
@@ -87,8 +87,8 @@ class Given:
         prefix = self.x_BLD.new_zeros(0, WIDTH) if self.prefix_BKD is None else self.prefix_BKD[b]
         column = int((self.at_BP[b] == p).nonzero()[0])
         inputs, states = self.x_BLD.new_zeros(0, WIDTH), [self.x_BLD.new_zeros(WIDTH)]
-        for link in self.links:
-            inputs = torch.cat([inputs, (link[b, column] + states[-1] / 2)[None]])
+        for token in self.tokens:
+            inputs = torch.cat([inputs, (token[b, column] + states[-1] / 2)[None]])
             row = Row(prefix, self.x_BLD[b, :end], inputs, self.times_BL[b, :end], int(LENGTHS[b]))
             states.append(self.read(row)[-1])
         return states[1:]
@@ -124,7 +124,7 @@ def given(device: torch.device) -> Make:
             x_BLD=drawn(B, WINDOW, WIDTH),
             times_BL=torch.randint(0, 10**8, (B, WINDOW)).sort(dim=1).values.to(device),
             prefix_BKD=drawn(B, prefix, WIDTH) if prefix else None,
-            links=[drawn(B, P, WIDTH) for _ in range(LINKS)],
+            tokens=[drawn(B, P, WIDTH) for _ in range(LINKS)],
             at_BP=(torch.arange(WINDOW).expand(B, -1) if model.causal else LENGTHS[:, None] - 1).to(device),
         )
 
@@ -166,13 +166,13 @@ def test_encoding_is_the_formula(name: str, prefix: int, given: Make) -> None:
 def test_chains_equal_one_row_a_prefix(name: str, prefix: int, given: Make) -> None:
     """States and every gradient, links behind all positions at once against each of them from scratch."""
     g = given(name, prefix)
-    thought, real = g.think(g.encode()), g.real()
+    thought, real = g.reason(g.encode()), g.real()
     columns = [int((g.at_BP[b] == p).nonzero()[0]) for b, p in real]
     got = torch.stack([torch.stack([s[b, c] for s in thought]) for (b, _), c in zip(real, columns, strict=True)])
     wanted = torch.stack([torch.stack(g.reference(b, p)) for b, p in real])
     close(got, wanted)
 
-    inputs = [g.x_BLD, *g.links, *g.model.parameters(), *([] if g.prefix_BKD is None else [g.prefix_BKD])]
+    inputs = [g.x_BLD, *g.tokens, *g.model.parameters(), *([] if g.prefix_BKD is None else [g.prefix_BKD])]
     weights = torch.randn_like(got)
     gradients = [
         torch.autograd.grad((states * weights).sum(), inputs, allow_unused=True, materialize_grads=True)
@@ -187,7 +187,7 @@ def test_chains_equal_one_row_a_prefix(name: str, prefix: int, given: Make) -> N
 def test_one_row_equals_many(name: str, given: Make) -> None:
     g = given(name)
     many = g.encode()
-    thought = g.think(many)
+    thought = g.reason(many)
     for b, length in enumerate(LENGTHS.tolist()):
         at = g.at_BP[b : b + 1, :length]
         one = g.model.encode(
@@ -195,8 +195,8 @@ def test_one_row_equals_many(name: str, given: Make) -> None:
         )
         close(one.states_BLD[0], many.states_BLD[b, :length])
         chain, state = chain_of(one), torch.zeros(())
-        for link, wanted in zip(g.links, thought, strict=True):
-            state, chain = g.model.think(link[b : b + 1, :length] + state / 2, chain)
+        for token, wanted in zip(g.tokens, thought, strict=True):
+            state, chain = g.model.reason(token[b : b + 1, :length] + state / 2, chain)
             close(state[0], wanted[b, : at.shape[1]])
 
 
@@ -208,7 +208,7 @@ def test_padding_changes_nothing(name: str, prefix: int, given: Make) -> None:
     x = torch.where(padding[..., None], 100.0, g.x_BLD)
     changed = g.encode(x=x, times=torch.where(padding, -5, g.times_BL))
     close_where_real([changed.states_BLD], [g.encode().states_BLD], g.everywhere)
-    close_where_real(g.think(changed), g.think(g.encode()), g.at_BP)
+    close_where_real(g.reason(changed), g.reason(g.encode()), g.at_BP)
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if "bert" not in name])
@@ -219,7 +219,7 @@ def test_future_changes_nothing(name: str, prefix: int, given: Make) -> None:
     x = torch.where(later[..., None], -g.x_BLD, g.x_BLD)
     changed = g.encode(x=x, times=torch.where(later, g.times_BL + 1000, g.times_BL))
     close_where_real([changed.states_BLD], [g.encode().states_BLD], g.everywhere, before=3)
-    close_where_real(g.think(changed), g.think(g.encode()), g.at_BP, before=3)
+    close_where_real(g.reason(changed), g.reason(g.encode()), g.at_BP, before=3)
 
 
 def test_bert4rec_looks_both_ways(given: Make) -> None:
@@ -235,26 +235,26 @@ def test_select_takes_rows_and_beams(name: str, prefix: int, given: Make) -> Non
     """Rows that go on, in any order and as often as wanted, before the first link and after it."""
     g = given(name, prefix)
     rows, whole = torch.tensor([2, 0, 0], device=g.device), g.encode()
-    wanted, some = g.think(whole), Encoding(whole.states_BLD, chain_of(whole).select(rows))
-    for got, want in zip(g.think(some, rows), wanted, strict=True):
+    wanted, some = g.reason(whole), Encoding(whole.states_BLD, chain_of(whole).select(rows))
+    for got, want in zip(g.reason(some, rows), wanted, strict=True):
         close(got, want[rows])
-    first, chain = g.model.think(g.links[0], chain_of(whole))
-    second, _ = g.model.think(g.links[1][rows] + first[rows] / 2, chain.select(rows))
+    first, chain = g.model.reason(g.tokens[0], chain_of(whole))
+    second, _ = g.model.reason(g.tokens[1][rows] + first[rows] / 2, chain.select(rows))
     close(second, wanted[1][rows])
 
 
 @backbones
 def test_branches_share_a_past_and_do_not_meet(name: str, given: Make) -> None:
     g = given(name)
-    _, chain = g.model.think(g.links[0], chain_of(g.encode()))
-    alone, alone_chain = g.model.think(g.links[1], chain)
-    last, _ = g.model.think(g.links[2], alone_chain)
+    _, chain = g.model.reason(g.tokens[0], chain_of(g.encode()))
+    alone, alone_chain = g.model.reason(g.tokens[1], chain)
+    last, _ = g.model.reason(g.tokens[2], alone_chain)
 
-    _, left = g.model.think(g.links[1], chain)
-    other, right = g.model.think(-g.links[1], chain)
+    _, left = g.model.reason(g.tokens[1], chain)
+    other, right = g.model.reason(-g.tokens[1], chain)
     assert (other - alone).abs().max() > 1e-3
-    g.model.think(g.links[0], right)
-    close(g.model.think(g.links[2], left)[0], last)
+    g.model.reason(g.tokens[0], right)
+    close(g.model.reason(g.tokens[2], left)[0], last)
 
 
 @backbones
@@ -264,7 +264,7 @@ def test_empty_rows_stay_finite(name: str, prefix: int, given: Make) -> None:
     lengths = torch.tensor([0, 2, 0, 1], device=g.device)
     at = torch.zeros(4, 1, dtype=torch.int64, device=g.device)
     encoding = g.model.encode(g.x_BLD, lengths, positions=at, times=g.times_BL, prefix=g.prefix_BKD)
-    thought, _ = g.model.think(g.links[0][:, :1], chain_of(encoding))
+    thought, _ = g.model.reason(g.tokens[0][:, :1], chain_of(encoding))
     (encoding.states_BLD.sum() + thought.sum()).backward()
     assert torch.isfinite(encoding.states_BLD).all()
     assert torch.isfinite(thought).all()
@@ -285,7 +285,7 @@ def test_last_only_is_the_last_of_all(name: str, prefix: int, given: Make) -> No
     close(last.states_BLD, wanted)
     gradients = [torch.autograd.grad(s.square().sum(), g.x_BLD)[0] for s in (last.states_BLD, wanted)]
     close(*gradients)
-    for got, want in zip(g.think(last), g.think(whole), strict=True):
+    for got, want in zip(g.reason(last), g.reason(whole), strict=True):
         close(got[:-1], want[:-1])
 
 
@@ -295,7 +295,7 @@ def test_dropout_is_at_work_in_training(name: str, given: Make) -> None:
     g.model.train()
     assert (g.encode().states_BLD - g.encode().states_BLD).abs().max() > 1e-3
     chain = chain_of(g.encode())
-    assert (g.model.think(g.links[0], chain)[0] - g.model.think(g.links[0], chain)[0]).abs().max() > 1e-3
+    assert (g.model.reason(g.tokens[0], chain)[0] - g.model.reason(g.tokens[0], chain)[0]).abs().max() > 1e-3
 
 
 def test_hstu_says_that_it_needs_times(given: Make) -> None:

@@ -26,10 +26,10 @@ from forethought.methods.interface import Method
 from forethought.methods.items import ItemTable
 from forethought.methods.lares import LARES
 from forethought.methods.sse_pt import SSEPT
+from forethought.reasoning.halting import Halting, Rule
 from forethought.recipes import METHODS
 from forethought.recommender import load
 from forethought.runs import train
-from forethought.thinking.halting import Halting, Rule
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -147,11 +147,11 @@ def test_steps_are_told(given: Given, name: str) -> None:
 
 def test_every_rule_it_names_is_obeyed(given: Given, name: str) -> None:
     method, batch = given.method, given.batch()
-    own = method.obeyed(None)
+    own = method.resolve_halting(None)
     assert (own is None) == (method.reasoning is None)
     if own is None:
         with pytest.raises(ConfigError, match="does not reason"):
-            method.obeyed(Halting())
+            method.resolve_halting(Halting())
         return
     assert own.max_steps is not None
     assert method.reasoning is not None
@@ -160,17 +160,17 @@ def test_every_rule_it_names_is_obeyed(given: Given, name: str) -> None:
     for rule in get_args(Rule):
         asked = Halting(rule=rule, max_steps=1)
         if rule in method.reasoning.rules:
-            assert method.user_states(batch, method.obeyed(asked)).steps_B.tolist() == [1] * 20
+            assert method.user_states(batch, method.resolve_halting(asked)).steps_B.tolist() == [1] * 20
         else:
             with pytest.raises(ConfigError, match=f"cannot halt by '{rule}'"):
-                method.obeyed(asked)
+                method.resolve_halting(asked)
     assert method.reasoning is not None
     deeper = replace(own, max_steps=method.reasoning.depth + 1)
     if name == "lares":  # its steps are all the same
-        assert method.user_states(batch, method.obeyed(deeper)).steps_B.tolist() == [deeper.max_steps] * 20
+        assert method.user_states(batch, method.resolve_halting(deeper)).steps_B.tolist() == [deeper.max_steps] * 20
         return
     with pytest.raises(ConfigError, match="cannot take"):
-        method.obeyed(deeper)
+        method.resolve_halting(deeper)
 
 
 # ---- training

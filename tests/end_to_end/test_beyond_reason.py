@@ -63,7 +63,10 @@ BEYOND = [
     ([*TRAIN, "--layers", 64, "--width", 16384], "GB of memory, but this machine has"),
     (["train", "dtrec", *TRAIN[2:], "--base-weight", "1e308"], "DTRec's base_weight is 1e+308, but must be a number"),
     (["train", "dtrec", *TRAIN[2:], "--max-steps", 100_000], "DTRec's max_steps is 100000"),
-    (["train", "rearec-prl", *TRAIN[2:], "--warmth", "1e308"], "ReaRec's warmth is 1e+308, but must be a number"),
+    (
+        ["train", "rearec-prl", *TRAIN[2:], "--temperature_scale", "1e308"],
+        "ReaRec's temperature_scale is 1e+308, but must be a number",
+    ),
     (["train", "igr-sr", *TRAIN[2:], "--slots", 1_000_000], "IGRSR's slots is 1000000"),
     (["train", "lares", *TRAIN[2:], "--core-layers", 1_000_000], "LARES's core_layers is 1000000"),
     (["prepare", "SHOP", "--out", "OUT", "--minimum-rating", "nan"], "minimum_rating is nan"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from shell import Shell, tree
 
-import forethought.robustness  # noqa: F401  # its name in the package is that of a function
+import forethought.noise_curves  # noqa: F401  # its name in the package is that of a function
 from forethought.recommender import load
 
 
@@ -68,7 +68,7 @@ def test_evaluate_learns_only_at_the_end_that_out_cannot_be_written(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr("forethought.runs.evaluate", lambda *_, **__: pytest.fail("it was evaluated first"))
-    monkeypatch.setattr(sys.modules["forethought.robustness"], "robustness", lambda *_, **__: pytest.fail("likewise"))
+    monkeypatch.setattr(sys.modules["forethought.noise_curves"], "robustness", lambda *_, **__: pytest.fail("likewise"))
     for words in ([], ["--noise-curve"]):
         said = shell.wrong("evaluate", run, *words, "--out", tmp_path / "file" / "x")
         assert "could not be written" in said

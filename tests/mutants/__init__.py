@@ -57,6 +57,6 @@ class Mutant:
 
 def everything() -> list[Mutant]:
     """All mutants of all lists."""
-    from mutants import catalogue, data, evaluation, methods, thinking, training
+    from mutants import catalogue, data, evaluation, methods, reasoning, training
 
-    return [mutant for part in (methods, thinking, catalogue, data, training, evaluation) for mutant in part.MUTANTS]
+    return [mutant for part in (methods, reasoning, catalogue, data, training, evaluation) for mutant in part.MUTANTS]

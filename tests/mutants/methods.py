@@ -6,7 +6,7 @@ from mutants import Mutant
 
 REAREC, DTREC, LARES = "unit/methods/test_rearec.py", "unit/methods/test_dtrec.py", "unit/methods/test_lares.py"
 IGR, IGR_PARTS = "unit/methods/test_igr_sr.py", "unit/methods/test_igr_sr_parts.py"
-IGR_STAGES, LINKS = "unit/methods/test_igr_sr_stages.py", "unit/methods/test_link_dropout.py"
+IGR_STAGES, LINKS = "unit/methods/test_igr_sr_stages.py", "unit/methods/test_reasoning_dropout.py"
 START, SSE_PT = "unit/methods/test_lares_start.py", "unit/methods/test_sse_pt.py"
 LIGHTREC, MASKED = "unit/methods/test_lightrec.py", "unit/methods/test_masked_item.py"
 
@@ -48,10 +48,10 @@ MUTANTS = [
         f"{REAREC}::test_prl",
     ),
     Mutant(
-        "PRL's warmth grows the wrong way",
+        "PRL's temperature_scale grows the wrong way",
         "methods/rearec.py",
-        "self.config.warmth ** (K - k)",
-        "self.config.warmth ** k",
+        "self.config.temperature_scale ** (K - k)",
+        "self.config.temperature_scale ** k",
         f"{REAREC}::test_prl",
     ),
     Mutant(
@@ -69,31 +69,31 @@ MUTANTS = [
         f"{REAREC}::test_contrast_of_prl",
     ),
     Mutant(
-        "ReaRec ignores link_dropout",
+        "ReaRec ignores reasoning_dropout",
         "methods/rearec.py",
-        "think(self.backbone, roots, self.marks, dropout=self.config.link_dropout)",
-        "think(self.backbone, roots, self.marks, dropout=False)",
+        "reason(self.backbone, initial_states, self.step_embeddings, dropout=self.config.reasoning_dropout)",
+        "reason(self.backbone, initial_states, self.step_embeddings, dropout=False)",
         f"{LINKS}::test_links_drop_units_where_they_are_told_to",
     ),
     Mutant(
-        "ReaRec's noisy links ignore link_dropout",
+        "ReaRec's noisy links ignore reasoning_dropout",
         "methods/rearec.py",
-        "noise, dropout = self.config.contrast_noise, self.config.link_dropout",
+        "noise, dropout = self.config.contrast_noise, self.config.reasoning_dropout",
         "noise, dropout = self.config.contrast_noise, True",
         f"{LINKS}::test_links_drop_units_where_they_are_told_to",
     ),
     Mutant(
         "ReaRec never says that a trajectory is flat",
         "methods/rearec.py",
-        'return of_trajectory(figures["likeness"])',
-        "return Health()",
+        'return of_trajectory(figures["mean_cosine"])',
+        "return Diagnostics()",
         f"{REAREC}::test_a_flat_trajectory_is_told",
     ),
     # ---- DTRec
     Mutant(
-        "DTRec ignores link_dropout",
+        "DTRec ignores reasoning_dropout",
         "methods/dtrec.py",
-        "dropout=self.config.link_dropout",
+        "dropout=self.config.reasoning_dropout",
         "dropout=True",
         f"{LINKS}::test_links_drop_units_where_they_are_told_to",
     ),
@@ -128,14 +128,14 @@ MUTANTS = [
     Mutant(
         "DTRec never says that a trajectory is flat",
         "methods/dtrec.py",
-        'found = together(found, of_trajectory(figures["likeness"]))',
+        'diagnostics = together(diagnostics, of_trajectory(figures["mean_cosine"]))',
         "pass",
         f"{DTREC}::test_a_flat_trajectory_is_told",
     ),
     Mutant(
-        "without HPS a coarse sight has no prototypes",
+        "without HPS a coarse indicator_source has no prototypes",
         "methods/dtrec.py",
-        'return self.config.supervision != "none" or self.config.sight != "exact"',
+        'return self.config.supervision != "none" or self.config.indicator_source != "exact"',
         'return self.config.supervision != "none"',
         f"{DTREC}::test_without_hps_the_indicators_still_have_prototypes",
     ),
@@ -163,8 +163,8 @@ MUTANTS = [
     Mutant(
         "indicators in training are of another temperature",
         "methods/dtrec.py",
-        "self._look_at_prototypes(r.detach()) for r in r_SPD",
-        "self._look_at_prototypes(r.detach() * 2) for r in r_SPD",
+        "self._prototype_stats(r.detach()) for r in r_SPD",
+        "self._prototype_stats(r.detach() * 2) for r in r_SPD",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
     # ---- LARES
@@ -185,8 +185,8 @@ MUTANTS = [
     Mutant(
         "TLA is given no weight",
         "methods/lares.py",
-        "total, told[part] = total + weight * aligned, aligned.detach()",
-        "total, told[part] = total, aligned.detach()",
+        "total, figures[part] = total + weight * aligned, aligned.detach()",
+        "total, figures[part] = total, aligned.detach()",
         f"{LARES}::test_supervised_loss",
     ),
     Mutant(
@@ -213,7 +213,7 @@ MUTANTS = [
     Mutant(
         "hopeless histories are reinforced too",
         "methods/lares.py",
-        "<= given.filter_top\n",
+        "<= settings.filter_top\n",
         "<= 10**9\n",
         f"{LARES}::test_reinforced_loss",
     ),
@@ -242,15 +242,15 @@ MUTANTS = [
     Mutant(
         "IGR-SR's projection has no GELU",
         "methods/igr_sr.py",
-        "nn.Linear(inner, given.width), nn.GELU(),",
-        "nn.Linear(inner, given.width), nn.Identity(),",
+        "nn.GELU(),\n            nn.Linear(reasoner",
+        "nn.Identity(),\n            nn.Linear(reasoner",
         f"{IGR_PARTS}::test_the_projection_is_linear_gelu_linear_norm",
     ),
     Mutant(
         "IGR-SR's projection has no norm",
         "methods/igr_sr.py",
-        "nn.LayerNorm(given.width))",
-        "nn.Identity())",
+        "nn.LayerNorm(reasoner.width),",
+        "nn.Identity(),",
         f"{IGR_PARTS}::test_the_projection_is_linear_gelu_linear_norm",
     ),
     Mutant(
@@ -355,7 +355,7 @@ MUTANTS = [
     Mutant(
         "BERT4Rec's hidden items weigh one each",
         "methods/masked_item.py",
-        "batch.lengths_B / self.cloze.expected(lengths_B) / batch.weight",
+        "batch.lengths_B / self.mask_sampler.expected(lengths_B) / batch.weight",
         "batch.lengths_B / batch.lengths_B / batch.weight",
         f"{MASKED}::test_loss_is_the_formula",
     ),

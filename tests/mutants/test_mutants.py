@@ -29,12 +29,12 @@ def test_every_mutant_fits_the_tree(mutant: Mutant) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"file": "thinking/nothing.py"}, "there is no file"),
+        ({"file": "reasoning/nothing.py"}, "there is no file"),
         ({"old": "nobody wrote this"}, "0 times"),
         ({"old": "import"}, "times, but it must stand there once"),
-        ({"test": "unit/thinking/test_picks.py::test_that_is_gone"}, "there is no test"),
+        ({"test": "unit/reasoning/test_step_sampling.py::test_that_is_gone"}, "there is no test"),
     ],
 )
 def test_a_mutant_that_fits_no_more_is_told(changed: dict[str, str], said: str) -> None:
     with pytest.raises(Stale, match=said):
-        replace(next(mutant for mutant in MUTANTS if mutant.file == "thinking/picks.py"), **changed).broken()
+        replace(next(mutant for mutant in MUTANTS if mutant.file == "reasoning/step_sampling.py"), **changed).broken()

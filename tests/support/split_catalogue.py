@@ -17,7 +17,7 @@ from forethought.catalogue import blocks, losses, ranking, sampled
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.expectation import expectation
 from forethought.catalogue.moments import moments
-from forethought.catalogue.ranking import Excluded, rank_of, top_k
+from forethought.catalogue.ranking import FilteredItems, rank_of, top_k
 from forethought.catalogue.soft_targets import soft_target
 from forethought.catalogue.split import Shard
 
@@ -40,7 +40,9 @@ STATES, OTHERS, VECTORS, BIAS, WEIGHTS = (
 TARGETS = torch.tensor([0, 3, 4, 14, 15, 22, 7, 7, 1])
 SOME = torch.tensor([22, 0, 4, 4])
 CENTRES = draw(3, D + 1, seed=6)
-HISTORIES = Excluded.from_histories(torch.arange(P * 4).view(P, 4) * 7 % N, torch.tensor([4, 3, 4, 0, 1, 4, 2, 4, 4]))
+HISTORIES = FilteredItems.from_histories(
+    torch.arange(P * 4).view(P, 4) * 7 % N, torch.tensor([4, 3, 4, 0, 1, 4, 2, 4, 4])
+)
 ALLOWED = torch.arange(N) % 5 != 2
 
 # each from raw states, others, weights and a catalogue, to numbers that have gradients in all of them

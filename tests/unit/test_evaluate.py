@@ -24,9 +24,9 @@ from forethought.evaluation.sampled import Sample
 from forethought.methods.dtrec import DTRec
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.rearec import ReaRec
+from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train, training_cost
-from forethought.thinking.halting import Halting
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from forethought.catalogue.ann import ANNIndex
-from forethought.catalogue.ranking import Excluded
+from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import Batch
 from forethought.errors import ConfigError, DataError, HistoryError
 from forethought.evaluation.ranking import among_negatives, rank_cases
 from forethought.evaluation.sampled import Sample
-from forethought.explaining.explain import Known, explain
+from forethought.explaining.explain import ItemMetadata, explain
 from forethought.methods.interface import Method, UserRepresentation
 from forethought.recommender import Recommender, load
 from forethought.row_ranking import RankingRequest, batch_of, rank_rows
@@ -115,7 +115,9 @@ class Popularity(Method):
     def catalogue(self) -> Any:
         raise AssertionError("it has none")
 
-    def rank_of(self, represented: UserRepresentation, targets_B: Tensor, excluded: Excluded | None = None) -> Tensor:
+    def rank_of(
+        self, represented: UserRepresentation, targets_B: Tensor, excluded: FilteredItems | None = None
+    ) -> Tensor:
         assert isinstance(represented, Votes)
         own = represented.scores_BN.gather(1, targets_B[:, None])
         return 1.0 + (represented.scores_BN > own).sum(1).double()
@@ -124,7 +126,7 @@ class Popularity(Method):
         self,
         represented: UserRepresentation,
         k: int,
-        excluded: Excluded | None = None,
+        excluded: FilteredItems | None = None,
         allowed_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         assert isinstance(represented, Votes)
@@ -165,7 +167,7 @@ def test_what_needs_a_state_says_so(trained: Recommender) -> None:
         explain(
             method,
             batch_of(asked[:1], method),
-            Known.read(trained.items, trained.item_table),
+            ItemMetadata.read(trained.items, trained.item_table),
             history=np.array([1]),
             dropped=[],
             k=3,

@@ -18,8 +18,8 @@ from forethought.data.prepare import Filters
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.sampled import Sample
+from forethought.noise_curves import robustness
 from forethought.recommender import Recommender
-from forethought.robustness import robustness
 from forethought.settings import Between, Settings, check, described, fits
 from forethought.training.settings import Training
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from forethought.backbones.sasrec import SASRec
-from forethought.cli.shared import Columns
+from forethought.cli.shared import ColumnOptions
 from forethought.data import sources
 from forethought.data.prepare import open_prepared, prepare
 from forethought.data.reading import read
@@ -79,7 +79,7 @@ def test_sql_that_the_caller_repeats_is_executed(sasrec: SASRec, quick: Training
     items = f"sql: SELECT * FROM '{shop}/items.parquet'"
     split = leave_last_out(read(data, items=items))
 
-    model = train(sasrec, split, tmp_path / "run", training=quick, data_path=data, columns=Columns(items=items))
+    model = train(sasrec, split, tmp_path / "run", training=quick, data_path=data, columns=ColumnOptions(items=items))
     with pytest.raises(DataError, match=r"as its data, but SQL .* is not executed: repeat it .*--data"):
         split_of(model)
     with pytest.raises(DataError, match=r"as the table of its items, but SQL .* is not executed: repeat it .*--items"):
@@ -99,7 +99,7 @@ def test_a_table_of_items_is_found_from_another_folder(
         tmp_path / "run",
         training=quick,
         data_path="interactions.parquet",
-        columns=Columns(items="items.parquet"),
+        columns=ColumnOptions(items="items.parquet"),
     )
     monkeypatch.chdir(tmp_path)
     assert split_of(model).data.data_hash == split.data.data_hash

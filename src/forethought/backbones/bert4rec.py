@@ -1,7 +1,7 @@
 """BERT4Rec: self-attention that looks both ways (Sun et al., CIKM 2019, arXiv 1904.06690).
 
 The items of a row see each other, so a state depends on what comes later: a row is one prefix, and chains of thought
-hang behind its last position only. Their links see the whole row and are causal among themselves.
+hang behind its last position only. Their reasoning tokens see the whole row and are causal among themselves.
 
 Deviations, each an option or harmless: attention weights are not dropped (embeddings and residual branches are);
 the [MASK] slot, the output layer and the loss belong to `methods/masked_item.py`.

@@ -59,6 +59,6 @@ class GRU4RecEncoder(Backbone):
         states = states[:, K:]
         return Encoding(at_positions(states, last_positions(lengths_B)) if last_only else states, chain)
 
-    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+    def reason(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, RecurrentChain)
-        return self.stack.think(self.dropout(self.norm(x_BPD)), chain)
+        return self.stack.reason(self.dropout(self.norm(x_BPD)), chain)

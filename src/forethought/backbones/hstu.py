@@ -6,9 +6,9 @@ A layer, with n the window:
     A = SiLU(Q K^T + b_position(i - j) + b_time(t_i - t_j)) / n   eq. 2, causal
     Y = X + U * LN(A V) W_o                                       eq. 3
 
-Deviations: n is constant, so that a history and the links behind it weigh alike; the time of a position is its own (the
-public code takes the next item's, which is not known when one recommends); order lives in the bias alone; a last norm
-closes the stack, and unit length is the loss's business (`cosine`).
+Deviations: n is constant, so that a history and the reasoning tokens behind it weigh alike; the time of a position is
+its own (the public code takes the next item's, which is not known when one recommends); order lives in the bias alone;
+a last norm closes the stack, and unit length is the loss's business (`cosine`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.interface import Backbone, BackboneConfig, Chain, Encoding
 from forethought.errors import ConfigError
-from forethought.nn.attention import AttentionChain, Memory, join_heads, link_scores, link_values, split_heads
+from forethought.nn.attention import AttentionChain, Memory, join_heads, split_heads, token_scores, token_values
 from forethought.nn.dropout import Dropout
 from forethought.nn.transformer import at_positions, last_positions
 from forethought.settings import Between, Heads, Layers, ShareBelowOne, Width, Window
@@ -82,18 +82,18 @@ class HSTULayer(nn.Module):
         nn.init.xavier_uniform_(self.out.weight)
 
     def forward(self, x_BLD: Tensor, gaps: Gaps) -> tuple[Tensor, Tensor, Tensor]:
-        """States, and the keys and values that links will look back at."""
+        """States, and the keys and values that tokens will look back at."""
         u, v, q, k = self._project(x_BLD)
         weights = F.silu(self._biased(q @ k.transpose(-1, -2), gaps)).tril()
         return self._finish(x_BLD, u, weights @ v), k, v
 
-    def think(self, x_BPD: Tensor, memory: Memory, past: Gaps, own: Gaps, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
+    def reason(self, x_BPD: Tensor, memory: Memory, past: Gaps, own: Gaps, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
         u, v, q, k = self._project(x_BPD)
-        memory = memory.with_link(k, v)
-        past_BHPL, own_BHPT = link_scores(q, memory)
+        memory = memory.with_token(k, v)
+        past_BHPL, own_BHPT = token_scores(q, memory)
         past_BHPL = F.silu(self._biased(past_BHPL, past)).masked_fill(~sees_BPL[:, None], 0.0)
         own_BHPT = F.silu(self._biased(own_BHPT, own))
-        return self._finish(x_BPD, u, link_values(past_BHPL, own_BHPT, memory)), memory
+        return self._finish(x_BPD, u, token_values(past_BHPL, own_BHPT, memory)), memory
 
     def _project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         u, v, q, k = F.silu(self.uvqk(self.norm(x_BLD))).chunk(4, dim=-1)  # eq. 1
@@ -149,25 +149,25 @@ class HSTUEncoder(Backbone):
         x = x[:, K:]
         return Encoding(self.norm(at_positions(x, last_positions(lengths_B)) if last_only else x), chain)
 
-    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+    def reason(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         """Link t of a chain at position i stands at i + t, at the time of i."""
         assert isinstance(chain, AttentionChain)
-        past, own = self._gaps_of_link(chain)
+        past, own = self._gaps_of_token(chain)
         x, sees_BPL, memories = self.dropout(x_BPD), chain.sees_BPL(), []
         for layer, memory in zip(self.layers, chain.layers, strict=True):
-            x, memory = layer.think(x, memory, past, own, sees_BPL)  # noqa: PLW2901
+            x, memory = layer.reason(x, memory, past, own, sees_BPL)  # noqa: PLW2901
             memories.append(memory)
         return self.norm(x), replace(chain, layers=tuple(memories))
 
-    def _gaps_of_link(self, chain: AttentionChain) -> tuple[Gaps, Gaps]:
-        """From the next link of each chain to the history, and to the links up to itself."""
-        link, at_BP, chains = chain.links + 1, chain.at_BP, chain.at_BP.shape[1]
+    def _gaps_of_token(self, chain: AttentionChain) -> tuple[Gaps, Gaps]:
+        """From the next token of each chain to the history, and to the tokens up to itself."""
+        token, at_BP, chains = chain.tokens + 1, chain.at_BP, chain.at_BP.shape[1]
         times_BP = None if chain.times_BL is None else chain.times_BL.gather(1, at_BP)
         at_L = torch.arange(chain.layers[0].keys_BHLC.shape[2] - chain.prefix, device=at_BP.device)
-        past = self._gaps(at_BP + link, at_L, times_BP, chain.times_BL)
-        links_T = torch.arange(1, link + 1, device=at_BP.device)
-        same = None if times_BP is None else links_T.new_zeros(1, chains)  # all links of a chain share one moment
-        return past, self._gaps(links_T[None, -1:].expand(1, chains), links_T, same, links_T.new_zeros(1, link))
+        past = self._gaps(at_BP + token, at_L, times_BP, chain.times_BL)
+        tokens_T = torch.arange(1, token + 1, device=at_BP.device)
+        same = None if times_BP is None else tokens_T.new_zeros(1, chains)  # all tokens of a chain share one moment
+        return past, self._gaps(tokens_T[None, -1:].expand(1, chains), tokens_T, same, tokens_T.new_zeros(1, token))
 
     def _gaps(self, at_BQ: Tensor, at_L: Tensor, times_BQ: Tensor | None, times_BL: Tensor | None) -> Gaps:
         steps_BQL = (at_BQ[..., None] - at_L).clamp(0, self.window - 1)

@@ -81,6 +81,6 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
-    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
-        """One more link behind each asked position. The caller has added whatever marks the step."""
+    def reason(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+        """One more reasoning token behind each asked position. The caller has added whatever marks the step."""
         raise NotImplementedError

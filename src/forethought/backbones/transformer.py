@@ -91,6 +91,6 @@ class TransformerEncoder(Backbone):
         states, chain = self.transformer(x_BLD, lengths_B + K, positions, K, last_only=last_only)
         return Encoding(states if last_only else states[:, K:], chain)
 
-    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+    def reason(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, AttentionChain)
-        return self.transformer.think(self.dropout(self.input_norm(x_BPD)), chain)
+        return self.transformer.reason(self.dropout(self.input_norm(x_BPD)), chain)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.catalogue import Catalogue
-from forethought.catalogue.ranking import Excluded, top_k
+from forethought.catalogue.ranking import FilteredItems, top_k
 from forethought.errors import RunError
 from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
 
@@ -35,7 +35,7 @@ class Index(Protocol):
     def build(cls, catalogue: Catalogue) -> Self: ...
 
     def search(
-        self, states_BD: Tensor, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
+        self, states_BD: Tensor, k: int, excluded: FilteredItems | None = None, allowed_N: Tensor | None = None
     ) -> tuple[Tensor, Tensor]: ...
 
     def save(self, folder: Path, weights: str) -> None:
@@ -71,7 +71,7 @@ class ExactIndex:
         return cls(catalogue)
 
     def search(
-        self, states_BD: Tensor, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
+        self, states_BD: Tensor, k: int, excluded: FilteredItems | None = None, allowed_N: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         return top_k(states_BD, self.catalogue, k, excluded, allowed_N)
 
@@ -104,22 +104,22 @@ class ANNIndex:
 
     @torch.no_grad()
     def search(
-        self, states_BD: Tensor, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
+        self, states_BD: Tensor, k: int, excluded: FilteredItems | None = None, allowed_N: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `ranking.top_k`, but a good item may be missed: no product, unless a row runs short."""
         device, states = states_BD.device, states_BD.float().cpu()
         if states.shape[1] < self.graph.d:
             states = torch.cat([states, states.new_ones(len(states), 1)], 1)
-        excluded = None if excluded is None else Excluded(excluded.rows.cpu(), excluded.items.cpu())
+        excluded = None if excluded is None else FilteredItems(excluded.rows.cpu(), excluded.items.cpu())
         allowed_N = None if allowed_N is None else allowed_N.cpu()
         fetch = self._fetch(k, excluded, allowed_N)
         if fetch > WIDEST or fetch >= len(self.catalogue):
             best, scores = top_k(states, self.catalogue, k, excluded, allowed_N)
             return best.to(device), scores.to(device)
-        found, scores = self._walk(states, fetch)
-        scores = scores.masked_fill_(self._refused(found, excluded, allowed_N), -torch.inf)
+        items, scores = self._walk(states, fetch)
+        scores = scores.masked_fill_(self._refused(items, excluded, allowed_N), -torch.inf)
         scores, at = scores.topk(k, dim=-1)
-        best = found.gather(1, at).masked_fill_(scores == -torch.inf, -1)
+        best = items.gather(1, at).masked_fill_(scores == -torch.inf, -1)
         short = (best < 0).any(1).nonzero()[:, 0]
         if len(short):
             theirs = None if excluded is None else excluded.take(short, len(states))
@@ -140,17 +140,17 @@ class ANNIndex:
         graph, about = folder / GRAPH_FILE, folder / ABOUT_FILE
         if not graph.is_file() or not about.is_file():
             return None
-        told = verified(read_json(about, MEND), about, MEND)
-        if told.get("weights") != weights:
+        contents = verified(read_json(about, MEND), about, MEND)
+        if contents.get("weights") != weights:
             return None
         try:
-            if sha256_of(graph) != told.get("graph"):
+            if sha256_of(graph) != contents.get("graph"):
                 raise RunError(f"{graph} is damaged (its content does not fit its checksum): {MEND}.")
             return cls(faiss.read_index(str(graph)))
         except (OSError, RuntimeError) as error:
             raise RunError(f"{graph} cannot be read ({first_line(error)}): {MEND}.") from error
 
-    def _fetch(self, k: int, excluded: Excluded | None, allowed_N: Tensor | None) -> int:
+    def _fetch(self, k: int, excluded: FilteredItems | None, allowed_N: Tensor | None) -> int:
         """So many that about k remain after the longest history and the share of items that is not allowed."""
         longest = 0 if excluded is None or not len(excluded.rows) else int(excluded.rows.bincount().max())
         share = 1.0 if allowed_N is None else max(allowed_N.float().mean().item(), 1 / len(allowed_N))
@@ -161,10 +161,10 @@ class ANNIndex:
         import faiss
 
         width = faiss.SearchParametersHNSW(efSearch=max(SEARCH_WIDTH, 3 * fetch))  # pyright: ignore[reportAttributeAccessIssue]
-        scores, found = self.graph.search(states_BD.contiguous().numpy(), fetch, params=width)
-        return torch.from_numpy(found), torch.from_numpy(scores)
+        scores, items = self.graph.search(states_BD.contiguous().numpy(), fetch, params=width)
+        return torch.from_numpy(items), torch.from_numpy(scores)
 
-    def _refused(self, found_BF: Tensor, excluded: Excluded | None, allowed_N: Tensor | None) -> Tensor:
+    def _refused(self, found_BF: Tensor, excluded: FilteredItems | None, allowed_N: Tensor | None) -> Tensor:
         """Where a found item is none, excluded or not allowed."""
         refused_BF = found_BF < 0
         if allowed_N is not None:

@@ -32,8 +32,8 @@ _wanted: ContextVar[bool] = ContextVar("narrow", default=False)
 
 def cpu_has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware: AVX-512 BF16 or AMX."""
-    told = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(ask is not None and ask() for ask in told)
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(ask is not None and ask() for ask in checks)
 
 
 @contextmanager

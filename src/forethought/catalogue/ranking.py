@@ -21,14 +21,14 @@ SHARD = 2**14  # items scored together: their vectors and a block of scores shar
 
 
 @dataclass(frozen=True)
-class Excluded:
+class FilteredItems:
     """Items that are no candidates for a row: pairs (row, item), both int64 [n], rows ascending."""
 
     rows: Tensor
     items: Tensor
 
     @classmethod
-    def from_histories(cls, items_BL: Tensor, lengths_B: Tensor) -> Excluded:
+    def from_histories(cls, items_BL: Tensor, lengths_B: Tensor) -> FilteredItems:
         """Everything in the given right-padded histories."""
         real_BL = torch.arange(items_BL.shape[1], device=items_BL.device) < lengths_B[:, None]
         rows = torch.arange(items_BL.shape[0], device=items_BL.device)[:, None].expand_as(items_BL)[real_BL]
@@ -42,17 +42,19 @@ class Excluded:
         inside = (i >= 0) & (i < items.stop - items.start)
         return r[inside], i[inside]
 
-    def take(self, order: Tensor, n_rows: int) -> Excluded:
+    def take(self, order: Tensor, n_rows: int) -> FilteredItems:
         """The pairs of some of the `n_rows` rows, renumbered as those stand in `order`."""
         place = torch.full((n_rows,), -1, device=order.device)
         place[order] = torch.arange(len(order), device=order.device)
         rows = place[self.rows]
         ascending = torch.argsort(rows)[int((rows < 0).sum()) :]
-        return Excluded(rows[ascending], self.items[ascending])
+        return FilteredItems(rows[ascending], self.items[ascending])
 
 
 @torch.no_grad()
-def rank_of(states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded: Excluded | None = None) -> Tensor:
+def rank_of(
+    states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded: FilteredItems | None = None
+) -> Tensor:
     """Mid-rank of each target among all candidates, float64 [B]; 1 is best.
 
     Infinity where the target is excluded or its score is not a number.
@@ -69,7 +71,7 @@ def rank_of(states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded
     return ranks_B
 
 
-def _ranks(states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded: Excluded | None) -> Tensor:
+def _ranks(states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded: FilteredItems | None) -> Tensor:
     """A target's score comes out of the very product in which its rivals' do, so its shards are scored first."""
     ranks_B = torch.empty(len(targets_B), dtype=torch.float64, device=targets_B.device)
     shards = list(item_shards(len(catalogue), SHARD))
@@ -90,7 +92,7 @@ def _ranks(states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded:
 
 
 def _split_ranks(
-    states_BD: Tensor, catalogue: Catalogue, shard: Shard, targets_B: Tensor, excluded: Excluded | None
+    states_BD: Tensor, catalogue: Catalogue, shard: Shard, targets_B: Tensor, excluded: FilteredItems | None
 ) -> Tensor:
     """Two products: whoever holds a target tells its score, and each process then counts its own items against it."""
     own_B1 = states_BD.new_full((len(targets_B), 1), -torch.inf, dtype=accumulator(states_BD.dtype))
@@ -108,12 +110,12 @@ def _split_ranks(
 
 
 def _blocks(
-    states_BD: Tensor, catalogue: Catalogue, excluded: Excluded | None
+    states_BD: Tensor, catalogue: Catalogue, excluded: FilteredItems | None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """All blocks of scores of the items here: which rows, which items, counted from the first one here, and scores."""
     n_items = len(catalogue.vectors_ND)
     if excluded is not None and catalogue.shard is not None:
-        excluded = Excluded(excluded.rows, excluded.items - catalogue.shard.start)
+        excluded = FilteredItems(excluded.rows, excluded.items - catalogue.shard.start)
     room = block_room(states_BD, min(n_items, SHARD))
     for rows in row_blocks(states_BD, min(n_items, SHARD)):
         for items in item_shards(n_items, SHARD):
@@ -121,7 +123,7 @@ def _blocks(
 
 
 def _candidates(
-    catalogue: Catalogue, states: Tensor, rows: slice, shard: slice, excluded: Excluded | None, room: Tensor
+    catalogue: Catalogue, states: Tensor, rows: slice, shard: slice, excluded: FilteredItems | None, room: Tensor
 ) -> Tensor:
     """A block of scores, -inf for what is excluded; it lives until the next one is written."""
     scores = catalogue.scores(states, shard, room)
@@ -140,7 +142,11 @@ def _balance(scores_BN: Tensor, own_B1: Tensor) -> Tensor:
 
 @torch.no_grad()
 def top_k(
-    states_BD: Tensor, catalogue: Catalogue, k: int, excluded: Excluded | None = None, allowed_N: Tensor | None = None
+    states_BD: Tensor,
+    catalogue: Catalogue,
+    k: int,
+    excluded: FilteredItems | None = None,
+    allowed_N: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k best candidates of each row and their scores, [B, K], best first; rows that run out end in -1, -inf.
 

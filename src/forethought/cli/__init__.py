@@ -8,11 +8,10 @@ import importlib
 import io
 import os
 import re
-import signal
 import sys
-import threading
 from typing import NoReturn
 
+from forethought.cli.ctrl_c import stopped_by_signals
 from forethought.errors import ForethoughtError, nearest
 from forethought.escaping import printable
 
@@ -48,11 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\nStopped. {printable(error)}".rstrip(), file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-        told = _told(error)
-        if told is None:
+        sentence = _told(error)
+        if sentence is None:
             raise  # a fault of ours keeps its traceback
         _close_output()
-        _fail(told)
+        _fail(sentence)
 
 
 def _run(arguments: list[str]) -> None:
@@ -67,14 +66,8 @@ def _run(arguments: list[str]) -> None:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         _fail(f"There is no verb {verb!r}; the verbs are {', '.join(VERBS)}.{nearest(verb, VERBS)}")
-    _stop_as_by_ctrl_c()
-    importlib.import_module(f"forethought.cli.{verb}").run(rest)
-
-
-def _stop_as_by_ctrl_c() -> None:
-    """A polite kill tidies up as Ctrl-C does; training has a way of its own."""
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stopped_by_signals():
+        importlib.import_module(f"forethought.cli.{verb}").run(rest)
 
 
 def _told(error: Exception) -> str | None:

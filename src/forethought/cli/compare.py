@@ -46,10 +46,10 @@ def run(arguments: list[str]) -> None:
     _check_form(args.out)
     named: dict[str, list[Evaluation]] = {}
     folders: dict[Path, str] = {}
-    for given in args.runs:
-        name, _, folder = given.rpartition("=")
-        if (twice := folders.setdefault(Path(folder).resolve(), given)) != given or args.runs.count(given) > 1:
-            raise ConfigError(f"{given!r} and {twice!r} are one run, which would count twice: name it once.")
+    for argument in args.runs:
+        name, _, folder = argument.rpartition("=")
+        if (twice := folders.setdefault(Path(folder).resolve(), argument)) != argument or args.runs.count(argument) > 1:
+            raise ConfigError(f"{argument!r} and {twice!r} are one run, which would count twice: name it once.")
         named.setdefault(name or Path(folder).name, []).append(Evaluation.read(folder))
     if len(named) < 2:
         raise ConfigError(f"At least two methods are needed to compare, but {len(named)} was given: name other runs.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from forethought.cli.shared import Columns, parse, print_json
+from forethought.cli.shared import ColumnOptions, parse, print_json
 from forethought.escaping import printable
 
 
@@ -16,7 +16,7 @@ from forethought.escaping import printable
 class Doctor:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A table (Parquet, CSV, TSV, folder) or "sql: SELECT ..."."""
-    columns: Annotated[Columns, tyro.conf.arg(name="")]
+    columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     json: bool = False
     """Print findings as JSON."""
 

@@ -44,12 +44,12 @@ def run(arguments: list[str]) -> None:
     with Bar() as bar:
         vectors = embed(args.source, columns=args.columns or None, model=args.model, batch=args.batch, report=bar.named)
     write_texts(out, vectors)
-    told = {"file": str(out), "items": len(vectors), "width": vectors.shape[1]}
-    told["without_text"] = int((~vectors.any(axis=1)).sum())
+    summary = {"file": str(out), "items": len(vectors), "width": vectors.shape[1]}
+    summary["without_text"] = int((~vectors.any(axis=1)).sum())
     if args.json:
-        print_json(told)
+        print_json(summary)
         return
-    silent = f", {told['without_text']:,} of them without a text" if told["without_text"] else ""
+    silent = f", {summary['without_text']:,} of them without a text" if summary["without_text"] else ""
     width = "" if vectors.shape[1] == 384 else f" --text-width {vectors.shape[1]}"
     texts = "" if args.out is None else f" --texts {out}"
     data = args.source if os.path.isdir(args.source) else f"... --items {args.source}"

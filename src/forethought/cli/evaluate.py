@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, Noising, Thinking, console, parse, print_json
+from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, Noising, console, parse, print_json
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.data.noise import Noise
     from forethought.data.splits import Split
     from forethought.evaluation.report import Evaluation
+    from forethought.noise_curves import Robustness
+    from forethought.reasoning.halting import Halting
     from forethought.recommender import Recommender
-    from forethought.robustness import Robustness
-    from forethought.thinking.halting import Halting
 
 CURVES_FILE = "noise.json"
 NOISE_SEEDS = 5
@@ -30,7 +30,7 @@ NOISE_SEEDS = 5
 class Evaluate:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
-    thinking: Annotated[Thinking, tyro.conf.arg(name="")]
+    halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
     noising: Annotated[Noising, tyro.conf.arg(name="")]
     noise_seeds: int | None = None
     """How often the noise is drawn, with one seed after the other; every case is the mean of that. 5 if not given."""
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> None:
         if noise is None and not args.noise_curve:
             raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
     model = load(args.run)
-    halting = args.thinking.of(model.method)
+    halting = args.halting_options.of(model.method)
     exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
     own = own and exclude in (None, model.about["exclude_history"])
@@ -96,15 +96,15 @@ def run(arguments: list[str]) -> None:
     split = split_of(model, args.data, args.items)
     with _room_in(args.out), Bar("ranking") as bar:
         ask = _curves if args.noise_curve else _evaluation
-        told = ask(args, model, split, halting, noise, bar)
+        result = ask(args, model, split, halting, noise, bar)
     try:  # what took long is shown before it is kept, and kept even if nobody takes what is shown
         if args.json:
-            print_json(told.to_json())
+            print_json(result.to_json())
         else:
-            sys.stdout.write(str(told) + "\n")
+            sys.stdout.write(str(result) + "\n")
         sys.stdout.flush()
     finally:
-        _keep(args, model, told, own)
+        _keep(args, model, result, own)
 
 
 @contextlib.contextmanager
@@ -150,16 +150,16 @@ def _curves(
     args: Evaluate, model: Recommender, split: Split, halting: Halting | None, noise: Noise | None, bar: Bar
 ) -> Robustness:
     from forethought.data.noise import KINDS
-    from forethought.robustness import SHARES, robustness
+    from forethought.noise_curves import SHARES, robustness
 
     if args.sampled is not None:
         raise ConfigError("Noise is measured by ranking all items: leave --sampled out.")
-    given = args.noising.noise_share
+    share = args.noising.noise_share
     return robustness(
         model,
         split,
         kinds=KINDS if noise is None else (noise.kind,),
-        shares=SHARES if given is None else (given,),
+        shares=SHARES if share is None else (share,),
         seeds=args.noise_seeds or NOISE_SEEDS,
         noise_seed=args.noising.noise_seed or 0,
         seed=args.seed,
@@ -172,38 +172,38 @@ def _curves(
     )
 
 
-def _keep(args: Evaluate, model: Recommender, told: Evaluation | Robustness, own: bool) -> None:
+def _keep(args: Evaluate, model: Recommender, result: Evaluation | Robustness, own: bool) -> None:
     """Write what is to be kept where it belongs; the run's own evaluation is never overwritten by another."""
     from forethought.evaluation.report import Evaluation
     from forethought.files import write_json
     from forethought.version import MADE_BY
 
     view = console()
-    if not isinstance(told, Evaluation):
+    if not isinstance(result, Evaluation):
         if args.out is not None:
-            write_json(args.out / CURVES_FILE, {"made": MADE_BY, **told.to_json()})
+            write_json(args.out / CURVES_FILE, {"made": MADE_BY, **result.to_json()})
             view.print(f"Written to {args.out / CURVES_FILE}.")
     elif args.out is not None:
-        told.write(args.out)
+        result.write(args.out)
         across = "" if args.noising.noise is None else " --across-noise"
         view.print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}{across}")
     elif own:
-        view.print(_keep_own(args.run, model, told))
+        view.print(_keep_own(args.run, model, result))
     else:
         view.print("Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it.")
 
 
-def _keep_own(run: Path, model: Recommender, told: Evaluation) -> str:
+def _keep_own(run: Path, model: Recommender, evaluation: Evaluation) -> str:
     """Into the run folder, if it can be written to; says in a sentence what is kept now."""
     from forethought.errors import ForethoughtError
     from forethought.runs import write_card
 
     try:
-        told.write(run)
+        evaluation.write(run)
     except ForethoughtError as error:
         return f"The evaluation is not kept, --out FOLDER would keep it elsewhere: {error}"
     try:
-        write_card(model, told)
+        write_card(model, evaluation)
     except ForethoughtError as error:
         return f"The evaluation is kept in {run}, but its README.md does not tell of it: {error}"
     return f"Kept in {run}, and told of in its README.md."

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Choice, Thinking, console, parse, print_json, seconds, typed_id
+from forethought.cli.shared import CHOICES, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
 
 
 @dataclass(kw_only=True)
 class Explain:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
-    thinking: Annotated[Thinking, tyro.conf.arg(name="")]
+    halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
     history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID")]
     """Item ids of one user, oldest first, with commas between."""
     target: str | None = None
@@ -55,26 +55,26 @@ def run(arguments: list[str]) -> None:
     if args.picture is not None:
         check_picture(args.picture)
     model = load(args.run)
-    told = model.explain(
+    explanation = model.explain(
         [typed_id(word, model) for word in history.split(",")] if history.strip() else [],
         k=args.k,
         target=None if args.target is None else typed_id(args.target, model),
         times=None if args.times is None else [seconds(word) for word in args.times.split(",")],
         exclude_history=CHOICES[args.exclude_history],
         unknown=args.unknown,
-        halting=args.thinking.of(model.method),
+        halting=args.halting_options.of(model.method),
     )
     if args.picture is not None:
         from forethought.reports.trajectory import write_trajectory
 
-        write_trajectory(told, args.picture)
+        write_trajectory(explanation, args.picture)
         console().print(f"Drawn to {args.picture}.")
     if args.json:
-        print_json(told.to_json())
+        print_json(explanation.to_json())
         return
     if not sys.stdout.isatty():
-        sys.stdout.write(f"{told}\n")
+        sys.stdout.write(f"{explanation}\n")
         return
     from rich.console import Console
 
-    Console(highlight=False).print(told)
+    Console(highlight=False).print(explanation)

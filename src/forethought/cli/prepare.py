@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import Bar, Columns, Splitting, console, parse, print_json, tell_notes
+from forethought.cli.shared import Bar, ColumnOptions, Splitting, console, parse, print_json, tell_notes
 
 
 @dataclass(kw_only=True)
@@ -18,7 +18,7 @@ class Prepare:
     """A table, the raw files of a known data set, or "sql: SELECT ..."."""
     out: Path
     """Folder to be made."""
-    columns: Annotated[Columns, tyro.conf.arg(name="")]
+    columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     k_core: tuple[int, int] | None = None
     """Keep users and items with at least so many interactions each, such as 5 5."""
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> None:
     from forethought.data.prepare import Filters, prepare
 
     view = console()
-    source, found = _raw_or_table(args.source)
+    source, raw = _raw_or_table(args.source)
     columns = args.columns
     split = prepare(
         source,
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> None:
         time=columns.time,
         position=columns.position,
         rating=columns.rating,
-        items=found if columns.items is None else columns.items,
+        items=raw if columns.items is None else columns.items,
         keep=Filters(minimum_rating=args.minimum_rating, duplicates=args.duplicates, k_core=args.k_core),
         split=args.splitting.config(),
         name=args.name,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, Thinking, console, parse, print_json, seconds, typed_id
+from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
 from forethought.escaping import printable
 
 
@@ -18,7 +18,7 @@ from forethought.escaping import printable
 class Recommend:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
-    thinking: Annotated[Thinking, tyro.conf.arg(name="")]
+    halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
     history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID ...")] = ()
     """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists)."""
     times: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SECOND,SECOND ...")] = ()
@@ -71,19 +71,19 @@ def run(arguments: list[str]) -> None:
         "allow": allow,
         "deny": deny,
         "unknown": args.unknown,
-        "halting": args.thinking.of(model.method),
+        "halting": args.halting_options.of(model.method),
     }
     if args.input is not None:
         _score_table(model, args, choices)
         return
     histories = [[typed_id(i, model) for i in h.split(",")] for h in args.history]
     times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
-    found = model.recommend(histories, args.k, times=times, **choices)
+    lists = model.recommend(histories, args.k, times=times, **choices)
     if args.json:
-        print_json([{"history": _plain(r.history), "items": _plain(r.items), "scores": r.scores} for r in found])
+        print_json([{"history": _plain(r.history), "items": _plain(r.items), "scores": r.scores} for r in lists])
         return
     titles = dict(model.titles())
-    for one in found:
+    for one in lists:
         left_out = f" (unknown and left out: {', '.join(map(str, one.dropped))})" if one.dropped else ""
         lines = [f"after {', '.join(map(str, one.history))}{left_out}"]
         for rank, (item, score) in enumerate(zip(one.items, one.scores, strict=True), start=1):
@@ -92,27 +92,28 @@ def run(arguments: list[str]) -> None:
 
 
 def _build_index(model: Any) -> None:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.build_index()
-    for warning in told:
+    for warning in caught:
         if warning.category is UserWarning:  # ours, and not those of packages
             console().print(str(warning.message))
 
 
 def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
+    from forethought.batch_recommend import recommend_table
     from forethought.errors import ConfigError
-    from forethought.scoring import recommend_table
 
     if args.input is None or args.out is None:
         raise ConfigError("--input needs --out, a Parquet file for the recommendations.")
     with Bar("histories") as bar:
-        told = recommend_table(model, args.input, args.out, args.k, report=bar.counted, **choices)
+        counts = recommend_table(model, args.input, args.out, args.k, report=bar.counted, **choices)
     if args.json:
-        print_json({"out": str(args.out), **told})
+        print_json({"out": str(args.out), **counts})
     else:
         console().print(
-            f"{args.out}: {told['histories']:,} lists; {told['unknown_share']:.2%} of the history items were unknown."
+            f"{args.out}: {counts['histories']:,} lists; "
+            f"{counts['unknown_share']:.2%} of the history items were unknown."
         )
 
 

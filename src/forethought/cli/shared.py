@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from forethought.data.noise import Noise
     from forethought.data.splits import Split
     from forethought.methods.interface import Method
-    from forethought.thinking.halting import Halting
+    from forethought.reasoning.halting import Halting
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def seconds(text: str) -> int:
 
 
 @dataclass(kw_only=True)
-class Columns:
+class ColumnOptions:
     """Which columns of the table mean what."""
 
     user: str = "user_id"
@@ -170,13 +170,15 @@ class Splitting:
         if self.tie_seed is not None and self.ties != "shuffle":
             raise ConfigError("--tie-seed would change nothing without a shuffle: add --ties shuffle, or leave it out.")
         names = {"split": "kind", "tie_seed": "seed"}
-        given: dict[str, Any] = {names.get(name, name): told for name, told in vars(self).items() if told is not None}
-        given |= {name: _moment(given[name]) for name in ("valid_from", "test_from") if name in given}
-        return SplitConfig(**given)
+        options: dict[str, Any] = {
+            names.get(name, name): value for name, value in vars(self).items() if value is not None
+        }
+        options |= {name: _moment(options[name]) for name in ("valid_from", "test_from") if name in options}
+        return SplitConfig(**options)
 
 
 @dataclass(kw_only=True)
-class Thinking:
+class HaltingOptions:
     """When a model that reasons stops, where it shall not do as it was trained."""
 
     halt: Literal["arh", "soft", "fixed", "change", "entropy", "random"] | None = None
@@ -196,13 +198,13 @@ class Thinking:
         from dataclasses import replace
 
         from forethought.errors import ConfigError
-        from forethought.thinking.halting import Halting
+        from forethought.reasoning.halting import Halting
 
-        if self == Thinking():
+        if self == HaltingOptions():
             return None
         own = None if method.reasoning is None else method.reasoning.halting
         if own is None:
-            return method.obeyed(Halting())
+            return method.resolve_halting(Halting())
         rule, delta = self.halt or own.rule, self.delta
         if rule in ("fixed", "soft"):
             if delta is not None:
@@ -213,7 +215,7 @@ class Thinking:
             raise ConfigError(f"--delta is {delta:g}, but {rule} compares it with a probability: give one from 0 to 1.")
         threshold = own.threshold if delta is None else delta
         most = own.max_steps if self.steps is None else self.steps
-        return method.obeyed(replace(own, rule=rule, threshold=threshold, max_steps=most))
+        return method.resolve_halting(replace(own, rule=rule, threshold=threshold, max_steps=most))
 
 
 @dataclass(kw_only=True)
@@ -267,7 +269,7 @@ def tell_notes(view: Console, data: Interactions) -> None:
         view.print(f"- {note}", highlight=False)
 
 
-def read_table(source: str, columns: Columns) -> Interactions:
+def read_table(source: str, columns: ColumnOptions) -> Interactions:
     from forethought.data.reading import read
 
     return read(
@@ -281,7 +283,7 @@ def read_table(source: str, columns: Columns) -> Interactions:
     )
 
 
-def open_split(source: str, columns: Columns, splitting: Splitting) -> Split:
+def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Split:
     """The split of a prepared folder as it was prepared, or of any table as the options say.
 
     Raises:

@@ -11,14 +11,14 @@ from typing import Annotated
 
 import tyro
 
-from forethought.cli.shared import Columns, Splitting, console, open_split, parse, tell_notes
+from forethought.cli.shared import ColumnOptions, Splitting, console, open_split, parse, tell_notes
 
 
 @dataclass(kw_only=True)
 class Options:
     data: str
     """Data folder, table, or "sql: SELECT ..."."""
-    columns: Annotated[Columns, tyro.conf.arg(name="")]
+    columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     seeds: tuple[int, ...] = (0,)
     """Seeds, such as --seeds 0 1 2; the whole study with the first, then with the next."""
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> None:
 def _study(name: str, arguments: list[str]) -> None:
     from forethought.settings import Seed, check
     from forethought.studies.catalogue import STUDIES
-    from forethought.studies.runner import Desk, carry_out
+    from forethought.studies.runner import StudyContext, carry_out
     from forethought.training.interrupt import Interrupted
     from forethought.training.progress import Quiet, Watch
 
@@ -67,7 +67,7 @@ def _study(name: str, arguments: list[str]) -> None:
     split = open_split(options.data, options.columns, options.splitting)
     if not options.quiet:
         tell_notes(view, split.data)
-    desk = Desk(
+    context = StudyContext(
         split=split,
         data_path=options.data,
         results=options.results,
@@ -77,7 +77,7 @@ def _study(name: str, arguments: list[str]) -> None:
         command=shlex.join(["forethought", "study", name, *arguments]),
     )
     try:
-        page = carry_out(study, desk, options.seeds, options.only)
+        page = carry_out(study, context, options.seeds, options.only)
     except Interrupted:
         raise Interrupted("Everything is saved: the same command goes on from here.") from None
     view.print(f"The page lies in {page}.")

@@ -16,7 +16,7 @@ import tyro
 from forethought.cli.shared import (
     CHOICES,
     Choice,
-    Columns,
+    ColumnOptions,
     Noising,
     Splitting,
     console,
@@ -36,7 +36,7 @@ class Options:
     """Data folder, table, or "sql: SELECT ..."."""
     out: Path
     """Run folder to be made."""
-    columns: Annotated[Columns, tyro.conf.arg(name="")]
+    columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     noising: Annotated[Noising, tyro.conf.arg(name="")]
     seed: int = 0
@@ -159,10 +159,10 @@ def _flat(cls: Any) -> Any:
 
 def _as_given(config: Any) -> Any:
     """A dataclass with the fields of `config`, each of the type it has there: the recipe chose the backbone."""
-    parts, told, types = [], _docstrings(type(config)), get_type_hints(type(config))
+    parts, descriptions, types = [], _docstrings(type(config)), get_type_hints(type(config))
     for name, value in vars(config).items():
         cls: Any = _flat(type(value)) if name == "backbone" else types[name]
-        parts.append((name, Annotated[cls, tyro.conf.arg(help=told.get(name))], field(default=value)))
+        parts.append((name, Annotated[cls, tyro.conf.arg(help=descriptions.get(name))], field(default=value)))
     return make_dataclass(type(config).__name__, parts, kw_only=True)
 
 

@@ -56,10 +56,10 @@ def _sentence(event: Any, arguments: list[str], show_help: Callable[[], Any]) ->
     if kind == "InvalidChoice":
         choices = [str(choice) for choice in event.choices]
         return f"{name} is {event.value!r}, but must be one of {', '.join(choices)}.{nearest(event.value, choices)}"
-    if not (given := _given(name, arguments)):
+    if not (value := _given(name, arguments)):
         return f"{name} needs a value: {KINDS.get(metavar, metavar)}."
-    wanted = "a smaller number" if given.lstrip("+-").isdecimal() and metavar == "INT" else KINDS.get(metavar, metavar)
-    return f"{name} is {given!r}, but must be {wanted}."
+    wanted = "a smaller number" if value.lstrip("+-").isdecimal() and metavar == "INT" else KINDS.get(metavar, metavar)
+    return f"{name} is {value!r}, but must be {wanted}."
 
 
 def _missing(event: Any) -> str:
@@ -74,9 +74,9 @@ def _unknown(tokens: list[str], prog: str, show_help: Callable[[], Any]) -> str:
         return (
             f"{tokens[0]!r} is one word too many: put quotes around a value with blanks, and no value behind a switch."
         )
-    with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
         show_help()
-    known = sorted(set(re.findall(r"--[a-z][\w.-]*", told.getvalue())))
+    known = sorted(set(re.findall(r"--[a-z][\w.-]*", output.getvalue())))
     return f"There is no option {option!r}; {prog} --help shows those there are.{nearest(option, known)}"
 
 

@@ -55,7 +55,7 @@ class Batch:
         return replace(self, items_BL=items, lengths_B=lengths, targets_BL=targets, times_BL=times, users_B=users)
 
 
-def redrawn(rows: Tensor, chance: float, n_rows: int) -> tuple[Tensor, Tensor]:
+def replace_randomly(rows: Tensor, chance: float, n_rows: int) -> tuple[Tensor, Tensor]:
     """Each row number, with this chance, replaced by one drawn evenly from all; and where that was."""
     replaced = torch.rand(rows.shape, device=rows.device) < chance
     return torch.where(replaced, torch.randint(n_rows, rows.shape, device=rows.device), rows), replaced

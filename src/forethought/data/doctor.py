@@ -71,7 +71,7 @@ def diagnose(
         >>> diagnose(pl.DataFrame({"user_id": [1, None], "item_id": [3, 4]})).healthy
         False
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
         with readable(source):
             source = open_table(source)
@@ -83,31 +83,31 @@ def diagnose(
             names = frame.collect_schema().names()
             for column in dict.fromkeys((user, item)):
                 if column in names:
-                    found += _ids(frame, column)
+                    findings += _ids(frame, column)
             columns = Columns(user, item, time, position).resolve(frame, source)
             if columns.time:
-                found += _times(frame, columns.time, columns.user)
-            found += _duplicates(frame, columns)
+                findings += _times(frame, columns.time, columns.user)
+            findings += _duplicates(frame, columns)
     except (ForethoughtError, *UNREADABLE) as error:
-        found.append(Finding("problem", str(error)))
-    found += _as_read(source, found, user=user, item=item, time=time, position=position, items=items)
+        findings.append(Finding("problem", str(error)))
+    findings += _as_read(source, findings, user=user, item=item, time=time, position=position, items=items)
     order: list[Level] = ["problem", "warning", "note"]
-    return Diagnosis(describe(source), tuple(sorted(dict.fromkeys(found), key=lambda each: order.index(each.level))))
+    return Diagnosis(describe(source), tuple(sorted(dict.fromkeys(findings), key=lambda each: order.index(each.level))))
 
 
 # A broken table can make polars fail in ways of its own, a Rust panic included, which is no Exception.
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError)
 
 
-def _as_read(source: Any, found: list[Finding], **columns: Any) -> list[Finding]:
+def _as_read(source: Any, findings: list[Finding], **columns: Any) -> list[Finding]:
     """What `read` makes of the table: its notes and the shape of the data, or why it refuses."""
     try:
         data = read(source, **columns)
         said = set(doubts(data.histories.times))  # which `_times` told already, with its rows
         return [*(Finding("note", f"read: {note}.") for note in data.notes if note not in said), *_shape(data)]
     except (ForethoughtError, *UNREADABLE) as error:
-        told = Finding("problem", str(error))
-        return [] if any(each.level == "problem" for each in found) else [told]
+        problem = Finding("problem", str(error))
+        return [] if any(each.level == "problem" for each in findings) else [problem]
 
 
 def _rows(frame: pl.LazyFrame, marked: pl.Expr, n: int = 3) -> tuple[int, str]:
@@ -120,57 +120,57 @@ def _rows(frame: pl.LazyFrame, marked: pl.Expr, n: int = 3) -> tuple[int, str]:
 
 def _ids(frame: pl.LazyFrame, column: str) -> list[Finding]:
     dtype, value = frame.collect_schema()[column], pl.col(column)
-    found = []
+    findings = []
     count, rows = _rows(frame, value.is_null() | (value.is_nan() if dtype.is_float() else pl.lit(False)))
     if count:
-        found.append(Finding("problem", f"the id column {column!r} is empty in {rows}.", "Drop those rows."))
+        findings.append(Finding("problem", f"the id column {column!r} is empty in {rows}.", "Drop those rows."))
     if dtype.is_float():
         fraction, where = _rows(frame, value.is_finite() & (value != value.floor()))
         if fraction:
             text, mend = f"the ids in {column!r} are floats with fractions in {where}.", "Name the column of ids."
         else:
             text, mend = f"the ids in {column!r} are whole numbers stored as floats.", "Cast them to integers."
-        found.append(Finding("problem", text, mend))
+        findings.append(Finding("problem", text, mend))
     if dtype == pl.String:
         count, rows = _rows(frame, value.is_in(NO_NAMES))
         if count:
             text = f"the id column {column!r} holds words such as 'nan' or '' that look like missing ids in {rows}."
-            found.append(Finding("warning", text, "If they are, drop those rows: all of them count as one id."))
+            findings.append(Finding("warning", text, "If they are, drop those rows: all of them count as one id."))
         count, rows = _rows(frame, value != value.str.strip_chars())
         if count:
             text = f"ids in {column!r} begin or end with blanks in {rows}, which makes them different ids."
-            found.append(Finding("warning", text, "Strip them."))
-    return found
+            findings.append(Finding("warning", text, "Strip them."))
+    return findings
 
 
 def _times(frame: pl.LazyFrame, column: str, user: str) -> list[Finding]:
-    told = clock(frame, column)
-    ticks = frame.select(user=pl.col(user), tick=told.ticks)
+    unit = clock(frame, column)
+    ticks = frame.select(user=pl.col(user), tick=unit.ticks)
     count, rows = _rows(ticks, pl.col("tick").is_null())
-    found = []
+    findings = []
     if count:
         text = f"the time column {column!r} is empty or unreadable in {rows}."
-        found.append(Finding("problem", text, "Mend or drop them."))
-    seconds = ticks.drop_nulls("tick").select("user", second=pl.col("tick") // told.per_second)
+        findings.append(Finding("problem", text, "Mend or drop them."))
+    seconds = ticks.drop_nulls("tick").select("user", second=pl.col("tick") // unit.per_second)
     early, rows = _rows(seconds, pl.col("second") < YEAR_1990)
     if early:
         text = f"times in {column!r} lie before 1990 in {rows}."
-        found.append(Finding("warning", text, "They may count from another origin or in another unit."))
+        findings.append(Finding("warning", text, "They may count from another origin or in another unit."))
     late, rows = _rows(seconds, pl.col("second") > int(clock_time.time()) + DAY)
     if late:
-        found.append(Finding("warning", f"times in {column!r} lie in the future in {rows}.", "Check the unit."))
-    if told.per_second > 1 and frame.collect_schema()[column].is_integer():
-        found.append(Finding("note", f"the integers in {column!r} are finer than seconds, which are kept."))
+        findings.append(Finding("warning", f"times in {column!r} lie in the future in {rows}.", "Check the unit."))
+    if unit.per_second > 1 and frame.collect_schema()[column].is_integer():
+        findings.append(Finding("note", f"the integers in {column!r} are finer than seconds, which are kept."))
     looks = seconds.select(
         whole_days=(pl.len() > 0) & (pl.col("second") % DAY == 0).all(),
         backwards=(pl.col("second").diff().over("user") < 0).any(),
     ).collect()
     if looks["whole_days"].item():
         text = f"times in {column!r} are whole days, so the order within a day is not known."
-        found.append(Finding("warning", text, 'Report ties="shuffle" beside ties="file", or use a temporal split.'))
+        findings.append(Finding("warning", text, 'Report ties="shuffle" beside ties="file", or use a temporal split.'))
     if looks["backwards"].item():
-        found.append(Finding("note", "the rows of some users are not in order of time; read sorts them."))
-    return found
+        findings.append(Finding("note", "the rows of some users are not in order of time; read sorts them."))
+    return findings
 
 
 def _duplicates(frame: pl.LazyFrame, columns: Columns) -> list[Finding]:
@@ -189,7 +189,7 @@ def _shape(data: Interactions) -> list[Finding]:
     lengths = data.histories.lengths
     counts = np.bincount(data.histories.items, minlength=data.n_items)
     quantiles = ", ".join(f"{int(np.quantile(lengths, q))}" for q in (0, 0.25, 0.5, 0.75, 1))
-    found = [
+    findings = [
         Finding(
             "note",
             f"{data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions, density "
@@ -202,19 +202,21 @@ def _shape(data: Interactions) -> list[Finding]:
         text = (
             f"users with fewer than three interactions, who can only train: {short:,}, with a single one: {single:,}."
         )
-        found.append(Finding("warning" if short > data.n_users / 2 else "note", text, "A k-core filter drops them."))
+        findings.append(Finding("warning" if short > data.n_users / 2 else "note", text, "A k-core filter drops them."))
     once = int((counts == 1).sum())
     if once:
         text = f"{once:,} of {data.n_items:,} items occur once; held out, they were never seen in training."
-        found.append(Finding("note", text, "A k-core filter drops them."))
+        findings.append(Finding("note", text, "A k-core filter drops them."))
     if data.repeats:
-        found.append(Finding("note", "users meet items again, so histories stay among the candidates."))
-    found += _sessions(data)
+        findings.append(Finding("note", "users meet items again, so histories stay among the candidates."))
+    findings += _sessions(data)
     if (lengths >= 3).any():
-        found += [Finding("note", f"leave-last-out: {told}") for told in leakage(leave_last_out(data)).sentences()]
+        findings += [
+            Finding("note", f"leave-last-out: {sentence}") for sentence in leakage(leave_last_out(data)).sentences()
+        ]
     else:
-        found.append(Finding("warning", "no user has three interactions: leave-last-out is not possible."))
-    return found
+        findings.append(Finding("warning", "no user has three interactions: leave-last-out is not possible."))
+    return findings
 
 
 def _sessions(data: Interactions) -> list[Finding]:

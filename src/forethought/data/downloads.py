@@ -202,13 +202,13 @@ def _validator(headers: http.client.HTTPMessage) -> str:
 
 
 def _start(content_range: str | None) -> int | None:
-    found = re.match(r"bytes (\d+)-", content_range or "")
-    return int(found[1]) if found else None
+    match = re.match(r"bytes (\d+)-", content_range or "")
+    return int(match[1]) if match else None
 
 
 def _total(content_range: str | None) -> int | None:
-    found = re.search(r"/(\d+)$", content_range or "")
-    return int(found[1]) if found else None
+    match = re.search(r"/(\d+)$", content_range or "")
+    return int(match[1]) if match else None
 
 
 def _reason(error: Exception) -> str:

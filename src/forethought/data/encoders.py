@@ -118,12 +118,12 @@ def _refuse_pickles(files: list[Path], folder: Path, model: str) -> None:
 
 def _check_harmless(file: Path, model: str) -> None:
     """Refuse a configuration that leads to code, or to other files than those beside it."""
-    found = "the weights of another model" if file.name == "adapter_config.json" else None
+    reason = "the weights of another model" if file.name == "adapter_config.json" else None
     if file.name.endswith(("config.json", ".index.json")):
-        found = found or _leading_out(json.loads(file.read_text(encoding="utf-8")))
-    if found is not None:
+        reason = reason or _leading_out(json.loads(file.read_text(encoding="utf-8")))
+    if reason is not None:
         raise ConfigError(
-            f"The sentence encoder {model!r} asks in {file.name} for {found}, which is not loaded: choose another."
+            f"The sentence encoder {model!r} asks in {file.name} for {reason}, which is not loaded: choose another."
         )
 
 

@@ -81,18 +81,18 @@ class LeakageReport:
     def _on_ties(self) -> list[str]:
         if self.same_second is None or self.last_two_same_day is None:
             return []
-        told = []
+        sentences = []
         if self.same_second > 0:
-            told.append(
+            sentences.append(
                 f"{self.same_second:.1%} of adjacent interactions share their time, and {self.last_two_same_day:.1%} "
                 "of users have their last two on one day: the order among those decides which item is to be found."
             )
         if self.test.not_earlier:
-            told.append(
+            sentences.append(
                 f"In {self.test.not_earlier:,} of {self.test.cases:,} test cases the history holds interactions of the "
                 "target's own time."
             )
-        return told
+        return sentences
 
     def _on_cases(self) -> list[str]:
         return [

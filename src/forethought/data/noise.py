@@ -20,8 +20,8 @@ from forethought.data.histories import Cases, Histories, Spans
 from forethought.errors import DataError
 from forethought.settings import Between, Seed, Settings, Share, check
 
-Kind = Literal["replace", "insert", "delete", "swap"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+NoiseKind = Literal["replace", "insert", "delete", "swap"]
+KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
 Draws = Annotated[int, Between(1, 1_000)]
 
 POSITIONS, ITEMS, GAPS, TRAINING = range(4)  # streams of random numbers that know nothing of each other
@@ -44,7 +44,7 @@ class Flat(NamedTuple):
 class Noise(Settings):
     """What is done to histories, to how much of each, and which draw of it."""
 
-    kind: Kind = "replace"
+    kind: NoiseKind = "replace"
     """replace: drawn positions hold other items; insert: as many other items come in between; delete: drawn positions
     are gone; swap: the items of drawn positions change places."""
     share: Share = 0.2
@@ -118,8 +118,8 @@ class Noise(Settings):
         """Items and times of all noisy rows, one after the other, and their lengths."""
         parts, lengths = [], []
         for some in _blocks(rows.lengths):
-            block, told = rows.take(some), None if targets is None else targets[some]
-            free = Free(met.take(some), told, n_items)
+            block, block_targets = rows.take(some), None if targets is None else targets[some]
+            free = Free(met.take(some), block_targets, n_items)
             parts.append(self._disturbed(block, free))
             lengths.append(np.bincount(parts[-1].row, minlength=len(block)))
         items = np.concatenate([part.items for part in parts] or [np.zeros(0, np.int32)])

@@ -56,7 +56,7 @@ class Columns:
             time = next((name for name in TIME_NAMES if name in schema and name not in (self.user, self.item)), None)
         if position == AUTO and AUTO not in schema:
             position = "position" if schema.get("position", pl.Null()).is_integer() else None
-        found = Columns(self.user, self.item, time, position, self.rating)
+        columns = Columns(self.user, self.item, time, position, self.rating)
         for role, name in (("user", self.user), ("item", self.item), ("time", time), ("position", position)):
             if name is not None and name not in schema:
                 raise missing_column(role, name, schema.names(), source)
@@ -65,7 +65,7 @@ class Columns:
                 f"The position column {position!r} has type {schema[position]}, but positions are whole numbers: "
                 "cast it, or say position=None to go by the order of the rows."
             )
-        return found
+        return columns
 
 
 def missing_column(role: str, name: str, names: list[str], source: Any) -> DataError:
@@ -118,7 +118,7 @@ def read(
         frame = source.frame
         columns = Columns(user, item, time, position, rating).resolve(frame, source)
         frame = rated_at_least(frame, minimum_rating, rating) if minimum_rating is not None else frame
-        rows, kinds, told = _plain_rows(frame, columns)
+        rows, kinds, unit = _plain_rows(frame, columns)
         n, user_ids, item_ids = _survey(rows, frame, columns, source)
         users = Vocabulary(user_ids.sort(), kinds[0])
         own = None if items is not None else _beside(source, "items.parquet")
@@ -130,8 +130,8 @@ def read(
         else:
             table, table_rows, extra = _item_table(items, item, item_ids, kinds[1])
             vocabulary = Vocabulary(table["item_id"], kinds[1])
-        histories = encode(rows, n, users, vocabulary, per_second=told.per_second if told else 1, cache=cache)
-    notes = (*_order_notes(columns, told, histories.times), *doubts(histories.times), *extra)
+        histories = encode(rows, n, users, vocabulary, per_second=unit.per_second if unit else 1, cache=cache)
+    notes = (*_order_notes(columns, unit, histories.times), *doubts(histories.times), *extra)
     known = name or source.name or "interactions"
     return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows)
 
@@ -140,13 +140,13 @@ def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tu
     """The columns we need under our own names, with ids as text or integers and times as ticks."""
     user, user_kind = id_column(frame, columns.user)
     item, item_kind = id_column(frame, columns.item)
-    told = clock(frame, columns.time) if columns.time else None
+    unit = clock(frame, columns.time) if columns.time else None
     chosen = [user.alias("user"), item.alias("item")]
-    if told:
-        chosen.append(told.ticks.alias("tick"))
+    if unit:
+        chosen.append(unit.ticks.alias("tick"))
     if columns.position:
         chosen.append(pl.col(columns.position).cast(pl.Int64).alias("position"))
-    return frame.select(chosen), (user_kind, item_kind), told
+    return frame.select(chosen), (user_kind, item_kind), unit
 
 
 def _survey(
@@ -225,9 +225,9 @@ def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[p
     return pl.concat([known, unknown], how="diagonal"), table.height, tuple(notes)
 
 
-def _order_notes(columns: Columns, told: Clock | None, times: Any) -> tuple[str, ...]:
+def _order_notes(columns: Columns, unit: Clock | None, times: Any) -> tuple[str, ...]:
     by = f"column {columns.position!r}" if columns.position else "order of the rows"
-    if told is None:
+    if unit is None:
         return (f"there are no times: each history follows the {by}",)
     span = f"from {iso(times.min())} to {iso(times.max())}"
-    return (f"{told.note} (column {columns.time!r}, {span}); equal times follow the {by}",)
+    return (f"{unit.note} (column {columns.time!r}, {span}); equal times follow the {by}",)

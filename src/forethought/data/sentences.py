@@ -52,17 +52,17 @@ def embed(
     """
     check(batch, Part, "batch")
     texts = sentences(items, columns)
-    told = [row for row, text in enumerate(texts) if text]
-    if not told:
+    with_text = [row for row, text in enumerate(texts) if text]
+    if not with_text:
         raise DataError(f"Of no item is anything said in {describe(items)}: name other columns.")
     encoder, parts = load_encoder(fspath(model)), []
-    for start in range(0, len(told), BLOCK):
-        report("items", start, len(told))
-        parts.append(_encoded(encoder, model, [texts[row] for row in told[start : start + BLOCK]], batch))
-    report("items", len(told), len(told))
-    found = np.concatenate(parts)
-    vectors = np.zeros((len(texts), found.shape[1]), np.float16)
-    vectors[told] = found
+    for start in range(0, len(with_text), BLOCK):
+        report("items", start, len(with_text))
+        parts.append(_encoded(encoder, model, [texts[row] for row in with_text[start : start + BLOCK]], batch))
+    report("items", len(with_text), len(with_text))
+    encoded = np.concatenate(parts)
+    vectors = np.zeros((len(texts), encoded.shape[1]), np.float16)
+    vectors[with_text] = encoded
     return vectors
 
 

@@ -200,8 +200,8 @@ def _typed(text: pl.LazyFrame) -> pl.LazyFrame:
         # A number must look like one: 007 and 20 digits in a row are names, though they could be cast.
         is_number = value.cast(pl.Float64, strict=False).is_not_null() & value.str.contains(FRACTION)
         looks |= {f"whole {name}": is_whole.all(), f"number {name}": (is_whole | is_number).all()}
-    told = text.select(**looks).collect(engine="streaming").row(0, named=True)
-    types = {name: pl.Int64 if told[f"whole {name}"] else pl.Float64 for name in names if told[f"number {name}"]}
+    counts = text.select(**looks).collect(engine="streaming").row(0, named=True)
+    types = {name: pl.Int64 if counts[f"whole {name}"] else pl.Float64 for name in names if counts[f"number {name}"]}
     return text.cast(types) if types else text  # pyright: ignore[reportArgumentType]
 
 

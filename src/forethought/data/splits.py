@@ -20,7 +20,7 @@ from forethought.data.times import iso, moment
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Second, Seed, Settings, check
 
-Kind = Literal["leave_last_out", "temporal"]
+SplitKind = Literal["leave_last_out", "temporal"]
 Ties = Literal["file", "shuffle"]
 Targets = Literal["first", "last", "all"]
 Policy = Literal["keep", "drop"]
@@ -39,7 +39,7 @@ class SplitConfig(Settings):
         targets, cold_users, cold_items: see `temporal`.
     """
 
-    kind: Kind = "leave_last_out"
+    kind: SplitKind = "leave_last_out"
     ties: Ties = "file"
     seed: Seed = 0
     valid_from: Moment | None = None

@@ -71,19 +71,19 @@ def _check_reads(connection: DuckDBPyConnection, query: str) -> None:
     """Refuse what is not one SELECT that only reads."""
     ((parsed,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
     try:
-        told = json.loads(parsed)
+        tree = json.loads(parsed)
     except RecursionError as error:
         raise DataError(f"The query {query.strip()!r} is nested too deeply to be checked: make it simpler.") from error
-    if not told["error"]:
-        n = len(told["statements"])
-        found = f"{n or 'no'} statements" if n != 1 else _beyond_reading(told)
-    elif told["error_type"] == "parser":
-        raise DataError(f"DuckDB refused the query {query.strip()!r}: {' '.join(told['error_message'].split())}")
+    if not tree["error"]:
+        n = len(tree["statements"])
+        what = f"{n or 'no'} statements" if n != 1 else _beyond_reading(tree)
+    elif tree["error_type"] == "parser":
+        raise DataError(f"DuckDB refused the query {query.strip()!r}: {' '.join(tree['error_message'].split())}")
     else:
-        found = "another statement"
-    if found is not None:
+        what = "another statement"
+    if what is not None:
         raise DataError(
-            f"The query {query.strip()!r} has {found}, but sql: takes one SELECT that only reads files of this "
+            f"The query {query.strip()!r} has {what}, but sql: takes one SELECT that only reads files of this "
             "machine: do the rest in DuckDB itself, and read what comes of it."
         )
 

@@ -44,53 +44,53 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
                 f"{describe(source)} was prepared with a table of items of its own: leave items out (on the command "
                 "line --items)."
             )
-        found = open_prepared(folder)
+        opened = open_prepared(folder)
     else:
         if items is None and columns.get("items") is not None:
             items = _named(columns["items"], "the table of its items", "--items")
         asked: dict[str, Any] = columns | {"items": items}
-        found = split.apply(read(source, **asked))
-    if found.data.data_hash != about.get("data_hash"):
+        opened = split.apply(read(source, **asked))
+    if opened.data.data_hash != about.get("data_hash"):
         raise DataError(
-            f"{describe(source)} is not the data the run was trained on: its hash is {found.data.data_hash}, "
+            f"{describe(source)} is not the data the run was trained on: its hash is {opened.data.data_hash}, "
             f"the run's is {about.get('data_hash')}."
         )
-    return found
+    return opened
 
 
 def _columns(about: Mapping[str, Any]) -> dict[str, Any]:
     """Which columns mean what, and the table of items, as the run tells."""
-    told = about.get("columns", {})
-    sound = isinstance(told, dict) and all(
+    columns = about.get("columns", {})
+    sound = isinstance(columns, dict) and all(
         name in KNOWN and (isinstance(value, str) or (value is None and name in MAY_BE_NONE))
-        for name, value in told.items()
+        for name, value in columns.items()
     )
     if not sound:
         raise RunError(
-            f"The run's config.json is damaged (its columns are {told!r}, but may name {', '.join(KNOWN)}): copy or "
+            f"The run's config.json is damaged (its columns are {columns!r}, but may name {', '.join(KNOWN)}): copy or "
             "train it again."
         )
-    return told
+    return columns
 
 
-def _named(told: Any, what: str, option: str) -> Path:
+def _named(path: Any, what: str, option: str) -> Path:
     """A file or folder that a run folder names."""
-    if told is None:
+    if path is None:
         raise DataError(f"The run does not say where its data lies: name it (on the command line {option}).")
-    if is_query(told):
+    if is_query(path):
         raise DataError(
-            f"The run names {told!r} as {what}, but SQL that stands in a run folder is not executed: repeat it if you "
+            f"The run names {path!r} as {what}, but SQL that stands in a run folder is not executed: repeat it if you "
             f"trust it (on the command line {option})."
         )
-    if is_remote(told):
+    if is_remote(path):
         raise DataError(
-            f"The run names {told!r} as {what}, but an address that stands in a run folder is not fetched: repeat it "
+            f"The run names {path!r} as {what}, but an address that stands in a run folder is not fetched: repeat it "
             f"if you trust it (on the command line {option})."
         )
-    if not isinstance(told, str) or not os.path.exists(told):
-        pattern = " (a pattern that stands in a run folder is not tried)" if any(m in str(told) for m in "*?[") else ""
+    if not isinstance(path, str) or not os.path.exists(path):
+        pattern = " (a pattern that stands in a run folder is not tried)" if any(m in str(path) for m in "*?[") else ""
         raise DataError(
-            f"There is no file or folder {told!r}, which the run names as {what}{pattern}: say where it lies now (on "
+            f"There is no file or folder {path!r}, which the run names as {what}{pattern}: say where it lies now (on "
             f"the command line {option})."
         )
-    return Path(told).absolute()
+    return Path(path).absolute()

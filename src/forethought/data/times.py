@@ -71,12 +71,12 @@ def _number(frame: pl.LazyFrame, column: str, dtype: pl.DataType, mend: str) -> 
     finite = (value.filter(value.is_finite()) if dtype.is_float() else value.drop_nulls()).cast(pl.Float64)
     dates = {unit: _is_date(finite, per_second).sum() for _, per_second, unit in UNITS}
     looks = frame.select(finite.abs().max().alias("largest"), finite.len().alias("all"), **dates)
-    told = looks.collect(engine="streaming").row(0, named=True)
-    per_second, unit = next((n, name) for limit, n, name in UNITS if (told["largest"] or 0) < limit)
-    others = [name for name in dates if name != unit and told[name]]
+    extremes = looks.collect(engine="streaming").row(0, named=True)
+    per_second, unit = next((n, name) for limit, n, name in UNITS if (extremes["largest"] or 0) < limit)
+    others = [name for name in dates if name != unit and extremes[name]]
     # Dates in another unit than the largest number's, and more of them than numbers that are no date in any: as times
     # that begin at 0 a column may have some, but then it has more in between.
-    if sum(told[name] for name in others) > told["all"] - sum(told[name] for name in dates):
+    if sum(extremes[name] for name in others) > extremes["all"] - sum(extremes[name] for name in dates):
         raise DataError(_mixed(frame, column, unit, others[0]) + f", or {mend}.")
     note = f"times are numbers taken as Unix {unit}"
     if dtype.is_float():  # microseconds are what a float64 still counts exactly
@@ -157,7 +157,7 @@ def moment(value: Any, name: str) -> int:
 def iso(seconds: int) -> str:
     """Unix seconds as an ISO date, with the time of day where there is one; beyond the calendar, the number."""
     try:
-        told = datetime.fromtimestamp(int(seconds), UTC)
+        moment = datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError, OSError):
         return str(int(seconds))
-    return f"{told:%Y-%m-%d}" if seconds % 86_400 == 0 else f"{told:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{moment:%Y-%m-%d}" if seconds % 86_400 == 0 else f"{moment:%Y-%m-%dT%H:%M:%SZ}"

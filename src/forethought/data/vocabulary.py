@@ -40,13 +40,13 @@ class Vocabulary:
         Raises:
             DataError: ids of a type that cannot name anything (floats, lists), nulls or duplicates.
         """
-        read, found = id_column(ids.to_frame().lazy(), ids.name)
+        read, detected = id_column(ids.to_frame().lazy(), ids.name)
         ids = ids.to_frame().select(read).to_series()
         if ids.null_count():
             raise DataError(f"The column {ids.name!r} has {ids.null_count()} empty ids: drop those rows first.")
         if ids.n_unique() != len(ids):
             raise DataError(f"The column {ids.name!r} lists some ids more than once: keep one row for each.")
-        return cls(ids, kind or found)
+        return cls(ids, kind or detected)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,14 +63,14 @@ class Vocabulary:
     def _join(self, series: pl.Series) -> np.ndarray:
         if series.dtype.is_integer() != self.ids.dtype.is_integer():
             return np.full(len(series), UNKNOWN, np.int64)
-        given = series.rename("id").to_frame()
+        asked = series.rename("id").to_frame()
         if not series.dtype.is_integer():
-            given = given.select(id_column(given.lazy(), "id")[0])
+            asked = asked.select(id_column(asked.lazy(), "id")[0])
         # Ids above the signed range exist only where the vocabulary is unsigned; others there cannot match.
         dtype = self.ids.dtype if self.ids.dtype in (pl.String, pl.UInt64) else pl.Int64
         table = pl.DataFrame({"id": self.ids.cast(dtype), "row": np.arange(len(self), dtype=np.int64)})
-        found = given.cast(dtype, strict=False).join(table, on="id", how="left", maintain_order="left")
-        return found["row"].fill_null(UNKNOWN).to_numpy()
+        joined = asked.cast(dtype, strict=False).join(table, on="id", how="left", maintain_order="left")
+        return joined["row"].fill_null(UNKNOWN).to_numpy()
 
     def id_list(self, idx: np.ndarray | Sequence[int]) -> list[Any]:
         """The user's ids of the given rows, as Python values of the kind that came in."""

@@ -17,8 +17,8 @@ from forethought.errors import DataError, nearest
 from forethought.evaluation import cost, storage
 from forethought.evaluation.protocol import conflicts
 from forethought.evaluation.report import Evaluation
-from forethought.evaluation.standing import Difference, Standing
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
+from forethought.evaluation.summary import Difference, MethodSummary
 from forethought.evaluation.tables import comparison_document
 from forethought.settings import Between, Resamples, Seed, check, check_all
 from forethought.tables.table import Document
@@ -33,7 +33,7 @@ class Comparison:
 
     protocol: dict[str, Any]
     baseline: str
-    methods: dict[str, Standing]
+    methods: dict[str, MethodSummary]
     differences: list[Difference]
     resamples: int
     permutations: int
@@ -91,8 +91,8 @@ def compare(
     sums = cluster_sums(table, first.cases["user_id"].rank("dense").to_numpy())
     totals = np.vstack([sums.sum(axis=0), bootstrap_sums(sums, resamples=resamples, seed=seed)])
     means = (totals[:, :-1] / totals[:, -1:]).reshape(-1, len(runs), len(names))
-    standings = {
-        method: _standing(runs[method], values[method], _estimates(means[:, row]), names)
+    summaries = {
+        method: _summary(runs[method], values[method], _estimates(means[:, row]), names)
         for row, method in enumerate(runs)
     }
     at = list(runs).index(baseline)
@@ -102,7 +102,7 @@ def compare(
     differences = _differences(pairs, _against(means, at), np.tile(means[:, at], len(runs) - 1), p_values)
     protocols = [e.protocol for seeds in runs.values() for e in seeds]
     shared = {key: value for key, value in first.protocol.items() if all(p.get(key) == value for p in protocols)}
-    return Comparison(shared, baseline, standings, differences, resamples, permutations)
+    return Comparison(shared, baseline, summaries, differences, resamples, permutations)
 
 
 def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise: bool) -> str:
@@ -164,10 +164,10 @@ def _aligned(evaluation: Evaluation, first: Evaluation, names: list[str]) -> np.
     return cases.select(names).to_numpy()
 
 
-def _standing(seeds: list[Evaluation], values: np.ndarray, estimates: list[Estimate], names: list[str]) -> Standing:
+def _summary(seeds: list[Evaluation], values: np.ndarray, estimates: list[Estimate], names: list[str]) -> MethodSummary:
     by_seed = values.mean(axis=1)  # [seeds, M]
     spread = by_seed.std(axis=0, ddof=1).tolist() if len(seeds) > 1 else [None] * len(names)
-    return Standing(
+    return MethodSummary(
         seeds=len(seeds),
         metrics=dict(zip(names, estimates, strict=True)),
         seed_means=dict(zip(names, by_seed.T.tolist(), strict=True)),

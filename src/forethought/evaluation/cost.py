@@ -53,14 +53,14 @@ def of_ranking(steps: np.ndarray, seconds: Mapping[str, float], most: int | None
 
 def averaged(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The figures of `COMPARED`, each a mean over the evaluations (seeds) that have it."""
-    found = {
+    means = {
         name: [value for cost in costs if (value := _at(cost, path)) is not None] for name, path in COMPARED.items()
     }
-    return {name: float(np.mean(values)) for name, values in found.items() if values}
+    return {name: float(np.mean(values)) for name, values in means.items() if values}
 
 
 def _at(cost: Mapping[str, Any], path: Sequence[str]) -> float | None:
-    here: Any = cost
+    value: Any = cost
     for key in path:
-        here = here.get(key) if isinstance(here, Mapping) else None
-    return float(here) if fits(here, Annotated[float, Between(-1e300, 1e300)]) else None
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return float(value) if fits(value, Annotated[float, Between(-1e300, 1e300)]) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forethought.evaluation.standing import Standing
+from forethought.evaluation.summary import MethodSummary
 from forethought.tables.formats import NONE, count, number, si
 from forethought.tables.table import Table
 
@@ -45,11 +45,11 @@ def stage_table(cost: Mapping[str, Any]) -> Table:
 
 def remarks(halting: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> list[str]:
     """How it thought, what was timed, what training cost: a sentence each, where there is something to say."""
-    told = [_thinking(halting, cost), _machine(cost), _training(cost)]
-    return [sentence for sentence in told if sentence]
+    sentences = [_thinking(halting, cost), _machine(cost), _training(cost)]
+    return [sentence for sentence in sentences if sentence]
 
 
-def case_table(methods: Mapping[str, Standing]) -> Table:
+def case_table(methods: Mapping[str, MethodSummary]) -> Table:
     """What a history costs each method."""
     rows = [
         [
@@ -68,7 +68,7 @@ def case_table(methods: Mapping[str, Standing]) -> Table:
     return Table(title, CASE_COLUMNS, rows, names=2)
 
 
-def training_table(methods: Mapping[str, Standing]) -> Table:
+def training_table(methods: Mapping[str, MethodSummary]) -> Table:
     """What training cost each method."""
     rows = [
         [
@@ -84,9 +84,9 @@ def training_table(methods: Mapping[str, Standing]) -> Table:
     return Table("cost of training", TRAINING_COLUMNS, rows)
 
 
-def savings(methods: Mapping[str, Standing], baseline: str) -> list[str]:
+def savings(methods: Mapping[str, MethodSummary], baseline: str) -> list[str]:
     """For each method that reasons in fewer steps than the baseline: what that saved, and what it did not."""
-    base, told = methods[baseline].cost, []
+    base, sentences = methods[baseline].cost, []
     for name, method in methods.items():
         saved = {key: 1 - method.cost[key] / base[key] for key in method.cost if base.get(key)}
         if method.halting is None or saved.get("steps", 0.0) < COUNTED:
@@ -99,8 +99,8 @@ def savings(methods: Mapping[str, Standing], baseline: str) -> list[str]:
         bars = (("flops", COUNTED, "FLOPs"), ("ms", TIMED, "time"))
         vain = [what for key, least, what in bars if saved.get(key, 1.0) < least]
         verdict = f": the steps saved save no {' and no '.join(vain)}" if vain else ""
-        told.append(f"{name} against {baseline}, reading and thinking: {', '.join(parts)}{verdict}.")
-    return told
+        sentences.append(f"{name} against {baseline}, reading and thinking: {', '.join(parts)}{verdict}.")
+    return sentences
 
 
 def _thinking(halting: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from forethought.data.batches import case_batches, plan, training_batch
 from forethought.data.histories import Cases, Spans
 from forethought.methods.interface import Method
-from forethought.thinking.halting import Halting
+from forethought.reasoning.halting import Halting
 
 SAMPLE = 1024  # cases that stand for all
 TRAINING_BATCHES = 4  # batches that stand for an epoch; they come in random order and are of one size

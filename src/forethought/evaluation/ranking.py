@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from forethought.catalogue.ranking import Excluded
+from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import case_batches, history_batch
 from forethought.data.histories import Cases, Spans
 from forethought.evaluation.sampled import Sample, sampled_ranks
 from forethought.methods.interface import Method
-from forethought.thinking.halting import Halting
+from forethought.reasoning.halting import Halting
 
 BATCH = 1024
 Report = Callable[[int, int], None]  # told of cases done and their total
@@ -66,7 +66,7 @@ def rank_cases(
         with clock(seconds, "encode", device):
             represented = method.user_states(histories.to(device), halting)
         with clock(seconds, "rank", device):
-            excluded = excluded_of(cases.met.take(rows), device) if exclude_history else None
+            excluded = filtered_items(cases.met.take(rows), device) if exclude_history else None
             targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
             ranks[rows] = method.rank_of(represented, targets, excluded).cpu().numpy()
             steps[rows] = represented.steps_B.float().cpu().numpy()
@@ -106,13 +106,13 @@ def among_negatives(
     return Ranked(ranks, None, full.steps, full.seconds)
 
 
-def excluded_of(history: Spans, device: torch.device) -> Excluded:
+def filtered_items(history: Spans, device: torch.device) -> FilteredItems:
     """Every item of each row's whole history, as often as it was met: sorting them out costs more than it saves."""
     lengths = history.lengths
     rows = np.repeat(np.arange(len(history)), lengths)
     index = np.arange(len(rows)) + np.repeat(history.starts - np.cumsum(lengths) + lengths, lengths)
     items = history.histories.items[index].astype(np.int64)
-    return Excluded(torch.from_numpy(rows).to(device), torch.from_numpy(items).to(device))
+    return FilteredItems(torch.from_numpy(rows).to(device), torch.from_numpy(items).to(device))
 
 
 def in_turn(report: Report | None, at: int, times: int) -> Report | None:

@@ -234,8 +234,8 @@ def _estimate(
     groups: dict[str, dict[str, Group]] = {by: {} for by in GROUPINGS}
     for (by, name), members, row in zip(keys, everyone.T[1:], rows[1:], strict=True):
         values, steps = frame[by].to_numpy()[members], frame["steps"].to_numpy()[members]
-        found = dict(zip(by_case, row, strict=True))
-        groups[by][name] = Group(len(values), (int(values.min()), int(values.max())), found, float(steps.mean()))
+        means = dict(zip(by_case, row, strict=True))
+        groups[by][name] = Group(len(values), (int(values.min()), int(values.max())), means, float(steps.mean()))
     return dict(zip(by_case, rows[0], strict=True)), groups
 
 

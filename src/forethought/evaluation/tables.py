@@ -9,8 +9,8 @@ from typing import Any
 from forethought.evaluation import cost_tables
 from forethought.evaluation.groups import Group
 from forethought.evaluation.protocol import in_words, is_unusual, noisy
-from forethought.evaluation.standing import Difference, Standing
 from forethought.evaluation.statistics import Estimate
+from forethought.evaluation.summary import Difference, MethodSummary
 from forethought.tables.formats import NONE, number
 from forethought.tables.table import Document, Table
 
@@ -39,7 +39,7 @@ def evaluation_document(
 
 def comparison_document(
     protocol: Mapping[str, Any],
-    methods: Mapping[str, Standing],
+    methods: Mapping[str, MethodSummary],
     baseline: str,
     differences: Sequence[Difference],
     resamples: int,
@@ -64,19 +64,21 @@ def comparison_document(
     )
 
 
-def comparison_tables(methods: Mapping[str, Standing], baseline: str, differences: Sequence[Difference]) -> list[Table]:
+def comparison_tables(
+    methods: Mapping[str, MethodSummary], baseline: str, differences: Sequence[Difference]
+) -> list[Table]:
     """Every metric of every method with its difference to the baseline, and what the methods cost."""
     gains = {(gain.method, gain.metric): gain for gain in differences}
     accuracy = [
         [
             metric,
             method,
-            interval_cell(standing.metrics[metric]),
-            number(standing.seed_std[metric], ".4f"),
+            interval_cell(summary.metrics[metric]),
+            number(summary.seed_std[metric], ".4f"),
             *_gain(gains.get((method, metric))),
         ]
         for metric in methods[baseline].metrics
-        for method, standing in methods.items()
+        for method, summary in methods.items()
     ]
     columns = ["metric", "method", "mean [95%]", "seed std", "difference [95%]", "relative [95%]", "p (Holm)"]
     return [
@@ -119,21 +121,21 @@ def _by_cut(title: str, values: Mapping[str, str]) -> Table:
 def _groups(by: str, groups: Mapping[str, Group]) -> Table:
     known = next(iter(groups.values())).metrics if groups else {}
     shown = [name for name in known if name.endswith(HEADLINE)]
-    thinks = any(g.steps for g in groups.values())
+    reasons = any(g.steps for g in groups.values())
     rows = [
         [
             *(name, f"{g.range[0]:,}–{g.range[1]:,}", f"{g.cases:,}"),
             *(interval_cell(g.metrics[metric]) for metric in shown),
-            *([number(g.steps, ".2f")] if thinks else []),
+            *([number(g.steps, ".2f")] if reasons else []),
         ]
         for name, g in groups.items()
     ]
-    return Table(f"by {by}", ["group", "range", "cases", *shown, *(["steps"] if thinks else [])], rows)
+    return Table(f"by {by}", ["group", "range", "cases", *shown, *(["steps"] if reasons else [])], rows)
 
 
-def _noises(protocol: Mapping[str, Any], methods: Mapping[str, Standing]) -> list[str]:
+def _noises(protocol: Mapping[str, Any], methods: Mapping[str, MethodSummary]) -> list[str]:
     """Who read noisy histories, where that differs: the protocol that is shared then says nothing of it."""
     if not any(method.noise for method in methods.values()) or "noise" in protocol:
         return []
-    told = {name: "clean" if m.noise is None else noisy(m.noise) for name, m in methods.items()}
-    return [f"Histories that were read: {'; '.join(f'{name} ({what})' for name, what in told.items())}."]
+    noises = {name: "clean" if m.noise is None else noisy(m.noise) for name, m in methods.items()}
+    return [f"Histories that were read: {'; '.join(f'{name} ({what})' for name, what in noises.items())}."]

@@ -9,9 +9,9 @@ import torch
 
 from forethought.data.batches import case_batches
 from forethought.data.histories import Cases
-from forethought.evaluation.ranking import BATCH, clock, excluded_of
+from forethought.evaluation.ranking import BATCH, clock, filtered_items
 from forethought.methods.interface import Method
-from forethought.thinking.halting import Halting
+from forethought.reasoning.halting import Halting
 
 BATCHES = 4  # stand for all, from short histories to long ones
 REPEATS = 3  # other work on the machine only ever adds time, so the shortest is the truest
@@ -38,7 +38,7 @@ def ms_per_history(
                 with clock(spent, "encode", device):
                     represented = method.user_states(histories.to(device), halting)
                 with clock(spent, "rank", device):
-                    excluded = excluded_of(cases.met.take(rows), device) if exclude_history else None
+                    excluded = filtered_items(cases.met.take(rows), device) if exclude_history else None
                     method.rank_of(
                         represented, torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device), excluded
                     )

@@ -1,4 +1,4 @@
-"""From a history to an explanation, with whatever method: it knows states, the catalogue, and landmarks if any.
+"""From a history to an explanation, with whatever method: it knows states, the catalogue, and centroids if any.
 
 Each state of the chain is asked what it would have recommended. Entropy and divergence are those of the exact softmax
 over the whole catalogue, from its moments, whatever the halting rule itself had read.
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from forethought.catalogue import losses
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import Moments, moments
-from forethought.catalogue.ranking import Excluded
+from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import Batch
 from forethought.data.titles import titles
 from forethought.data.vocabulary import UNKNOWN, Vocabulary
@@ -30,32 +30,32 @@ from forethought.explaining.categories import Categories
 from forethought.explaining.explanation import Explanation
 from forethought.explaining.parts import (
     Candidate,
+    Centroid,
     Intent,
-    Landmark,
-    Movement,
-    Named,
+    ItemRef,
     Plane,
-    Point,
+    PlanePoint,
     PointKind,
+    RankChange,
     Step,
 )
 from forethought.explaining.plane import project
 from forethought.methods.interface import (
+    Centroids,
     DenseStates,
     IntentWeights,
-    Landmarks,
     Method,
     dense_states,
 )
-from forethought.thinking.halting import INDICATORS, Halting, Trace
+from forethought.reasoning.halting import INDICATORS, Halting, Trace
 
-NEAREST, CENTRAL = 3, 3  # landmarks a step, and items that stand for each (and for an intent)
+NEAREST, CENTRAL = 3, 3  # centroids a step, and items that stand for each (and for an intent)
 LED_TO = 20  # best items by an intent alone, whose category is told
 SAME = 1e-5  # two states are the same answer
 
 
 @dataclass(frozen=True)
-class Known:
+class ItemMetadata:
     """What is known of the items: ids, titles, categories."""
 
     ids: Vocabulary
@@ -63,7 +63,7 @@ class Known:
     categories: Categories | None
 
     @classmethod
-    def read(cls, ids: Vocabulary, table: pl.DataFrame) -> Known:
+    def read(cls, ids: Vocabulary, table: pl.DataFrame) -> ItemMetadata:
         return cls(ids, titles(table), Categories.read(table))
 
     def row_of(self, target: Any) -> int:
@@ -80,11 +80,11 @@ class Known:
             )
         return row
 
-    def named(self, row: int) -> Named:
-        return Named(self.ids.id_list([row])[0], None if self.titles is None else self.titles[row])
+    def named(self, row: int) -> ItemRef:
+        return ItemRef(self.ids.id_list([row])[0], None if self.titles is None else self.titles[row])
 
 
-class Sight(NamedTuple):
+class StepStates(NamedTuple):
     """All states held against the catalogue: the steps', then the final one."""
 
     catalogue: Catalogue
@@ -98,7 +98,7 @@ class Sight(NamedTuple):
 def explain(
     method: Method,
     batch: Batch,
-    known: Known,
+    metadata: ItemMetadata,
     *,
     history: np.ndarray,
     dropped: list[Any],
@@ -120,43 +120,43 @@ def explain(
     Raises:
         ConfigError: a halting that the method cannot obey.
     """
-    halting = method.obeyed(halting)
+    halting = method.resolve_halting(halting)
     made = method.user_states(batch.to(method.device), halting, trace=True)
     represented = dense_states(made, "Explaining step by step")
     used = 0 if represented.trace is None else int(represented.steps_B[0])
-    sight = _look(method.catalogue(), represented)
-    met_S = _mass(sight, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
-    lists, told = _rank(method, sight, min(k, len(sight.catalogue)), target, excluded)
-    intents = _intents(method, sight.catalogue, method.intent_weights(made), known, excluded)
-    answer, *best = [_candidates(each, known) for each in (lists[-1], *lists[:-1])]
-    marks = [method.landmarks(step) for step in range(len(best))]
-    steps = _steps(sight, best, marks, met_S, used, represented.trace, known)
-    own = torch.allclose(sight.ready_SD[used], sight.ready_SD[-1], rtol=SAME, atol=SAME)
+    step_states = _step_states(method.catalogue(), represented)
+    met_S = _mass(step_states, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
+    lists, tracked = _rank(method, step_states, min(k, len(step_states.catalogue)), target, excluded)
+    intents = _intents(method, step_states.catalogue, method.intent_weights(made), metadata, excluded)
+    answer, *best = [_candidates(each, metadata) for each in (lists[-1], *lists[:-1])]
+    centroids_S = [method.centroids(step) for step in range(len(best))]
+    steps = _steps(step_states, best, centroids_S, met_S, used, represented.trace, metadata)
+    own = torch.allclose(step_states.ready_SD[used], step_states.ready_SD[-1], rtol=SAME, atol=SAME)
     return Explanation(
-        history=[known.named(row) for row in history.tolist()],
+        history=[metadata.named(row) for row in history.tolist()],
         dropped=dropped,
         read=int(batch.lengths_B[0]),
         history_excluded=excluded is not None,
         halting=halting,
-        landmark=next((m.name for m in marks if m is not None), None),
+        centroid=next((m.name for m in centroids_S if m is not None), None),
         answer=answer,
         answer_step=used if own else None,
         steps=steps,
-        movements=[Movement(n.item, n.title, r[:-1], r[-1]) for n, r in ((known.named(u), r) for u, r in told)],
-        target=None if target is None else known.named(target),
-        plane=_plane(sight, steps, marks, [u for u, _ in told], target, known, used),
+        movements=[RankChange(n.item, n.title, r[:-1], r[-1]) for n, r in ((metadata.named(u), r) for u, r in tracked)],
+        target=None if target is None else metadata.named(target),
+        plane=_plane(step_states, steps, centroids_S, [u for u, _ in tracked], target, metadata, used),
         intents=intents,
     )
 
 
 def _steps(
-    sight: Sight,
+    step_states: StepStates,
     best: list[list[Candidate]],
-    marks: list[Landmarks | None],
+    centroids_S: list[Centroids | None],
     met_S: list[float],
     used: int,
     trace: Trace | None,
-    known: Known,
+    metadata: ItemMetadata,
 ) -> list[Step]:
     return [
         Step(
@@ -164,103 +164,109 @@ def _steps(
             taken=step <= used,
             stopped=step == used,
             items=items,
-            **_certainty(sight, step),
+            **_certainty(step_states, step),
             on_history=met_S[step],
             **_read(trace, step),
-            landmarks=_near(sight, step, level, known),
-            n_landmarks=0 if level is None else int((level.sizes_K > 0).sum()),
+            centroids=_near(step_states, step, level, metadata),
+            n_centroids=0 if level is None else int((level.sizes_K > 0).sum()),
         )
-        for step, (items, level) in enumerate(zip(best, marks, strict=True))
+        for step, (items, level) in enumerate(zip(best, centroids_S, strict=True))
     ]
 
 
-def _look(catalogue: Catalogue, represented: DenseStates) -> Sight:
+def _step_states(catalogue: Catalogue, represented: DenseStates) -> StepStates:
     """Moments of every state: two products of (states x items x width)."""
     final_SD = represented.states_BD[:1]
     raw_SD = final_SD if represented.trace is None else represented.trace.states_PSD[0]
     steps_SD = raw_SD if represented.trace is None else catalogue.comparable(raw_SD)
     ready_SD = torch.cat([steps_SD, final_SD])
     scaled_SD = catalogue.tempered(ready_SD)
-    return Sight(catalogue, raw_SD, ready_SD, scaled_SD, moments(scaled_SD, catalogue))
+    return StepStates(catalogue, raw_SD, ready_SD, scaled_SD, moments(scaled_SD, catalogue))
 
 
 def _rank(
-    method: Method, sight: Sight, k: int, target: int | None, excluded: np.ndarray | None
+    method: Method, step_states: StepStates, k: int, target: int | None, excluded: np.ndarray | None
 ) -> tuple[list[list[tuple[int, float, float]]], list[tuple[int, list[float | None]]]]:
     """Each state's k best as (item, score, probability), and the ranks of all of these items at each state."""
-    S = len(sight.ready_SD)
+    S = len(step_states.ready_SD)
     items_SK, scores_SK = method.recommend(
-        DenseStates.unreasoned(sight.ready_SD), k, _left_out(excluded, S, sight.ready_SD.device)
+        DenseStates.unreasoned(step_states.ready_SD), k, _left_out(excluded, S, step_states.ready_SD.device)
     )
-    logs_SK = scores_SK / sight.catalogue.temperature - sight.of.lse_P[:, None]
-    found = zip(items_SK.tolist(), scores_SK.tolist(), logs_SK.exp().tolist(), strict=True)
-    lists = [[each for each in zip(*row, strict=True) if each[0] >= 0] for row in found]
-    if sight.catalogue.bias_N is None:  # a state of nothing likes all items alike: it has no best ones
-        lists = [each if state.any() else [] for each, state in zip(lists, sight.ready_SD, strict=True)]
-    told = list(dict.fromkeys([i for each in lists for i, _, _ in each] + ([] if target is None else [target])))
-    states = sight.ready_SD.repeat(len(told), 1)
-    targets = torch.tensor(told, dtype=torch.int64, device=states.device).repeat_interleave(S)
+    logs_SK = scores_SK / step_states.catalogue.temperature - step_states.of.lse_P[:, None]
+    candidates = zip(items_SK.tolist(), scores_SK.tolist(), logs_SK.exp().tolist(), strict=True)
+    lists = [[each for each in zip(*row, strict=True) if each[0] >= 0] for row in candidates]
+    if step_states.catalogue.bias_N is None:  # a state of nothing likes all items alike: it has no best ones
+        lists = [each if state.any() else [] for each, state in zip(lists, step_states.ready_SD, strict=True)]
+    tracked = list(dict.fromkeys([i for each in lists for i, _, _ in each] + ([] if target is None else [target])))
+    states = step_states.ready_SD.repeat(len(tracked), 1)
+    targets = torch.tensor(tracked, dtype=torch.int64, device=states.device).repeat_interleave(S)
     ranks = (
         method.rank_of(DenseStates.unreasoned(states), targets, _left_out(excluded, len(states), states.device))
-        .view(len(told), S)
+        .view(len(tracked), S)
         .tolist()
     )
-    moved = [(u, [r if math.isfinite(r) else None for r in each]) for u, each in zip(told, ranks, strict=True)]
+    moved = [(u, [r if math.isfinite(r) else None for r in each]) for u, each in zip(tracked, ranks, strict=True)]
     return lists, sorted(moved, key=lambda each: math.inf if each[1][-1] is None else each[1][-1])
 
 
-def _left_out(excluded: np.ndarray | None, rows: int, device: torch.device) -> Excluded | None:
+def _left_out(excluded: np.ndarray | None, rows: int, device: torch.device) -> FilteredItems | None:
     if excluded is None:
         return None
     one = torch.from_numpy(excluded.astype(np.int64)).to(device)
-    return Excluded(torch.arange(rows, device=device).repeat_interleave(len(one)), one.repeat(rows))
+    return FilteredItems(torch.arange(rows, device=device).repeat_interleave(len(one)), one.repeat(rows))
 
 
 def _intents(
-    method: Method, catalogue: Catalogue, told: IntentWeights | None, known: Known, excluded: np.ndarray | None
+    method: Method,
+    catalogue: Catalogue,
+    weights: IntentWeights | None,
+    metadata: ItemMetadata,
+    excluded: np.ndarray | None,
 ) -> list[Intent]:
     """How much the history leaned on each intent, and what each would have led to by itself.
 
     Intents have no place among the items, so no item is near to one: what typifies an intent is what it leads to.
     """
-    if told is None:
+    if weights is None:
         return []
-    alone_MD, leanings = told.alone_BMD[0], told.weights_BM[0].tolist()
+    alone_MD, intent_weights = weights.alone_BMD[0], weights.weights_BM[0].tolist()
     left_out = _left_out(excluded, len(alone_MD), alone_MD.device)
     best = method.recommend(DenseStates.unreasoned(alone_MD), min(LED_TO, len(catalogue)), left_out)
     lse_M = moments(catalogue.tempered(alone_MD), catalogue).lse_P
     intents = []
-    for number, (leaning, rows, scores, lse) in enumerate(zip(leanings, *best, lse_M, strict=True)):
+    for number, (weight, rows, scores, lse) in enumerate(zip(intent_weights, *best, lse_M, strict=True)):
         logs = scores / catalogue.temperature - lse
-        found = [each for each in zip(rows.tolist(), scores.tolist(), logs.exp().tolist(), strict=True) if each[0] >= 0]
+        candidates = [
+            each for each in zip(rows.tolist(), scores.tolist(), logs.exp().tolist(), strict=True) if each[0] >= 0
+        ]
         member_N = np.zeros(len(catalogue), dtype=bool)
-        member_N[[row for row, _, _ in found]] = True
-        category = None if known.categories is None else known.categories.typical(member_N)
-        intents.append(Intent(number, leaning, _candidates(found[:CENTRAL], known), category))
+        member_N[[row for row, _, _ in candidates]] = True
+        category = None if metadata.categories is None else metadata.categories.typical(member_N)
+        intents.append(Intent(number, weight, _candidates(candidates[:CENTRAL], metadata), category))
     return intents
 
 
-def _candidates(found: list[tuple[int, float, float]], known: Known) -> list[Candidate]:
-    named = [(known.named(item), score, probability) for item, score, probability in found]
+def _candidates(candidates: list[tuple[int, float, float]], metadata: ItemMetadata) -> list[Candidate]:
+    named = [(metadata.named(item), score, probability) for item, score, probability in candidates]
     return [Candidate(n.item, n.title, score, probability) for n, score, probability in named]
 
 
-def _mass(sight: Sight, items: Tensor) -> Tensor:
+def _mass(step_states: StepStates, items: Tensor) -> Tensor:
     """Share of each state's prediction that lies on some items, [S]; two products over these alone."""
-    return (moments(sight.scaled_SD, sight.catalogue.take(items)).lse_P - sight.of.lse_P).exp()
+    return (moments(step_states.scaled_SD, step_states.catalogue.take(items)).lse_P - step_states.of.lse_P).exp()
 
 
-def _certainty(sight: Sight, step: int) -> dict[str, Any]:
+def _certainty(step_states: StepStates, step: int) -> dict[str, Any]:
     """How sure a step was, and how far it moved."""
     at, before = slice(step, step + 1), slice(step - 1, step)
-    of = Moments(sight.of.lse_P[at], sight.of.mean_PD[at])
-    entropy = max(float(losses.entropy(sight.scaled_SD[at], of)), 0.0)
+    of = Moments(step_states.of.lse_P[at], step_states.of.mean_PD[at])
+    entropy = max(float(losses.entropy(step_states.scaled_SD[at], of)), 0.0)
     consistency = change = None
     if step:
-        old = Moments(sight.of.lse_P[before], sight.of.mean_PD[before])
-        consistency = max(float(losses.kl(sight.scaled_SD[before], old, sight.scaled_SD[at], of)), 0.0)
-        change = float((sight.raw_SD[step] - sight.raw_SD[step - 1]).norm())
-    share = entropy / math.log(max(len(sight.catalogue), 2))
+        old = Moments(step_states.of.lse_P[before], step_states.of.mean_PD[before])
+        consistency = max(float(losses.kl(step_states.scaled_SD[before], old, step_states.scaled_SD[at], of)), 0.0)
+        change = float((step_states.raw_SD[step] - step_states.raw_SD[step - 1]).norm())
+    share = entropy / math.log(max(len(step_states.catalogue), 2))
     return {"entropy_nats": entropy, "entropy": share, "consistency": consistency, "change": change}
 
 
@@ -273,62 +279,64 @@ def _read(trace: Trace | None, step: int) -> dict[str, Any]:
     return {"halt": _number(trace.halts_PT[0, step - 1]), "read": read}
 
 
-def _near(sight: Sight, step: int, marks: Landmarks | None, known: Known) -> list[Landmark]:
-    """The nearest landmarks of a step that stand for anything, each with what typifies it."""
-    if marks is None:
+def _near(step_states: StepStates, step: int, centroids_S: Centroids | None, metadata: ItemMetadata) -> list[Centroid]:
+    """The nearest centroids of a step that stand for anything, each with what typifies it."""
+    if centroids_S is None:
         return []
-    directions_KD = F.normalize(marks.vectors_KD.to(sight.ready_SD.dtype), dim=-1)
-    near_K = (directions_KD @ F.normalize(sight.ready_SD[step], dim=-1)).masked_fill(marks.sizes_K == 0, -torch.inf)
-    told = []
+    directions_KD = F.normalize(centroids_S.vectors_KD.to(step_states.ready_SD.dtype), dim=-1)
+    near_K = (directions_KD @ F.normalize(step_states.ready_SD[step], dim=-1)).masked_fill(
+        centroids_S.sizes_K == 0, -torch.inf
+    )
+    nearest = []
     for row in near_K.argsort(descending=True, stable=True)[:NEAREST].tolist():
-        if marks.sizes_K[row] == 0:
+        if centroids_S.sizes_K[row] == 0:
             break
-        member_N = marks.cluster_N == row
+        member_N = centroids_S.cluster_N == row
         rows = member_N.nonzero()[:, 0]
-        vectors_CD = F.normalize(sight.catalogue.comparable_ND[rows], dim=-1)
+        vectors_CD = F.normalize(step_states.catalogue.comparable_ND[rows], dim=-1)
         central = (vectors_CD @ directions_KD[row]).argsort(descending=True, stable=True)[:CENTRAL]
-        told.append(
-            Landmark(
+        nearest.append(
+            Centroid(
                 number=row,
                 similarity=float(near_K[row]),
-                probability=float(_mass(sight, rows)[step]),
-                size=int(marks.sizes_K[row]),
-                central=[known.named(item) for item in rows[central].tolist()],
-                category=None if known.categories is None else known.categories.typical(member_N.cpu().numpy()),
+                probability=float(_mass(step_states, rows)[step]),
+                size=int(centroids_S.sizes_K[row]),
+                central=[metadata.named(item) for item in rows[central].tolist()],
+                category=None if metadata.categories is None else metadata.categories.typical(member_N.cpu().numpy()),
             )
         )
-    return told
+    return nearest
 
 
 def _plane(
-    sight: Sight,
+    step_states: StepStates,
     steps: list[Step],
-    marks: list[Landmarks | None],
+    centroids_S: list[Centroids | None],
     items: list[int],
     target: int | None,
-    known: Known,
+    metadata: ItemMetadata,
     used: int,
 ) -> Plane:
-    """Steps, their landmarks, the items told of and the target, in the plane that shows most of them."""
-    vectors = [*sight.ready_SD[:-1]]
+    """Steps, their centroids, the items told of and the target, in the plane that shows most of them."""
+    vectors = [*step_states.ready_SD[:-1]]
     named: list[tuple[PointKind, str, int | None]] = [("step", f"step {step.step}", step.step) for step in steps]
-    for step, level in zip(steps, marks, strict=True):
-        for each in step.landmarks:
+    for step, level in zip(steps, centroids_S, strict=True):
+        for each in step.centroids:
             assert level is not None
-            vectors.append(level.vectors_KD[each.number].to(sight.ready_SD.dtype))
+            vectors.append(level.vectors_KD[each.number].to(step_states.ready_SD.dtype))
             label = _word(each.central[0]) if each.category is None else each.category.label
-            named.append(("landmark", label, step.step))
+            named.append(("centroid", label, step.step))
     for item in items:
-        vectors.append(sight.catalogue.comparable_ND[item])
-        named.append(("target" if item == target else "item", _word(known.named(item)), None))
+        vectors.append(step_states.catalogue.comparable_ND[item])
+        named.append(("target" if item == target else "item", _word(metadata.named(item)), None))
     places, share = project(torch.stack(vectors).double().cpu().numpy(), 0, used)
     points = [
-        Point(kind, label, float(x), float(y), at) for (kind, label, at), (x, y) in zip(named, places, strict=True)
+        PlanePoint(kind, label, float(x), float(y), at) for (kind, label, at), (x, y) in zip(named, places, strict=True)
     ]
     return Plane(share, points)
 
 
-def _word(of: Named) -> str:
+def _word(of: ItemRef) -> str:
     return str(of.title or of.item)
 
 

@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.escaping import printable
-from forethought.explaining.parts import Candidate, Category, Intent, Movement, Named, Plane, Step
+from forethought.explaining.parts import Candidate, Category, Intent, ItemRef, Plane, RankChange, Step
+from forethought.reasoning.halting import Halting
 from forethought.tables.table import plain, shown
-from forethought.thinking.halting import Halting
 
 WIDTH = 100  # columns of plain text
 SHOWN = 8  # items of a history, the last ones
@@ -35,8 +35,8 @@ class Explanation:
         dropped: ids that the model does not know.
         read: how many of the last items the model reads at once; earlier ones it has not seen.
         history_excluded: whether the history's items are no candidates.
-        halting: the rule that was obeyed; None where the model does not reason.
-        landmark: what a landmark is called, such as prototype; None where the method has none.
+        halting: the rule that decided; None where the model does not reason.
+        centroid: what a centroid is called, such as prototype; None where the method has none.
         answer: the k best items, as `recommend` gives them.
         answer_step: whose state the answer is; None where it blends several.
         steps: 0 to T, those after the exit too.
@@ -46,17 +46,17 @@ class Explanation:
         intents: by slot, for methods that have intents.
     """
 
-    history: list[Named]
+    history: list[ItemRef]
     dropped: list[Any]
     read: int
     history_excluded: bool
     halting: Halting | None
-    landmark: str | None
+    centroid: str | None
     answer: list[Candidate]
     answer_step: int | None
     steps: list[Step]
-    movements: list[Movement]
-    target: Named | None
+    movements: list[RankChange]
+    target: ItemRef | None
     plane: Plane
     intents: list[Intent] = field(default_factory=list)
 
@@ -83,60 +83,60 @@ def _as_json(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _view(told: Explanation) -> RenderableType:
+def _view(explanation: Explanation) -> RenderableType:
     """All of it for Rich."""
-    parts = [_history(told), _answer(told), _certainty(told)]
-    if len(told.steps) > 1 or told.target is not None:
-        parts.append(_movements(told))
-    if told.landmark is not None:
-        parts.append(_landmarks(told))
-    if told.intents:
-        parts.append(_intents(told))
+    parts = [_history(explanation), _answer(explanation), _certainty(explanation)]
+    if len(explanation.steps) > 1 or explanation.target is not None:
+        parts.append(_rank_changes(explanation))
+    if explanation.centroid is not None:
+        parts.append(_centroids(explanation))
+    if explanation.intents:
+        parts.append(_intents(explanation))
     spaced = [part for each in parts for part in (each, Text())]
     return Group(*spaced[:-1])
 
 
-def _history(told: Explanation) -> RenderableType:
+def _history(explanation: Explanation) -> RenderableType:
     table = _table("After", "item", "title")
     table.show_header = False
-    hidden = len(told.history) - SHOWN
+    hidden = len(explanation.history) - SHOWN
     if hidden > 0:
         table.add_row(f"{hidden} earlier", "", style="dim")
-    for named in told.history[-SHOWN:]:
+    for named in explanation.history[-SHOWN:]:
         table.add_row(*_cells(named))
     notes = []
-    if told.dropped:
-        notes.append(f"Unknown and left out: {', '.join(map(printable, told.dropped))}.")
-    if told.read < len(told.history):
-        notes.append(f"The model reads the last {told.read} of {len(told.history)} items.")
+    if explanation.dropped:
+        notes.append(f"Unknown and left out: {', '.join(map(printable, explanation.dropped))}.")
+    if explanation.read < len(explanation.history):
+        notes.append(f"The model reads the last {explanation.read} of {len(explanation.history)} items.")
     return Group(table, *map(Text, notes))
 
 
-def _answer(told: Explanation) -> RenderableType:
+def _answer(explanation: Explanation) -> RenderableType:
     table = _table("Next", "item", "title", score="score", probability="probability")
-    for named in told.answer:
+    for named in explanation.answer:
         table.add_row(*_cells(named), f"{named.score:.3f}", f"{named.probability:.1%}")
-    return Group(table, Text(" ".join(_sentences(told))))
+    return Group(table, Text(" ".join(_sentences(explanation))))
 
 
-def _sentences(told: Explanation) -> Iterator[str]:
-    last = len(told.steps) - 1
+def _sentences(explanation: Explanation) -> Iterator[str]:
+    last = len(explanation.steps) - 1
     if last == 0:
-        read = "and its intents" if told.intents else "alone"
+        read = "and its intents" if explanation.intents else "alone"
         yield f"The answer is read off the history {read}, without further steps."
-    elif told.answer_step is None:
+    elif explanation.answer_step is None:
         yield "The answer blends the states of several steps."
-    elif told.answer_step < last:
-        yield f"It stopped after step {told.answer_step} of {last}{_why(told)}."
+    elif explanation.answer_step < last:
+        yield f"It stopped after step {explanation.answer_step} of {last}{_why(explanation)}."
         yield "Later steps show what it would have thought."
     else:
-        yield f"The answer is that of step {told.answer_step}, the last one."
-    if told.history_excluded:
+        yield f"The answer is that of step {explanation.answer_step}, the last one."
+    if explanation.history_excluded:
         yield "Items of the history are no candidates, but count in the probabilities."
 
 
-def _why(told: Explanation) -> str:
-    halting, step = told.halting, told.steps[told.answer_step or 0]
+def _why(explanation: Explanation) -> str:
+    halting, step = explanation.halting, explanation.steps[explanation.answer_step or 0]
     if halting is None:
         return ""
     if halting.rule == "arh" and step.halt is not None:
@@ -146,9 +146,9 @@ def _why(told: Explanation) -> str:
     return f" by the rule {halting.rule!r}"
 
 
-def _certainty(told: Explanation) -> RenderableType:
+def _certainty(explanation: Explanation) -> RenderableType:
     """Columns that hold nothing are left out."""
-    steps = told.steps
+    steps = explanation.steps
     columns = {
         "entropy": [f"{s.entropy_nats:.2f} nats" for s in steps],
         "of ln N": [f"{s.entropy:.0%}" for s in steps],
@@ -160,27 +160,34 @@ def _certainty(told: Explanation) -> RenderableType:
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     table = _table("How sure", "step", **{name: name for name in filled}, end="left")
     for step, *cells in zip(steps, *filled.values(), strict=True):
-        table.add_row(str(step.step), *cells, _fate(step, told), style=_style(step))
+        table.add_row(str(step.step), *cells, _fate(step, explanation), style=_style(step))
     legend = "Entropy: 0 nats is certain, ln N knows nothing. On history: probability on items met already."
     if "KL" in filled:
         legend += " KL: how far the prediction moved since the step before; change: how far the state did."
     return Group(table, Text(legend, style="dim"))
 
 
-def _fate(step: Step, told: Explanation) -> str:
+def _fate(step: Step, explanation: Explanation) -> str:
     if not step.taken:
         return "not taken"
-    return "stops here" if step.step == told.answer_step and len(told.steps) > 1 else ""
+    return "stops here" if step.step == explanation.answer_step and len(explanation.steps) > 1 else ""
 
 
-def _movements(told: Explanation) -> RenderableType:
-    marks = {s.step: "*" if s.step == told.answer_step and len(told.steps) > 1 else "" for s in told.steps}
-    blended = {} if told.answer_step is not None else {"answer": "answer*"}
+def _rank_changes(explanation: Explanation) -> RenderableType:
+    marks = {
+        s.step: "*" if s.step == explanation.answer_step and len(explanation.steps) > 1 else ""
+        for s in explanation.steps
+    }
+    blended = {} if explanation.answer_step is not None else {"answer": "answer*"}
     table = _table(
-        "Ranks, step by step", "item", "title", **{f"s{s}": f"step {s}{mark}" for s, mark in marks.items()}, **blended
+        "Ranks, step by step",
+        "item",
+        "title",
+        **{f"s{s}": f"step {s}{mark}" for s, mark in marks.items()},
+        **blended,
     )
-    target = None if told.target is None else told.target.item
-    rows = [m for place, m in enumerate(told.movements) if place < MOVED or m.item == target]
+    target = None if explanation.target is None else explanation.target.item
+    rows = [m for place, m in enumerate(explanation.movements) if place < MOVED or m.item == target]
     for moved in rows:
         ranks = [*moved.ranks, *([moved.rank] if blended else [])]
         cells = ["no" if rank is None else f"{rank:g}" for rank in ranks]
@@ -189,20 +196,20 @@ def _movements(told: Explanation) -> RenderableType:
         table.add_row(Text("> ") + item if is_target else item, title, *cells, style="bold" if is_target else "")
     notes = []
     if target is not None:
-        gone = told.history_excluded and any(named.item == target for named in told.history)
+        gone = explanation.history_excluded and any(named.item == target for named in explanation.history)
         why = " It is in the history, so it is no candidate and has no rank." if gone else ""
         notes.append(Text(f"> is the target.{why}"))
-    if len(told.movements) > len(rows):
-        notes.append(Text(f"{len(told.movements) - len(rows)} more items were among the best of some step."))
+    if len(explanation.movements) > len(rows):
+        notes.append(Text(f"{len(explanation.movements) - len(rows)} more items were among the best of some step."))
     return Group(table, *notes)
 
 
-def _landmarks(told: Explanation) -> RenderableType:
+def _centroids(explanation: Explanation) -> RenderableType:
     numbers = {name: name for name in ("cosine", "probability", "items")}
-    table = _table(f"Nearest {told.landmark}s", "step", **numbers, what="left")
-    for step in told.steps:
-        for place, each in enumerate(step.landmarks):
-            number = f"{step.step} of {step.n_landmarks}" if place == 0 else ""
+    table = _table(f"Nearest {explanation.centroid}s", "step", **numbers, what="left")
+    for step in explanation.steps:
+        for place, each in enumerate(step.centroids):
+            number = f"{step.step} of {step.n_centroids}" if place == 0 else ""
             cells = (
                 f"{each.similarity:.2f}",
                 f"{each.probability:.1%}",
@@ -214,18 +221,18 @@ def _landmarks(told: Explanation) -> RenderableType:
     return Group(table, Text(legend, style="dim"))
 
 
-def _intents(told: Explanation) -> RenderableType:
+def _intents(explanation: Explanation) -> RenderableType:
     """Those leaned on most first."""
-    table = _table("Intents leaned on", "intent", leaning="leaning", what="left")
-    for each in sorted(told.intents, key=lambda intent: -intent.leaning):
-        table.add_row(str(each.number + 1), f"{each.leaning:.0%}", Text(_typical(each.category, each.items)))
+    table = _table("Intents", "intent", weight="weight", what="left")
+    for each in sorted(explanation.intents, key=lambda intent: -intent.weight):
+        table.add_row(str(each.number + 1), f"{each.weight:.0%}", Text(_typical(each.category, each.items)))
     legend = (
-        "Leaning: share of the last item's attention. Beside it: what the model would recommend by that intent alone."
+        "Weight: share of the last item's attention. Beside it: what the model would recommend by that intent alone."
     )
     return Group(table, Text(legend, style="dim"))
 
 
-def _typical(category: Category | None, items: Sequence[Named | Candidate]) -> str:
+def _typical(category: Category | None, items: Sequence[ItemRef | Candidate]) -> str:
     """The category, of whose path two levels say enough, and the items that come first."""
     like = "; ".join(_short(named) for named in items)
     if category is None:
@@ -246,12 +253,12 @@ def _table(title: str, *names: str, **others: str) -> Table:
     return table
 
 
-def _cells(named: Named | Candidate | Movement) -> tuple[Text, Text]:
+def _cells(named: ItemRef | Candidate | RankChange) -> tuple[Text, Text]:
     """As `Text`, so that Rich takes nothing in them for markup."""
     return shown(named.item), shown(named.title or "")
 
 
-def _short(named: Named | Candidate, most: int = 30) -> str:
+def _short(named: ItemRef | Candidate, most: int = 30) -> str:
     name = printable(named.title or named.item)
     return name if len(name) <= most else textwrap.shorten(name, most, placeholder="…")
 

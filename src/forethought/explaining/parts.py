@@ -1,15 +1,15 @@
-"""What an explanation is made of: items, steps, landmarks, intents and places in a plane, as plain values."""
+"""What an explanation is made of: items, steps, centroids, intents and places in a plane, as plain values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PointKind = Literal["step", "landmark", "item", "target"]
+PointKind = Literal["step", "centroid", "item", "target"]
 
 
 @dataclass(frozen=True)
-class Named:
+class ItemRef:
     """An item's id, and its title where the data has one."""
 
     item: Any
@@ -49,11 +49,11 @@ class Category:
 
 
 @dataclass(frozen=True)
-class Landmark:
+class Centroid:
     """A prototype (or whatever a method thinks along) that a state is near to, and what typifies it.
 
     Attributes:
-        number: its row among the landmarks of this step, from 0.
+        number: its row among the centroids of this step, from 0.
         similarity: cosine of the angle between it and the state.
         probability: share of the step's prediction that lies on its items.
         size: how many items it stands for.
@@ -65,7 +65,7 @@ class Landmark:
     similarity: float
     probability: float
     size: int
-    central: list[Named]
+    central: list[ItemRef]
     category: Category | None
 
 
@@ -85,8 +85,8 @@ class Step:
         change: length of the way that the state went since the step before; None at step 0.
         halt: halting probability; None where no halting net spoke.
         read: the indicators as the halting rule read them, scaled, perhaps from prototypes; None where it read none.
-        landmarks: nearest first.
-        n_landmarks: how many there are at this step.
+        centroids: nearest first.
+        n_centroids: how many there are at this step.
     """
 
     step: int
@@ -100,12 +100,12 @@ class Step:
     change: float | None
     halt: float | None
     read: dict[str, float | None] | None
-    landmarks: list[Landmark]
-    n_landmarks: int
+    centroids: list[Centroid]
+    n_centroids: int
 
 
 @dataclass(frozen=True)
-class Movement:
+class RankChange:
     """How an item's rank moved; 1 is best, ties count half, None where the item is no candidate.
 
     Attributes:
@@ -125,19 +125,19 @@ class Intent:
 
     Attributes:
         number: its slot, from 0.
-        leaning: share of the attention that the history's last position gave it, over all layers.
+        weight: share of the attention that the history's last position gave it, over all layers.
         items: the best by it alone, with the other intents masked.
         category: what sets the best of them apart; None where the items have no categories or none stands out.
     """
 
     number: int
-    leaning: float
+    weight: float
     items: list[Candidate]
     category: Category | None
 
 
 @dataclass(frozen=True)
-class Point:
+class PlanePoint:
     """A place in the plane of an explanation; `step` says where it belongs, None for items."""
 
     kind: PointKind
@@ -149,11 +149,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Plane:
-    """States, landmarks and items in two dimensions, by principal components of their directions.
+    """States, centroids and items in two dimensions, by principal components of their directions.
 
     Attributes:
         share: of their spread that the plane shows, 0 to 1.
     """
 
     share: float
-    points: list[Point]
+    points: list[PlanePoint]

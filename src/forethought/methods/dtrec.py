@@ -30,9 +30,9 @@ from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.interface import (
+    Centroids,
     DenseStates,
     Inputs,
-    Landmarks,
     Losses,
     Method,
     MethodConfig,
@@ -40,26 +40,26 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.settings import Between, Epoch, Scale, Steps, Weight, Width
-from forethought.thinking.chain import History, roots_at_end, roots_everywhere, running_means, think
-from forethought.thinking.halting import (
+from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere, reason, running_means
+from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_prototypes, of_steps, of_trajectory, together
+from forethought.reasoning.halting import (
     Halting,
     HaltingHead,
-    Judge,
-    Look,
+    HaltingPolicy,
     Rule,
+    SoftmaxStats,
     indicators,
-    look_at,
+    reason_until,
     soft_weights,
-    think_until,
+    softmax_stats,
 )
-from forethought.thinking.health import Health, likeness, of_prototypes, of_steps, of_trajectory, together
-from forethought.thinking.picks import Pick, pick
-from forethought.thinking.prototypes import Prototypes, cluster_counts
+from forethought.reasoning.prototypes import Prototypes, cluster_counts
+from forethought.reasoning.step_sampling import SampledSteps, sample_steps
+from forethought.settings import Between, Epoch, Scale, Steps, Weight, Width
 
 Supervision = Literal["dynamic", "fixed", "none"]
 Readout = Literal["mean", "last"]
-Sight = Literal["coarse", "fine", "exact"]
+IndicatorSource = Literal["coarse", "fine", "exact"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
 
 
@@ -73,8 +73,8 @@ class DTRec(MethodConfig):
     """Score and temperature tau; full cross-entropy only."""
     max_steps: Steps = 3
     """T, reasoning steps at most."""
-    link_dropout: bool = False
-    """Drop units inside the reasoning links too, as ReaRec's authors do; each link then adds noise to the last."""
+    reasoning_dropout: bool = False
+    """Drop units inside the reasoning tokens too, as ReaRec's authors do; each token then adds noise to the last."""
     readout: Readout = "mean"
     """What speaks after a step: the mean of all states so far (the paper's "weighted prediction"), or the last one."""
     supervision: Supervision = "dynamic"
@@ -96,8 +96,8 @@ class DTRec(MethodConfig):
     draw_step: bool = True
     """Train one step of each position, drawn by its weight in the loss, in place of all: the same loss on average for
     3 products, not 3 (T + 1)."""
-    sight: Sight = "coarse"
-    """What the indicators are of: the first step's prototypes (coarse; costs far less than a link), the last step's
+    indicator_source: IndicatorSource = "coarse"
+    """What the indicators are of: the first step's prototypes (coarse; costs far less than a token), the last step's
     (fine), or the whole catalogue (exact). Two products over them a step."""
     halting: Halting = field(default_factory=lambda: Halting(threshold=0.3))
     """When a row stops; threshold is delta."""
@@ -130,7 +130,7 @@ class DTRecModel(Method):
         width, T = config.backbone.width, config.max_steps
         self.items = ItemTable(n_items, width, config.loss, config.item_std)
         self.backbone = config.backbone.build()
-        self.marks = nn.Parameter(torch.randn(T, width) * 0.02)  # p_1 .. p_T
+        self.step_embeddings = nn.Parameter(torch.randn(T, width) * 0.02)  # p_1 .. p_T
         self.head = HaltingHead(config.halting_width)
         counts = cluster_counts(config.first_clusters, config.most_clusters, config.cluster_speed, T, n_items)
         if config.supervision == "fixed":
@@ -144,7 +144,7 @@ class DTRecModel(Method):
 
     @property
     def uses_prototypes(self) -> bool:
-        return self.config.supervision != "none" or self.config.sight != "exact"
+        return self.config.supervision != "none" or self.config.indicator_source != "exact"
 
     def begin_epoch(self, epoch: int) -> None:
         """Cluster the items anew, and warm the prototype loss up: lambda(e) = lambda_p min(1, e / 10) (eq. 11)."""
@@ -164,10 +164,12 @@ class DTRecModel(Method):
         width) a level.
         """
         assert batch.targets_BL is not None
-        roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
-        chains = think(self.backbone, roots, self.marks, dropout=self.config.link_dropout)
-        states = [state[roots.real_BP] for state in chains]
-        alike = likeness(states[1], states[-1]) / batch.weight
+        initial_states = initial_states_everywhere(
+            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        )
+        chains = reason(self.backbone, initial_states, self.step_embeddings, dropout=self.config.reasoning_dropout)
+        states = [state[initial_states.real_BP] for state in chains]
+        alike = mean_cosine(states[1], states[-1]) / batch.weight
         if self.config.readout == "mean":
             states = running_means(states)
         targets_P = batch.targets_BL[batch.valid_BL()]
@@ -178,7 +180,7 @@ class DTRecModel(Method):
         T, lambda_ = self.config.max_steps, self.prototype_weight
         hard_SP = (nn.functional.pad(w_PT.T, (0, 0, 1, 0)) + self.config.base_weight / (T + 1)) / batch.weight
         soft_S = catalogue.vectors_ND.new_tensor([0.0] + [lambda_ / T / batch.weight] * T)
-        of = pick(hard_SP + soft_S[:, None], draw=self.config.draw_step)
+        of = sample_steps(hard_SP + soft_S[:, None], draw=self.config.draw_step)
         r_RD, hard_R, soft_R = r_SPD[of.step_R, of.row_R], hard_SP[of.step_R, of.row_R], soft_S[of.step_R]
         hard_R, soft_R = hard_R * of.scale_R, soft_R * of.scale_R
         target_RD = catalogue.scaled_of(targets_P[of.row_R])
@@ -193,53 +195,55 @@ class DTRecModel(Method):
         total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / batch.weight
         ce_R = (lse_R - (r_RD * target_RD).sum(-1)).detach() * of.scale_R / batch.weight
         steps = (w_PT.detach() * torch.arange(1, T + 1, device=w_PT.device)).sum() / batch.weight
-        told = {
+        figures = {
             "loss": total.detach(),
             "ce_first": ce_R[of.step_R == 0].sum(),
             "ce_last": ce_R[of.step_R == T].sum(),
         }
-        return Losses(total, {**told, "soft_steps": steps, "likeness": alike})
+        return Losses(total, {**figures, "soft_steps": steps, "mean_cosine": alike})
 
-    def health(self, figures: Mapping[str, float]) -> Health:
+    def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
-        found = of_steps(figures["soft_steps"], self.config.max_steps)
+        diagnostics = of_steps(figures["soft_steps"], self.config.max_steps)
         if self.config.max_steps > 1:
-            found = together(found, of_trajectory(figures["likeness"]))
+            diagnostics = together(diagnostics, of_trajectory(figures["mean_cosine"]))
         if self.config.supervision == "none":
-            return found
+            return diagnostics
         of = of_prototypes(self.prototypes, self.catalogue(), self.config.prototype_temperature)
         if self.config.supervision == "fixed":
             of.warnings.clear()  # all levels are alike on purpose
-        return together(found, of, Health({"prototype_weight": self.prototype_weight}))
+        return together(diagnostics, of, Diagnostics({"prototype_weight": self.prototype_weight}))
 
     def _halting_weights(
         self, states: list[Tensor], r_SPD: Tensor, catalogue: Catalogue
     ) -> tuple[Tensor, Tensor | None]:
         """w_t from p_halt of each step's indicators, which carry no gradient into the states, [P, T].
 
-        And the lse of every state, [T + 1, P] with gradient, where exact sight has made it for all.
+        And the lse of every state, [T + 1, P] with gradient, where the exact indicators have made it for all.
         """
         S, P, d = r_SPD.shape[0], r_SPD.shape[1], states[0].shape[-1]
         lse_SP = None
-        if self.config.sight == "exact":
+        if self.config.indicator_source == "exact":
             with nullcontext() if not self.config.draw_step else torch.no_grad():
                 of = moments(r_SPD.flatten(0, 1), catalogue)
             lse_SP = of.lse_P.view(S, P)
             parts = (part.detach() for part in (r_SPD, lse_SP, of.mean_PD.view_as(r_SPD)))
-            looks = [Look(*each) for each in zip(*parts, strict=True)]
+            stats = [SoftmaxStats(*each) for each in zip(*parts, strict=True)]
         else:
-            looks = [self._look_at_prototypes(r.detach()) for r in r_SPD]
+            stats = [self._prototype_stats(r.detach()) for r in r_SPD]
         features = [
-            indicators(looks[t - 1], looks[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(catalogue), d)
+            indicators(stats[t - 1], stats[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(catalogue), d)
             for t in range(1, S)
         ]
         return soft_weights(self.head(torch.stack(features, dim=1))), lse_SP
 
-    def _look_at_prototypes(self, r_PD: Tensor) -> Look:
-        centres, sizes = self.prototypes.level(0 if self.config.sight == "coarse" else self.config.max_steps - 1)
-        return look_at(r_PD, Catalogue(centres.to(r_PD.dtype)), sizes)
+    def _prototype_stats(self, r_PD: Tensor) -> SoftmaxStats:
+        centres, sizes = self.prototypes.level(
+            0 if self.config.indicator_source == "coarse" else self.config.max_steps - 1
+        )
+        return softmax_stats(r_PD, Catalogue(centres.to(r_PD.dtype)), sizes)
 
-    def _soft_targets(self, of: Pick, targets_P: Tensor, catalogue: Catalogue) -> Tensor:
+    def _soft_targets(self, of: SampledSteps, targets_P: Tensor, catalogue: Catalogue) -> Tensor:
         """m_q of the prototype of each target's cluster at its step's level, [R, D]; step 0 has none (eqs. 5 and 6).
 
         Only clusters in the batch are predicted from.
@@ -264,29 +268,33 @@ class DTRecModel(Method):
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or self.config.halting
-        marks = self.marks[: halting.steps(self.config.max_steps)]
-        roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
+        step_embeddings = self.step_embeddings[: halting.steps(self.config.max_steps)]
+        initial_states = initial_states_at_end(
+            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        )
         mean = self.config.readout == "mean"
-        found = think_until(self.backbone, roots, marks, self.judge(), halting, mean=mean, trace=trace)
-        states_BD, steps_B, told = found
-        return DenseStates(steps_B, states_BD, told)
+        reasoned = reason_until(
+            self.backbone, initial_states, step_embeddings, self.policy(), halting, mean=mean, trace=trace
+        )
+        states_BD, steps_B, traced = reasoned
+        return DenseStates(steps_B, states_BD, traced)
 
-    def judge(self) -> Judge:
-        catalogue, exact = self.catalogue(), self.config.sight == "exact"
+    def policy(self) -> HaltingPolicy:
+        catalogue, exact = self.catalogue(), self.config.indicator_source == "exact"
 
-        def look(states_PD: Tensor) -> Look:
+        def stats_of(states_PD: Tensor) -> SoftmaxStats:
             r_PD = catalogue.scaled(states_PD)
-            return look_at(r_PD, catalogue) if exact else self._look_at_prototypes(r_PD)
+            return softmax_stats(r_PD, catalogue) if exact else self._prototype_stats(r_PD)
 
-        return Judge(look, catalogue, self.head)
+        return HaltingPolicy(stats_of, catalogue, self.head)
 
-    def landmarks(self, step: int) -> Landmarks | None:
+    def centroids(self, step: int) -> Centroids | None:
         """The prototypes that step t >= 1 was trained towards, those of level t."""
         if step == 0 or int(self.prototypes.made_in) < 0:
             return None
         centres, sizes = self.prototypes.level(step - 1)
         width = self.items.weight.shape[1]  # a bias is one more column of a prototype
-        return Landmarks("prototype", centres[:, :width], sizes, self.prototypes.cluster_TN[step - 1])
+        return Centroids("prototype", centres[:, :width], sizes, self.prototypes.cluster_TN[step - 1])
 
     def catalogue(self) -> Catalogue:
         return self.items.catalogue()

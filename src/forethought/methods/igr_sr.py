@@ -3,15 +3,15 @@
     T_I = LID([P; e(S_u); I])        T_D = MLP(T_I)        h_u = IDR(S_u, T_D)        (eqs. 1 to 5)
 
 Two stages. First an encoder is pre-trained as a recommender of its own (or taken from a run folder), and frozen. Then
-k prefix vectors and m slots learn to make it say what a history is after (LID, `thinking/intents.py`), and a second
-network lets the items deliberate over these intents (IDR, `thinking/deliberation.py`). Two views of a user whose
+k prefix vectors and m slots learn to make it say what a history is after (LID, `reasoning/intents.py`), and a second
+network lets the items attend to these intents (IDR, `reasoning/intent_reasoner.py`). Two views of a user whose
 intents are masked at random must agree (ICR).
 
 Equation numbers are those of our summary of the paper; no official code was found. Where it is silent or we differ:
 - Intents belong to a position. `over="rows"` is the paper: those of the whole prefix reach all of its items, so
   each prefix is a row. With `over="causal"` the item at position j sees the intents of the prefix up to j, so that one
   pass trains all positions.
-- P and I have no position (HSTU's links stand behind the history), the encoder's items keep theirs.
+- P and I have no position (HSTU's reasoning tokens stand behind the history), the encoder's items keep theirs.
 - The items of IDR are a table of its own, which starts from the encoder's.
 - ICR leaves out negatives of the same user or with the same target. By default it looks at each history's last
   position, and a history weighs as much as it has positions, so that the shares of several processes add up.
@@ -54,14 +54,21 @@ from forethought.methods.pretrained import Encoder
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import Positions
 from forethought.nn.transformer import initialise
+from forethought.reasoning.chain import History
+from forethought.reasoning.contrast import info_nce_both
+from forethought.reasoning.diagnostics import Diagnostics, of_intents
+from forethought.reasoning.halting import Halting
+from forethought.reasoning.intent_reasoner import IntentReasoner, Reasoner
+from forethought.reasoning.intents import (
+    Intents,
+    IntentSource,
+    attention_entropy,
+    extract_intents,
+    intent_redundancy,
+    keep_some,
+)
+from forethought.reasoning.profiles import TextProfiles
 from forethought.settings import Between, Epochs, Scale, Settings, Share, Weight
-from forethought.thinking.chain import History
-from forethought.thinking.contrast import info_nce_both
-from forethought.thinking.deliberation import Deliberation, Reasoner
-from forethought.thinking.halting import Halting
-from forethought.thinking.health import Health, of_intents
-from forethought.thinking.intents import Intents, IntentSource, diffuseness, distil, keep_some, sameness
-from forethought.thinking.profiles import TextProfiles
 
 ENCODER, REASONER = "encoder", "reasoner"
 Over = Literal["causal", "rows"]
@@ -85,7 +92,7 @@ class Consistency(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class IGRSR(MethodConfig):
-    """Configuration: an encoder, the intents it is asked for, and a network that deliberates over them."""
+    """Configuration: an encoder, the intents it is asked for, and a network that reasons over them."""
 
     backbone: AnyBackbone = field(default_factory=SASRec)
     """The encoder of LID; its width is d_I."""
@@ -118,7 +125,7 @@ class IGRSR(MethodConfig):
     consistency: Consistency = field(default_factory=Consistency)
     """ICR."""
     distinct: Weight = 0.0
-    """Weight of a term that keeps the intents of a history apart, the mean `sameness` of T_D (not in the paper)."""
+    """Weight of a term that keeps the intents of a history apart: `intent_redundancy` of T_D (not in the paper)."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """How states are held against the items, in both stages."""
     item_std: Scale = 0.02
@@ -196,10 +203,10 @@ class IGRSRModel(Method):
 
     def __init__(self, config: IGRSR, n_items: int, intents_from: IntentSource | None = None) -> None:
         super().__init__()
-        self.config, given = config, config.reasoner
+        self.config, reasoner = config, config.reasoner
         self.causal = config.over == "causal"
         self.encoder = Encoder(config.backbone, n_items, config.loss, config.item_std)
-        self.items = ItemTable(n_items, given.width, config.loss, config.item_std)
+        self.items = ItemTable(n_items, reasoner.width, config.loss, config.item_std)
         self.window = self.encoder.window
         self.inputs = Inputs(times=config.backbone.needs_times)
         if config.intents == "texts" and intents_from is None:
@@ -211,16 +218,19 @@ class IGRSRModel(Method):
         self.prefix = nn.Parameter(torch.randn(k, width) * std) if k else None
         self.slots = nn.Parameter(torch.randn(config.slots, width) * std) if asked else None
         self.distilled, self.frozen = distilled, config.freeze or not distilled
-        self.starts_from_encoder = given.items == "encoder" and given.width == width
+        self.starts_from_encoder = reasoner.items == "encoder" and reasoner.width == width
         self.reads_encoder = distilled or self.starts_from_encoder  # else nothing of it is needed
         inner = width if intents_from is None else intents_from.width
         self.projection = nn.Sequential(
-            *(nn.Linear(inner, given.width), nn.GELU(), nn.Linear(given.width, given.width), nn.LayerNorm(given.width))
+            nn.Linear(inner, reasoner.width),
+            nn.GELU(),
+            nn.Linear(reasoner.width, reasoner.width),
+            nn.LayerNorm(reasoner.width),
         )
-        self.positions = Positions(self.window, given.width, given.count_from)
-        self.dropout = Dropout(given.dropout)
-        self.deliberation = Deliberation(given)
-        for part in (self.projection, self.deliberation):
+        self.positions = Positions(self.window, reasoner.width, reasoner.count_from)
+        self.dropout = Dropout(reasoner.dropout)
+        self.intent_reasoner = IntentReasoner(reasoner)
+        for part in (self.projection, self.intent_reasoner):
             initialise(part)
         self.given_encoder: dict[str, Tensor] | None = None  # until the stage begins that takes it over
         self.register_buffer("ready", torch.tensor(False))  # the encoder's weights are in, and need no other folder
@@ -268,7 +278,7 @@ class IGRSRModel(Method):
         return self
 
     def compile_encoder(self) -> None:
-        for module in (*self.encoder.backbone.children(), self.deliberation):
+        for module in (*self.encoder.backbone.children(), self.intent_reasoner):
             module.compile(dynamic=True)
 
     # ---- training
@@ -279,19 +289,19 @@ class IGRSRModel(Method):
             total = self.encoder.loss(batch)
             return Losses(total, {"loss": total.detach()})
         cases = self._cases(batch)
-        found = self._intents(cases.history)
-        intents_BPMD = self.projection(found.raw_BPMD)
-        states_PD, weights_PJHM = self._deliberate(cases.history, intents_BPMD, everywhere=self.causal)
+        intents = self._intents(cases.history)
+        intents_BPMD = self.projection(intents.raw_BPMD)
+        states_PD, weights_PJHM = self._attend_intents(cases.history, intents_BPMD, everywhere=self.causal)
         total = named = self.items.loss_of(states_PD, cases.targets_P, cases.weights_P)
-        told = self._signs(cases, found, states_PD, weights_PJHM)
+        figures = self._signs(cases, intents, states_PD, weights_PJHM)
         read_PMD = self._read(cases.history, intents_BPMD, everywhere=intents_BPMD.shape[1] > 1)
-        same_P = sameness(read_PMD if self.config.distinct else read_PMD.detach())
+        same_P = intent_redundancy(read_PMD if self.config.distinct else read_PMD.detach())
         same = same_P.sum() / max(len(same_P), 1) * cases.weights_P.sum()
-        total, told["same"] = total + self.config.distinct * same, same.detach()
+        total, figures["intent_redundancy"] = total + self.config.distinct * same, same.detach()
         if self.config.consistency.weight:
             consistency = self._consistency(batch, cases, intents_BPMD)
-            total, told["icr"] = total + self.config.consistency.weight * consistency, consistency.detach()
-        return Losses(total, {"loss": total.detach(), "named": named.detach(), **told})
+            total, figures["icr"] = total + self.config.consistency.weight * consistency, consistency.detach()
+        return Losses(total, {"loss": total.detach(), "named": named.detach(), **figures})
 
     def _cases(self, batch: Batch) -> Cases:
         """Whole rows, all positions of which are read; or a row for each prefix, or for some drawn at random."""
@@ -317,39 +327,41 @@ class IGRSRModel(Method):
 
     def _consistency(self, batch: Batch, cases: Cases, intents_BPMD: Tensor) -> Tensor:
         """L_icr: InfoNCE, both ways, between two views with masked intents (eq. 6)."""
-        given, history = self.config.consistency, cases.history
+        settings, history = self.config.consistency, cases.history
         targets_P, users_P, weights_P = cases.targets_P, cases.users_P, cases.weights_P
-        if given.at == "last":
+        if settings.at == "last":
             ends_P = cases.ends_P
             targets_P, users_P = targets_P[ends_P], users_P[ends_P]
             weights_P = batch.lengths_B.to(weights_P.dtype) / batch.weight
             if not self.causal:
                 history, intents_BPMD = history.select(ends_P), intents_BPMD[ends_P]
         twice_B = torch.arange(len(history.lengths_B), device=targets_P.device).repeat(2)
-        kept_BM = keep_some(len(twice_B), intents_BPMD.shape[2], given.mask_share, targets_P.device)
-        everywhere = self.causal and given.at == "all"
-        both_PD, _ = self._deliberate(history.select(twice_B), intents_BPMD[twice_B], kept_BM, everywhere=everywhere)
+        kept_BM = keep_some(len(twice_B), intents_BPMD.shape[2], settings.mask_share, targets_P.device)
+        everywhere = self.causal and settings.at == "all"
+        both_PD, _ = self._attend_intents(
+            history.select(twice_B), intents_BPMD[twice_B], kept_BM, everywhere=everywhere
+        )
         one_PD, other_PD = F.normalize(both_PD, dim=-1).chunk(2)
         alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P)
-        return (info_nce_both(one_PD, other_PD, given.temperature, alike_PP) * weights_P).sum()
+        return (info_nce_both(one_PD, other_PD, settings.temperature, alike_PP) * weights_P).sum()
 
     @torch.no_grad()
-    def _signs(self, cases: Cases, found: Intents, states_PD: Tensor, weights_PJHM: Tensor) -> dict[str, Tensor]:
+    def _signs(self, cases: Cases, intents: Intents, states_PD: Tensor, weights_PJHM: Tensor) -> dict[str, Tensor]:
         """Means over the batch of what `health` looks at."""
-        diffuse_P, weights_P = diffuseness(weights_PJHM).flatten(1).mean(1), cases.weights_P
+        diffuse_P, weights_P = attention_entropy(weights_PJHM).flatten(1).mean(1), cases.weights_P
         ends_PD = F.normalize(states_PD[cases.ends_P], dim=-1)
         n = len(ends_PD)
-        likeness = (ends_PD.sum(0).square().sum() - n) / max(n * (n - 1), 1)  # mean cosine of all pairs of users
-        told = {"diffuse": (diffuse_P * weights_P).sum(), "users_alike": likeness * weights_P.sum()}
-        if found.states_BPD is not None:
-            copies = F.cosine_similarity(found.raw_BPMD, found.states_BPD[:, :, None], dim=-1).mean(-1)
-            told["copied"] = (self._read(cases.history, copies, everywhere=self.causal) * weights_P).sum()
-        return told
+        mean_cosine = (ends_PD.sum(0).square().sum() - n) / max(n * (n - 1), 1)  # mean cosine of all pairs of users
+        figures = {"attention_entropy": (diffuse_P * weights_P).sum(), "users_alike": mean_cosine * weights_P.sum()}
+        if intents.states_BPD is not None:
+            copies = F.cosine_similarity(intents.raw_BPMD, intents.states_BPD[:, :, None], dim=-1).mean(-1)
+            figures["copied"] = (self._read(cases.history, copies, everywhere=self.causal) * weights_P).sum()
+        return figures
 
-    def health(self, figures: Mapping[str, float]) -> Health:
+    def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """Attention over intents that is uniform, a prefix that does not move, users that are one, copied states."""
         if self.stage == ENCODER:
-            return Health()
+            return Diagnostics()
         moved = None
         if self.prefix is not None and self.first_prefix is not None:
             first = self.first_prefix.to(self.prefix.device)
@@ -368,22 +380,22 @@ class IGRSRModel(Method):
     def _intents(self, history: History) -> Intents:
         """T_I of each position, or of whole rows (eqs. 1, 2)."""
         if self.intents_from is not None:
-            found = self.intents_from(history, everywhere=self.causal)
+            intents = self.intents_from(history, everywhere=self.causal)
         elif self.distilled:
             assert self.slots is not None
             backbone, vectors = self.encoder.backbone, self.encoder.items
-            return distil(backbone, vectors, history, self.prefix, self.slots, everywhere=self.causal)
+            return extract_intents(backbone, vectors, history, self.prefix, self.slots, everywhere=self.causal)
         else:
-            found = Intents(cast("Tensor", self.slots)[None, None])
-        return found._replace(raw_BPMD=found.raw_BPMD.expand(len(history.lengths_B), -1, -1, -1))
+            intents = Intents(cast("Tensor", self.slots)[None, None])
+        return intents._replace(raw_BPMD=intents.raw_BPMD.expand(len(history.lengths_B), -1, -1, -1))
 
-    def _deliberate(
+    def _attend_intents(
         self, history: History, intents_BPMD: Tensor, kept_BM: Tensor | None = None, *, everywhere: bool
     ) -> tuple[Tensor, Tensor]:
         """h behind every position, or behind each row's last one, [P, D], and the weights over intents (eq. 4)."""
         items_BL, lengths_B, _ = history
         x_BLD = self.dropout(self.items(items_BL) + self.positions(lengths_B, items_BL.shape[1]))
-        states, weights = self.deliberation(x_BLD, lengths_B, intents_BPMD, kept_BM, last_only=not everywhere)
+        states, weights = self.intent_reasoner(x_BLD, lengths_B, intents_BPMD, kept_BM, last_only=not everywhere)
         return self._read(history, states, everywhere=everywhere), self._read(history, weights, everywhere=everywhere)
 
     @staticmethod
@@ -399,12 +411,14 @@ class IGRSRModel(Method):
             return DenseStates.unreasoned(self.encoder.user_states(batch))
         history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
         intents_BPMD = self.projection(self._intents(history).raw_BPMD)
-        states_BD, weights_BJHM = self._deliberate(history, intents_BPMD, everywhere=False)
+        states_BD, weights_BJHM = self._attend_intents(history, intents_BPMD, everywhere=False)
         weights_BM, alone_BMD = weights_BJHM.mean((1, 2)), None
         if trace:
             B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
             alone = torch.eye(M, dtype=torch.bool, device=states_BD.device)
-            each = [self._deliberate(history, intents_BPMD, one_M.expand(B, M), everywhere=False)[0] for one_M in alone]
+            each = [
+                self._attend_intents(history, intents_BPMD, one_M.expand(B, M), everywhere=False)[0] for one_M in alone
+            ]
             alone_BMD = self.items.states(torch.stack(each, dim=1))
         steps_B = torch.zeros_like(batch.lengths_B)
         return IntentStates(steps_B, self.items.states(states_BD), weights_BM=weights_BM, alone_BMD=alone_BMD)

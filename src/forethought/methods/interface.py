@@ -17,9 +17,9 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
+from forethought.reasoning.diagnostics import Diagnostics
+from forethought.reasoning.halting import Halting, Rule, Trace
 from forethought.settings import Settings
-from forethought.thinking.halting import Halting, Rule, Trace
-from forethought.thinking.health import Health
 
 
 class Losses(NamedTuple):
@@ -127,14 +127,14 @@ class Inputs:
     masked_items: bool = False
 
 
-class Landmarks(NamedTuple):
+class Centroids(NamedTuple):
     """Vectors that a method thinks along, each standing for a cluster of items: prototypes, intents.
 
     Attributes:
         name: what one is called.
         vectors_KD: in the space of the catalogue's vectors.
         sizes_K: items each stands for, 0 where a cluster ran empty.
-        cluster_N: the landmark of each item.
+        cluster_N: the centroid of each item.
     """
 
     name: str
@@ -209,7 +209,7 @@ class Method(nn.Module):
     inputs: Inputs = Inputs()
     reasoning: Reasoning | None = None  # None: it does not reason
 
-    def obeyed(self, asked: Halting | None) -> Halting | None:
+    def resolve_halting(self, asked: Halting | None) -> Halting | None:
         """The halting that `user_states` obeys when asked for this one, its `max_steps` filled in.
 
         Raises:
@@ -267,13 +267,13 @@ class Method(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError
 
-    def health(self, figures: Mapping[str, float]) -> Health:
+    def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """What the epoch that has just ended shows beside its losses; most methods have nothing to say.
 
         Args:
             figures: means of the loss parts over the epoch.
         """
-        return Health()
+        return Diagnostics()
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> UserRepresentation:
         """Read histories and, if the method reasons, think.
@@ -284,7 +284,7 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def landmarks(self, step: int) -> Landmarks | None:
+    def centroids(self, step: int) -> Centroids | None:
         """What step 0..T is explained by, for methods that think along prototypes or intents; most have none."""
         return None
 
@@ -297,7 +297,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def rank_of(
-        self, represented: UserRepresentation, targets_B: Tensor, excluded: ranking.Excluded | None = None
+        self, represented: UserRepresentation, targets_B: Tensor, excluded: ranking.FilteredItems | None = None
     ) -> Tensor:
         """Mid-ranks (1 is best, ties count half) of the targets among all items, float64 [B]."""
         states_BD = dense_states(represented, "Ranking by a product").states_BD
@@ -307,7 +307,7 @@ class Method(nn.Module):
         self,
         represented: UserRepresentation,
         k: int,
-        excluded: ranking.Excluded | None = None,
+        excluded: ranking.FilteredItems | None = None,
         allowed_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The k best items and their scores, [B, K] each, best first; -1 fills lists that run out of items."""

@@ -36,6 +36,10 @@ from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import Activation, Transformer, at_positions, initialise, last_positions
+from forethought.reasoning.contrast import info_nce_both, positives
+from forethought.reasoning.grpo import Reward, advantages, grpo, reward_of
+from forethought.reasoning.halting import Halting, Trace
+from forethought.reasoning.recurrence import Combine, Recurrence, StateInit, draw_depth, draw_start
 from forethought.settings import (
     Between,
     Count,
@@ -50,10 +54,6 @@ from forethought.settings import (
     Width,
     Window,
 )
-from forethought.thinking.contrast import info_nce_both, partners
-from forethought.thinking.grpo import Reward, advantages, grpo, reward_of
-from forethought.thinking.halting import Halting, Trace
-from forethought.thinking.recurrence import Combine, Recurrence, StateInit, draw_depth, draw_start
 
 SUPERVISED, REINFORCED = "supervised", "reinforced"
 
@@ -150,23 +150,23 @@ class LARESModel(Method):
         self.reference: tuple[LARESModel, ...] = ()  # in a tuple, a model is no part of this one: it is not saved
 
     def _layers(self, layers: int) -> Transformer:
-        given = self.config
+        config = self.config
         return Transformer(
-            width=given.width,
+            width=config.width,
             layers=layers,
-            heads=given.heads,
-            ffn_width=given.ffn_width,
-            dropout=given.dropout,
-            activation=given.activation,
+            heads=config.heads,
+            ffn_width=config.ffn_width,
+            dropout=config.dropout,
+            activation=config.activation,
             norm_first=True,
             causal=True,
         )
 
-    def obeyed(self, asked: Halting | None) -> Halting | None:
+    def resolve_halting(self, asked: Halting | None) -> Halting | None:
         """Any depth will do: the core is the same at every step, and in training k is drawn."""
         if asked is None or asked.max_steps is None:
-            return super().obeyed(asked)
-        super().obeyed(replace(asked, max_steps=None))
+            return super().resolve_halting(asked)
+        super().resolve_halting(replace(asked, max_steps=None))
         return asked
 
     def compile_encoder(self) -> None:
@@ -176,11 +176,11 @@ class LARESModel(Method):
     # ---- stages
 
     def stages(self) -> tuple[Stage, ...]:
-        given = self.config.reinforcement
+        settings = self.config.reinforcement
         supervised = Stage(name=SUPERVISED)
-        if not given.epochs:
+        if not settings.epochs:
             return (supervised,)
-        return supervised, Stage(name=REINFORCED, epochs=given.epochs, rate=given.rate)
+        return supervised, Stage(name=REINFORCED, epochs=settings.epochs, rate=settings.rate)
 
     def begin_stage(self, name: str) -> None:
         self.stage, self.reference = name, ()
@@ -206,15 +206,15 @@ class LARESModel(Method):
         targets_P = batch.targets_BL[real_BL]
         weights_P = torch.full_like(targets_P, 1.0 / batch.weight, dtype=self.items.weight.dtype)
         named = self.items.loss_of(steps[-1], targets_P, weights_P)
-        total, told = named, {"named": named.detach()}
+        total, figures = named, {"named": named.detach()}
         for part, weight, align in (
             ("tla", self.config.trajectory_weight, self._align_trajectories),
             ("sla", self.config.step_weight, self._align_steps),
         ):
             if weight:
                 aligned = align(steps, targets_P, self._users(batch)) / batch.weight
-                total, told[part] = total + weight * aligned, aligned.detach()
-        return Losses(total, {"loss": total.detach(), **told})
+                total, figures[part] = total + weight * aligned, aligned.detach()
+        return Losses(total, {"loss": total.detach(), **figures})
 
     @staticmethod
     def _users(batch: Batch) -> Tensor:
@@ -224,7 +224,7 @@ class LARESModel(Method):
 
     def _align_trajectories(self, steps: list[Tensor], targets_P: Tensor, users_P: Tensor) -> Tensor:
         """TLA: the sum over positions of InfoNCE between T_k and that of another one with the same target (eq. 4)."""
-        last_PD, twin_P = self.items.states(steps[-1]), partners(targets_P)
+        last_PD, twin_P = self.items.states(steps[-1]), positives(targets_P)
         alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P[twin_P])
         return info_nce_both(last_PD, last_PD[twin_P], self.config.align_temperature, alike_PP).sum()
 
@@ -243,18 +243,18 @@ class LARESModel(Method):
 
         About 6 products of (cases x items x width) for each step of each rollout, one for each reward, one to filter.
         """
-        given, (reference,) = self.config.reinforcement, self.reference
+        settings, (reference,) = self.config.reinforcement, self.reference
         case, targets_B, weights_B = self._draw_cases(batch)
-        if given.filter_top:
+        if settings.filter_top:
             with torch.no_grad():
-                kept_B = reference.rank_of(reference.user_states(case), targets_B) <= given.filter_top
+                kept_B = reference.rank_of(reference.user_states(case), targets_B) <= settings.filter_top
             case = Batch(case.items_BL[kept_B], case.lengths_B[kept_B])
             targets_B, weights_B = targets_B[kept_B], weights_B[kept_B]
         H_BLD, catalogue = self._read(case), self.catalogue()
         with torch.no_grad():
             H_ref_BLD, reference_catalogue = reference._read(case), reference.catalogue()
         thoughts, rewards = [], []
-        for _ in range(given.rollouts):
+        for _ in range(settings.rollouts):
             k, start_BLD = draw_depth(self.config.mean_recurrence), self._start(H_BLD)
             states_TBD = self._last_steps(start_BLD, H_BLD, case.lengths_B, k)
             with torch.no_grad():  # the same T_0: at the start there is no divergence
@@ -262,17 +262,17 @@ class LARESModel(Method):
                 ref_TB = reference._log_p(ref_TBD, targets_B, reference_catalogue)
             thoughts.append((self._log_p(states_TBD, targets_B, catalogue), ref_TB))
             ranks_B = rank_of(catalogue.comparable(states_TBD[-1]), catalogue, targets_B)
-            rewards.append(reward_of(ranks_B, given.reward, given.top).to(catalogue.vectors_ND.dtype))
+            rewards.append(reward_of(ranks_B, settings.reward, settings.top).to(catalogue.vectors_ND.dtype))
         rewards_GB = torch.stack(rewards)
         each = [
-            grpo(logp_TB, ref_TB, advantage_B, given.kl_weight)
+            grpo(logp_TB, ref_TB, advantage_B, settings.kl_weight)
             for (logp_TB, ref_TB), advantage_B in zip(thoughts, advantages(rewards_GB), strict=True)
         ]
         loss_B, kl_B = (torch.stack(part).mean(0) for part in zip(*each, strict=True))
         total = (weights_B * loss_B).sum()
         parts = {"reward": rewards_GB.mean(0), "kl": kl_B, "kept": torch.ones_like(kl_B)}
-        told = {name: (weights_B * value).sum().detach() for name, value in parts.items()}
-        return Losses(total, {"loss": total.detach(), **told})
+        figures = {name: (weights_B * value).sum().detach() for name, value in parts.items()}
+        return Losses(total, {"loss": total.detach(), **figures})
 
     def _draw_cases(self, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
         """A random prefix of each row, the item that follows it, and the row's share of all positions."""
@@ -315,8 +315,8 @@ class LARESModel(Method):
         for step in range(1, k + 1):
             now_BLD = self.recurrence(now_BLD, H_BLD, lengths_B, last_only=step == k)
             kept.append(now_BLD if step == k else at_positions(now_BLD, last_positions(lengths_B)))
-        told = Trace.unread(torch.cat(kept, dim=1)) if trace else None
-        return DenseStates(torch.full_like(lengths_B, k), self.items.states(kept[-1][:, 0]), told)
+        traced = Trace.unread(torch.cat(kept, dim=1)) if trace else None
+        return DenseStates(torch.full_like(lengths_B, k), self.items.states(kept[-1][:, 0]), traced)
 
     def catalogue(self) -> Catalogue:
         return self.items.catalogue()

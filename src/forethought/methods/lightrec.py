@@ -35,9 +35,9 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.reasoning.diagnostics import Diagnostics
+from forethought.reasoning.halting import Halting
 from forethought.settings import Between, Scale
-from forethought.thinking.halting import Halting
-from forethought.thinking.health import Health
 
 COLLAPSED = 0.1  # share of a codebook that is in use, by perplexity, below which it has collapsed
 ALIKE = 0.01  # share of items with a twin from which it is worth a word
@@ -77,9 +77,9 @@ class LightRecModel(Method):
         with self.items.composed():
             return self.items.next_item_loss(self._states(batch), batch)
 
-    def health(self, figures: Mapping[str, float]) -> Health:
+    def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """Memory, and whether the codebooks are in use."""
-        return self.items.health()
+        return self.items.diagnostics()
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         return DenseStates.unreasoned(self.items.states(self._states(batch, last_only=True)[:, 0]))
@@ -158,7 +158,7 @@ class CodedTable(ItemTable):
         return codes, codes + shared + (0 if self.bias is None else FLOAT_BITS)
 
     @torch.no_grad()
-    def health(self) -> Health:
+    def diagnostics(self) -> Diagnostics:
         """Memory an item, perplexity of each codebook's use, and items that nothing tells apart."""
         (n, D), C = self.weight.shape, self.words_MCD.shape[1]
         codes_NM = self.compose()[1]
@@ -167,7 +167,7 @@ class CodedTable(ItemTable):
         counts = codes_NM.unique(dim=0, return_counts=True)[1]
         twins = float(counts[counts > 1].sum()) / n
         code_bits, bits = self.bits_per_item()
-        health = Health(
+        diagnostics = Diagnostics(
             {
                 "code_bits_per_item": code_bits,
                 "bits_per_item": bits,
@@ -180,16 +180,16 @@ class CodedTable(ItemTable):
         collapsed = (perplexity_M < COLLAPSED * C).nonzero()[:, 0]
         if len(collapsed):
             least = perplexity_M.min()
-            health.warnings.append(
+            diagnostics.warnings.append(
                 f"{len(collapsed)} of {len(perplexity_M)} codebooks have collapsed (the items share {least:.1f} of {C} "
                 "codewords by perplexity): lower the learning_rate or selection_temperature, or take fewer."
             )
         if twins > ALIKE:
-            health.warnings.append(
+            diagnostics.warnings.append(
                 f"{twins:.0%} of the items have the very code of another item, so that nothing tells them apart: take "
                 "more codebooks or codewords."
             )
-        return health
+        return diagnostics
 
     def _decoded(self, codes: Tensor) -> Tensor:
         """Sums of the codewords that codes [..., M] name, [..., D]."""

@@ -24,9 +24,9 @@ from forethought.data.splits import Split
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, check_mask
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
+from forethought.reasoning.halting import Halting
+from forethought.reasoning.mask_sampler import MaskSampler
 from forethought.settings import Scale, Share
-from forethought.thinking.cloze import Cloze
-from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class MaskedItemModel(Method):
     def __init__(self, config: MaskedItem, n_items: int) -> None:
         super().__init__()
         width = config.backbone.width
-        self.cloze = Cloze(config.mask_share, config.last_item_share)
+        self.mask_sampler = MaskSampler(config.mask_share, config.last_item_share)
         self.items = ItemTable(n_items, width, config.loss, config.item_std)
         self.mask = nn.Parameter(torch.randn(width) * config.item_std)
         self.backbone = config.backbone.build()
@@ -72,7 +72,7 @@ class MaskedItemModel(Method):
         items_BN, lengths_B = torch.cat([batch.items_BL[:, :1], batch.targets_BL], dim=1), batch.lengths_B + 1
         masked_BN = self._draw_mask(lengths_B, items_BN.shape[1])
         states_PD = self.projection(self._states(items_BN, masked_BN, lengths_B)[masked_BN])
-        weights_B = batch.lengths_B / self.cloze.expected(lengths_B) / batch.weight
+        weights_B = batch.lengths_B / self.mask_sampler.expected(lengths_B) / batch.weight
         weights_P = weights_B[:, None].expand_as(masked_BN)[masked_BN].to(self.mask.dtype)
         total = self.items.loss_of(states_PD, items_BN[masked_BN], weights_P)
         return Losses(total, {"loss": total.detach()})
@@ -91,4 +91,4 @@ class MaskedItemModel(Method):
         return self.backbone.encode(x_BND, lengths_B, last_only=last_only).states_BLD
 
     def _draw_mask(self, lengths_B: Tensor, slots: int) -> Tensor:
-        return self.cloze.draw(lengths_B, slots)
+        return self.mask_sampler.draw(lengths_B, slots)

@@ -19,8 +19,8 @@ from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Stage, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.reasoning.halting import Halting
 from forethought.settings import Between, Scale
-from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)

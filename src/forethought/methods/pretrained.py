@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from forethought.backbones.all import AnyBackbone
 from forethought.data.batches import Batch
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.thinking.cloze import Cloze
+from forethought.reasoning.mask_sampler import MaskSampler
 
 
 class Encoder(nn.Module):
@@ -35,12 +35,12 @@ class Encoder(nn.Module):
             targets_P = batch.targets_BL[real_BL]
             weights_P = self.items.weight.new_full(targets_P.shape, 1.0 / batch.weight)
             return self.items.loss_of(states[real_BL], targets_P, weights_P)
-        cloze, lengths_B = Cloze(), batch.lengths_B + 1
+        mask_sampler, lengths_B = MaskSampler(), batch.lengths_B + 1
         items_BN = torch.cat([batch.items_BL[:, :1], batch.targets_BL], dim=1)
-        hidden_BN = cloze.draw(lengths_B, items_BN.shape[1])
+        hidden_BN = mask_sampler.draw(lengths_B, items_BN.shape[1])
         x_BND = torch.where(hidden_BN[..., None], self.mask, self.items(items_BN))
         states_PD = self.backbone.encode(x_BND, lengths_B).states_BLD[hidden_BN]
-        weights_B = batch.lengths_B / cloze.expected(lengths_B) / batch.weight
+        weights_B = batch.lengths_B / mask_sampler.expected(lengths_B) / batch.weight
         weights_P = weights_B[:, None].expand_as(hidden_BN)[hidden_BN].to(self.mask.dtype)
         return self.items.loss_of(states_PD, items_BN[hidden_BN], weights_P)
 

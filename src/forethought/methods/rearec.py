@@ -3,7 +3,7 @@
     r_0 = f(history)        r_k = f(history, ..., r_{k-1} + p_k),  k = 1..K          (eq. 2)
 
 ERL averages all states and keeps them apart; PRL sharpens step after step and steadies each against noise.
-Every position of a history is supervised, each with a chain of its own (`thinking/chain.py`): the paper's row a
+Every position of a history is supervised, each with a chain of its own (`reasoning/chain.py`): the paper's row a
 prefix, in one pass. Weights of the steps and the direction of ERL's gradient follow the authors' code, which differs
 from the text.
 """
@@ -28,12 +28,19 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.reasoning.chain import (
+    History,
+    InitialStates,
+    initial_states_at_end,
+    initial_states_everywhere,
+    reason,
+    reason_with_noise,
+)
+from forethought.reasoning.contrast import info_nce
+from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_trajectory
+from forethought.reasoning.halting import Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
+from forethought.reasoning.step_sampling import sample_steps
 from forethought.settings import Epoch, Scale, Steps, Weight
-from forethought.thinking.chain import History, Roots, roots_at_end, roots_everywhere, think, think_with_noise
-from forethought.thinking.contrast import info_nce
-from forethought.thinking.halting import Halting, Judge, Rule, Trace, look_at, think_until
-from forethought.thinking.health import Health, likeness, of_trajectory
-from forethought.thinking.picks import pick
 
 Learning = Literal["erl", "prl"]
 StepWeights = Literal["mean", "sum"]
@@ -51,14 +58,14 @@ class ReaRec(MethodConfig):
     """erl: ensemble of all steps; prl: progressive, the last step speaks."""
     steps: Steps = 2
     """K, reasoning steps."""
-    link_dropout: bool = False
-    """Drop units inside the reasoning links too, as the authors of ReaRec do; each link then adds noise to the last."""
+    reasoning_dropout: bool = False
+    """Drop units inside reasoning tokens too, as ReaRec's authors do; each token then adds noise to the last."""
     draw_step: bool = True
     """Train one step of each position, drawn by its weight, in place of all: the same loss on average for a share of
     the products. ERL draws the step whose divergence counts."""
     step_weights: StepWeights = "mean"
     """PRL: the steps before the last weigh 1 together (mean, the authors' code) or 1 each (sum, the text)."""
-    warmth: Scale = 1.0
+    temperature_scale: Scale = 1.0
     """PRL's alpha: step k is trained at temperature tau * alpha^(K - k); 1 is the same for all."""
     divergence_weight: Weight = 0.05
     """ERL's lambda: how strongly the steps' predictions are pushed apart."""
@@ -89,7 +96,7 @@ class ReaRecModel(Method):
         self.config = config
         self.items = ItemTable(n_items, config.backbone.width, config.loss, config.item_std)
         self.backbone = config.backbone.build()
-        self.marks = nn.Parameter(torch.randn(config.steps, config.backbone.width) * 0.02)  # p_1 .. p_K
+        self.step_embeddings = nn.Parameter(torch.randn(config.steps, config.backbone.width) * 0.02)  # p_1 .. p_K
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
         self.contrasting = False
@@ -101,27 +108,29 @@ class ReaRecModel(Method):
 
     def loss(self, batch: Batch) -> Losses:
         assert batch.targets_BL is not None
-        roots = roots_everywhere(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
-        chains = think(self.backbone, roots, self.marks, dropout=self.config.link_dropout)
-        states = [state[roots.real_BP] for state in chains]  # K + 1 of [P, D], all positions of the batch
+        initial_states = initial_states_everywhere(
+            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        )
+        chains = reason(self.backbone, initial_states, self.step_embeddings, dropout=self.config.reasoning_dropout)
+        states = [state[initial_states.real_BP] for state in chains]  # K + 1 of [P, D], all positions of the batch
         targets_P = batch.targets_BL[batch.valid_BL()]
-        told = self._losses(roots, chains, states, targets_P, batch)
-        return Losses(told.total, told.parts | {"likeness": likeness(states[0], states[-1]) / batch.weight})
+        losses = self._losses(initial_states, chains, states, targets_P, batch)
+        return Losses(losses.total, losses.parts | {"mean_cosine": mean_cosine(states[0], states[-1]) / batch.weight})
 
-    def health(self, figures: Mapping[str, float]) -> Health:
-        return of_trajectory(figures["likeness"])
+    def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
+        return of_trajectory(figures["mean_cosine"])
 
     def _losses(
-        self, roots: Roots, chains: list[Tensor], states: list[Tensor], targets_P: Tensor, batch: Batch
+        self, initial_states: InitialStates, chains: list[Tensor], states: list[Tensor], targets_P: Tensor, batch: Batch
     ) -> Losses:
         if self.config.learning == "erl":
             return self._erl(states, targets_P, batch.weight)
         named = self._prl(states, targets_P, batch.weight)
         if not self.contrasting:
             return Losses(named, {"loss": named.detach()})
-        noise, dropout = self.config.contrast_noise, self.config.link_dropout
-        noisy = think_with_noise(self.backbone, roots, chains, self.marks, noise, dropout=dropout)
-        contrast = self._contrast([n[roots.real_BP] for n in noisy], states[1:], targets_P, batch)
+        noise, dropout = self.config.contrast_noise, self.config.reasoning_dropout
+        noisy = reason_with_noise(self.backbone, initial_states, chains, self.step_embeddings, noise, dropout=dropout)
+        contrast = self._contrast([n[initial_states.real_BP] for n in noisy], states[1:], targets_P, batch)
         total = named + self.config.contrast_weight * contrast
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "contrast": contrast.detach()})
 
@@ -129,9 +138,11 @@ class ReaRecModel(Method):
         """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products, or 3 with `draw_step`."""
         K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
         early = 1.0 if self.config.step_weights == "sum" else 1.0 / K
-        r_SPD = torch.stack([catalogue.scaled(r, self.config.warmth ** (K - k)) for k, r in enumerate(states)])
+        r_SPD = torch.stack(
+            [catalogue.scaled(r, self.config.temperature_scale ** (K - k)) for k, r in enumerate(states)]
+        )
         weights_SP = r_SPD.new_tensor([early] * K + [1.0])[:, None].expand(-1, P) / weight
-        of = pick(weights_SP, draw=self.config.draw_step)
+        of = sample_steps(weights_SP, draw=self.config.draw_step)
         return losses.cross_entropy(
             r_SPD[of.step_R, of.row_R],
             catalogue,
@@ -146,7 +157,7 @@ class ReaRecModel(Method):
         3 products for the mean state, and 4 for each step j or, with `draw_step`, for one drawn.
         """
         K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
-        rows = torch.full((P,), 1.0 / weight, dtype=self.marks.dtype, device=self.marks.device)
+        rows = torch.full((P,), 1.0 / weight, dtype=self.step_embeddings.dtype, device=self.step_embeddings.device)
         ensemble = catalogue.scaled(torch.stack(states).mean(0))
         named = losses.cross_entropy(ensemble, catalogue, targets_P, rows, smoothing=self.config.loss.smoothing)
         named = named + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
@@ -155,7 +166,7 @@ class ReaRecModel(Method):
         r_SPD = catalogue.scaled(torch.stack(states))
         # sum_i KL(p_j || p_i) = sum_i (r_j - r_i).mean_j + lse_i - lse_j, and over all pairs no lse is left
         apart_SPD = (K + 1) * r_SPD - r_SPD.sum(0)
-        of = pick(r_SPD.new_ones(K + 1, P), draw=self.config.draw_step)
+        of = sample_steps(r_SPD.new_ones(K + 1, P), draw=self.config.draw_step)
         readers_RD = apart_SPD[of.step_R, of.row_R] * of.scale_R[:, None]
         divergence = expectation(r_SPD[of.step_R, of.row_R], catalogue, readers_RD) / (K * (K + 1) * weight)
         total = named - self.config.divergence_weight * divergence
@@ -177,18 +188,24 @@ class ReaRecModel(Method):
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or Halting(rule="fixed")
-        marks = self.marks[: halting.steps(self.config.steps)]
-        roots = roots_at_end(self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL))
+        step_embeddings = self.step_embeddings[: halting.steps(self.config.steps)]
+        initial_states = initial_states_at_end(
+            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        )
         if self.config.learning == "erl":
-            states_BSD = torch.stack([state[:, 0] for state in think(self.backbone, roots, marks)], dim=1)
-            told = Trace.unread(states_BSD) if trace else None
+            states_BSD = torch.stack(
+                [state[:, 0] for state in reason(self.backbone, initial_states, step_embeddings)], dim=1
+            )
+            traced = Trace.unread(states_BSD) if trace else None
             return DenseStates(
-                torch.full_like(batch.lengths_B, len(marks)), self.items.states(states_BSD.mean(1)), told
+                torch.full_like(batch.lengths_B, len(step_embeddings)), self.items.states(states_BSD.mean(1)), traced
             )
         catalogue = self.items.catalogue()
-        judge = Judge(lambda r: look_at(catalogue.scaled(r), catalogue), catalogue)
-        states_BD, steps_B, told = think_until(self.backbone, roots, marks, judge, halting, trace=trace)
-        return DenseStates(steps_B, states_BD, told)
+        policy = HaltingPolicy(lambda r: softmax_stats(catalogue.scaled(r), catalogue), catalogue)
+        states_BD, steps_B, traced = reason_until(
+            self.backbone, initial_states, step_embeddings, policy, halting, trace=trace
+        )
+        return DenseStates(steps_B, states_BD, traced)
 
     def catalogue(self) -> Catalogue:
         return self.items.catalogue()

@@ -31,13 +31,13 @@ from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.catalogue import Catalogue
-from forethought.data.batches import Batch, redrawn
+from forethought.data.batches import Batch, replace_randomly
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.reasoning.halting import Halting
 from forethought.settings import Scale, Share, Width
-from forethought.thinking.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +115,8 @@ class SSEPTModel(Method):
         """The batch as stochastic shared embeddings show it."""
         assert batch.users_B is not None
         assert batch.targets_BL is not None
-        users_B, _ = redrawn(batch.users_B, self.config.replace_user, len(self.users.own))
-        items_BL, replaced_BL = redrawn(batch.items_BL, self.config.replace_item, len(self.items.weight))
+        users_B, _ = replace_randomly(batch.users_B, self.config.replace_user, len(self.users.own))
+        items_BL, replaced_BL = replace_randomly(batch.items_BL, self.config.replace_item, len(self.items.weight))
         targets_BL = batch.targets_BL
         if self.config.labels_too:
             follows_BL = torch.where(replaced_BL[:, 1:], items_BL[:, 1:], targets_BL[:, :-1])

@@ -1,9 +1,9 @@
-"""Attention over a history, and of links that hang behind its positions.
+"""Attention over a history, and of reasoning tokens that hang behind its positions.
 
-A *link* is one more token behind position i: it sees the items up to i and the earlier links of its own chain,
-never another chain's. Keys and values of the history are shared by all chains.
+A *reasoning token* is one more token behind position i: it sees the items up to i and the earlier tokens of its own
+chain, never another chain's. Keys and values of the history are shared by all chains.
 
-Shapes: B rows, L history, P chains a row, T links a chain, H heads, C channels a head, D = H * C.
+Shapes: B rows, L history, P chains a row, T tokens a chain, H heads, C channels a head, D = H * C.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Memory:
-    """What one layer keeps of a history and of the chains behind it: keys and values [B, H, P, C] of each link.
+    """What one layer keeps of a history and of the chains behind it: keys and values [B, H, P, C] of each token.
 
-    A link is added without copying those before it, and branches share them.
+    A token is added without copying those before it, and branches share them.
     """
 
     keys_BHLC: Tensor
     values_BHLC: Tensor
-    link_keys: tuple[Tensor, ...] = ()
-    link_values: tuple[Tensor, ...] = ()
+    token_keys: tuple[Tensor, ...] = ()
+    token_values: tuple[Tensor, ...] = ()
 
-    def with_link(self, keys_BHPC: Tensor, values_BHPC: Tensor) -> Memory:
-        return replace(self, link_keys=(*self.link_keys, keys_BHPC), link_values=(*self.link_values, values_BHPC))
+    def with_token(self, keys_BHPC: Tensor, values_BHPC: Tensor) -> Memory:
+        return replace(self, token_keys=(*self.token_keys, keys_BHPC), token_values=(*self.token_values, values_BHPC))
 
     def select(self, rows: Tensor) -> Memory:
-        links = (tuple(link[rows] for link in each) for each in (self.link_keys, self.link_values))
-        return Memory(self.keys_BHLC[rows], self.values_BHLC[rows], *links)
+        tokens = (tuple(token[rows] for token in each) for each in (self.token_keys, self.token_values))
+        return Memory(self.keys_BHLC[rows], self.values_BHLC[rows], *tokens)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class AttentionChain:
     times_BL: Tensor | None = None
 
     @property
-    def links(self) -> int:
-        return len(self.layers[0].link_keys)
+    def tokens(self) -> int:
+        return len(self.layers[0].token_keys)
 
     def select(self, rows: Tensor) -> AttentionChain:
         """The chains of some rows only: users who go on, or beams that moved."""
@@ -88,23 +88,23 @@ def key_mask(lengths_B: Tensor, n_keys: int) -> Tensor:
     return (torch.arange(n_keys, device=lengths_B.device) < lengths_B.clamp_min(1)[:, None])[:, None, None]
 
 
-def link_scores(q_BHPC: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-    """Scores of each new link against the history, [B, H, P, L], and against its own chain, [B, H, P, T]."""
+def token_scores(q_BHPC: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    """Scores of each new token against the history, [B, H, P, L], and against its own chain, [B, H, P, T]."""
     past = q_BHPC @ memory.keys_BHLC.transpose(-1, -2)
-    return past, torch.stack([(q_BHPC * keys_BHPC).sum(-1) for keys_BHPC in memory.link_keys], dim=-1)
+    return past, torch.stack([(q_BHPC * keys_BHPC).sum(-1) for keys_BHPC in memory.token_keys], dim=-1)
 
 
-def link_values(past_BHPL: Tensor, own_BHPT: Tensor, memory: Memory) -> Tensor:
+def token_values(past_BHPL: Tensor, own_BHPT: Tensor, memory: Memory) -> Tensor:
     """The values that the weights pick, [B, H, P, C]."""
-    picked = past_BHPL @ memory.values_BHLC
-    for weights_BHP, values_BHPC in zip(own_BHPT.unbind(-1), memory.link_values, strict=True):
-        picked = torch.addcmul(picked, weights_BHP[..., None], values_BHPC)
-    return picked
+    mixed = past_BHPL @ memory.values_BHLC
+    for weights_BHP, values_BHPC in zip(own_BHPT.unbind(-1), memory.token_values, strict=True):
+        mixed = torch.addcmul(mixed, weights_BHP[..., None], values_BHPC)
+    return mixed
 
 
-def attend_link(q_BHPC: Tensor, memory: Memory, sees_BPL: Tensor) -> Tensor:
-    """Softmax attention of links that are already in `memory`; returns [B, H, P, C]."""
-    past, own = link_scores(q_BHPC * q_BHPC.shape[-1] ** -0.5, memory)
+def attend_token(q_BHPC: Tensor, memory: Memory, sees_BPL: Tensor) -> Tensor:
+    """Softmax attention of tokens that are already in `memory`; returns [B, H, P, C]."""
+    past, own = token_scores(q_BHPC * q_BHPC.shape[-1] ** -0.5, memory)
     past = past.masked_fill(~sees_BPL[:, None], -torch.inf)
     weights = F.softmax(torch.cat([past, own], dim=-1), dim=-1)
-    return link_values(weights[..., : past.shape[-1]], weights[..., past.shape[-1] :], memory)
+    return token_values(weights[..., : past.shape[-1]], weights[..., past.shape[-1] :], memory)

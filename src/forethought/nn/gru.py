@@ -37,7 +37,7 @@ class GRUStack(nn.Module):
             hidden.append(x_BLD)
         return x_BLD, hidden
 
-    def think(self, x_BPD: Tensor, chain: RecurrentChain) -> tuple[Tensor, RecurrentChain]:
+    def reason(self, x_BPD: Tensor, chain: RecurrentChain) -> tuple[Tensor, RecurrentChain]:
         """One more input to the same cells, behind every position at once."""
         shape, hidden = x_BPD.shape, []
         x = x_BPD.reshape(-1, shape[-1])

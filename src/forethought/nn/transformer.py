@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forethought.nn.attention import AttentionChain, Memory, attend_link, join_heads, key_mask, split_heads
+from forethought.nn.attention import AttentionChain, Memory, attend_token, join_heads, key_mask, split_heads
 from forethought.nn.dropout import Dropout
 
 Activation = Literal["relu", "gelu"]
@@ -33,7 +33,7 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x_BLD: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """States, and the keys and values that links will look back at."""
+        """States, and the keys and values that tokens will look back at."""
         q, k, v = self._project(x_BLD)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self._finish(x_BLD, join_heads(mixed)), k, v
@@ -48,10 +48,10 @@ class Block(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=sees_BHPL)
         return self._finish(at_positions(x_BLD, at_BP), join_heads(mixed)), k, v
 
-    def think(self, x_BPD: Tensor, memory: Memory, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
+    def reason(self, x_BPD: Tensor, memory: Memory, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
         q, k, v = self._project(x_BPD)
-        memory = memory.with_link(k, v)
-        return self._finish(x_BPD, join_heads(attend_link(q, memory, sees_BPL))), memory
+        memory = memory.with_token(k, v)
+        return self._finish(x_BPD, join_heads(attend_token(q, memory, sees_BPL))), memory
 
     def _project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x_BLD = self.attention_norm(x_BLD) if self.norm_first else x_BLD
@@ -128,11 +128,11 @@ class Transformer(nn.Module):
         chain = None if at_BP is None else AttentionChain(tuple(memories), at_BP, prefix)
         return self.norm(x_BLD), chain
 
-    def think(self, x_BPD: Tensor, chain: AttentionChain) -> tuple[Tensor, AttentionChain]:
-        """One more link behind each position of the chain, whatever it says it sees."""
+    def reason(self, x_BPD: Tensor, chain: AttentionChain) -> tuple[Tensor, AttentionChain]:
+        """One more reasoning token behind each position of the chain, whatever it says it sees."""
         sees_BPL, memories = chain.sees_BPL(), []
         for block, memory in zip(self.blocks, chain.layers, strict=True):
-            x_BPD, memory = block.think(x_BPD, memory, sees_BPL)  # noqa: PLW2901
+            x_BPD, memory = block.reason(x_BPD, memory, sees_BPL)  # noqa: PLW2901
             memories.append(memory)
         return self.norm(x_BPD), replace(chain, layers=tuple(memories))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from forethought.escaping import html as escape
 from forethought.escaping import printable
 from forethought.evaluation.compare import Comparison
-from forethought.evaluation.standing import Difference
+from forethought.evaluation.summary import Difference
 from forethought.evaluation.tables import ALPHA, interval_cell
 from forethought.tables.html import page
 

@@ -79,9 +79,9 @@ def write_picture(path: str | Path, draw: Callable[[Axes], None], size: tuple[fl
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as the path's ending says, with our mark and without a date."""
     kind = path.suffix.lower()[1:]
-    told = {"svg": {"Creator": MADE_BY, "Date": None}, "png": {"Software": MADE_BY}}
+    metadata = {"svg": {"Creator": MADE_BY, "Date": None}, "png": {"Software": MADE_BY}}
     with _any_script():
-        replace_file(path, lambda part: figure.savefig(part, format=kind, metadata=told[kind]))
+        replace_file(path, lambda part: figure.savefig(part, format=kind, metadata=metadata[kind]))
 
 
 @contextlib.contextmanager

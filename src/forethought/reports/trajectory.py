@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from forethought.escaping import printable
 from forethought.explaining.explanation import Explanation
-from forethought.explaining.parts import Point
+from forethought.explaining.parts import PlanePoint
 from forethought.reports.pictures import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, Label, place_labels, write_picture
 
 if TYPE_CHECKING:
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 LABELLED = 4  # items of the answer that are named in the picture
 LONGEST = 30  # letters of a name
-WIDE = {"step": 0.36, "landmark": 0.16, "item": 0.12, "target": 0.26}  # marks in inches, with a margin
+WIDE = {"step": 0.36, "centroid": 0.16, "item": 0.12, "target": 0.26}  # marks in inches, with a margin
 
 
-def write_trajectory(told: Explanation, path: str | Path) -> Path:
+def write_trajectory(explanation: Explanation, path: str | Path) -> Path:
     """Write the plane of an explanation as .png or .svg.
 
     Raises:
         ConfigError: another ending.
         MissingExtraError: matplotlib is not installed.
     """
-    return write_picture(path, lambda axes: _draw(axes, told))
+    return write_picture(path, lambda axes: _draw(axes, explanation))
 
 
-def _draw(axes: Axes, told: Explanation) -> None:
-    points = told.plane.points
-    of = {kind: [p for p in points if p.kind == kind] for kind in ("step", "landmark", "item", "target")}
+def _draw(axes: Axes, explanation: Explanation) -> None:
+    points = explanation.plane.points
+    of = {kind: [p for p in points if p.kind == kind] for kind in ("step", "centroid", "item", "target")}
     axes.scatter(*_xy(of["item"]), s=26, color=GREEN, linewidth=0, zorder=2)
-    axes.scatter(*_xy(of["landmark"]), s=52, color=ORANGE, marker="D", linewidth=0, zorder=2)
+    axes.scatter(*_xy(of["centroid"]), s=52, color=ORANGE, marker="D", linewidth=0, zorder=2)
     axes.scatter(*_xy(of["target"]), s=190, color=VERMILION, marker="*", linewidth=0, zorder=3)
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.16, 0.12)
@@ -42,19 +42,19 @@ def _draw(axes: Axes, told: Explanation) -> None:
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)
-    _steps(axes, told, of["step"])
-    place_labels(axes, _labels(told, of), [(p.x, p.y, WIDE[p.kind]) for p in points])
-    _heading(axes, told, of)
+    _steps(axes, explanation, of["step"])
+    place_labels(axes, _labels(explanation, of), [(p.x, p.y, WIDE[p.kind]) for p in points])
+    _heading(axes, explanation, of)
 
 
-def _steps(axes: Axes, told: Explanation, places: list[Point]) -> None:
+def _steps(axes: Axes, explanation: Explanation, places: list[PlanePoint]) -> None:
     """The way: full where it was gone, faint where it would have gone on, a ring where it stopped."""
-    for (before, after), step in zip(pairwise(places), told.steps[1:], strict=True):
+    for (before, after), step in zip(pairwise(places), explanation.steps[1:], strict=True):
         taken = {"color": BLUE if step.taken else FAINT, "linestyle": "-" if step.taken else (0, (4, 3))}
         arrow = {"arrowstyle": "-|>", "shrinkA": 8, "shrinkB": 9, "linewidth": 1.6 if step.taken else 1.1, **taken}
         axes.annotate("", (after.x, after.y), (before.x, before.y), arrowprops=arrow, zorder=4)
-    for place, step in zip(places, told.steps, strict=True):
-        if step.step == told.answer_step and len(places) > 1:
+    for place, step in zip(places, explanation.steps, strict=True):
+        if step.step == explanation.answer_step and len(places) > 1:
             axes.scatter(place.x, place.y, s=420, facecolor="none", edgecolor=BLUE, linewidth=1.4, zorder=5)
         face, edge, ink = (BLUE, BLUE, "white") if step.taken else ("white", FAINT, FAINT)
         axes.scatter(place.x, place.y, s=210, facecolor=face, edgecolor=edge, linewidth=1.1, zorder=5)
@@ -62,46 +62,46 @@ def _steps(axes: Axes, told: Explanation, places: list[Point]) -> None:
         axes.text(place.x, place.y, str(step.step), zorder=6, **number)
 
 
-def _labels(told: Explanation, of: dict[str, list[Point]]) -> list[Label]:
-    """Names of the best items, of each step's nearest landmark, of the target, and of the end."""
+def _labels(explanation: Explanation, of: dict[str, list[PlanePoint]]) -> list[Label]:
+    """Names of the best items, of each step's nearest centroid, of the target, and of the end."""
     labels = [Label(p.x, p.y, _short(p.label), VERMILION, 3, bold=True) for p in of["target"]]
-    best = [str(each.title or each.item) for each in told.answer[:LABELLED]]
+    best = [str(each.title or each.item) for each in explanation.answer[:LABELLED]]
     labels += [Label(p.x, p.y, _short(p.label), GREEN, 1) for p in of["item"] if p.label in best]
-    nearest = {p.step: p for p in reversed(of["landmark"])}
+    nearest = {p.step: p for p in reversed(of["centroid"])}
     for step, place in nearest.items():
-        size = told.steps[step or 0].landmarks[0].size
+        size = explanation.steps[step or 0].centroids[0].size
         named = f"{_short(place.label)}, {size:,} item{'s' * (size != 1)} (step {step})"
         labels.append(Label(place.x, place.y, named, "#9a6a00", 2))
-    if len(of["step"]) > 1 and told.answer_step is not None:
-        place = of["step"][told.answer_step]
-        last = told.answer_step == len(of["step"]) - 1
+    if len(of["step"]) > 1 and explanation.answer_step is not None:
+        place = of["step"][explanation.answer_step]
+        last = explanation.answer_step == len(of["step"]) - 1
         labels.append(Label(place.x, place.y, "the last step" if last else "stops here", BLUE, 4, bold=True))
     return labels
 
 
-def _heading(axes: Axes, told: Explanation, of: dict[str, list[Point]]) -> None:
-    items = f"{len(told.history):,} item{'s' * (len(told.history) != 1)}"
-    if len(told.steps) == 1:
+def _heading(axes: Axes, explanation: Explanation, of: dict[str, list[PlanePoint]]) -> None:
+    items = f"{len(explanation.history):,} item{'s' * (len(explanation.history) != 1)}"
+    if len(explanation.steps) == 1:
         title = f"Where a history of {items} led"
-    elif told.answer_step is None:
+    elif explanation.answer_step is None:
         title = f"Where a history of {items} led: several steps blended"
     else:
-        title = f"Where a history of {items} led in {told.answer_step} of {len(told.steps) - 1} steps"
+        title = f"Where a history of {items} led in {explanation.answer_step} of {len(explanation.steps) - 1} steps"
     axes.figure.text(0.03, 0.965, title, fontsize=13, fontweight="bold", color=INK, va="top")
-    legend = [("● step" if len(told.steps) == 1 else "● steps", BLUE), ("● best items", GREEN)]
-    if of["landmark"]:
-        legend.append((f"◆ nearest {told.landmark}s", "#9a6a00"))
+    legend = [("● step" if len(explanation.steps) == 1 else "● steps", BLUE), ("● best items", GREEN)]
+    if of["centroid"]:
+        legend.append((f"◆ nearest {explanation.centroid}s", "#9a6a00"))
     if of["target"]:
         legend.append(("★ target", VERMILION))
     left = 0.03
     for words, colour in legend:
         text = axes.figure.text(left, 0.915, words, color=colour, va="top", fontsize=10)
         left = axes.figure.transFigure.inverted().transform(text.get_window_extent().get_points())[1][0] + 0.025
-    note = f"Directions in the plane that shows most of them: {told.plane.share:.0%} of the spread."
+    note = f"Directions in the plane that shows most of them: {explanation.plane.share:.0%} of the spread."
     axes.figure.text(0.97, 0.02, note, fontsize=8, color=FAINT, ha="right")
 
 
-def _xy(points: list[Point]) -> tuple[list[float], list[float]]:
+def _xy(points: list[PlanePoint]) -> tuple[list[float], list[float]]:
     return [p.x for p in points], [p.y for p in points]
 
 

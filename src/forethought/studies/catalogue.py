@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import clusters, halting, length, meaning, noise
+from forethought.studies import clusters, halting, intent_probing, length, noise
 from forethought.studies.study import Study
-from forethought.studies.tables import standing
-from forethought.studies.variants import WARY
+from forethought.studies.tables import results_table
+from forethought.studies.variants import INPUT_NOISE
 
 
 def _ablation(name: str, title: str, question: str, *variants: str) -> Study:
-    return Study(name, title, question, variants, partial(standing, study=name))
+    return Study(name, title, question, variants, partial(results_table, study=name))
 
 
 LATENT_REASONING = (
@@ -114,17 +114,17 @@ STUDIES: dict[str, Study] = {
             "What if, in training, a share of each history's items is replaced by others, drawn anew in each batch, "
             "and what is to be named stays? What these keep of their quality under noise is on the page of `noise`.",
             "sasrec",
-            *(f"{name}-wary-{share}" for name, shares in WARY.items() for share in shares),
+            *(f"{name}-input-noise-{share}" for name, shares in INPUT_NOISE.items() for share in shares),
         ),
         halting.STUDY,
         clusters.STUDY,
-        meaning.STUDY,
+        intent_probing.STUDY,
         length.STUDY,
         noise.study(
             (
                 *(*LATENT_REASONING, "sasrec-again", "igr-sr"),
                 *("igr-sr-no-lid", "igr-sr-texts", "igr-sr-no-icr", "sasrec-noisy", "igr-sr-noisy"),
-                *(f"{name}-wary-{share}" for name, shares in WARY.items() for share in shares),
+                *(f"{name}-input-noise-{share}" for name, shares in INPUT_NOISE.items() for share in shares),
             )
         ),
     )

@@ -19,12 +19,12 @@ from forethought.data.splits import Split
 from forethought.data.titles import titles
 from forethought.escaping import markdown, printable
 from forethought.files import replace_file
+from forethought.reasoning.prototypes import Prototypes
 from forethought.recommender import Recommender
 from forethought.studies.labels import category_levels, information
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
-from forethought.thinking.prototypes import Prototypes
 
 COUNTS = (10, 100, 3000)
 SHEET = "clusters.md"
@@ -39,7 +39,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     """
     vectors = F.normalize(model.method.get_submodule("items").weight.detach().float(), dim=-1)  # type: ignore[union-attr]
     levels = category_levels(model.item_table)
-    told: dict[str, Any] = {"items": len(vectors), "levels": {name: len(set(of)) for name, of in levels.items()}}
+    figures: dict[str, Any] = {"items": len(vectors), "levels": {name: len(set(of)) for name, of in levels.items()}}
     sheet: list[str] = []
     rows = []
     for k in COUNTS:
@@ -54,7 +54,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     if model.folder is not None:
         text = "\n".join([f"# Clusters of {markdown(model.folder.name)}", "", *sheet]).rstrip() + "\n"
         replace_file(model.folder / SHEET, lambda part: part.write_text(text, encoding="utf-8"))
-    return told | {"agreement": rows}
+    return figures | {"agreement": rows}
 
 
 def agreement(cluster: np.ndarray, category: np.ndarray) -> dict[str, float]:
@@ -102,31 +102,33 @@ def _sheet(
     return [*lines, ""]
 
 
-def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
+def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
     page.say(f"The largest clusters, to read, with the titles of their items, lie in each run folder ({SHEET}).")
-    for variant, runs in found.items():
+    for variant, runs in runs_of.items():
         for run in (r for r in runs if r.probe is not None):
-            name = run_name(run.variant, run.place, run.seed)
+            name = run_name(run.variant, run.dataset, run.seed)
             page.heading(name)
-            _one_run(page, f"{variant}-{run.place.data}-{run.place.ties}-{run.seed}", name, run.probe or {})
+            _one_run(page, f"{variant}-{run.dataset.data}-{run.dataset.ties}-{run.seed}", name, run.probe or {})
 
 
-def _one_run(page: Page, plot: str, name: str, told: dict[str, Any]) -> None:
-    if not told["agreement"]:
-        page.say("This data has too few items." if told["levels"] else "This data has no categories.")
+def _one_run(page: Page, plot: str, name: str, figures: dict[str, Any]) -> None:
+    if not figures["agreement"]:
+        page.say("This data has too few items." if figures["levels"] else "This data has no categories.")
         return
     with page.plot(plot, f"Adjusted mutual information of clusters and categories, by k, of {name}") as (axes,):
-        for level in told["levels"]:
-            axes.plot(*zip(*((a["k"], a["ami"]) for a in told["agreement"] if a["level"] == level), strict=True), "o-")
+        for level in figures["levels"]:
+            axes.plot(
+                *zip(*((a["k"], a["ami"]) for a in figures["agreement"] if a["level"] == level), strict=True), "o-"
+            )
         axes.set_xscale("log")
         axes.set_xlabel("k")
         axes.set_ylabel("adjusted mutual information")
-        axes.legend(list(told["levels"]), frameon=False, fontsize=8)
+        axes.legend(list(figures["levels"]), frameon=False, fontsize=8)
     page.table(
         ["k", "categories", "number of them", "purity", "by chance", "adjusted mutual information"],
         [
-            (a["k"], a["level"], told["levels"][a["level"]], a["purity"], a["purity_by_chance"], a["ami"])
-            for a in told["agreement"]
+            (a["k"], a["level"], figures["levels"][a["level"]], a["purity"], a["purity_by_chance"], a["ami"])
+            for a in figures["agreement"]
         ],
     )
 

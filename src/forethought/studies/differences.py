@@ -16,39 +16,39 @@ from forethought.evaluation.report import Evaluation
 from forethought.evaluation.statistics import holm
 from forethought.evaluation.storage import plain
 
-METRICS = ("recall@10", "ndcg@10")
+COMPARED = ("recall@10", "ndcg@10")
 
 
-def paired(found: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, Any] | None:
+def paired(evaluations: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, Any] | None:
     """What `compare` says of each variant that shares a seed with the first; None where there is none.
 
     Args:
-        found: by variant, the first one's before all others, evaluations by seed.
+        evaluations: by variant, the first one's before all others, evaluations by seed.
 
     Returns:
         Plain values: `baseline`, and `differences` with the `seeds` of each; Holm's correction is over all of them.
     """
-    first, *others = found
-    told: list[dict[str, Any]] = []
-    for seeds, variants in _by_seeds(found, first, others).items():
-        same = {variant: [found[variant][seed] for seed in seeds] for variant in (first, *variants)}
-        each = compare(same, first, metrics=METRICS).to_json()["differences"]
-        told += [difference | {"seeds": list(seeds)} for difference in each]
-    if not told:
+    first, *others = evaluations
+    differences: list[dict[str, Any]] = []
+    for seeds, variants in _by_seeds(evaluations, first, others).items():
+        same = {variant: [evaluations[variant][seed] for seed in seeds] for variant in (first, *variants)}
+        each = compare(same, first, metrics=COMPARED).to_json()["differences"]
+        differences += [difference | {"seeds": list(seeds)} for difference in each]
+    if not differences:
         return None
-    place = {variant: at for at, variant in enumerate(others)}
-    told.sort(key=lambda difference: place[difference["method"]])
-    for difference, p in zip(told, holm(np.array([d["p"] for d in told])).tolist(), strict=True):
+    dataset = {variant: at for at, variant in enumerate(others)}
+    differences.sort(key=lambda difference: dataset[difference["method"]])
+    for difference, p in zip(differences, holm(np.array([d["p"] for d in differences])).tolist(), strict=True):
         difference["p_holm"] = p
-    return {"baseline": first, "differences": plain(told)}
+    return {"baseline": first, "differences": plain(differences)}
 
 
 def _by_seeds(
-    found: Mapping[str, Mapping[int, Evaluation]], first: str, others: list[str]
+    evaluations: Mapping[str, Mapping[int, Evaluation]], first: str, others: list[str]
 ) -> dict[tuple[int, ...], list[str]]:
     """The variants by the seeds that they share with the first."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for variant in others:
-        if shared := tuple(sorted(found[first].keys() & found[variant].keys())):
+        if shared := tuple(sorted(evaluations[first].keys() & evaluations[variant].keys())):
             groups.setdefault(shared, []).append(variant)
     return groups

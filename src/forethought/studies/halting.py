@@ -23,11 +23,11 @@ from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
 from forethought.methods.interface import Method, dense_states
+from forethought.reasoning.halting import INDICATORS, Halting, Rule
 from forethought.recommender import Recommender
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
-from forethought.thinking.halting import INDICATORS, Halting, Rule
 
 DELTAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 QUANTILES = (0.15, 0.3, 0.5, 0.7, 0.85)
@@ -154,7 +154,7 @@ def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> li
     ways: list[tuple[str, Rule, float]] = [("ARH", "arh", _middle(traced.halts_PT))]
     for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
         ways.append((name, rule, _middle(traced.indicators_PT3[..., INDICATORS.index(rule)])))  # type: ignore[arg-type]
-    told = []
+    figures = []
     for name, rule, threshold in ways:
         still: Measured | None = None
         for noise in NOISES:
@@ -162,7 +162,7 @@ def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> li
             halting = Halting(rule=rule, threshold=threshold, noise=noise)
             got = _measure(model.method, split.test, model.about["exclude_history"], halting, 1)
             still = still or got
-            told.append(
+            figures.append(
                 {
                     "way": name,
                     "noise": noise,
@@ -171,7 +171,7 @@ def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> li
                     "ndcg@10": float(got.ndcg.mean()),
                 }
             )
-    return told
+    return figures
 
 
 def _middle(values_PT: torch.Tensor) -> float:
@@ -181,41 +181,48 @@ def _middle(values_PT: torch.Tensor) -> float:
 def _indicators_compared(model: Recommender, split: Split) -> dict[str, Any]:
     """Prototype indicators beside exact ones, and how often the same net decides alike on both."""
     method: Any = model.method
-    own, told = method.config, {}
+    own, indicators_of = method.config, {}
     try:
-        for sight in (own.sight, "exact"):
-            method.config = replace(own, sight=sight)
-            told[sight] = _trace(method, split.test)
+        for indicator_source in (own.indicator_source, "exact"):
+            method.config = replace(own, indicator_source=indicator_source)
+            indicators_of[indicator_source] = _trace(method, split.test)
     finally:
         method.config = own
-    a, b = (told[sight].indicators_PT3.numpy() for sight in (own.sight, "exact"))
-    p, q = (told[sight].halts_PT.numpy() for sight in (own.sight, "exact"))
+    a, b = (
+        indicators_of[indicator_source].indicators_PT3.numpy() for indicator_source in (own.indicator_source, "exact")
+    )
+    p, q = (indicators_of[indicator_source].halts_PT.numpy() for indicator_source in (own.indicator_source, "exact"))
     named = {}
     for n, name in enumerate(INDICATORS):
         x, y = a[..., n].ravel(), b[..., n].ravel()
-        related = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else float("nan")
-        named[name] = {"correlation": related, "mean_difference": float(np.abs(x - y).mean()), "mean": float(y.mean())}
+        aggregated = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else float("nan")
+        named[name] = {
+            "correlation": aggregated,
+            "mean_difference": float(np.abs(x - y).mean()),
+            "mean": float(y.mean()),
+        }
     return {**named, "same_decision": {str(d): float(((p > d) == (q > d)).mean()) for d in DELTAS}}
 
 
-def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
-    for variant, runs in found.items():
+def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
+    for variant, runs in runs_of.items():
         for run in runs:
             if run.probe is None:
                 continue
-            page.heading(run_name(run.variant, run.place, run.seed))
-            _one_run(page, f"{variant}-{run.place.data}-{run.place.ties}-{run.seed}", run.probe)
+            page.heading(run_name(run.variant, run.dataset, run.seed))
+            _one_run(page, f"{variant}-{run.dataset.data}-{run.dataset.ties}-{run.seed}", run.probe)
 
 
-def _one_run(page: Page, name: str, told: dict[str, Any]) -> None:
+def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
     page.say(
-        f"Trained for {told['trained_steps']} steps; best fixed depth on validation: {told['best_fixed']} "
-        f"(NDCG@10 by depth: {', '.join(f'{d}: {v:.4f}' for d, v in told['valid_ndcg'].items())}). {_verdict(told)}"
+        f"Trained for {figures['trained_steps']} steps; best fixed depth on validation: {figures['best_fixed']} "
+        f"(NDCG@10 by depth: {', '.join(f'{d}: {v:.4f}' for d, v in figures['valid_ndcg'].items())}). "
+        f"{_verdict(figures)}"
     )
     with page.plot(name, "NDCG@10 against mean steps and against time, a line for each way of halting", 2) as both:
         for axes, x, label in zip(both, ("steps", "ms"), ("mean steps", "ms a history"), strict=True):
-            for way in dict.fromkeys(p["way"] for p in told["curve"]):
-                points = sorted((p[x], p["ndcg@10"]) for p in told["curve"] if p["way"] == way)
+            for way in dict.fromkeys(p["way"] for p in figures["curve"]):
+                points = sorted((p[x], p["ndcg@10"]) for p in figures["curve"] if p["way"] == way)
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=way)
             axes.set_xlabel(label)
             axes.set_ylabel("NDCG@10")
@@ -244,7 +251,7 @@ def _one_run(page: Page, name: str, told: dict[str, Any]) -> None:
                 f"{p['ms']:.3f}",
                 ", ".join(f"{s:.2f}" for s in p["steps_by_length"].values()),
             )
-            for p in told["curve"]
+            for p in figures["curve"]
         ],
     )
     page.say("Noise on the indicators (Gaussian, in their own scale), each rule at its median threshold:")
@@ -252,10 +259,10 @@ def _one_run(page: Page, name: str, told: dict[str, Any]) -> None:
         ["way", "noise", "steps", "same exit as without", "NDCG@10"],
         [
             (n["way"], f"{n['noise']:g}", f"{n['steps']:.2f}", f"{n['same_exit']:.0%}", n["ndcg@10"])
-            for n in told["noise"]
+            for n in figures["noise"]
         ],
     )
-    of = told["indicators"]
+    of = figures["indicators"]
     page.say("Indicators as the model reads them beside exact ones (test part, all steps):")
     page.table(
         ["indicator", "correlation", "mean absolute difference", "mean"],
@@ -268,17 +275,17 @@ def _one_run(page: Page, name: str, told: dict[str, Any]) -> None:
     page.say(f"The halting net decides alike on both, by threshold: {same}.")
 
 
-def _verdict(told: dict[str, Any]) -> str:
+def _verdict(figures: dict[str, Any]) -> str:
     """The issue's question: how many steps are saved at no loss? Chosen on validation, told of the test part."""
-    best = next(p for p in told["curve"] if p["way"] == "fixed depth" and p["steps"] == told["best_fixed"])
+    best = next(p for p in figures["curve"] if p["way"] == "fixed depth" and p["steps"] == figures["best_fixed"])
     if not best["steps"]:
         return "No step is needed."
-    ways = [p for p in told["curve"] if p["rule"] == "arh" and _known(p["valid"])]
+    ways = [p for p in figures["curve"] if p["rule"] == "arh" and _known(p["valid"])]
     sound = [p for p in ways if p["valid"]["relative_ci95"][0] > -LOSS]
     if not sound:
         return f"On validation no ARH point keeps the lower end of its interval above -{LOSS:.0%}."
     chosen = min(sound, key=lambda p: p["valid"]["steps"])
-    all_steps = max((p for p in told["curve"] if p["way"] == "fixed depth"), key=lambda p: p["steps"])
+    all_steps = max((p for p in figures["curve"] if p["way"] == "fixed depth"), key=lambda p: p["steps"])
     return (
         f"ARH with the fewest steps whose interval on validation is above -{LOSS:.0%} has the threshold "
         f"{chosen['threshold']:.3g}. On the test part it takes {chosen['steps']:.2f} steps; against the best fixed "
@@ -295,16 +302,16 @@ def _saved(point: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     return ", ".join(f"{what} saved {share:.1%}" for what, share in shares)
 
 
-def _known(told: Mapping[str, Any]) -> bool:
+def _known(figures: Mapping[str, Any]) -> bool:
     """Of a base that finds nothing in some resample there are no shares."""
-    return None not in told["relative_ci95"]
+    return None not in figures["relative_ci95"]
 
 
-def _relative_words(told: Mapping[str, Any]) -> str:
-    if not _known(told):
+def _relative_words(difference: Mapping[str, Any]) -> str:
+    if not _known(difference):
         return "unknown"
-    low, high = told["relative_ci95"]
-    return f"{told['relative']:+.1%} [{low:+.1%}, {high:+.1%}]"
+    low, high = difference["relative_ci95"]
+    return f"{difference['relative']:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
 STUDY = Study(

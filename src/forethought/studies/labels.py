@@ -51,9 +51,9 @@ def true_intents(source: str | None, split: Split, cases: Cases) -> np.ndarray |
     if not files or not all(file.is_file() for file in files):
         return None
     seen = scan(files[0]).select("user_id", "item_id")
-    told = scan(files[1]).select("intent_id", "noise")
+    intents = scan(files[1]).select("intent_id", "noise")
     meeting = pl.int_range(pl.len()).over("user_id", "item_id")  # the first with this item, the second, ...
-    rows = pl.concat([seen, told], how="horizontal").with_columns(meeting=meeting).collect()
+    rows = pl.concat([seen, intents], how="horizontal").with_columns(meeting=meeting).collect()
     history = cases.history
     before = [int((history[at] == target).sum()) for at, target in enumerate(cases.targets)]
     wanted = pl.DataFrame(
@@ -63,9 +63,9 @@ def true_intents(source: str | None, split: Split, cases: Cases) -> np.ndarray |
             "meeting": pl.Series(before, dtype=pl.Int64),
         }
     )
-    found = wanted.join(rows, on=["user_id", "item_id", "meeting"], how="left", maintain_order="left")
-    found = found.select(pl.when(~pl.col("noise")).then("intent_id")).to_series()
-    return found.cast(pl.String).fill_null(NONE).to_numpy()
+    labels = wanted.join(rows, on=["user_id", "item_id", "meeting"], how="left", maintain_order="left")
+    labels = labels.select(pl.when(~pl.col("noise")).then("intent_id")).to_series()
+    return labels.cast(pl.String).fill_null(NONE).to_numpy()
 
 
 def information(of: np.ndarray, group: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from forethought.studies import results
 from forethought.studies.page import Page, number
 from forethought.studies.results import Result
 from forethought.studies.study import Study
-from forethought.studies.tables import standing
+from forethought.studies.tables import results_table
 
 TOGETHER = 64  # histories in one batch, for memory
 REPEATS = 30
@@ -51,23 +51,25 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
 def peak_mb(work: Callable[[], object]) -> float:
     """Most that tensors took at once beyond what there was, as the CPU's allocator tells; the process's own memory
     would not, since what was freed stays with it."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
-    assert told.profiler is not None
-    record: Any = told.profiler.kineto_results  # events of operators hide what they free inside
+    assert profiler.profiler is not None
+    record: Any = profiler.profiler.kineto_results  # events of operators hide what they free inside
     events = sorted((e.start_ns(), at, e.nbytes()) for at, e in enumerate(record.events()) if e.name() == "[memory]")
     return max(accumulate((taken for _, _, taken in events), initial=0)) / 1e6
 
 
-def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
-    standing(page, found, STUDY.name)
-    for place in results.places(found):
+def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
+    results_table(page, runs_of, STUDY.name)
+    for dataset in results.places(runs_of):
         rows = []
-        for variant, runs in results.at(found, place).items():
-            for told in (run.probe for run in runs if run.probe is not None):
-                rows.append((variant, told["window"], told["items"], number(told["ms"], 2), number(told["mb"], 0)))
+        for variant, runs in results.at(runs_of, dataset).items():
+            for figures in (run.probe for run in runs if run.probe is not None):
+                rows.append(
+                    (variant, figures["window"], figures["items"], number(figures["ms"], 2), number(figures["mb"], 0))
+                )
         if rows:
-            page.heading(f"Reading the longest histories of {place}")
+            page.heading(f"Reading the longest histories of {dataset}")
             page.say(
                 "One history alone (median), and how much memory beyond the model's own a batch of "
                 f"{TOGETHER} takes at its peak, by the allocator's record."

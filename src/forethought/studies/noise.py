@@ -15,14 +15,14 @@ import numpy as np
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.files import replace_file
+from forethought.noise_curves import SHARES, less_lost, robustness
 from forethought.recommender import Recommender
-from forethought.robustness import SHARES, less_lost, robustness
 from forethought.studies import results
 from forethought.studies.page import COLOURS, Page
 from forethought.studies.results import Result
 from forethought.studies.study import Study
 
-METRICS = ("recall@10", "ndcg@10")
+COMPARED = ("recall@10", "ndcg@10")
 CASES = "noise.parquet"
 LOOKED_AT = 0.2  # the share at which absolute quality is told
 
@@ -32,33 +32,33 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
 
     Every case is kept in the run folder, so that drops of several models can be paired.
     """
-    told = robustness(model, split)
+    curves = robustness(model, split)
     if model.folder is not None:
-        replace_file(model.folder / CASES, told.cases.write_parquet)
-    return told.to_json()
+        replace_file(model.folder / CASES, curves.cases.write_parquet)
+    return curves.to_json()
 
 
-def relate(folders: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+def aggregate(folders: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
     """Of the first variant and every other: whose drop is smaller?"""
     kept = {v: [f / CASES for f in of] for v, of in folders.items() if of and all((f / CASES).is_file() for f in of)}
     first = next(iter(folders))
     if first not in kept or len(kept) < 2:
         return {}
-    told = less_lost({v: [read_parquet(path) for path in paths] for v, paths in kept.items()}, first)
-    return {v: {name: asdict(estimate) for name, estimate in each.items()} for v, each in told.items()}
+    differences = less_lost({v: [read_parquet(path) for path in paths] for v, paths in kept.items()}, first)
+    return {v: {name: asdict(estimate) for name, estimate in each.items()} for v, each in differences.items()}
 
 
-def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
-    for place in results.places(found):
-        here = {
+def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
+    for dataset in results.places(runs_of):
+        probes_of = {
             variant: probes
-            for variant, runs in results.at(found, place).items()
+            for variant, runs in results.at(runs_of, dataset).items()
             if (probes := [run.probe for run in runs if run.probe is not None])
         }
-        if not here:
+        if not probes_of:
             continue
-        page.heading(place)
-        first = next(iter(here.values()))[0]
+        page.heading(dataset)
+        first = next(iter(probes_of.values()))[0]
         seeds, untouched = len(first["seeds"]), _point(first, first["points"][0]["kind"], LOOKED_AT)
         page.say(
             f"Mean over {seeds} noise seeds and over training seeds; a drop is the share of the clean metric that is "
@@ -67,16 +67,16 @@ def write(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
             f"{untouched['positions']:.1%}, in {untouched['cases']:.0%} of the cases."
         )
         kinds = list(dict.fromkeys(point["kind"] for point in first["points"]))
-        _plot(page, here, kinds, f"{place.data}-{place.ties}")
-        _table(page, here, kinds)
-        _paired(page, next(iter(here)), results.related(page.folder, page.name, place), kinds)
+        _plot(page, probes_of, kinds, f"{dataset.data}-{dataset.ties}")
+        _table(page, probes_of, kinds)
+        _paired(page, next(iter(probes_of)), results.aggregated(page.folder, page.name, dataset), kinds)
 
 
-def _plot(page: Page, here: Mapping[str, Sequence[dict]], kinds: Sequence[str], name: str) -> None:
+def _plot(page: Page, probes_of: Mapping[str, Sequence[dict]], kinds: Sequence[str], name: str) -> None:
     text = "Recall@10 against the share of noise, a panel for each kind of it, a line for each variant"
     with page.plot(name, text, len(kinds)) as panels:
         for kind, axes in zip(kinds, panels, strict=True):
-            for n, (variant, probes) in enumerate(here.items()):
+            for n, (variant, probes) in enumerate(probes_of.items()):
                 style = ("-", "--", ":", "-.")[n // len(COLOURS) % 4]  # another one where colours begin anew
                 axes.plot(*_curve(probes, kind), style, marker="o", markersize=4, label=variant)
             axes.set_title(kind, fontsize=10)
@@ -92,40 +92,42 @@ def _plot(page: Page, here: Mapping[str, Sequence[dict]], kinds: Sequence[str], 
 
 def _curve(probes: Sequence[dict], kind: str) -> tuple[list[float], list[float]]:
     shares = [point["share"] for point in probes[0]["points"] if point["kind"] == kind]
-    noisy = [_mean(_point(told, kind, share)["metrics"]["recall@10"] for told in probes) for share in shares]
-    return [0.0, *shares], [_mean(told["clean"]["recall@10"] for told in probes), *noisy]
+    noisy = [_mean(_point(probe, kind, share)["metrics"]["recall@10"] for probe in probes) for share in shares]
+    return [0.0, *shares], [_mean(probe["clean"]["recall@10"] for probe in probes), *noisy]
 
 
-def _table(page: Page, here: Mapping[str, Sequence[dict]], kinds: Sequence[str]) -> None:
-    shares = list(dict.fromkeys(p["share"] for p in next(iter(here.values()))[0]["points"]))
+def _table(page: Page, probes_of: Mapping[str, Sequence[dict]], kinds: Sequence[str]) -> None:
+    shares = list(dict.fromkeys(p["share"] for p in next(iter(probes_of.values()))[0]["points"]))
     head = ["noise", "variant", "seeds"]
-    for metric in METRICS:
+    for metric in COMPARED:
         head += [f"{metric} clean", f"at {LOOKED_AT:.0%}", *(f"drop at {share:.0%}" for share in shares)]
     rows = []
     for kind in kinds:
-        for variant, probes in here.items():
+        for variant, probes in probes_of.items():
             row: list[object] = [kind, variant, len(probes)]
-            for metric in METRICS:
-                row += [_mean(told["clean"][metric] for told in probes)]
-                row += [_mean(_point(told, kind, LOOKED_AT)["metrics"][metric] for told in probes)]
-                row += [_drop([_point(told, kind, share)["drops"][metric] for told in probes]) for share in shares]
+            for metric in COMPARED:
+                row += [_mean(figures["clean"][metric] for figures in probes)]
+                row += [_mean(_point(figures, kind, LOOKED_AT)["metrics"][metric] for figures in probes)]
+                row += [
+                    _drop([_point(figures, kind, share)["drops"][metric] for figures in probes]) for share in shares
+                ]
             rows.append(row)
     page.table(head, rows)
 
 
-def _paired(page: Page, first: str, told: Mapping[str, Mapping[str, dict]], kinds: Sequence[str]) -> None:
-    if not told:
+def _paired(page: Page, first: str, differences: Mapping[str, Mapping[str, dict]], kinds: Sequence[str]) -> None:
+    if not differences:
         return
     page.say(
         f"How many points of a hundred less than `{first}` each loses, over the same users (95% interval paired over "
         "users; above zero, it loses less):"
     )
-    asked = [(metric, share) for metric in METRICS for share in SHARES]
+    asked = [(metric, share) for metric in COMPARED for share in SHARES]
     rows = []
     for kind in kinds:
-        for variant, each in told.items():
-            found = (each[f"{kind} {share:g} {metric}"] for metric, share in asked)
-            rows.append([kind, variant, *(_points(estimate) for estimate in found)])
+        for variant, each in differences.items():
+            pairs = (each[f"{kind} {share:g} {metric}"] for metric, share in asked)
+            rows.append([kind, variant, *(_points(estimate) for estimate in pairs)])
     page.table(["noise", "variant", *(f"{metric}, {share:.0%}" for metric, share in asked)], rows)
 
 
@@ -136,8 +138,8 @@ def _points(estimate: dict) -> str:
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def _point(told: dict, kind: str, share: float) -> dict[str, Any]:
-    return next(point for point in told["points"] if (point["kind"], point["share"]) == (kind, share))
+def _point(figures: dict, kind: str, share: float) -> dict[str, Any]:
+    return next(point for point in figures["points"] if (point["kind"], point["share"]) == (kind, share))
 
 
 def _mean(estimates: Any) -> float:
@@ -162,5 +164,5 @@ def study(variants: Sequence[str]) -> Study:
         variants=variants,
         write=write,
         probe=probe,
-        relate=relate,
+        aggregate=aggregate,
     )

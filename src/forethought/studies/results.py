@@ -25,7 +25,7 @@ NEEDED = (
 
 
 @dataclass(frozen=True)
-class Place:
+class DatasetKey:
     """Which data, cut how."""
 
     data: str
@@ -46,7 +46,7 @@ class Result:
     """
 
     variant: str
-    place: Place
+    dataset: DatasetKey
     seed: int
     parts: dict[str, Any]
     probe: dict[str, Any] | None = None
@@ -55,8 +55,8 @@ class Result:
         return self.parts["metrics"][metric]["mean"]
 
 
-def run_name(variant: str, place: Place, seed: int) -> str:
-    return f"{variant}-{place.data}-{place.ties}-{seed}"
+def run_name(variant: str, dataset: DatasetKey, seed: int) -> str:
+    return f"{variant}-{dataset.data}-{dataset.ties}-{seed}"
 
 
 def read_results(folder: Path, variants: Sequence[str], study: str | None = None) -> dict[str, list[Result]]:
@@ -68,9 +68,9 @@ def read_results(folder: Path, variants: Sequence[str], study: str | None = None
     runs: dict[str, list[Result]] = {}
     for path in sorted((folder / "runs").glob("*.json")):
         parts = read_run(path)
-        place, probed = Place(parts["data"], parts["ties"]), folder / str(study) / path.name
+        dataset, probed = DatasetKey(parts["data"], parts["ties"]), folder / str(study) / path.name
         probe = read(probed) if study and probed.is_file() else None
-        runs.setdefault(parts["variant"], []).append(Result(parts["variant"], place, parts["seed"], parts, probe))
+        runs.setdefault(parts["variant"], []).append(Result(parts["variant"], dataset, parts["seed"], parts, probe))
     return {variant: runs.get(canonical(variant), []) for variant in variants}
 
 
@@ -104,19 +104,19 @@ def write(path: Path, parts: dict[str, Any]) -> None:
     write_json(path, parts)
 
 
-def places(results: Mapping[str, Sequence[Result]]) -> list[Place]:
+def places(results: Mapping[str, Sequence[Result]]) -> list[DatasetKey]:
     """Where there are results, most of them first."""
-    count: dict[Place, int] = {}
+    count: dict[DatasetKey, int] = {}
     for runs in results.values():
         for run in runs:
-            count[run.place] = count.get(run.place, 0) + 1
-    return sorted(count, key=lambda place: (-count[place], str(place)))
+            count[run.dataset] = count.get(run.dataset, 0) + 1
+    return sorted(count, key=lambda dataset: (-count[dataset], str(dataset)))
 
 
-def at(results: Mapping[str, Sequence[Result]], place: Place) -> dict[str, list[Result]]:
+def at(results: Mapping[str, Sequence[Result]], dataset: DatasetKey) -> dict[str, list[Result]]:
     """The results of one place, variants without any left out."""
-    here = {variant: [run for run in runs if run.place == place] for variant, runs in results.items()}
-    return {variant: runs for variant, runs in here.items() if runs}
+    runs_of = {variant: [run for run in runs if run.dataset == dataset] for variant, runs in results.items()}
+    return {variant: runs for variant, runs in runs_of.items() if runs}
 
 
 def over_seeds(runs: Sequence[Result], metric: str) -> tuple[float, float]:
@@ -125,19 +125,19 @@ def over_seeds(runs: Sequence[Result], metric: str) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
-def differences(folder: Path, study: str, place: Place) -> dict[str, dict[str, Any]]:
+def differences(folder: Path, study: str, dataset: DatasetKey) -> dict[str, dict[str, Any]]:
     """ "variant metric" -> what `compare` found against the first variant; empty where it could not."""
-    path = folder / study / f"differences-{place.data}-{place.ties}.json"
-    told = read(path)["differences"] if path.is_file() else []
-    return {f"{each['method']} {each['metric']}": each for each in told}
+    path = folder / study / f"differences-{dataset.data}-{dataset.ties}.json"
+    differences = read(path)["differences"] if path.is_file() else []
+    return {f"{each['method']} {each['metric']}": each for each in differences}
 
 
-def related_file(folder: Path, study: str, place: Place) -> Path:
+def aggregated_file(folder: Path, study: str, dataset: DatasetKey) -> Path:
     """Where what `Study.relate` found is kept."""
-    return folder / study / f"related-{place.data}-{place.ties}.json"
+    return folder / study / f"related-{dataset.data}-{dataset.ties}.json"
 
 
-def related(folder: Path, study: str, place: Place) -> dict[str, Any]:
+def aggregated(folder: Path, study: str, dataset: DatasetKey) -> dict[str, Any]:
     """What `Study.relate` found; empty where it could not look."""
-    path = related_file(folder, study, place)
+    path = aggregated_file(folder, study, dataset)
     return read(path) if path.is_file() else {}

@@ -32,9 +32,9 @@ from forethought.references import resolve
 from forethought.run_files import CONFIG_FILE, METRICS_FILE
 from forethought.runs import evaluate, train
 from forethought.studies import results
-from forethought.studies.differences import METRICS, paired
+from forethought.studies.differences import COMPARED, paired
 from forethought.studies.page import Page
-from forethought.studies.results import Place, Result, run_name
+from forethought.studies.results import DatasetKey, Result, run_name
 from forethought.studies.study import Study
 from forethought.studies.variants import VARIANTS, canonical
 from forethought.training import state
@@ -43,7 +43,7 @@ from forethought.training.settings import Training
 
 
 @dataclass(frozen=True)
-class Desk:
+class StudyContext:
     """Where a study is carried out.
 
     Attributes:
@@ -63,11 +63,11 @@ class Desk:
     command: str
 
     @property
-    def place(self) -> Place:
-        return Place(self.split.data.name, self.split.protocol.get("ties", "file"))
+    def dataset(self) -> DatasetKey:
+        return DatasetKey(self.split.data.name, self.split.protocol.get("ties", "file"))
 
 
-def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str] = ()) -> Path:
+def carry_out(study: Study, context: StudyContext, seeds: Sequence[int], only: Sequence[str] = ()) -> Path:
     """Do what is missing, and write the page.
 
     Args:
@@ -85,132 +85,132 @@ def carry_out(study: Study, desk: Desk, seeds: Sequence[int], only: Sequence[str
     for variant in only:
         if variant not in study.variants:
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
-    check_name(desk.place.data)
-    check_writable(desk.results)
-    _check_found(study, desk)
+    check_name(context.dataset.data)
+    check_writable(context.results)
+    _check_found(study, context)
     asked = list(dict.fromkeys(canonical(name) for name in only or study.variants))
-    unserved = set() if only else _unserved(asked, desk)
+    unserved = set() if only else _unserved(asked, context)
     for seed in seeds:  # the whole study with one seed first
         for variant in asked:
             if variant not in unserved:
-                _one(study, variant, seed, desk)
-    return write_page(study, desk.results, desk.runs)
+                _one(study, variant, seed, context)
+    return write_page(study, context.results, context.runs)
 
 
 def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
     """The page from all results there are; differences are renewed where the runs' cases are at hand."""
-    found = results.read_results(folder, study.variants, study.name)
+    runs_of = results.read_results(folder, study.variants, study.name)
     page = Page(folder, study.name, study.title, study.question)
-    for place in results.places(found):
-        here = results.at(found, place)
-        _compare(study, place, here, folder, runs)
-        _relate(study, place, here, folder, runs)
-    study.write(page, found)
-    _sources(page, found)
+    for dataset in results.places(runs_of):
+        runs_here = results.at(runs_of, dataset)
+        _compare(study, dataset, runs_here, folder, runs)
+        _aggregate(study, dataset, runs_here, folder, runs)
+    study.write(page, runs_of)
+    _sources(page, runs_of)
     return page.write()
 
 
-def _unserved(variants: Sequence[str], desk: Desk) -> set[str]:
+def _unserved(variants: Sequence[str], context: StudyContext) -> set[str]:
     """Those that need what the data does not have, such as texts of items; said once."""
-    found = set()
+    unserved = set()
     for variant in variants:
         try:
             method = VARIANTS[variant]().method
-            method.check(desk.split)
-            resolve(method, desk.split)
+            method.check(context.split)
+            resolve(method, context.split)
         except DataError as error:
-            desk.say(f"{variant} is left out. {error}")
-            found.add(variant)
-    return found
+            context.say(f"{variant} is left out. {error}")
+            unserved.add(variant)
+    return unserved
 
 
-def _check_found(study: Study, desk: Desk) -> None:
+def _check_found(study: Study, context: StudyContext) -> None:
     """Results are told apart by variant, data and seed; what else has these names must not be averaged with them."""
-    asked = (desk.split.data.data_hash, plain(desk.split.protocol))
-    for runs in results.read_results(desk.results, study.variants).values():
+    asked = (context.split.data.data_hash, plain(context.split.protocol))
+    for runs in results.read_results(context.results, study.variants).values():
         for run in runs:
-            name = run_name(run.variant, run.place, run.seed)
+            name = run_name(run.variant, run.dataset, run.seed)
             if not _same_recipe(run.parts["config"], VARIANTS[run.variant]()):
-                told = desk.results / "runs" / f"{name}.json"
+                result = context.results / "runs" / f"{name}.json"
                 raise RunError(
-                    f"{told} is of another configuration of {run.variant}: remove it, and the study makes it anew."
+                    f"{result} is of another configuration of {run.variant}: remove it, and the study makes it anew."
                 )
-            if run.place == desk.place and (run.parts["protocol"]["data_hash"], run.parts["split"]) != asked:
+            if run.dataset == context.dataset and (run.parts["protocol"]["data_hash"], run.parts["split"]) != asked:
                 raise RunError(
-                    f"{desk.results} has {name} of other data or another split than those given: choose another "
+                    f"{context.results} has {name} of other data or another split than those given: choose another "
                     "folder (on the command line --results, and --runs)."
                 )
 
 
-def _one(study: Study, variant: str, seed: int, desk: Desk) -> None:
-    name, recipe = run_name(variant, desk.place, seed), VARIANTS[variant]()
-    told, probed = desk.results / "runs" / f"{name}.json", desk.results / study.name / f"{name}.json"
+def _one(study: Study, variant: str, seed: int, context: StudyContext) -> None:
+    name, recipe = run_name(variant, context.dataset, seed), VARIANTS[variant]()
+    result, probed = context.results / "runs" / f"{name}.json", context.results / study.name / f"{name}.json"
     model: Recommender | None = None
-    if not told.is_file():
-        desk.say(f"{name}: training")
-        model, wall_s = _trained(name, recipe, seed, desk)
-        desk.say(f"{name}: evaluating")
-        results.write(told, _told(variant, seed, model, wall_s, desk))
+    if not result.is_file():
+        context.say(f"{name}: training")
+        model, wall_s = _trained(name, recipe, seed, context)
+        context.say(f"{name}: evaluating")
+        results.write(result, _told(variant, seed, model, wall_s, context))
     if study.probe is not None and not probed.is_file():
-        model = model or _trained(name, recipe, seed, desk)[0]
-        desk.say(f"{name}: measuring for {study.name}")
-        results.write(probed, plain(study.probe(model, desk.split, seed)) | {"run": name, "commit": _commit()})
+        model = model or _trained(name, recipe, seed, context)[0]
+        context.say(f"{name}: measuring for {study.name}")
+        results.write(probed, plain(study.probe(model, context.split, seed)) | {"run": name, "commit": _commit()})
 
 
-def _same_recipe(told: Mapping[str, Any], recipe: Recipe) -> bool:
+def _same_recipe(config: Mapping[str, Any], recipe: Recipe) -> bool:
     """Settings that are newer than the run are as they were: their defaults."""
     try:
-        method = from_json(type(recipe.method), told["method"])
+        method = from_json(type(recipe.method), config["method"])
     except ConfigError:
         return False
     noise = None if recipe.noise is None else asdict(recipe.noise)
-    trained = asdict(Training()) | told["training"]
-    return method == recipe.method and trained == asdict(recipe.training) and told.get("noise") == noise
+    trained = asdict(Training()) | config["training"]
+    return method == recipe.method and trained == asdict(recipe.training) and config.get("noise") == noise
 
 
-def _trained(name: str, recipe: Recipe, seed: int, desk: Desk) -> tuple[Recommender, float]:
-    folder, begin = desk.runs / name, time.perf_counter()
+def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tuple[Recommender, float]:
+    folder, begin = context.runs / name, time.perf_counter()
     going_on = state.exists(folder / "state")
     model = train(
         recipe.method,
-        desk.split,
+        context.split,
         folder,
         training=recipe.training,
         noise=recipe.noise,
         seed=seed,
         resume=going_on,
         overwrite=not going_on and (folder / CONFIG_FILE).is_file(),
-        observer=desk.observer(),
-        data_path=desk.data_path,
+        observer=context.observer(),
+        data_path=context.data_path,
     )
     return model, time.perf_counter() - begin
 
 
-def _told(variant: str, seed: int, model: Recommender, wall_s: float, desk: Desk) -> dict[str, Any]:
+def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: StudyContext) -> dict[str, Any]:
     """The run's JSON; every case stays in the run folder."""
     assert model.folder is not None
-    valid = evaluate(model, desk.split, part="valid", lists=False, resamples=100)
-    evaluation = evaluate(model, desk.split)
+    valid = evaluate(model, context.split, part="valid", lists=False, resamples=100)
+    evaluation = evaluate(model, context.split)
     evaluation.write(model.folder)
     parts = evaluation.to_json()
     return {
         "variant": variant,
-        "data": desk.place.data,
-        "ties": desk.place.ties,
+        "data": context.dataset.data,
+        "ties": context.dataset.ties,
         "seed": seed,
-        "command": desk.command,
+        "command": context.command,
         "commit": _commit(),
         "config": {
             "method": to_json(model.config.method),
             "training": asdict(model.config.training),
             "noise": None if model.config.noise is None else asdict(model.config.noise),
         },
-        "split": plain(desk.split.protocol),
-        "protocol": parts["protocol"] | {"data_hash": desk.split.data.data_hash},
+        "split": plain(context.split.protocol),
+        "protocol": parts["protocol"] | {"data_hash": context.split.data.data_hash},
         "metrics": parts["metrics"],
         "groups": parts["groups"],
         "lists": parts["lists"],
-        "valid": {name: valid.metrics[name].mean for name in METRICS},
+        "valid": {name: valid.metrics[name].mean for name in COMPARED},
         "cost": parts["cost"],
         "training": model.outcome() | {"wall_s": wall_s},
         "machine": _machine(),
@@ -218,31 +218,39 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, desk: Desk
     }
 
 
-def _compare(study: Study, place: Place, here: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None) -> None:
+def _compare(
+    study: Study, dataset: DatasetKey, runs_of: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None
+) -> None:
     """Paired differences to the first variant, kept as JSON; without the runs' cases those of before stay."""
-    found = {name: {run.seed: e for run in here.get(name, []) if (e := _cases(run, runs))} for name in study.variants}
-    sound = {name: e for name, e in found.items() if e and len(e) == len(here[name])}
-    if study.variants[0] in sound and (told := paired(sound)):
-        results.write(folder / study.name / f"differences-{place.data}-{place.ties}.json", told)
+    evaluations = {
+        name: {run.seed: e for run in runs_of.get(name, []) if (e := _cases(run, runs))} for name in study.variants
+    }
+    sound = {name: e for name, e in evaluations.items() if e and len(e) == len(runs_of[name])}
+    if study.variants[0] in sound and (differences := paired(sound)):
+        results.write(folder / study.name / f"differences-{dataset.data}-{dataset.ties}.json", differences)
 
 
-def _relate(study: Study, place: Place, here: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None) -> None:
+def _aggregate(
+    study: Study, dataset: DatasetKey, runs_of: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None
+) -> None:
     """What the study itself sees in all runs together; where run folders are gone, what was seen before stays."""
-    if study.relate is None or runs is None:
+    if study.aggregate is None or runs is None:
         return
-    told = study.relate({v: [runs / run_name(r.variant, r.place, r.seed) for r in of] for v, of in here.items()})
-    if told:
-        results.write(results.related_file(folder, study.name, place), plain(told))
+    figures = study.aggregate(
+        {v: [runs / run_name(r.variant, r.dataset, r.seed) for r in of] for v, of in runs_of.items()}
+    )
+    if figures:
+        results.write(results.aggregated_file(folder, study.name, dataset), plain(figures))
 
 
 def _cases(run: Result, runs: Path | None) -> Evaluation | None:
-    folder = None if runs is None else runs / run_name(run.variant, run.place, run.seed)
+    folder = None if runs is None else runs / run_name(run.variant, run.dataset, run.seed)
     return Evaluation.read(folder) if folder is not None and (folder / METRICS_FILE).is_file() else None
 
 
-def _sources(page: Page, found: Mapping[str, Sequence[Result]]) -> None:
+def _sources(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
     page.heading("Every run")
-    runs = {run_name(r.variant, r.place, r.seed): r for rows in found.values() for r in rows}
+    runs = {run_name(r.variant, r.dataset, r.seed): r for rows in runs_of.values() for r in rows}
     page.table(
         ["run", "command", "commit", "data hash", "epochs (best)", "trained in", "machine"],
         [

@@ -36,5 +36,5 @@ class Study:
     variants: Sequence[str]
     write: Callable[[Page, Mapping[str, Sequence[Result]]], None]
     probe: Probe | None = None
-    relate: Callable[[Mapping[str, Sequence[Path]]], dict[str, Any]] | None = None
+    aggregate: Callable[[Mapping[str, Sequence[Path]]], dict[str, Any]] | None = None
     needs: tuple[str, str, str] | None = None

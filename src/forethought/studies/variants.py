@@ -26,7 +26,7 @@ def noisy(name: str) -> Callable[[], Recipe]:
     return lambda: replace(METHODS[name](), noise=Noise(kind="replace", share=0.2))
 
 
-def wary(name: str, chance: float) -> Callable[[], Recipe]:
+def with_input_noise(name: str, chance: float) -> Callable[[], Recipe]:
     """Shown other items in its training histories, drawn anew in each batch."""
 
     def make() -> Recipe:
@@ -40,7 +40,7 @@ def on(name: str, backbone: str) -> Callable[[], Recipe]:
     return lambda: on_backbone(METHODS[name](), backbone)
 
 
-WARY = {
+INPUT_NOISE = {
     "sasrec": (0.1, 0.2, 0.3),
     "sasrec-again": (0.1,),
     "rearec-prl": (0.1,),
@@ -51,10 +51,10 @@ WARY = {
 
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
-    "rearec-prl-authors": changed("rearec-prl", contrast_weight=1.0, warmth=5.0, link_dropout=True),
+    "rearec-prl-authors": changed("rearec-prl", contrast_weight=1.0, temperature_scale=5.0, reasoning_dropout=True),
     "lares-authors": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
-    "dtrec-exact": changed("dtrec", sight="exact"),
-    "dtrec-fine": changed("dtrec", sight="fine"),
+    "dtrec-exact": changed("dtrec", indicator_source="exact"),
+    "dtrec-fine": changed("dtrec", indicator_source="fine"),
     "dtrec-fixed-k": changed("dtrec", supervision="fixed"),
     "dtrec-no-hps": changed("dtrec", supervision="none"),
     **{f"dtrec-warmup-{n}": changed("dtrec", warmup_epochs=n) for n in (0, 5, 10, 15)},
@@ -73,7 +73,11 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
     **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},
     **{f"{name}-noisy": noisy(name) for name in ("sasrec", "rearec-prl", "igr-sr")},
-    **{f"{name}-wary-{share}": wary(name, share) for name, shares in WARY.items() for share in shares},
+    **{
+        f"{name}-input-noise-{share}": with_input_noise(name, share)
+        for name, shares in INPUT_NOISE.items()
+        for share in shares
+    },
     "igr-sr-rows": changed("igr-sr", over="rows"),
     "igr-sr-texts": changed("igr-sr", intents="texts"),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),

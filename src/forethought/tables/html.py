@@ -57,14 +57,14 @@ def page(document: Document, title: str, figures: str = "") -> str:
 """
 
 
-def table(told: Table) -> str:
+def table(shown: Table) -> str:
     def line(cells: list[str], tag: str) -> str:
-        kinds = [' class="name"' if place < told.names else "" for place in range(len(cells))]
+        kinds = [' class="name"' if place < shown.names else "" for place in range(len(cells))]
         inner = "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
         return f"<tr>{inner}</tr>"
 
-    body = "\n".join(line(row, "td") for row in told.rows)
+    body = "\n".join(line(row, "td") for row in shown.rows)
     return (
-        f'<h2>{escape(told.title)}</h2>\n<div class="scroll"><table>\n<thead>{line(told.columns, "th")}</thead>\n'
+        f'<h2>{escape(shown.title)}</h2>\n<div class="scroll"><table>\n<thead>{line(shown.columns, "th")}</thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.narrow import narrow_products
-from forethought.data.batches import plan, redrawn, training_batch, windows
+from forethought.data.batches import plan, replace_randomly, training_batch, windows
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
 from forethought.devices import resolve_device
@@ -120,16 +120,16 @@ class Fit:
 
     def _begin_stage(self, fabric: Fabric, rows: Spans) -> tuple[_FabricModule, _FabricOptimizer]:
         """From the best weights of the stage before; what trains, and how it is wrapped, may be different in each."""
-        here, stages = self.progress, self.method.stages()
-        self._stage, self._stages_left = stages[here.stage], len(stages) - here.stage - 1
+        progress, stages = self.progress, self.method.stages()
+        self._stage, self._stages_left = stages[progress.stage], len(stages) - progress.stage - 1
         self._epochs = self._stage.epochs or self.settings.epochs
         self._batch_positions = self.settings.of(self._stage).batch_positions
         self._steps_an_epoch = len(plan(rows.lengths - 1, self._batch_positions, self.seed, 0))
-        if here.stage:
+        if progress.stage:
             fabric.barrier()  # they are written by one process
-            state.load_weights(self.folder / "state", stages[here.stage - 1].name, self.method)
+            state.load_weights(self.folder / "state", stages[progress.stage - 1].name, self.method)
         if len(stages) > 1:
-            self.observer.begin_stage(self._stage, here.stages[-1] + self._epochs)
+            self.observer.begin_stage(self._stage, progress.stages[-1] + self._epochs)
         self._tell_precision()
         self.method.to(fabric.device)
         self.method.begin_stage(self._stage.name)
@@ -147,14 +147,14 @@ class Fit:
     def _train_epoch(
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, interrupt: Interrupt
     ) -> None:
-        here = self.progress
-        batches = plan(rows.lengths - 1, self._batch_positions, self.seed, here.epoch)
-        self.observer.begin_epoch(here.epoch, len(batches), here.batch)
+        progress = self.progress
+        batches = plan(rows.lengths - 1, self._batch_positions, self.seed, progress.epoch)
+        self.observer.begin_epoch(progress.epoch, len(batches), progress.batch)
         saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
-        self.method.begin_epoch(here.stage_epoch)
+        self.method.begin_epoch(progress.stage_epoch)
         unread: list[StepTold] = []
-        for at, chosen in enumerate(batches[here.batch :], start=here.batch + 1):
+        for at, chosen in enumerate(batches[progress.batch :], start=progress.batch + 1):
             unread.append(self._step(fabric, model, optimiser, rows.take(chosen), len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
@@ -163,7 +163,7 @@ class Fit:
             stop, save = self._read(fabric, unread, interrupt.asked, due)
             unread = []
             now = time.perf_counter()
-            here.trained_s, clock = here.trained_s + now - clock, now
+            progress.trained_s, clock = progress.trained_s + now - clock, now
             if stop or save:
                 self._save(fabric, optimiser)
                 saved_at = time.perf_counter()
@@ -180,7 +180,7 @@ class Fit:
             group["lr"] = rate
         batch = training_batch(rows, rank=fabric.global_rank, world=fabric.world_size).to(fabric.device)
         if self.settings.input_noise and not self.method.inputs.masked_items:
-            items_BL, _ = redrawn(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
+            items_BL, _ = replace_randomly(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
             batch = replace(batch, items_BL=items_BL)
         with narrow_products(self._precision.narrow):
             losses = model.loss(batch)
@@ -203,60 +203,68 @@ class Fit:
         Raises:
             RunError: one of them is no number.
         """
-        here, names = self.progress, list(unread[0].parts)
+        progress, names = self.progress, list(unread[0].parts)
         wishes = torch.tensor([stop, save], dtype=torch.float64)
         parts = torch.stack([torch.stack([each.parts[name] for name in names]) for each in unread]).double().cpu()
-        told = cast("Tensor", fabric.all_reduce(torch.cat([parts.flatten(), wishes]), reduce_op="sum"))
-        *_, stops, saves = told.tolist()
-        for sums, (_, weight) in zip(told[:-2].view(len(unread), -1).tolist(), unread, strict=True):
+        totals = cast("Tensor", fabric.all_reduce(torch.cat([parts.flatten(), wishes]), reduce_op="sum"))
+        *_, stops, saves = totals.tolist()
+        for sums, (_, weight) in zip(totals[:-2].view(len(unread), -1).tolist(), unread, strict=True):
             losses = dict(zip(names, sums, strict=True))
-            here.batch, here.step, here.positions = here.batch + 1, here.step + 1, here.positions + weight
+            progress.batch, progress.step, progress.positions = (
+                progress.batch + 1,
+                progress.step + 1,
+                progress.positions + weight,
+            )
             if not all(map(math.isfinite, sums)):
                 raise RunError(
-                    f"The loss became {losses} in epoch {here.epoch + 1}, step {here.step}: "
+                    f"The loss became {losses} in epoch {progress.epoch + 1}, step {progress.step}: "
                     "try a lower learning_rate or a smaller clip_norm."
                 )
             for name, value in losses.items():
-                here.sums[name] = here.sums.get(name, 0.0) + value * weight
+                progress.sums[name] = progress.sums.get(name, 0.0) + value * weight
             self.observer.step(losses, weight)
         return stops > 0, saves > 0
 
     def _end_epoch(self, fabric: Fabric) -> bool:
         """Validate, log, keep the best, and decide whether to go on; True where the stage is over."""
-        here = self.progress
-        figures = {name: total / max(here.positions, 1) for name, total in here.sums.items()}
-        health = self.method.health(figures)
-        figures |= health.figures
+        progress = self.progress
+        figures = {name: total / max(progress.positions, 1) for name, total in progress.sums.items()}
+        diagnostics = self.method.diagnostics(figures)
+        figures |= diagnostics.figures
         begin = time.perf_counter()
         figures |= (valid := fabric.broadcast(self._validate(fabric)))
         quality, selects = valid["valid_ndcg@10"], valid[f"valid_{self._stage.metric}"]
-        figures |= {"epoch": here.epoch + 1, "trained_s": here.trained_s, "valid_s": time.perf_counter() - begin}
-        if here.stage or self._stages_left:  # one of several
-            figures["stage"] = here.stage + 1
-        improved = selects > here.stage_best
-        best = improved and self._stage.candidate and quality > here.best_before
+        figures |= {
+            "epoch": progress.epoch + 1,
+            "trained_s": progress.trained_s,
+            "valid_s": time.perf_counter() - begin,
+        }
+        if progress.stage or self._stages_left:  # one of several
+            figures["stage"] = progress.stage + 1
+        improved = selects > progress.stage_best
+        best = improved and self._stage.candidate and quality > progress.best_before
         if improved:
-            here.stage_best, here.stale = selects, 0
+            progress.stage_best, progress.stale = selects, 0
         else:
-            here.stale += 1
+            progress.stale += 1
         if best:
-            here.best, here.best_epoch = quality, here.epoch
+            progress.best, progress.best_epoch = quality, progress.epoch
         if fabric.is_global_zero:
             if improved and self._stages_left:
                 state.save_weights(self.folder / "state", self._stage.name, self.method)
             if best:
                 self.keep_best(self.method)
-            self.trackers.log(figures, here.step)
-            self.trackers.warn(health.warnings, here.step)
-        here.epoch, here.batch, here.positions, here.sums = here.epoch + 1, 0, 0, {}
-        self.observer.end_epoch(here.epoch, figures, best or (improved and not self._stage.candidate))
-        for sentence in health.warnings:
+            self.trackers.log(figures, progress.step)
+            self.trackers.warn(diagnostics.warnings, progress.step)
+        progress.epoch, progress.batch, progress.positions, progress.sums = progress.epoch + 1, 0, 0, {}
+        self.observer.end_epoch(progress.epoch, figures, best or (improved and not self._stage.candidate))
+        for sentence in diagnostics.warnings:
             self.observer.warn(sentence)
-        over = here.stage_epoch >= self._epochs or here.stale >= self.settings.patience
+        over = progress.stage_epoch >= self._epochs or progress.stale >= self.settings.patience
         if over and self._stages_left:
-            here.next_stage()
+            progress.next_stage()
         else:
-            here.done = over
+            progress.done = over
         return over
 
     def _validate(self, fabric: Fabric) -> dict[str, float]:

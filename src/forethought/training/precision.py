@@ -70,11 +70,11 @@ def choose_for_stages(
         ConfigError: as `choose`, or a stage asks for another precision than the training's where all share one.
     """
     run = choose(settings, device, n_items, walks=walks)
-    found = {stage.name: choose(settings.of(stage), device, n_items, walks=walks) for stage in stages}
-    for name, own in found.items():
+    precisions = {stage.name: choose(settings.of(stage), device, n_items, walks=walks) for stage in stages}
+    for name, own in precisions.items():
         if device != "cpu" and own.name != run.name:
             raise ConfigError(
                 f"Stage {name!r} is to be trained in {own.name} and the training in {run.name}, but on a GPU all "
                 "stages share one precision: choose the same for both, or train on the CPU."
             )
-    return found
+    return precisions

@@ -143,14 +143,14 @@ def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, r
         RunError: there is no state, or it is damaged, or it belongs to another configuration.
     """
     with _whole(folder):
-        told = _told(folder)
-        tensors, about = load_tensors(folder / told.tensors)
-        if about[CHECKSUM] != told.tensors_sha256:
-            raise ValueError(f"{told.tensors} is not the one it was saved with")
+        contents = _told(folder)
+        tensors, about = load_tensors(folder / contents.tensors)
+        if about[CHECKSUM] != contents.tensors_sha256:
+            raise ValueError(f"{contents.tensors} is not the one it was saved with")
         method.load_state_dict(_below(tensors, "method/"))
         _load_optimiser(optimiser, _below(tensors, "optimiser/"))
         _set_generators(_below(tensors, f"random/{rank}/"))
-    return told.progress
+    return contents.progress
 
 
 def load_progress(folder: Path, n_stages: int) -> Progress:

@@ -13,7 +13,7 @@ from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, check_times
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.thinking.halting import Halting
+from forethought.reasoning.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)

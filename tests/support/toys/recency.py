@@ -47,7 +47,7 @@ class RecencyEncoder(Backbone):
         states_BLD = self.mix(sums_BLD)[:, K:]
         return Encoding(at_positions(states_BLD, last_positions(lengths_B)) if last_only else states_BLD, chain)
 
-    def think(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
+    def reason(self, x_BPD: Tensor, chain: Chain) -> tuple[Tensor, Chain]:
         assert isinstance(chain, RecurrentChain)
         sums_BPD = self.decay * chain.hidden[0] + x_BPD
         return self.mix(sums_BPD), RecurrentChain((sums_BPD,))

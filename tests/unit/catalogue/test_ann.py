@@ -10,7 +10,7 @@ from torch import Tensor
 
 from forethought.catalogue.ann import EXACT_BELOW, ANNIndex, ExactIndex, choose_index
 from forethought.catalogue.catalogue import Catalogue
-from forethought.catalogue.ranking import Excluded, top_k
+from forethought.catalogue.ranking import FilteredItems, top_k
 from forethought.errors import RunError
 
 N, D = 20_000, 32
@@ -47,7 +47,7 @@ def test_recall_and_scores(index: ANNIndex) -> None:
 
 def test_exclusions_and_allowed_items_leave_k(index: ANNIndex) -> None:
     best = top_k(STATES, ITEMS, 30)[0]
-    excluded = Excluded.from_histories(best, torch.arange(200) % 31)
+    excluded = FilteredItems.from_histories(best, torch.arange(200) % 31)
     allowed = torch.arange(N) % 3 > 0
     found, _ = index.search(STATES, 10, excluded, allowed)
     assert recall(found, top_k(STATES, ITEMS, 10, excluded, allowed)[0]) >= 0.95
@@ -67,7 +67,7 @@ def test_few_allowed_items_are_searched_exactly(index: ANNIndex, n_allowed: int)
 
 def test_rows_that_run_short_are_searched_exactly(index: ANNIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     best = top_k(STATES, ITEMS, 5)[0]
-    excluded = Excluded.from_histories(best, torch.arange(200) % 2 * 5)
+    excluded = FilteredItems.from_histories(best, torch.arange(200) % 2 * 5)
     monkeypatch.setattr(ANNIndex, "_fetch", lambda *_: 12)
     found, _ = index.search(STATES, 10, excluded)
     assert torch.equal(found[1::2], top_k(STATES, ITEMS, 10, excluded)[0][1::2])

@@ -14,7 +14,7 @@ from torch import Tensor
 import reference
 from forethought.catalogue import blocks, ranking
 from forethought.catalogue.catalogue import Catalogue
-from forethought.catalogue.ranking import Excluded, rank_of, top_k
+from forethought.catalogue.ranking import FilteredItems, rank_of, top_k
 
 
 @pytest.fixture(autouse=True, params=["whole", "cut"])
@@ -39,7 +39,7 @@ class Case:
         self.targets = torch.from_numpy(random.integers(0, n_items, n_users))
         self.lengths = torch.from_numpy(random.integers(0, 6, n_users))
         self.histories = torch.from_numpy(random.integers(0, n_items, (n_users, 5)))  # repeats, padding that is real
-        self.excluded = Excluded.from_histories(self.histories, self.lengths)
+        self.excluded = FilteredItems.from_histories(self.histories, self.lengths)
         self.allowed = torch.from_numpy(random.random(n_items) < 0.6)
         self.scores = self.states @ vectors.T + (0 if bias is None else bias)
 
@@ -87,7 +87,7 @@ def test_without_exclusions() -> None:
 
 def test_an_excluded_target_has_no_rank_and_others_do_not_move() -> None:
     items = Catalogue(torch.tensor([[5.0], [4.0], [3.0]]))
-    excluded = Excluded.from_histories(torch.tensor([[0, 0], [1, 2]]), torch.tensor([2, 1]))
+    excluded = FilteredItems.from_histories(torch.tensor([[0, 0], [1, 2]]), torch.tensor([2, 1]))
     assert rank_of(torch.ones(2, 1), items, torch.tensor([1, 1]), excluded).tolist() == [1.0, math.inf]
 
 
@@ -129,9 +129,9 @@ class TestInvariance:
     @pytest.mark.parametrize("batch", [1, 7, 60])
     def test_to_the_split_into_batches(self, drawn: tuple[Tensor, ...], batch: int) -> None:
         states, vectors, targets, histories, lengths = drawn
-        whole = rank_of(states, Catalogue(vectors), targets, Excluded.from_histories(histories, lengths))
+        whole = rank_of(states, Catalogue(vectors), targets, FilteredItems.from_histories(histories, lengths))
         parts = [
-            rank_of(s, Catalogue(vectors), t, Excluded.from_histories(h, n))
+            rank_of(s, Catalogue(vectors), t, FilteredItems.from_histories(h, n))
             for s, t, h, n in zip(*(x.split(batch) for x in (states, targets, histories, lengths)), strict=True)
         ]
         torch.testing.assert_close(self.gains(torch.cat(parts)), self.gains(whole), rtol=0, atol=1e-9)
@@ -140,8 +140,8 @@ class TestInvariance:
         states, vectors, targets, histories, lengths = drawn
         order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
         place = torch.argsort(order)
-        one = rank_of(states, Catalogue(vectors), targets, Excluded.from_histories(histories, lengths))
-        moved = Excluded.from_histories(place[histories], lengths)
+        one = rank_of(states, Catalogue(vectors), targets, FilteredItems.from_histories(histories, lengths))
+        moved = FilteredItems.from_histories(place[histories], lengths)
         other = rank_of(states, Catalogue(vectors[order]), place[targets], moved)
         torch.testing.assert_close(self.gains(one), self.gains(other), rtol=0, atol=1e-9)
         here, there = top_k(states, Catalogue(vectors), 10)[0], top_k(states, Catalogue(vectors[order]), 10)[0]

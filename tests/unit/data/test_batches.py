@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forethought.data import batches
-from forethought.data.batches import case_batches, history_batch, lists_batch, plan, redrawn, training_batch, windows
+from forethought.data.batches import (
+    case_batches,
+    history_batch,
+    lists_batch,
+    plan,
+    replace_randomly,
+    training_batch,
+    windows,
+)
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
 
@@ -184,7 +192,7 @@ def test_a_chance_is_that_of_being_replaced(chance: float) -> None:
     """Not of being kept, which is what the authors' thresholds are."""
     torch.manual_seed(0)
     rows = torch.full((200, 500), 7)
-    shared, replaced = redrawn(rows, chance, 50)
+    shared, replaced = replace_randomly(rows, chance, 50)
     assert replaced.double().mean().item() == pytest.approx(chance, abs=0.005)
     assert (shared != 7).double().mean().item() == pytest.approx(chance * 49 / 50, abs=0.005)
     assert (shared[~replaced] == 7).all()

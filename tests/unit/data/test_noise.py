@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from forethought.data import noise as module
 from forethought.data.histories import Cases, Histories, Spans
-from forethought.data.noise import KINDS, Kind, Noise, uniform
+from forethought.data.noise import KINDS, Noise, NoiseKind, uniform
 from forethought.errors import ConfigError, DataError
 
 N = 60
@@ -56,7 +56,7 @@ def is_subsequence(short: list, long: list) -> bool:
 
 @kinds
 @pytest.mark.parametrize("share", SHARES)
-def test_what_every_kind_promises(kind: Kind, share: float) -> None:
+def test_what_every_kind_promises(kind: NoiseKind, share: float) -> None:
     noise = Noise(kind=kind, share=share, seed=4)
     noisy = noise.on_cases(MANY, N)
     assert noisy.targets is MANY.targets
@@ -100,7 +100,7 @@ def test_what_every_kind_promises(kind: Kind, share: float) -> None:
 
 
 @kinds
-def test_without_times_there_are_none(kind: Kind) -> None:
+def test_without_times_there_are_none(kind: NoiseKind) -> None:
     plain = cases([5, 9, 3], times=False)
     noisy = Noise(kind=kind, share=0.4).on_cases(plain, N)
     timed = Noise(kind=kind, share=0.4).on_cases(cases([5, 9, 3]), N)
@@ -114,13 +114,13 @@ def test_a_half_rounds_up_and_short_histories_may_go_free(share: float, n: int, 
 
 
 @kinds
-def test_no_share_changes_nothing(kind: Kind) -> None:
+def test_no_share_changes_nothing(kind: NoiseKind) -> None:
     noisy = Noise(kind=kind, share=0.0).on_cases(MANY, N)
     assert all(np.array_equal(noisy.history[r], MANY.history[r]) for r in range(len(MANY)))
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.sampled_from(KINDS), st.sampled_from(SHARES))
-def test_any_lengths(lengths: list[int], kind: Kind, share: float) -> None:
+def test_any_lengths(lengths: list[int], kind: NoiseKind, share: float) -> None:
     """Rows without any history too."""
     made = cases(lengths)
     noisy = Noise(kind=kind, share=share).on_cases(made, N)
@@ -132,7 +132,7 @@ def test_any_lengths(lengths: list[int], kind: Kind, share: float) -> None:
 
 
 @kinds
-def test_a_draw_depends_on_seed_and_user_alone(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draw_depends_on_seed_and_user_alone(kind: NoiseKind, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = Noise(kind=kind, share=0.3, seed=7)
     whole = noise.on_cases(MANY, N)
     order = np.random.default_rng(0).permutation(len(MANY))
@@ -180,7 +180,7 @@ def test_the_mixer_against_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize("kind", ["replace", "insert", "delete"])
-def test_a_larger_share_holds_the_draws_of_a_smaller_one(kind: Kind) -> None:
+def test_a_larger_share_holds_the_draws_of_a_smaller_one(kind: NoiseKind) -> None:
     few, many = (Noise(kind=kind, share=share).on_cases(MANY, N) for share in (0.2, 0.5))
     for row in range(len(MANY)):
         old, a, b = (set(rows[row].tolist()) for rows in (MANY.history, few.history, many.history))
@@ -189,7 +189,7 @@ def test_a_larger_share_holds_the_draws_of_a_smaller_one(kind: Kind) -> None:
 
 
 @kinds
-def test_positions_are_drawn_evenly(kind: Kind) -> None:
+def test_positions_are_drawn_evenly(kind: NoiseKind) -> None:
     """Each of five positions in a fifth of the histories; of a swap, each item moves to each of the others alike."""
     users = 20_000
     made = Histories(np.tile(np.arange(6, dtype=np.int32), users), 6 * np.arange(users + 1))
@@ -238,7 +238,7 @@ def test_items_are_drawn_evenly_from_what_is_free() -> None:
 
 
 @kinds
-def test_training_noise_leaves_held_out_items_alone(kind: Kind) -> None:
+def test_training_noise_leaves_held_out_items_alone(kind: NoiseKind) -> None:
     histories = MANY.history.histories
     train = Spans(histories, np.arange(len(MANY)), histories.starts, histories.ends - 2)
     before = histories.items.copy()

@@ -29,10 +29,10 @@ from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
+from forethought.reasoning.halting import Halting
+from forethought.reasoning.intent_reasoner import Reasoner
+from forethought.reasoning.prototypes import cluster_counts
 from forethought.recipes import METHODS
-from forethought.thinking.deliberation import Reasoner
-from forethought.thinking.halting import Halting
-from forethought.thinking.prototypes import cluster_counts
 
 D, F, H, N = 16, 40, 2, 300
 TINY = SASRec(width=D, layers=1, heads=H, window=12, ffn_width=F, dropout=0.1)
@@ -63,12 +63,12 @@ def last_block(B: int, L: int) -> int:
     return read + linear(B, D, D) + 2 * linear(B, D, F)
 
 
-def link(B: int, L: int, links: int) -> int:
+def token(B: int, L: int, tokens: int) -> int:
     """One more link, which attends to L (padded) positions.
 
     That it attends to `links` links as well, itself among them, is summed element by element and not counted.
     """
-    assert attention(B, 1, links) <= 0.25 * linear(B, D, 3 * D)
+    assert attention(B, 1, tokens) <= 0.25 * linear(B, D, 3 * D)
     return linear(B, D, 3 * D) + attention(B, 1, L) + linear(B, D, D) + 2 * linear(B, D, F)
 
 
@@ -103,11 +103,13 @@ def test_large_catalogues_score_the_targets_shards_first() -> None:
     assert told == linear(1, D, n_items + SHARD)  # the last home's scores are still at hand
 
 
-def thinkers(sight: str) -> DTRec:
-    return DTRec(backbone=replace(TINY, dropout=0.0), first_clusters=4, most_clusters=32, sight=sight)  # type: ignore[arg-type]
+def thinkers(indicator_source: str) -> DTRec:
+    return DTRec(
+        backbone=replace(TINY, dropout=0.0), first_clusters=4, most_clusters=32, indicator_source=indicator_source
+    )  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("sight", ["coarse", "fine", "exact"])
+@pytest.mark.parametrize("indicator_source", ["coarse", "fine", "exact"])
 @pytest.mark.parametrize(
     "halting",
     [
@@ -120,9 +122,9 @@ def thinkers(sight: str) -> DTRec:
     ],
     ids=lambda h: f"{h.rule}{h.max_steps}",
 )
-def test_rows_that_halt_leave_the_count(sight: str, halting: Halting) -> None:
+def test_rows_that_halt_leave_the_count(indicator_source: str, halting: Halting) -> None:
     torch.manual_seed(1)
-    method = thinkers(sight).build(DataSizes(N))
+    method = thinkers(indicator_source).build(DataSizes(N))
     method.begin_epoch(0)
     method.eval()
     given = cases([2, 3, 5, 7, 7, 11] * 8)
@@ -142,10 +144,10 @@ def test_rows_that_halt_leave_the_count(sight: str, halting: Halting) -> None:
     live = [int((steps >= t).sum()) for t in range(1, most + 1)]
     if halting.rule in ("random", "arh"):
         assert 0 < live[-1] < len(given)
-    wanted = last_block(len(given), L) + sum(link(rows, L, t) for t, rows in enumerate(live, start=1))
+    wanted = last_block(len(given), L) + sum(token(rows, L, t) for t, rows in enumerate(live, start=1))
     if halting.rule in ("arh", "soft") and most:
         # one more coordinate tells a prototype's size; the last step of arh decides nothing, so it needs no look
-        level = {"coarse": 0, "fine": 2}.get(sight)
+        level = {"coarse": 0, "fine": 2}.get(indicator_source)
         seen, width = (N, D) if level is None else (int((method.prototypes.level(level)[1] > 0).sum()), D + 1)
         judged = live if halting.rule == "soft" else live[:-1]
         wanted += sum(2 * linear(rows, width, seen) for rows in [len(given), *judged])
@@ -210,9 +212,9 @@ def test_an_epoch_of_sasrec_by_hand() -> None:
         (ReaRec(learning="prl", steps=2, draw_step=False), 3 * 3),
         (ReaRec(learning="erl", steps=2, draw_step=False), 3 + 4 * 3),
         (DTRec(supervision="none", max_steps=3, first_clusters=2, most_clusters=4), 3),
-        (DTRec(supervision="none", max_steps=3, sight="exact"), 3 + 2 * 4),
+        (DTRec(supervision="none", max_steps=3, indicator_source="exact"), 3 + 2 * 4),
         (DTRec(supervision="none", max_steps=3, first_clusters=2, most_clusters=4, draw_step=False), 3 * 4),
-        (DTRec(supervision="none", max_steps=3, sight="exact", draw_step=False), 4 * 4),
+        (DTRec(supervision="none", max_steps=3, indicator_source="exact", draw_step=False), 4 * 4),
     ],
     ids=["next_item", "prl", "erl", "prl-all", "erl-all", "dtrec", "dtrec-exact", "dtrec-all", "dtrec-all-exact"],
 )
@@ -259,7 +261,12 @@ def test_looking_at_prototypes_takes_two_products_of_them_a_state() -> None:
     for most in (8, 64):
         tiny = SASRec(width=32, layers=1, heads=2, window=8, ffn_width=32, dropout=0.0)
         config = DTRec(
-            backbone=tiny, supervision="none", first_clusters=2, most_clusters=most, cluster_speed=50.0, sight="fine"
+            backbone=tiny,
+            supervision="none",
+            first_clusters=2,
+            most_clusters=most,
+            cluster_speed=50.0,
+            indicator_source="fine",
         )
         batch, method = training_batch(cases([9] * 16).history), config.build(DataSizes(N))
         method.begin_epoch(0)

@@ -23,12 +23,12 @@ from forethought.explaining.explanation import Explanation
 from forethought.explaining.parts import (
     Candidate,
     Category,
+    Centroid,
     Intent,
-    Landmark,
-    Movement,
-    Named,
+    ItemRef,
     Plane,
-    Point,
+    PlanePoint,
+    RankChange,
     Step,
 )
 from forethought.methods.dtrec import DTRec
@@ -37,10 +37,10 @@ from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItem
 from forethought.methods.rearec import ReaRec
+from forethought.reasoning.halting import Halting, Rule
+from forethought.reasoning.intent_reasoner import Reasoner
 from forethought.recommender import Recommender
 from forethought.runs import train
-from forethought.thinking.deliberation import Reasoner
-from forethought.thinking.halting import Halting, Rule
 from forethought.training.settings import Training
 
 BACKBONE = SASRec(width=16, layers=1, window=8, ffn_width=32, input_norm=True)
@@ -52,7 +52,7 @@ METHODS: dict[str, MethodConfig] = {
     "erl": ReaRec(backbone=BACKBONE, learning="erl"),
     "dtrec": DTRec(backbone=BACKBONE, **FEW),
     "igr-sr": IGRSR(backbone=BACKBONE, reasoner=Reasoner(width=16, ffn_width=32)),
-    "dtrec of dot products": DTRec(backbone=BACKBONE, loss=DOT, readout="last", sight="exact", **FEW),
+    "dtrec of dot products": DTRec(backbone=BACKBONE, loss=DOT, readout="last", indicator_source="exact", **FEW),
 }
 HISTORY = [3, 17, 5, 3, 30]
 TARGET = 11
@@ -166,7 +166,7 @@ def test_best_items_scores_and_ranks(model: Recommender, exclude: bool) -> None:
         ranks = (1 + (scores > scores[:, [item]]).sum(1)).tolist()
         assert [*movement.ranks, movement.rank] == ranks
     assert [m.rank for m in said.movements] == sorted(m.rank for m in said.movements if m.rank is not None)
-    assert said.target == Named(ids(model, [TARGET])[0], said.movements[moved.index(TARGET)].title)
+    assert said.target == ItemRef(ids(model, [TARGET])[0], said.movements[moved.index(TARGET)].title)
 
 
 def test_the_answer_is_what_is_recommended(model: Recommender) -> None:
@@ -248,7 +248,7 @@ def test_fewer_steps_and_none(dtrec: Recommender) -> None:
     assert said.answer == said.steps[0].items
 
 
-# ---- landmarks
+# ---- centroids
 
 
 def test_prototypes_and_what_typifies_them(models: dict[str, Recommender]) -> None:
@@ -257,7 +257,7 @@ def test_prototypes_and_what_typifies_them(models: dict[str, Recommender]) -> No
         whole, said, method = Whole(model), told(model), model.method
         assert isinstance(model.config.method, DTRec)
         categories = model.item_table["categories"].to_list()
-        assert said.steps[0].landmarks == []
+        assert said.steps[0].centroids == []
         for t, step in enumerate(said.steps[1:]):
             prototypes: Any = method.get_submodule("prototypes")
             centres, sizes = (each.double().numpy() for each in prototypes.level(t))
@@ -265,9 +265,9 @@ def test_prototypes_and_what_typifies_them(models: dict[str, Recommender]) -> No
             state = whole.states[t + 1]
             cosines = centres @ state / np.linalg.norm(centres, axis=1) / np.linalg.norm(state)
             order = [k for k in np.argsort(-cosines).tolist() if sizes[k]][:3]
-            assert [each.number for each in step.landmarks] == order
-            assert step.n_landmarks == (sizes > 0).sum()
-            for each in step.landmarks:
+            assert [each.number for each in step.centroids] == order
+            assert step.n_centroids == (sizes > 0).sum()
+            for each in step.centroids:
                 members = np.flatnonzero(cluster == each.number)
                 assert each.size == len(members)
                 assert each.similarity == near(cosines[each.number])
@@ -283,8 +283,8 @@ def test_prototypes_and_what_typifies_them(models: dict[str, Recommender]) -> No
 def test_methods_without_landmarks_have_none(models: dict[str, Recommender]) -> None:
     for name in ("plain", "prl", "erl"):
         said = told(models[name])
-        assert said.landmark is None
-        assert [step.landmarks for step in said.steps] == [[]] * len(said.steps)
+        assert said.centroid is None
+        assert [step.centroids for step in said.steps] == [[]] * len(said.steps)
 
 
 def test_intents_lead_to_what_the_model_would_recommend_by_them_alone(models: dict[str, Recommender]) -> None:
@@ -297,10 +297,10 @@ def test_intents_lead_to_what_the_model_would_recommend_by_them_alone(models: di
     items: Any = method.items
     unit = torch.nn.functional.normalize(items.weight.detach(), dim=-1)
     assert [intent.number for intent in said.intents] == [0, 1, 2, 3]
-    assert sum(intent.leaning for intent in said.intents) == near(1.0)
+    assert sum(intent.weight for intent in said.intents) == near(1.0)
     categories = model.item_table["categories"].to_list()
     for intent, leaning, state in zip(said.intents, intents.weights_BM[0], intents.alone_BMD[0], strict=True):
-        assert intent.leaning == near(leaning.item())
+        assert intent.weight == near(leaning.item())
         p = (unit @ state / items.loss.temperature).double().softmax(0).numpy()
         order = [i for i in np.argsort(-p).tolist() if i not in HISTORY]
         assert rows(model, intent.items) == order[:3]
@@ -309,8 +309,8 @@ def test_intents_lead_to_what_the_model_would_recommend_by_them_alone(models: di
             inside = sum(intent.category.label in categories[i] for i in order[:20]) / 20
             assert intent.category.share == near(inside)
     text = str(said)
-    assert "Intents leaned on" in text
-    assert f"{max(intent.leaning for intent in said.intents):.0%}" in text
+    assert "Intents" in text
+    assert f"{max(intent.weight for intent in said.intents):.0%}" in text
     assert all(told(models[name]).intents == [] for name in ("plain", "dtrec"))
 
 
@@ -318,20 +318,20 @@ def test_intents_lead_to_what_the_model_would_recommend_by_them_alone(models: di
 
 KEYS = {
     Explanation: [
-        *("history", "dropped", "read", "history_excluded", "halting", "landmark", "answer", "answer_step"),
+        *("history", "dropped", "read", "history_excluded", "halting", "centroid", "answer", "answer_step"),
         *("steps", "movements", "target", "plane", "intents"),
     ],
-    Intent: ["number", "leaning", "items", "category"],
+    Intent: ["number", "weight", "items", "category"],
     Step: [
         *("step", "taken", "stopped", "items", "entropy_nats", "entropy", "on_history", "consistency", "change"),
-        *("halt", "read", "landmarks", "n_landmarks"),
+        *("halt", "read", "centroids", "n_centroids"),
     ],
     Candidate: ["item", "title", "score", "probability"],
-    Movement: ["item", "title", "ranks", "rank"],
-    Landmark: ["number", "similarity", "probability", "size", "central", "category"],
+    RankChange: ["item", "title", "ranks", "rank"],
+    Centroid: ["number", "similarity", "probability", "size", "central", "category"],
     Category: ["label", "path", "share", "overall"],
     Plane: ["share", "points"],
-    Point: ["kind", "label", "x", "y", "step"],
+    PlanePoint: ["kind", "label", "x", "y", "step"],
 }
 """What programs rely on: a key is added, never renamed or taken away."""
 
@@ -356,7 +356,7 @@ def test_keys_stay_and_are_documented() -> None:
 def test_json_of_other_values() -> None:
     """UUIDs as text, what is no number as null; whole numbers stay."""
     key = uuid.UUID(int=5)
-    empty: Any = Explanation([Named(key, None), Named(7, "x")], [], 2, False, None, None, [], 0, [], [], None, None)  # type: ignore[arg-type]
+    empty: Any = Explanation([ItemRef(key, None), ItemRef(7, "x")], [], 2, False, None, None, [], 0, [], [], None, None)  # type: ignore[arg-type]
     plain = replace(empty, read=math.nan).to_json()
     assert plain["history"] == [{"item": str(key), "title": None}, {"item": 7, "title": "x"}]
     assert plain["read"] is None
@@ -370,7 +370,7 @@ def test_text_says_the_same(model: Recommender) -> None:
         assert str(named.title)[:30] in text
     assert f"> {ids(model, [TARGET])[0]}" in text
     assert all(f"{step.entropy_nats:.2f} nats" in text for step in said.steps)
-    assert ("Nearest prototypes" in text) == (said.landmark is not None)
+    assert ("Nearest prototypes" in text) == (said.centroid is not None)
     assert ("p(halt)" in text) == (said.steps[-1].halt is not None)
     assert ("stops here" in text) == (len(said.steps) > 1 and said.answer_step is not None)
     assert max(map(len, text.splitlines())) <= 100
@@ -400,8 +400,8 @@ def test_only_the_window_is_read(dtrec: Recommender) -> None:
 def test_a_shop_without_titles_and_categories(dtrec: Recommender) -> None:
     bare = replace(dtrec, item_table=dtrec.item_table.select("item_id"))
     said = told(bare)
-    assert said.history[0] == Named(ids(dtrec, [3])[0], None)
-    assert all(each.category is None for step in said.steps for each in step.landmarks)
+    assert said.history[0] == ItemRef(ids(dtrec, [3])[0], None)
+    assert all(each.category is None for step in said.steps for each in step.centroids)
     assert str(said)
     assert [m.ranks for m in said.movements] == [m.ranks for m in told(dtrec).movements]
 

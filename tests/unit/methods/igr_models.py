@@ -18,7 +18,7 @@ from forethought.data.histories import Histories
 from forethought.data.interactions import DataSizes
 from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel
 from forethought.methods.items import ItemLoss
-from forethought.thinking.deliberation import Reasoner
+from forethought.reasoning.intent_reasoner import Reasoner
 
 N_ITEMS, TAU = 30, 0.2
 ROWS = [[3, 1, 4, 1, 5, 9], [2, 6], [7, 8, 9, 10, 11, 12, 13, 14], [20, 21, 22]]

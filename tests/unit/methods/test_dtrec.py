@@ -20,7 +20,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.dtrec import DTRec, DTRecModel
 from forethought.methods.items import ItemLoss
-from forethought.thinking.halting import Halting
+from forethought.reasoning.halting import Halting
 from row_per_prefix import chain_states, logits, prefix_rows
 
 SMALL: dict[str, Any] = {"width": 16, "window": 12, "dropout": 0.0}
@@ -56,11 +56,13 @@ def readouts(model: DTRecModel, rows: Batch) -> list[torch.Tensor]:
 def features_of(model: DTRecModel, states: list[torch.Tensor]) -> torch.Tensor:
     """Ent, Cons, Delta of each step (eq. 7), [P, T, 3], from whole distributions."""
     n, items = len(model.items.weight), model.items
-    if model.config.sight == "exact":
+    if model.config.indicator_source == "exact":
         logs = [torch.log_softmax(logits(r, items.weight, items.loss, items.bias), -1) for r in states]
         plain = logs
     else:
-        centres, sizes = model.prototypes.level(0 if model.config.sight == "coarse" else -1 % model.config.max_steps)
+        centres, sizes = model.prototypes.level(
+            0 if model.config.indicator_source == "coarse" else -1 % model.config.max_steps
+        )
         scores = [F.normalize(r, dim=-1) @ centres.T / items.loss.temperature for r in states]
         logs = [torch.log_softmax(s + sizes.log(), -1) for s in scores]  # a cluster's mass
         plain = [each - sizes.log() for each in logs]  # an item's, all of a cluster alike
@@ -103,12 +105,16 @@ def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
 
 
 CASES = [
-    *({"backbone": name, "sight": sight} for name in BACKBONES for sight in ("exact", "coarse")),
+    *(
+        {"backbone": name, "indicator_source": indicator_source}
+        for name in BACKBONES
+        for indicator_source in ("exact", "coarse")
+    ),
     {"supervision": "fixed"},
     {"readout": "last"},
-    {"supervision": "none", "sight": "exact"},
+    {"supervision": "none", "indicator_source": "exact"},
     {"base_weight": 0.0, "ponder_weight": 0.2, "max_steps": 2},
-    {"loss": ItemLoss(bias=True), "sight": "exact"},
+    {"loss": ItemLoss(bias=True), "indicator_source": "exact"},
     {"prototype_temperature": 0.4},
     {"ponder_weight": 0.3, "ponder_rate": 0.2},
 ]
@@ -123,10 +129,12 @@ def test_loss_and_gradients_are_those_of_whole_matrices(
     same_gradients(model, lambda: model.loss(batch).total, lambda: loss_of_rows(model, rows, weight))
 
 
-@pytest.mark.parametrize("sight", ["coarse", "exact"])
-def test_drawn_steps_are_the_whole_loss_on_average(sight: str, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("indicator_source", ["coarse", "exact"])
+def test_drawn_steps_are_the_whole_loss_on_average(
+    indicator_source: str, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Loss and gradients of every step that may be drawn for a position, weighed by how often it is."""
-    model, batch, _ = given(split, sight=sight, ponder_weight=0.1)
+    model, batch, _ = given(split, indicator_source=indicator_source, ponder_weight=0.1)
     assert batch.targets_BL is not None
     one = Batch(batch.items_BL[:1, :1], torch.tensor([1]), batch.targets_BL[:1, :1], None, None, 1)
 
@@ -166,11 +174,11 @@ def test_warm_up_and_levels(split: Split) -> None:
     assert fixed.prototypes.counts == [model.prototypes.counts[-1]] * 3
 
 
-@pytest.mark.parametrize("sight", ["exact", "coarse", "fine"])
+@pytest.mark.parametrize("indicator_source", ["exact", "coarse", "fine"])
 @pytest.mark.parametrize(("backbone", "readout"), [*((name, "mean") for name in BACKBONES), ("gru4rec", "last")])
-def test_rows_stop_where_they_would_alone(backbone: str, readout: str, sight: str, split: Split) -> None:
+def test_rows_stop_where_they_would_alone(backbone: str, readout: str, indicator_source: str, split: Split) -> None:
     """Hard exit: the first step whose p_halt is over delta, else T; the state is that step's (eq. 10)."""
-    model, batch, rows = given(split, backbone, sight=sight, max_steps=4, readout=readout)
+    model, batch, rows = given(split, backbone, indicator_source=indicator_source, max_steps=4, readout=readout)
     last = batch.lengths_B.cumsum(0) - 1
     with torch.no_grad():
         states = [r[last] for r in readouts(model, rows)]
@@ -193,7 +201,7 @@ def test_rows_stop_where_they_would_alone(backbone: str, readout: str, sight: st
 @pytest.mark.parametrize("loss", [ItemLoss(), ItemLoss(bias=True), ItemLoss(cosine=False, temperature=1.0)])
 def test_soft_halting_mixes_the_scores(loss: ItemLoss, split: Split) -> None:
     """The final scores are sum_t w_t (r_t . e / tau + b), w as in training."""
-    model, batch, rows = given(split, sight="exact", loss=loss)
+    model, batch, rows = given(split, indicator_source="exact", loss=loss)
     last = batch.lengths_B.cumsum(0) - 1
     with torch.no_grad():
         states = [r[last] for r in readouts(model, rows)]
@@ -217,10 +225,10 @@ def test_the_configured_delta_is_obeyed_by_a_direct_call(split: Split) -> None:
     assert steps[1.0] == [3] * 6
 
 
-@pytest.mark.parametrize("sight", ["coarse", "fine"])
-def test_without_hps_the_indicators_still_have_prototypes(sight: Any, split: Split) -> None:
-    """They are what a coarse sight looks at, whether or not a loss looks at them too."""
-    model, batch, _ = given(split, supervision="none", sight=sight)
+@pytest.mark.parametrize("indicator_source", ["coarse", "fine"])
+def test_without_hps_the_indicators_still_have_prototypes(indicator_source: Any, split: Split) -> None:
+    """They are what a coarse indicator source looks at, whether or not a loss looks at them too."""
+    model, batch, _ = given(split, supervision="none", indicator_source=indicator_source)
     assert int(model.prototypes.made_in) == 0
     assert model.prototypes.sizes_K.sum() == 3 * split.data.n_items
     trace = model.user_states(batch, Halting(rule="fixed"), trace=True).trace
@@ -233,12 +241,12 @@ def test_a_flat_trajectory_is_told(split: Split) -> None:
     model, batch, rows = given(split)
     states = chain_states(model, rows)
     wanted = F.cosine_similarity(states[1], states[-1], dim=-1).mean().item()
-    assert model.loss(batch).parts["likeness"].item() == pytest.approx(wanted)
-    told = {"soft_steps": 2.0, "likeness": 0.995}
-    assert sum("the steps add nothing" in each for each in model.health(told).warnings) == 1
-    assert not any("the steps add nothing" in each for each in model.health(told | {"likeness": 0.98}).warnings)
+    assert model.loss(batch).parts["mean_cosine"].item() == pytest.approx(wanted)
+    told = {"soft_steps": 2.0, "mean_cosine": 0.995}
+    assert sum("the steps add nothing" in each for each in model.diagnostics(told).warnings) == 1
+    assert not any("the steps add nothing" in each for each in model.diagnostics(told | {"mean_cosine": 0.98}).warnings)
     one, _, _ = given(split, max_steps=1)
-    assert not any("the steps add nothing" in each for each in one.health(told | {"soft_steps": 1.0}).warnings)
+    assert not any("the steps add nothing" in each for each in one.diagnostics(told | {"soft_steps": 1.0}).warnings)
 
 
 def test_prototypes_are_those_of_the_items_as_they_are(split: Split) -> None:

@@ -25,10 +25,10 @@ from forethought.data.histories import Histories
 from forethought.errors import ConfigError
 from forethought.methods import igr_sr
 from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel
-from forethought.thinking.chain import History
-from forethought.thinking.deliberation import Reasoner
-from forethought.thinking.health import of_intents
-from forethought.thinking.intents import sameness
+from forethought.reasoning.chain import History
+from forethought.reasoning.diagnostics import of_intents
+from forethought.reasoning.intent_reasoner import Reasoner
+from forethought.reasoning.intents import intent_redundancy
 
 
 def prefixes(batch: Batch) -> list[tuple[Batch, int, int]]:
@@ -100,7 +100,7 @@ def by_hand(model: IGRSRModel, items: list[int], kept: list[int] | None = None) 
         intents.append(model.projection(raw))
     x = (model.items.weight[items] + model.positions.weight[:n])[None]
     t = torch.stack(intents)[None][:, :, kept if kept is not None else slice(None)]
-    return model.deliberation(x, torch.tensor([n]), t)[0][:, -1]
+    return model.intent_reasoner(x, torch.tensor([n]), t)[0][:, -1]
 
 
 @pytest.mark.parametrize("over", ["causal", "rows"])
@@ -121,7 +121,7 @@ def test_user_states_by_hand(over: Any) -> None:
 def test_leanings_are_the_attention_of_the_last_item() -> None:
     model = model_of()
     weights: list[Tensor] = []
-    for layer in model.deliberation.layers:
+    for layer in model.intent_reasoner.layers:
         layer.cross.register_forward_hook(lambda _, __, out: weights.append(out[1]))  # type: ignore[union-attr]
     told = model.user_states(lists_batch([np.array(row) for row in ROWS], 8)).weights_BM
     assert told is not None
@@ -220,7 +220,7 @@ def test_signs_are_means_over_positions() -> None:
     diffuse, copied, ends = [], [], []
     for alone, _, row in prefixes(batch):
         n = int(alone.lengths_B)
-        found = igr_sr.distil(
+        found = igr_sr.extract_intents(
             model.encoder.backbone,
             model.encoder.items,
             History(alone.items_BL, alone.lengths_B),
@@ -232,7 +232,7 @@ def test_signs_are_means_over_positions() -> None:
         weights: list[Tensor] = []
         hooks = [
             layer.cross.register_forward_hook(lambda _, __, out, w=weights: w.append(out[1]))  # type: ignore[union-attr]
-            for layer in model.deliberation.layers
+            for layer in model.intent_reasoner.layers
         ]
         state = model.user_states(alone).states_BD[0].detach()
         for hook in hooks:
@@ -242,7 +242,7 @@ def test_signs_are_means_over_positions() -> None:
         if n == batch.lengths_B[row]:
             ends.append(state)
     alike = [float(a @ b) for i, a in enumerate(ends) for j, b in enumerate(ends) if i != j]
-    assert parts["diffuse"].item() == pytest.approx(np.mean(diffuse), rel=1e-6)
+    assert parts["attention_entropy"].item() == pytest.approx(np.mean(diffuse), rel=1e-6)
     assert parts["copied"].item() == pytest.approx(np.mean(copied), rel=1e-6)
     assert parts["users_alike"].item() == pytest.approx(np.mean(alike), rel=1e-6)
 
@@ -253,25 +253,29 @@ def test_sameness_is_of_the_intents_of_every_prefix(over: Any) -> None:
     with torch.no_grad():
         each = [model.projection(model.intents(alone))[0] for alone, _, _ in prefixes(batch)]
     parts = model.loss(batch).parts
-    assert parts["same"].item() == pytest.approx(sameness(torch.stack(each)).mean().item(), rel=1e-6)
+    assert parts["intent_redundancy"].item() == pytest.approx(
+        intent_redundancy(torch.stack(each)).mean().item(), rel=1e-6
+    )
     apart = model_of(over=over, distinct=3.0)
     more = apart.loss(batch)
-    assert (more.total - model.loss(batch).total).item() == pytest.approx(3.0 * parts["same"].item(), rel=1e-6)
+    assert (more.total - model.loss(batch).total).item() == pytest.approx(
+        3.0 * parts["intent_redundancy"].item(), rel=1e-6
+    )
     for _ in range(5):
         step(apart)
-    assert apart.loss(batch).parts["same"] < parts["same"]
+    assert apart.loss(batch).parts["intent_redundancy"] < parts["intent_redundancy"]
 
 
 def test_health_says_what_looks_wrong() -> None:
-    well = {"diffuse": 0.8, "users_alike": 0.3, "copied": 0.5, "same": 0.4}
+    well = {"attention_entropy": 0.8, "users_alike": 0.3, "copied": 0.5, "intent_redundancy": 0.4}
     assert of_intents(well, 0.2).warnings == []
     assert of_intents(well, 0.2).figures == {"prefix_moved": 0.2}
-    assert of_intents({"diffuse": 0.0, "users_alike": 0.3, "same": 0.0}, None).warnings == []
+    assert of_intents({"attention_entropy": 0.0, "users_alike": 0.3, "intent_redundancy": 0.0}, None).warnings == []
     for changed, said in (
-        ({"diffuse": 0.999}, "nearly uniform"),
+        ({"attention_entropy": 0.999}, "nearly uniform"),
         ({"users_alike": 0.99}, "nearly one"),
         ({"copied": 0.99}, "nearly copies"),
-        ({"same": 0.99}, "by one and the same thing"),
+        ({"intent_redundancy": 0.99}, "by one and the same thing"),
     ):
         (warning,) = of_intents({**well, **changed}, 0.2).warnings
         assert said in warning
@@ -283,15 +287,15 @@ def test_a_prefix_that_moves_is_told_apart_from_one_that_does_not() -> None:
     model = model_of()
     model.begin_stage("reasoner")
     figures = {name: float(part) for name, part in model.loss(training()).parts.items()}
-    assert any("hardly moved" in warning for warning in model.health(figures).warnings)
+    assert any("hardly moved" in warning for warning in model.diagnostics(figures).warnings)
     start = model.prefix.detach().clone()  # type: ignore[union-attr]
     step(model)
-    told = model.health(figures)
+    told = model.diagnostics(figures)
     moved = ((model.prefix - start).norm() / start.norm()).item()  # type: ignore[operator]
     assert told.figures["prefix_moved"] == pytest.approx(moved)
     assert not any("hardly moved" in warning for warning in told.warnings)
     model.begin_stage("encoder")
-    assert model.health({"loss": 1.0}).warnings == []
+    assert model.diagnostics({"loss": 1.0}).warnings == []
 
 
 # ---- settings

@@ -15,7 +15,7 @@ from forethought.data.interactions import DataSizes
 from forethought.methods import igr_sr
 from forethought.methods.igr_sr import IGRSR, Consistency
 from forethought.nn.dropout import Dropout
-from forethought.thinking.deliberation import Beside, CrossLayer, Deliberation, Reasoner
+from forethought.reasoning.intent_reasoner import Beside, CrossLayer, IntentReasoner, Reasoner
 
 
 def test_the_projection_is_linear_gelu_linear_norm() -> None:
@@ -99,13 +99,13 @@ def test_a_view_drops_three_intents_in_ten_by_default(monkeypatch: pytest.Monkey
 def test_what_is_found_in_the_intents_is_dropped_like_any_branch(monkeypatch: pytest.MonkeyPatch) -> None:
     """With everything dropped that the intents say, a layer is a plain Transformer block."""
     torch.manual_seed(0)
-    (layer,) = Deliberation(Reasoner(width=8, ffn_width=12, layers=1, dropout=0.4)).double().train().layers
+    (layer,) = IntentReasoner(Reasoner(width=8, ffn_width=12, layers=1, dropout=0.4)).double().train().layers
     assert isinstance(layer, CrossLayer)
     assert {part.share for part in layer.modules() if isinstance(part, Dropout)} == {0.4}
     x, intents, lengths = torch.randn(2, 5, 8).double(), torch.randn(2, 1, 3, 8).double(), torch.tensor([5, 3])
     monkeypatch.setattr(layer.dropout, "share", 0.0)
     monkeypatch.setattr(layer.cross_dropout, "forward", torch.zeros_like)
-    got, _, _ = layer.deliberate(x, Beside(intents), lengths, False)
+    got, _, _ = layer.attend_intents(x, Beside(intents), lengths, False)
     torch.testing.assert_close(got, layer(x, None, True)[0])
 
 

@@ -27,9 +27,9 @@ from forethought.data.interactions import DataSizes
 from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
-from forethought.thinking.chain import History
-from forethought.thinking.deliberation import Reasoner
-from forethought.thinking.intents import Intents
+from forethought.reasoning.chain import History
+from forethought.reasoning.intent_reasoner import Reasoner
+from forethought.reasoning.intents import Intents
 
 # ---- stages
 
@@ -129,7 +129,7 @@ def test_without_lid_intents_are_the_same_for_everybody() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.encoder.state_dict().items())
     n, row = 3, ROWS[3]
     x = (model.items.weight[row] + model.positions.weight[:n])[None]
-    wanted = model.deliberation(x, torch.tensor([n]), model.projection(model.slots)[None, None])[0][:, -1]  # type: ignore[arg-type]
+    wanted = model.intent_reasoner(x, torch.tensor([n]), model.projection(model.slots)[None, None])[0][:, -1]  # type: ignore[arg-type]
     got = model.user_states(lists_batch([np.array(row)], 8)).states_BD
     torch.testing.assert_close(got, F.normalize(wanted, dim=-1))
 
@@ -146,7 +146,7 @@ def test_no_prefix_and_one_slot() -> None:
     model = model_of(prefix=0, slots=1, consistency=Consistency())
     losses = model.loss(training())
     assert losses.total.isfinite()
-    assert losses.parts["diffuse"] == 0.0
+    assert losses.parts["attention_entropy"] == 0.0
     assert "prefix" not in dict(model.named_parameters())
 
 

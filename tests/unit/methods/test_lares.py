@@ -21,8 +21,8 @@ from forethought.errors import ConfigError
 from forethought.methods import lares
 from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, LARESModel, Reinforcement
+from forethought.reasoning.halting import Halting
 from forethought.runs import train
-from forethought.thinking.halting import Halting
 from forethought.training.settings import Training
 from reference import unit
 
@@ -150,11 +150,11 @@ def test_user_states(split: Split, combine: Any, steps: int | None) -> None:
 
 def test_any_depth_is_obeyed_and_no_other_rule(split: Split) -> None:
     model = given(split, mean_recurrence=2)
-    assert model.obeyed(None) == Halting(rule="fixed", max_steps=2)
-    assert model.obeyed(Halting(rule="fixed")) == Halting(rule="fixed", max_steps=2)
-    assert model.obeyed(Halting(rule="fixed", max_steps=9)) == Halting(rule="fixed", max_steps=9)
+    assert model.resolve_halting(None) == Halting(rule="fixed", max_steps=2)
+    assert model.resolve_halting(Halting(rule="fixed")) == Halting(rule="fixed", max_steps=2)
+    assert model.resolve_halting(Halting(rule="fixed", max_steps=9)) == Halting(rule="fixed", max_steps=9)
     with pytest.raises(ConfigError, match="cannot halt by 'arh': choose one of fixed"):
-        model.obeyed(Halting(max_steps=9))
+        model.resolve_halting(Halting(max_steps=9))
 
 
 def test_the_beginning_may_be_drawn_at_test_too(split: Split) -> None:
@@ -185,8 +185,8 @@ def test_supervised_loss(split: Split, monkeypatch: pytest.MonkeyPatch, k: int) 
     starts = laid_down(monkeypatch, [k])
     twins: list[torch.Tensor] = []
     drawn: list[torch.Tensor] = []
-    partners, randint = lares.partners, torch.randint
-    monkeypatch.setattr(lares, "partners", lambda labels: twins.append(partners(labels)) or twins[-1])
+    positives, randint = lares.positives, torch.randint
+    monkeypatch.setattr(lares, "positives", lambda labels: twins.append(positives(labels)) or twins[-1])
     monkeypatch.setattr(torch, "randint", lambda *a, **b: drawn.append(randint(*a, **b)) or drawn[-1])
     losses = model.loss(batch)
     (start,), (twin,), (step) = starts, twins, drawn[-1]

@@ -178,7 +178,7 @@ def test_bits_of_an_item() -> None:
     assert table(300, codebooks=2, codewords=10).bits_per_item() == (8, 8 + 32 * 2 * 10 * 12 / 300)
     biased = table(300, codebooks=2, codewords=2, loss=ItemLoss(bias=True))
     assert biased.bits_per_item() == (2, 2 + 32 * 2 * 2 * 12 / 300 + 32)
-    told = items.health().figures
+    told = items.diagnostics().figures
     assert (told["code_bits_per_item"], told["plain_bits_per_item"]) == (64, 32 * 12)
 
 
@@ -187,7 +187,7 @@ def test_bits_of_an_item() -> None:
 
 def test_perplexities_and_twins_by_hand() -> None:
     items = table()
-    told, (_, codes) = items.health(), by_hand(items)
+    told, (_, codes) = items.diagnostics(), by_hand(items)
     shares = [np.bincount(book, minlength=10) / 300 for book in codes.T]
     perplexities = [np.exp(-sum(s * np.log(s) for s in share if s > 0)) for share in shares]
     assert told.figures["codewords_used_least"] == pytest.approx(min(perplexities))
@@ -198,19 +198,19 @@ def test_perplexities_and_twins_by_hand() -> None:
 
 def test_a_collapsed_codebook_is_told_of() -> None:
     items = table(codewords=40)
-    assert not any("collapsed" in sentence for sentence in items.health().warnings)
+    assert not any("collapsed" in sentence for sentence in items.diagnostics().warnings)
     items.weight.data += 1.0  # all in one direction, and one word there
     items.words_MCD.data[0, 7] = 1.0
-    told = items.health()
+    told = items.diagnostics()
     assert told.figures["codewords_used_least"] == pytest.approx(1.0)
     assert told.warnings[0].startswith("1 of 3 codebooks have collapsed (the items share 1.0 of 40 codewords")
 
 
 def test_items_that_nothing_tells_apart_are_told_of() -> None:
     items = table(codebooks=6, codewords=64)
-    assert items.health().warnings == []
+    assert items.diagnostics().warnings == []
     items.weight.data[:30] = items.weight.data[0]
-    told = items.health()
+    told = items.diagnostics()
     assert told.figures["items_alike"] == pytest.approx(0.1)
     assert told.warnings[0].startswith("10% of the items have the very code of another item")
 

@@ -18,7 +18,7 @@ from forethought.data.splits import Split, leave_last_out
 from forethought.errors import ConfigError, DataError
 from forethought.methods.items import ItemLoss
 from forethought.methods.rearec import ReaRec, ReaRecModel
-from forethought.thinking.halting import Halting
+from forethought.reasoning.halting import Halting
 from row_per_prefix import chain_states, logits, prefix_rows
 
 BACKBONE = GRU4Rec(width=16, window=12, dropout=0.0)
@@ -74,8 +74,8 @@ def test_contrast_of_prl(split: Split, same_gradients: Any, monkeypatch: pytest.
         last_B1 = rows.lengths_B[:, None] - 1
         _, chain = model.backbone.encode(model.items.weight[rows.items_BL], rows.lengths_B, positions=last_B1)
         total = plain_value()
-        for k, mark in enumerate(model.marks):
-            noisy, chain = model.backbone.think((clean[k] + mark + 0.2 * shift)[:, None], chain)
+        for k, mark in enumerate(model.step_embeddings):
+            noisy, chain = model.backbone.reason((clean[k] + mark + 0.2 * shift)[:, None], chain)
             a, o = F.normalize(noisy[:, 0], dim=-1), F.normalize(clean[k + 1], dim=-1)
             scores = a @ o.T / model.config.loss.temperature
             for p in range(len(scores)):
@@ -153,7 +153,7 @@ def test_times_that_are_not_there(shop: Any, tmp_path: Any) -> None:
 def test_prl(split: Split, same_gradients: Any, step_weights: Any, smoothing: float) -> None:
     """CE of every step at temperature tau alpha^(K - k); those before the last weigh 1 together or 1 each (eq. 5)."""
     loss = ItemLoss(smoothing=smoothing, bias=True)
-    model, batch, rows = given(split, steps=3, warmth=1.5, step_weights=step_weights, loss=loss)
+    model, batch, rows = given(split, steps=3, temperature_scale=1.5, step_weights=step_weights, loss=loss)
 
     def wanted() -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float64)
@@ -204,7 +204,7 @@ def test_a_flat_trajectory_is_told(split: Split) -> None:
     model, batch, rows = given(split)
     states = chain_states(model, rows)
     wanted = F.cosine_similarity(states[0], states[-1], dim=-1).mean().item()
-    assert model.loss(batch).parts["likeness"].item() == pytest.approx(wanted)
-    assert model.health({"likeness": 0.98}).warnings == []
-    (told,) = model.health({"likeness": 0.995}).warnings
+    assert model.loss(batch).parts["mean_cosine"].item() == pytest.approx(wanted)
+    assert model.diagnostics({"mean_cosine": 0.98}).warnings == []
+    (told,) = model.diagnostics({"mean_cosine": 0.995}).warnings
     assert "the steps add nothing" in told

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import rank_of
-from forethought.data.batches import Batch, history_batch, redrawn, training_batch, windows
+from forethought.data.batches import Batch, history_batch, replace_randomly, training_batch, windows
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, DataError
@@ -154,8 +154,8 @@ def test_labels_follow_replaced_items_only_when_asked(split: Split) -> None:
     of = model.shared(batch)
     assert of.targets_BL is not None
     torch.manual_seed(2)  # the same draws, in the same order
-    redrawn(torch.empty_like(batch.lengths_B), 0.0, split.data.n_users)
-    replaced = redrawn(batch.items_BL, 0.3, split.data.n_items)[1].tolist()
+    replace_randomly(torch.empty_like(batch.lengths_B), 0.0, split.data.n_users)
+    replaced = replace_randomly(batch.items_BL, 0.3, split.data.n_items)[1].tolist()
     kept = followed = 0
     free = []
     for b, length in enumerate(batch.lengths_B.tolist()):

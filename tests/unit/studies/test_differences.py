@@ -12,7 +12,7 @@ from forethought.evaluation.statistics import holm
 from forethought.evaluation.storage import plain
 from forethought.recommender import Recommender
 from forethought.runs import evaluate
-from forethought.studies.differences import METRICS, paired
+from forethought.studies.differences import COMPARED, paired
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def runs(trained: Recommender, split) -> dict[str, dict[int, Evaluation]]:
     real, random = evaluate(trained, split), np.random.default_rng(0)
 
     def drawn() -> Evaluation:
-        values = {name: random.random(real.cases.height) for name in METRICS}
+        values = {name: random.random(real.cases.height) for name in COMPARED}
         cases = real.cases.with_columns(**{name: pl.Series(value) for name, value in values.items()})
         return Evaluation(**{**vars(real), "cases": cases})
 
@@ -33,9 +33,9 @@ def test_each_is_held_against_the_same_seeds(runs: dict[str, dict[int, Evaluatio
     told = paired(runs)
     assert told is not None
     found = {(d["method"], d["metric"]): d for d in told["differences"]}
-    assert [d["method"] for d in told["differences"]] == [n for n in ("all", "one", "other", "more") for _ in METRICS]
+    assert [d["method"] for d in told["differences"]] == [n for n in ("all", "one", "other", "more") for _ in COMPARED]
     for variant, seeds in {"all": [0, 1, 2], "one": [1], "other": [1], "more": [2]}.items():
-        for metric in METRICS:
+        for metric in COMPARED:
             got = found[variant, metric]
             mine, theirs = ([runs[name][seed].cases[metric].mean() for seed in seeds] for name in (variant, "first"))
             assert got["seeds"] == seeds
@@ -48,7 +48,7 @@ def test_with_the_same_seeds_everywhere_it_is_one_comparison(runs: dict[str, dic
     same = {name: {1: runs[name][1]} for name in ("first", "one", "other")}
     told = paired(same)
     assert told is not None
-    wanted = compare({name: list(of.values()) for name, of in same.items()}, "first", metrics=METRICS)
+    wanted = compare({name: list(of.values()) for name, of in same.items()}, "first", metrics=COMPARED)
     assert [{**d, "seeds": None} for d in told["differences"]] == [
         {**d, "seeds": None} for d in plain(wanted.to_json())["differences"]
     ]

@@ -25,8 +25,8 @@ from forethought.methods.next_item import NextItem
 from forethought.recipes import Recipe
 from forethought.studies import clusters, halting, length, results, runner, variants
 from forethought.studies.catalogue import STUDIES
-from forethought.studies.results import Place
-from forethought.studies.runner import Desk, carry_out, write_page
+from forethought.studies.results import DatasetKey
+from forethought.studies.runner import StudyContext, carry_out, write_page
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
@@ -50,9 +50,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def desk(split: Split, shop: Path, tmp_path: Path) -> Desk:
+def context(split: Split, shop: Path, tmp_path: Path) -> StudyContext:
     said: list[str] = []
-    return Desk(
+    return StudyContext(
         split, str(shop), tmp_path / "results", tmp_path / "runs", said.append, Quiet, "forethought study x --data shop"
     )
 
@@ -61,18 +61,18 @@ def study(*names: str, of: str = "latent-reasoning", **changed: Any) -> Any:
     return replace(STUDIES[of], variants=names, **changed)
 
 
-def said(desk: Desk) -> list[str]:
-    return desk.say.__self__  # type: ignore[attr-defined]
+def said(context: StudyContext) -> list[str]:
+    return context.say.__self__  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_study_from_nothing_to_its_page_and_on(desk: Desk) -> None:
-    page = carry_out(study("sasrec", "dtrec", "dtrec-again"), desk, seeds=[0])
-    name = f"dtrec-{desk.split.data.name}-file-0"
-    told = json.loads((desk.results / "runs" / f"{name}.json").read_text())
+def test_a_study_from_nothing_to_its_page_and_on(context: StudyContext) -> None:
+    page = carry_out(study("sasrec", "dtrec", "dtrec-again"), context, seeds=[0])
+    name = f"dtrec-{context.split.data.name}-file-0"
+    told = json.loads((context.results / "runs" / f"{name}.json").read_text())
     assert {"command", "commit", "config", "protocol", "metrics", "cost", "training", "machine", "date"} <= told.keys()
-    assert told["protocol"]["data_hash"] == desk.split.data.data_hash
-    assert len(list((desk.results / "runs").glob("*.json"))) == 2  # the same recipe is trained once
+    assert told["protocol"]["data_hash"] == context.split.data.data_hash
+    assert len(list((context.results / "runs").glob("*.json"))) == 2  # the same recipe is trained once
     text = page.read_text()
     for row in ("| sasrec | 1 |", "| dtrec | 1 |", "| dtrec-again | 1 |"):
         assert row in text
@@ -80,121 +80,123 @@ def test_a_study_from_nothing_to_its_page_and_on(desk: Desk) -> None:
     for plot in page.parent.glob("*.svg"):
         assert plot.read_text().startswith("<?xml")
         assert f"({plot.name})" in text
-    assert [line for line in said(desk) if "training" in line] == [
-        f"{v}-{desk.split.data.name}-file-0: training" for v in ("sasrec", "dtrec")
+    assert [line for line in said(context) if "training" in line] == [
+        f"{v}-{context.split.data.name}-file-0: training" for v in ("sasrec", "dtrec")
     ]
 
     # a fresh checkout: results are there, run folders are not
-    shutil.rmtree(desk.runs)
-    said(desk).clear()
-    assert carry_out(study("sasrec", "dtrec", "dtrec-again"), desk, seeds=[0]).read_text() == text
-    assert said(desk) == []
-    carry_out(study("sasrec", "dtrec"), desk, seeds=[0, 1], only=["sasrec"])
-    assert said(desk) == [f"sasrec-{desk.split.data.name}-file-1: {what}" for what in ("training", "evaluating")]
+    shutil.rmtree(context.runs)
+    said(context).clear()
+    assert carry_out(study("sasrec", "dtrec", "dtrec-again"), context, seeds=[0]).read_text() == text
+    assert said(context) == []
+    carry_out(study("sasrec", "dtrec"), context, seeds=[0, 1], only=["sasrec"])
+    assert said(context) == [f"sasrec-{context.split.data.name}-file-1: {what}" for what in ("training", "evaluating")]
     assert "| sasrec | 2 |" in page.read_text()
 
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("name", ["beauty/2014", "../../x", "..", "a\nb", "x" * 300])
-def test_a_name_that_is_a_path_leads_nowhere(name: str, desk: Desk, tmp_path: Path) -> None:
-    other = replace(desk, split=replace(desk.split, data=replace(desk.split.data, name=name)))
+def test_a_name_that_is_a_path_leads_nowhere(name: str, context: StudyContext, tmp_path: Path) -> None:
+    other = replace(context, split=replace(context.split, data=replace(context.split.data, name=name)))
     with pytest.raises(DataError, match="files are called after it: choose a name"):
         carry_out(study("sasrec"), other, seeds=[0])
     assert list(tmp_path.iterdir()) == []
-    carry_out(study("sasrec", "dtrec"), desk, seeds=[0], only=["sasrec"])
+    carry_out(study("sasrec", "dtrec"), context, seeds=[0], only=["sasrec"])
     before = sorted(tmp_path.rglob("*"))
-    path = next((desk.results / "runs").glob("*.json"))
+    path = next((context.results / "runs").glob("*.json"))
     parts = json.loads(path.read_text())
     for changed in ({"data": name}, {"ties": name}, {"seed": name}, {"variant": name}, {"data": ["a"]}, {"seed": None}):
         path.write_text(json.dumps(parts | changed))
         with pytest.raises(RunError, match=f"is damaged .its {next(iter(changed))} cannot be .*: remove it"):
-            write_page(study("sasrec", "dtrec"), desk.results, desk.runs)
+            write_page(study("sasrec", "dtrec"), context.results, context.runs)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_name_with_a_blank_and_brackets_serves(desk: Desk) -> None:
+def test_a_name_with_a_blank_and_brackets_serves(context: StudyContext) -> None:
     name = "Beauty 2014 [5-core]"
-    desk = replace(desk, split=replace(desk.split, data=replace(desk.split.data, name=name)))
-    page = carry_out(study("sasrec", "dtrec"), desk, seeds=[0])
+    context = replace(context, split=replace(context.split, data=replace(context.split.data, name=name)))
+    page = carry_out(study("sasrec", "dtrec"), context, seeds=[0])
     assert f"dtrec-{name}-file-0" in page.read_text().replace("\\[", "[").replace("\\]", "]")
-    assert (desk.results / "latent-reasoning" / f"differences-{name}-file.json").is_file()
+    assert (context.results / "latent-reasoning" / f"differences-{name}-file.json").is_file()
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_training_killed_before_its_first_state_begins_anew(desk: Desk) -> None:
-    carry_out(study("sasrec"), desk, seeds=[0])
-    (folder,) = desk.runs.iterdir()
+def test_a_training_killed_before_its_first_state_begins_anew(context: StudyContext) -> None:
+    carry_out(study("sasrec"), context, seeds=[0])
+    (folder,) = context.runs.iterdir()
     for name in ("model.safetensors", "log.jsonl", "README.md", "metrics.json", "per_user.parquet"):
         (folder / name).unlink()
     shutil.rmtree(folder / "state")
-    shutil.rmtree(desk.results)
-    carry_out(study("sasrec"), desk, seeds=[0])
+    shutil.rmtree(context.results)
+    carry_out(study("sasrec"), context, seeds=[0])
     assert (folder / "model.safetensors").is_file()
 
 
 @pytest.mark.usefixtures("tiny")
-def test_what_the_data_cannot_serve_is_left_out_unless_asked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_data_cannot_serve_is_left_out_unless_asked_for(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (variants, runner):
         monkeypatch.setitem(module.VARIANTS, "texts", lambda: Recipe(method=IGRSR(intents="texts"), training=QUICK))
-    page = carry_out(study("sasrec", "texts"), desk, seeds=[0])
-    assert said(desk)[0].startswith("texts is left out. There are no text vectors of items beside the data")
+    page = carry_out(study("sasrec", "texts"), context, seeds=[0])
+    assert said(context)[0].startswith("texts is left out. There are no text vectors of items beside the data")
     assert "| texts |" not in page.read_text()
     with pytest.raises(DataError, match="no text vectors"):
-        carry_out(study("sasrec", "texts"), desk, seeds=[0], only=["texts"])
+        carry_out(study("sasrec", "texts"), context, seeds=[0], only=["texts"])
 
 
 @pytest.mark.usefixtures("tiny")
-def test_another_configuration_is_not_passed_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    carry_out(study("sasrec"), desk, seeds=[0])
+def test_another_configuration_is_not_passed_off(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out(study("sasrec"), context, seeds=[0])
     other = replace(TINY["sasrec"], method=NextItem(backbone=replace(SMALL, dropout=0.1)))
     for module in (variants, runner):
         monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: other)
     with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
-        carry_out(study("sasrec"), desk, seeds=[0])
+        carry_out(study("sasrec"), context, seeds=[0])
     with pytest.raises(RunError, match="of another configuration of sasrec"):  # neither is it averaged with other seeds
-        carry_out(study("sasrec"), desk, seeds=[1])
+        carry_out(study("sasrec"), context, seeds=[1])
     with pytest.raises(ConfigError, match="has no variant 'dtrek'; it has sasrec"):
-        carry_out(study("sasrec"), desk, seeds=[0], only=["dtrek"])
+        carry_out(study("sasrec"), context, seeds=[0], only=["dtrek"])
     longer = replace(TINY["sasrec"], training=replace(QUICK, epochs=3))
     for module in (variants, runner):
         monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: longer)
     with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
-        carry_out(study("sasrec"), desk, seeds=[0])
+        carry_out(study("sasrec"), context, seeds=[0])
     noisy = replace(TINY["sasrec"], noise=Noise(share=0.3))
     for module in (variants, runner):
         monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: noisy)
     with pytest.raises(RunError, match="of another configuration of sasrec: remove it"):
-        carry_out(study("sasrec"), desk, seeds=[0])
-    path = next((desk.results / "runs").glob("*.json"))
+        carry_out(study("sasrec"), context, seeds=[0])
+    path = next((context.results / "runs").glob("*.json"))
     for text, said in (("{", ""), ("[1]", "it has no '{'"), ('{"variant": "sasrec"}', "it has no 'data'")):
         path.write_text(text)
         with pytest.raises(RunError, match=f"is damaged .*{said}.*: remove it, and the study makes it anew"):
-            write_page(study("sasrec"), desk.results)
+            write_page(study("sasrec"), context.results)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_settings_newer_than_a_run_are_as_they_were(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    carry_out(study("sasrec"), desk, seeds=[0])
-    path = next((desk.results / "runs").glob("*.json"))
+def test_settings_newer_than_a_run_are_as_they_were(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out(study("sasrec"), context, seeds=[0])
+    path = next((context.results / "runs").glob("*.json"))
     told = json.loads(path.read_text())
     del told["config"]["method"]["rounds"], told["config"]["training"]["patience"], told["config"]["noise"]
     path.write_text(json.dumps(told))
-    carry_out(study("sasrec"), desk, seeds=[0])
+    carry_out(study("sasrec"), context, seeds=[0])
     twice = replace(TINY["sasrec"], method=NextItem(backbone=SMALL, rounds=2))
     for module in (variants, runner):
         monkeypatch.setitem(module.VARIANTS, "sasrec", lambda: twice)
     with pytest.raises(RunError, match="of another configuration of sasrec"):
-        carry_out(study("sasrec"), desk, seeds=[0])
+        carry_out(study("sasrec"), context, seeds=[0])
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_study_trains_on_noise(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_trains_on_noise(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (variants, runner):
         monkeypatch.setitem(module.VARIANTS, "dtrec", lambda: replace(TINY["sasrec"], noise=Noise(share=0.3)))
-    carry_out(study("sasrec", "dtrec"), desk, seeds=[0])
+    carry_out(study("sasrec", "dtrec"), context, seeds=[0])
     clean, noisy = (
-        json.loads(next((desk.results / "runs").glob(f"{v}-*.json")).read_text()) for v in ("sasrec", "dtrec")
+        json.loads(next((context.results / "runs").glob(f"{v}-*.json")).read_text()) for v in ("sasrec", "dtrec")
     )
     assert noisy["config"]["noise"] == {"kind": "replace", "share": 0.3, "seed": 0}
     assert clean["config"]["noise"] is None
@@ -202,22 +204,22 @@ def test_a_study_trains_on_noise(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("tiny")
-def test_other_data_and_other_splits_are_not_passed_off(desk: Desk) -> None:
-    carry_out(study("sasrec"), desk, seeds=[0])
-    data, later = desk.split.data, temporal(desk.split.data, valid_from=0.8, test_from=0.9)
+def test_other_data_and_other_splits_are_not_passed_off(context: StudyContext) -> None:
+    carry_out(study("sasrec"), context, seeds=[0])
+    data, later = context.split.data, temporal(context.split.data, valid_from=0.8, test_from=0.9)
     fewer = leave_last_out(data.where(np.arange(len(data)) > 50))
     assert fewer.data.name == data.name
     for other in (later, fewer):
         with pytest.raises(RunError, match="of other data or another split than those given: choose another folder"):
-            carry_out(study("sasrec"), replace(desk, split=other), seeds=[1])
+            carry_out(study("sasrec"), replace(context, split=other), seeds=[1])
 
 
 @pytest.mark.usefixtures("tiny")
-def test_results_that_cannot_be_written_are_not_trained_for(desk: Desk, tmp_path: Path) -> None:
+def test_results_that_cannot_be_written_are_not_trained_for(context: StudyContext, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"could not be written .*choose another folder"):
-        carry_out(study("sasrec"), replace(desk, results=tmp_path / "file"), seeds=[0])
-    assert said(desk) == []
+        carry_out(study("sasrec"), replace(context, results=tmp_path / "file"), seeds=[0])
+    assert said(context) == []
 
 
 def test_the_depth_told_of_is_chosen_on_validation() -> None:
@@ -249,9 +251,9 @@ def test_the_depth_told_of_is_chosen_on_validation() -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_halting_curves(desk: Desk) -> None:
-    page = carry_out(study("dtrec", of="halting"), desk, seeds=[0])
-    told = json.loads(next((desk.results / "halting").glob("dtrec-*.json")).read_text())
+def test_halting_curves(context: StudyContext) -> None:
+    page = carry_out(study("dtrec", of="halting"), context, seeds=[0])
+    told = json.loads(next((context.results / "halting").glob("dtrec-*.json")).read_text())
     fixed = [p for p in told["curve"] if p["way"] == "fixed depth"]
     assert [p["steps"] for p in fixed] == [0, 1, 2, 3]
     assert [p["flops"] for p in fixed] == sorted(p["flops"] for p in fixed)
@@ -263,31 +265,32 @@ def test_halting_curves(desk: Desk) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_halting_curves_of_one_step(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halting_curves_of_one_step(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to decide, so there are fixed depths and nothing under noise."""
     one = replace(TINY["dtrec"], method=replace(TINY["dtrec"].method, max_steps=1))
     monkeypatch.setitem(variants.VARIANTS, "dtrec", lambda: one)
-    carry_out(study("dtrec", of="halting"), desk, seeds=[0])
-    told = json.loads(next((desk.results / "halting").glob("dtrec-*.json")).read_text())
+    carry_out(study("dtrec", of="halting"), context, seeds=[0])
+    told = json.loads(next((context.results / "halting").glob("dtrec-*.json")).read_text())
     assert [p["steps"] for p in told["curve"] if p["way"] == "fixed depth"] == [0, 1]
     assert told["noise"] == []
 
 
 @pytest.mark.usefixtures("tiny")
-def test_noise_curves(desk: Desk) -> None:
-    page = carry_out(study("sasrec", "dtrec", of="noise"), desk, seeds=[0])
+def test_noise_curves(context: StudyContext) -> None:
+    page = carry_out(study("sasrec", "dtrec", of="noise"), context, seeds=[0])
     told = {
-        path.name.partition("-")[0]: json.loads(path.read_text()) for path in (desk.results / "noise").glob("*-0.json")
+        path.name.partition("-")[0]: json.loads(path.read_text())
+        for path in (context.results / "noise").glob("*-0.json")
     }
     assert {(p["kind"], p["share"]) for p in told["sasrec"]["points"]} == set(product(KINDS, (0.1, 0.2, 0.3)))
     assert told["sasrec"]["seeds"] == told["dtrec"]["seeds"] == [0, 1, 2, 3, 4]
-    run = json.loads(next((desk.results / "runs").glob("sasrec-*.json")).read_text())
+    run = json.loads(next((context.results / "runs").glob("sasrec-*.json")).read_text())
     assert told["sasrec"]["clean"] == {name: run["metrics"][name] for name in ("recall@10", "ndcg@10")}
-    related = json.loads(next((desk.results / "noise").glob("related-*.json")).read_text())
+    aggregated = json.loads(next((context.results / "noise").glob("related-*.json")).read_text())
     point = next(p for p in told["dtrec"]["points"] if (p["kind"], p["share"]) == ("swap", 0.3))
     other = next(p for p in told["sasrec"]["points"] if (p["kind"], p["share"]) == ("swap", 0.3))
     less = other["drops"]["ndcg@10"]["mean"] - point["drops"]["ndcg@10"]["mean"]
-    assert related["dtrec"]["swap 0.3 ndcg@10"]["mean"] == pytest.approx(less)
+    assert aggregated["dtrec"]["swap 0.3 ndcg@10"]["mean"] == pytest.approx(less)
     text, plot = page.read_text(), next(page.parent.glob("noise-*.svg"))
     assert "| swap | dtrec | " in text.split("How many points of a hundred less than `sasrec`")[1]
     assert f"({plot.name})" in text
@@ -315,10 +318,10 @@ def test_the_peak_is_what_was_held_at_once() -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_what_long_histories_cost(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_long_histories_cost(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(length, "REPEATS", 3)
-    page = carry_out(study("sasrec", "dtrec", of="long-histories"), desk, seeds=[0])
-    told = json.loads(next((desk.results / "long-histories").glob("sasrec-*-0.json")).read_text())
+    page = carry_out(study("sasrec", "dtrec", of="long-histories"), context, seeds=[0])
+    told = json.loads(next((context.results / "long-histories").glob("sasrec-*-0.json")).read_text())
     assert (told["window"], told["items"]) == (8, 8)
     assert told["ms"] > 0
     assert told["mb"] > 80 * told["window"] * SMALL.width * 4 / 1e6 / 2  # more than the embedded histories alone
@@ -332,15 +335,15 @@ def test_chance_takes_so_many_steps() -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_clusters_beside_categories(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clusters_beside_categories(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "COUNTS", (5, 10, 3000))
     monkeypatch.setattr(clusters, "SHOWN", {5: 5, 10: 3})
-    page = carry_out(study("sasrec", of="clusters"), desk, seeds=[0])
-    told = json.loads(next((desk.results / "clusters").glob("sasrec-*.json")).read_text())
+    page = carry_out(study("sasrec", of="clusters"), context, seeds=[0])
+    told = json.loads(next((context.results / "clusters").glob("sasrec-*.json")).read_text())
     assert {a["k"] for a in told["agreement"]} == {5, 10}
     assert "| 5 | level 1 |" in page.read_text()
-    sheet = next(desk.runs.glob(f"sasrec-*/{clusters.SHEET}")).read_text()
-    assert len(list(desk.results.glob("clusters-sasrec-*.svg"))) == 1
+    sheet = next(context.runs.glob(f"sasrec-*/{clusters.SHEET}")).read_text()
+    assert len(list(context.results.glob("clusters-sasrec-*.svg"))) == 1
     assert "## k = 10" in sheet
     assert sheet.count("- **") == 5 + 3
 
@@ -360,7 +363,7 @@ def test_agreement_against_scikit_learn() -> None:
 
 def test_seeds_are_averaged() -> None:
     runs = [
-        results.Result("a", Place("d", "file"), seed, {"metrics": {"ndcg@10": {"mean": mean}}})
+        results.Result("a", DatasetKey("d", "file"), seed, {"metrics": {"ndcg@10": {"mean": mean}}})
         for seed, mean in enumerate((0.1, 0.2, 0.6))
     ]
     mean, spread = results.over_seeds(runs, "ndcg@10")

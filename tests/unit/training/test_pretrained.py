@@ -30,12 +30,12 @@ from forethought.evaluation.flops import flops_per_epoch
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR, IGRSRModel
+from forethought.reasoning.intent_reasoner import Reasoner
 from forethought.recommender import Recommender, load
 from forethought.references import resolve
 from forethought.run_files import bound_sums
 from forethought.runs import train
 from forethought.tensor_files import save_tensors
-from forethought.thinking.deliberation import Reasoner
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -81,7 +81,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_the_encoder_of_the_run_is_the_best_of_the_first_stage(whole: Path) -> None:
     told = lines(whole)
     assert [line["stage"] for line in told] == [1, 1, 2, 2]
-    assert [{"named", "icr", "diffuse", "copied", "users_alike", "prefix_moved"} <= line.keys() for line in told] == [
+    assert [
+        {"named", "icr", "attention_entropy", "copied", "users_alike", "prefix_moved"} <= line.keys() for line in told
+    ] == [
         *(False, False),
         *(True, True),
     ]

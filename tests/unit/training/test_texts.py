@@ -19,11 +19,11 @@ from forethought.data.splits import Split, leave_last_out
 from forethought.data.texts import VECTORS, item_texts
 from forethought.errors import ConfigError, DataError
 from forethought.methods.igr_sr import IGRSR, IGRSRModel
+from forethought.reasoning.intent_reasoner import Reasoner
+from forethought.reasoning.profiles import TextProfiles
 from forethought.recommender import load
 from forethought.references import resolve
 from forethought.runs import evaluate, train
-from forethought.thinking.deliberation import Reasoner
-from forethought.thinking.profiles import TextProfiles
 from forethought.training.settings import Training
 
 WIDTH = 6

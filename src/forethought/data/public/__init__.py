@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forethought.data.public.known import KNOWN, Known, detect, fetch, read_raw
+from forethought.data.public.known import KNOWN, PublicDataset, detect, fetch, read_raw
 from forethought.data.public.tables import RawTables
 
-__all__ = ["KNOWN", "Known", "RawTables", "detect", "fetch", "read_raw"]
+__all__ = ["KNOWN", "PublicDataset", "RawTables", "detect", "fetch", "read_raw"]

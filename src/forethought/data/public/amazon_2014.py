@@ -14,13 +14,13 @@ from typing import Any
 import polars as pl
 
 from forethought.data.progress import Report, silent
-from forethought.data.public.files import Kind, RawFile, Source
+from forethought.data.public.files import RawFile, RawKind, Source
 from forethought.data.public.rows import json_lines, loose_object, separated
 from forethought.data.public.tables import PRODUCT, RawTables, in_order
 
-REVIEWS = Kind("Amazon 2014 reviews (JSON lines)", r".*\.json", r"""["']reviewerID["']""")
-RATINGS = Kind("Amazon 2014 ratings (user,item,rating,time)", r".*\.csv", r"^[A-Z0-9]+,\w{10},\d(\.\d)?,\d{9,10}$")
-META = Kind("Amazon 2014 items (meta)", r".*\.json", r"""^(?!.*["']reviewerID["']).*["']asin["']""")
+REVIEWS = RawKind("Amazon 2014 reviews (JSON lines)", r".*\.json", r"""["']reviewerID["']""")
+RATINGS = RawKind("Amazon 2014 ratings (user,item,rating,time)", r".*\.csv", r"^[A-Z0-9]+,\w{10},\d(\.\d)?,\d{9,10}$")
+META = RawKind("Amazon 2014 items (meta)", r".*\.json", r"""^(?!.*["']reviewerID["']).*["']asin["']""")
 
 
 def read_amazon_2014(source: Source, *, report: Report = silent) -> RawTables:
@@ -67,8 +67,8 @@ def _records(file: RawFile, wanted: set[str], report: Report) -> Iterator[dict[s
         for number, line in enumerate(stream, 1):
             if number % 10_000 == 0:
                 report(f"reading {file.name}", number, None)
-            found = asin.search(line)
-            if not line.strip() or (found and found[1].decode() not in wanted):
+            match = asin.search(line)
+            if not line.strip() or (match and match[1].decode() not in wanted):
                 continue
             record = loose_object(file, number, line)
             if record.get("asin") in wanted:

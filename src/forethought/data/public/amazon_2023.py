@@ -12,15 +12,15 @@ from typing import Any
 import polars as pl
 
 from forethought.data.progress import Report, silent
-from forethought.data.public.files import Kind, RawFile, Source
+from forethought.data.public.files import RawFile, RawKind, Source
 from forethought.data.public.rows import json_lines, loose_object, separated
 from forethought.data.public.tables import PRODUCT, RawTables, in_order
 
-REVIEWS = Kind("Amazon 2023 reviews (JSON lines)", r".*\.jsonl", r'^(?!.*"main_category").*"parent_asin"')
-TABLES = Kind(
+REVIEWS = RawKind("Amazon 2023 reviews (JSON lines)", r".*\.jsonl", r'^(?!.*"main_category").*"parent_asin"')
+TABLES = RawKind(
     "Amazon 2023 ids (user_id,parent_asin,rating,timestamp)", r".*\.csv", r"^user_id,parent_asin,rating,timest"
 )
-META = Kind("Amazon 2023 items (meta)", r".*\.jsonl", r'"main_category"')
+META = RawKind("Amazon 2023 items (meta)", r".*\.jsonl", r'"main_category"')
 
 PART = re.compile(r"\.(train|valid|test)\.csv$")
 COLUMNS = {"user_id": pl.String, "parent_asin": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
@@ -85,5 +85,5 @@ def _item(record: dict[str, Any]) -> dict[str, Any]:
 
 def _price(value: Any) -> float | None:
     """A number, whether it is written as one or as in "from 12.99"; None for a dash."""
-    found = re.search(r"\d+(\.\d+)?", str(value).replace(",", ""))
-    return float(found[0]) if found else None
+    match = re.search(r"\d+(\.\d+)?", str(value).replace(",", ""))
+    return float(match[0]) if match else None

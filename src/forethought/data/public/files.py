@@ -86,7 +86,7 @@ class RawFile:
 
 
 @dataclass(frozen=True)
-class Kind:
+class RawKind:
     """A kind of file.
 
     Attributes:

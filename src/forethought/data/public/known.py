@@ -14,7 +14,7 @@ from typing import Protocol
 from forethought.data.downloads import download, fetch_text
 from forethought.data.progress import Report, silent
 from forethought.data.public import amazon_2014, amazon_2023, movielens, s3_rec, yelp
-from forethought.data.public.files import Kind, Source, shown
+from forethought.data.public.files import RawKind, Source, shown
 from forethought.data.public.tables import RawTables
 from forethought.errors import DataError, nearest
 
@@ -41,7 +41,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Known:
+class PublicDataset:
     """A data set that can be asked for by name.
 
     Attributes:
@@ -57,7 +57,7 @@ class Known:
     by_hand: str = ""
 
 
-FORMATS: dict[str, tuple[Kind, Reader]] = {
+FORMATS: dict[str, tuple[RawKind, Reader]] = {
     "movielens-100k": (movielens.RATINGS_100K, movielens.read_movielens_100k),
     "movielens-1m": (movielens.RATINGS_1M, movielens.read_movielens_1m),
     "movielens-csv": (movielens.RATINGS_CSV, movielens.read_movielens_csv),
@@ -122,34 +122,34 @@ _AMAZON_2023_SPARSE = (
 )
 
 
-def _movielens(name: str, md5: str | None, reader: Reader) -> Known:
+def _movielens(name: str, md5: str | None, reader: Reader) -> PublicDataset:
     url = f"https://files.grouplens.org/datasets/movielens/{name}.zip"
     remote = Remote(url, md5, None if md5 else f"{url}.md5")
-    return Known(reader, "https://grouplens.org/datasets/movielens/", (remote,))
+    return PublicDataset(reader, "https://grouplens.org/datasets/movielens/", (remote,))
 
 
-def _amazon_2014(category: str) -> Known:
+def _amazon_2014(category: str) -> PublicDataset:
     base = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
     files = Remote(f"{base}/reviews_{category}_5.json.gz"), Remote(f"{base}/meta_{category}.json.gz")
-    return Known(amazon_2014.read_amazon_2014, "https://jmcauley.ucsd.edu/data/amazon/", files)
+    return PublicDataset(amazon_2014.read_amazon_2014, "https://jmcauley.ucsd.edu/data/amazon/", files)
 
 
-def _amazon_2023(category: str) -> Known:
+def _amazon_2023(category: str) -> PublicDataset:
     base = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023"
     core = "0core" if category in _AMAZON_2023_SPARSE else "5core"
     ids = Remote(f"{base}/benchmark/{core}/rating_only/{category}.csv.gz")
     meta = Remote(f"{base}/raw/meta_categories/meta_{category}.jsonl.gz")
-    return Known(amazon_2023.read_amazon_2023, "https://amazon-reviews-2023.github.io/", (ids, meta))
+    return PublicDataset(amazon_2023.read_amazon_2023, "https://amazon-reviews-2023.github.io/", (ids, meta))
 
 
-KNOWN: dict[str, Known] = {
+KNOWN: dict[str, PublicDataset] = {
     **{name: _movielens(name, *how) for name, how in _MOVIELENS.items()},
     **{f"amazon-2014-{short}": _amazon_2014(category) for short, category in _AMAZON_2014.items()},
     **{
         f"amazon-2023-{category.lower().replace('_', '-')}": _amazon_2023(category)
         for category in (*_AMAZON_2023, *_AMAZON_2023_SPARSE)
     },
-    "yelp": Known(
+    "yelp": PublicDataset(
         yelp.read_yelp,
         "https://business.yelp.com/data/resources/open-dataset/",
         by_hand="the JSON files: agree to the terms there, unpack Yelp-JSON.zip, and take yelp_dataset.tar out of it",
@@ -176,11 +176,11 @@ def read_raw(source: Source, *, report: Report = silent) -> RawTables:
     Raises:
         DataError: no known format, or a file is damaged or has a wrong line, which is named.
     """
-    found = detect(source)
-    if found is None:
+    detected = detect(source)
+    if detected is None:
         kinds = "; ".join(kind.what for kind, _ in FORMATS.values())
         raise DataError(f"{shown(source)} holds no raw data of a known format. Known are: {kinds}.")
-    return FORMATS[found][1](source, report=report)
+    return FORMATS[detected][1](source, report=report)
 
 
 def fetch(name: str, folder: str | Path, *, report: Report = silent) -> Path:
@@ -221,9 +221,9 @@ def _published(remote: Remote, to: Path) -> str | None:
         return remote.md5
     by_hand = f"Download {remote.url} by other means and put it here: {to.resolve()}"
     try:
-        found = re.search(r"\b[0-9a-fA-F]{32}\b", fetch_text(remote.md5_url))
+        match = re.search(r"\b[0-9a-fA-F]{32}\b", fetch_text(remote.md5_url))
     except DataError as error:
         raise DataError(f"{error} {by_hand}") from error
-    if not found:
+    if not match:
         raise DataError(f"{remote.md5_url} does not hold an MD5 checksum any more. {by_hand}")
-    return found[0].lower()
+    return match[0].lower()

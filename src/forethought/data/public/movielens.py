@@ -8,17 +8,17 @@ from typing import Any
 import polars as pl
 
 from forethought.data.progress import Report, silent
-from forethought.data.public.files import Kind, RawFile, Source
+from forethought.data.public.files import RawFile, RawKind, Source
 from forethought.data.public.rows import decoded_lines, separated
 from forethought.data.public.tables import RawTables, in_order
 from forethought.errors import DataError
 
-RATINGS_100K = Kind("MovieLens 100K ratings (u.data)", r"u\.data")
-MOVIES_100K = Kind("MovieLens 100K movies (u.item)", r"u\.item")
-RATINGS_1M = Kind("MovieLens 1M ratings (ratings.dat)", r"ratings\.dat", r"^\d+::\d+::")
-MOVIES_1M = Kind("MovieLens 1M movies (movies.dat)", r"movies\.dat", r"^\d+::")
-RATINGS_CSV = Kind("MovieLens ratings (ratings.csv)", r"ratings\.csv", r"^userId,movieId,rating,timestamp")
-MOVIES_CSV = Kind("MovieLens movies (movies.csv)", r"movies\.csv", r"^movieId,title,genres")
+RATINGS_100K = RawKind("MovieLens 100K ratings (u.data)", r"u\.data")
+MOVIES_100K = RawKind("MovieLens 100K movies (u.item)", r"u\.item")
+RATINGS_1M = RawKind("MovieLens 1M ratings (ratings.dat)", r"ratings\.dat", r"^\d+::\d+::")
+MOVIES_1M = RawKind("MovieLens 1M movies (movies.dat)", r"movies\.dat", r"^\d+::")
+RATINGS_CSV = RawKind("MovieLens ratings (ratings.csv)", r"ratings\.csv", r"^userId,movieId,rating,timestamp")
+MOVIES_CSV = RawKind("MovieLens movies (movies.csv)", r"movies\.csv", r"^movieId,title,genres")
 
 GENRES_100K = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),

@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 
 from forethought.data.progress import Report, silent
-from forethought.data.public.files import Kind, RawFile, Source
+from forethought.data.public.files import RawFile, RawKind, Source
 from forethought.data.public.rows import decoded_lines
 from forethought.data.public.tables import RawTables, in_order
 from forethought.errors import DataError
 from forethought.files import first_line
 
-SEQUENCES = Kind("S3-Rec sequences (user item item ...)", r".*\.txt", r"^\d+( \d+)+ *$")
-ATTRIBUTES = Kind("S3-Rec attributes (*_item2attributes.json)", r".*_item2attributes\.json")
+SEQUENCES = RawKind("S3-Rec sequences (user item item ...)", r".*\.txt", r"^\d+( \d+)+ *$")
+ATTRIBUTES = RawKind("S3-Rec attributes (*_item2attributes.json)", r".*_item2attributes\.json")
 
 
 def read_s3_rec(source: Source, *, report: Report = silent) -> RawTables:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import polars as pl
 
 from forethought.data.progress import Report, silent
-from forethought.data.public.files import Kind, RawFile, Source
+from forethought.data.public.files import RawFile, RawKind, Source
 from forethought.data.public.rows import json_lines, loose_lines
 from forethought.data.public.tables import RawTables, in_order
 from forethought.errors import DataError
 
-REVIEWS = Kind("Yelp reviews (JSON lines)", r".*review.*\.json", r'"business_id"')
-BUSINESSES = Kind("Yelp businesses (JSON lines)", r".*business.*\.json", r'"business_id"')
+REVIEWS = RawKind("Yelp reviews (JSON lines)", r".*review.*\.json", r'"business_id"')
+BUSINESSES = RawKind("Yelp businesses (JSON lines)", r".*business.*\.json", r'"business_id"')
 
 KEYS = {"user_id": pl.String, "business_id": pl.String, "stars": pl.Float64, "date": pl.String}
 ITEM_SCHEMA = {"item_id": pl.String, "title": pl.String, "categories": pl.List(pl.String)}

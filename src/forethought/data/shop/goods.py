@@ -42,7 +42,7 @@ class Goods:
     item_ends: np.ndarray
     intent_ends: np.ndarray
 
-    def pick(self, shelves: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    def choose(self, shelves: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Places (rows of `shelf_items`) at the given shares, in [0, 1), of the given shelves."""
         places = np.searchsorted(self.shelf_ends, shelves + shares, side="right")
         return np.clip(places, self.shelf_offsets[shelves], self.shelf_offsets[shelves + 1] - 1)
@@ -138,9 +138,11 @@ def _brand_of_items(
     draw_N = rng.random(len(kind_N))
     brand_N = np.zeros(len(kind_N), np.int64)
     for row in range(len(distinct)):
-        brands, here = np.flatnonzero(department_of_brand == row), department_N == row
+        brands, in_department = np.flatnonzero(department_of_brand == row), department_N == row
         ends = np.cumsum(_zipf(np.arange(len(brands)), 0.5))
-        brand_N[here] = brands[np.minimum(np.searchsorted(ends, draw_N[here], side="right"), len(brands) - 1)]
+        brand_N[in_department] = brands[
+            np.minimum(np.searchsorted(ends, draw_N[in_department], side="right"), len(brands) - 1)
+        ]
     return brand_N
 
 

@@ -123,7 +123,7 @@ def _walk(
     taste = (rng.random(n)[of_fresh] + drifted - drifted[of_fresh]) % 1.0
 
     place = np.empty(n, np.int64)
-    place[order] = goods.pick(shelf, taste)
+    place[order] = goods.choose(shelf, taste)
     return place
 
 

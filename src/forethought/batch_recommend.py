@@ -1,0 +1,187 @@
+"""Recommendations for a whole table of histories, Parquet to Parquet, a few thousand at a time."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from forethought.data.reading import Columns, empty_cells
+from forethought.data.sources import open_table, readable
+from forethought.data.times import KINDS, clock
+from forethought.data.vocabulary import IdKind
+from forethought.errors import DataError, ForethoughtError, HistoryError
+from forethought.files import MARK, check_replaceable, replace_file
+from forethought.recommender import Recommendation, Recommender, Unknown
+
+CHUNK = 4096
+HISTORY, TIMES = "history", "times"
+
+
+def recommend_table(
+    model: Recommender,
+    source: str | Path,
+    out: str | Path,
+    k: int = 10,
+    *,
+    report: Callable[[int, int], None] | None = None,
+    unknown: Unknown = "error",
+    **choices: Any,
+) -> dict[str, Any]:
+    """Recommend for every row of a table with a list column `history`, or for every user of an interaction table.
+
+    Memory does not grow with the number of histories. The output repeats the other columns and adds `items` and
+    `scores` (lists); rows without any known item get empty lists when `unknown="drop"`.
+
+    Args:
+        source: a table with list columns `history` and, for models that read times, `times` (Unix seconds); or rows
+            of user_id, item_id and, where known, timestamp and position, which are gathered into histories first.
+        out: Parquet file, written whole or not at all; an earlier one of ours is replaced, any other file refused.
+        choices: as in `Recommender.recommend`.
+
+    Returns:
+        How many histories, and the share of their items that the model does not know.
+    """
+    if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
+        raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
+    check_replaceable(Path(out))
+    with readable(source):
+        frame = _histories(open_table(str(source)).frame, source, with_times=model.method.inputs.times)
+        schema = frame.collect_schema()
+        total = int(frame.select(pl.len()).collect().item())
+    as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
+    item_type = pl.Binary() if as_bytes else model.items.ids.dtype
+    if taken := [name for name in ("items", "scores") if name in schema]:
+        raise DataError(
+            f"{source} has a column {taken[0]!r} already, which the recommendations would replace: rename it."
+        )
+    counts = {"items": 0, "unknown": 0, "done": 0}
+    out_schema = pl.Schema(dict(schema) | {"items": pl.List(item_type), "scores": pl.List(pl.Float32)})
+
+    def score(chunk: pl.DataFrame) -> pl.DataFrame:
+        histories = _ids_of(chunk[HISTORY], as_bytes)
+        if model.method.inputs.times:
+            choices["times"] = chunk[TIMES].to_list()
+        lists = _recommend(model, histories, counts["done"], k=k, unknown=unknown, **choices)
+        counts["items"] += sum(len(history or ()) for history in histories)
+        counts["unknown"] += sum(len(one.dropped) for one in lists)
+        counts["done"] += len(chunk)
+        if report is not None:
+            report(counts["done"], total)
+        as_held = [_as_held(one.items, model.items.kind, as_bytes) for one in lists]
+        return chunk.with_columns(
+            pl.Series("items", as_held, pl.List(item_type)),
+            pl.Series("scores", [one.scores for one in lists], pl.List(pl.Float32)),
+        )
+
+    def chunks() -> Iterator[pl.DataFrame]:
+        with readable(source):
+            for chunk in frame.collect_batches(chunk_size=CHUNK, maintain_order=True):
+                yield from map(score, chunk.iter_slices(CHUNK))
+
+    replace_file(Path(out), lambda part: _sink(chunks, out_schema, part))
+    return {"histories": total, "unknown_share": counts["unknown"] / max(counts["items"], 1)}
+
+
+def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path: Path) -> None:
+    """Write frames to Parquet as they are made."""
+    failed: list[ForethoughtError] = []
+
+    def guarded(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
+        try:
+            for chunk in chunks():
+                yield chunk if columns is None else chunk.select(columns)
+        except ForethoughtError as error:  # polars would wrap it: keep our sentence
+            failed.append(error)
+            raise
+
+    try:
+        register_io_source(guarded, schema=schema, is_pure=True).sink_parquet(path, metadata={"made": MARK})
+    except Exception:
+        if failed:
+            raise failed[0] from None
+        raise
+
+
+def _ids_of(histories: pl.Series, as_bytes: bool) -> list[Any]:
+    """A column of lists of ids as Python has them."""
+    rows = histories.to_list()
+    return (
+        [row and [uuid.UUID(bytes=i) if i and len(i) == 16 else i for i in row] for row in rows] if as_bytes else rows
+    )
+
+
+def _as_held(items: list[Any], kind: IdKind, as_bytes: bool) -> list[Any]:
+    """Recommended ids as the table holds its own: UUIDs as 16 bytes or as text."""
+    if kind != "uuid":
+        return items
+    return [i.bytes if as_bytes else str(i) for i in items]
+
+
+def _recommend(
+    model: Recommender, histories: list[Any], before: int, *, unknown: Unknown, **choices: Any
+) -> list[Recommendation]:
+    """As `recommend`; but an empty row is no error with `unknown="drop"`, and rows are counted from the table's top."""
+    filled = [n for n, history in enumerate(histories) if history]
+    if len(filled) < len(histories) and unknown == "error":
+        empty = next(n for n, history in enumerate(histories) if not history)
+        raise DataError(f"Row {before + empty} has an empty history: drop such rows, or use unknown='drop'.")
+    if "times" in choices:
+        choices["times"] = [choices["times"][n] or [] for n in filled]
+    try:
+        lists = model.recommend([histories[n] for n in filled], unknown=unknown, **choices) if filled else []
+    except HistoryError as error:
+        raise error.about(f"Row {before + filled[error.row]}") from None
+    by_row = dict(zip(filled, lists, strict=True))
+    return [by_row.get(n, Recommendation([], [], [], [])) for n in range(len(histories))]
+
+
+def _histories(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> pl.LazyFrame:
+    """The frame with a list column `history`, and `times` if they are needed, gathered from rows if need be."""
+    schema = frame.collect_schema()
+    if HISTORY not in schema:
+        return _gathered(frame, source, with_times=with_times)
+    for name in (HISTORY, TIMES) if with_times else (HISTORY,):
+        if name not in schema:
+            raise DataError(f"{source} needs a list column {name!r} with Unix seconds beside 'history' for this model.")
+        if not isinstance(schema[name], pl.List):
+            raise DataError(f"The column {name!r} of {source} has type {schema[name]}, but must be a list.")
+    return frame
+
+
+def _gathered(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> pl.LazyFrame:
+    names = frame.collect_schema().names()
+    if "user_id" not in names or "item_id" not in names:
+        raise DataError(
+            f"{source} needs a list column 'history', or the columns user_id and item_id, but it has "
+            f"{', '.join(names)}."
+        )
+    columns = Columns().resolve(frame, source)
+    if with_times and columns.time is None:
+        raise DataError(f"{source} needs a column timestamp for this model, which reads the time of each interaction.")
+    order_columns = {} if columns.time is None else {"tick": clock(frame, columns.time, KINDS)}
+    rows = frame.with_columns(**{name: each.ticks for name, each in order_columns.items()})
+    own = {"user_id": "user_id", "tick": columns.time, columns.position: columns.position}
+    _refuse_empty(rows, frame, {name: column for name, column in own.items() if name and column})
+    order = [*order_columns, *([columns.position] if columns.position else [])]
+    rows = rows.sort("user_id", *order, maintain_order=True) if order else rows
+    lists = [pl.col("item_id").alias(HISTORY)]
+    lists += [(pl.col("tick") // order_columns["tick"].per_second).alias(TIMES)] if with_times else []
+    return rows.group_by("user_id", maintain_order=True).agg(lists)
+
+
+def _refuse_empty(rows: pl.LazyFrame, frame: pl.LazyFrame, columns: dict[str, str]) -> None:
+    """Refuse rows without a user, or without what says where in a history they belong: they would come first.
+
+    Args:
+        columns: by name in `rows`, its name in `frame`.
+    """
+    counts = rows.select(pl.len().alias("all rows"), pl.col(*columns).null_count()).collect(engine="streaming")
+    for name, column in columns.items():
+        if empty := counts[name].item():
+            raise empty_cells(rows, frame, name, column, f"{empty:,} of {counts['all rows'].item():,} rows", mend=KINDS)

@@ -1,0 +1,154 @@
+"""Signs that thinking has gone wrong, told while a model trains (failure signatures of DTRec, ReaRec and IGR-SR)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from forethought.catalogue import losses
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.moments import moments
+from forethought.reasoning.prototypes import Prototypes
+
+FLAT = 0.99  # mean cosine of first and last thought from which a trajectory goes nowhere
+COLLAPSED = 0.9  # mean cosine of the coarsest prototypes from which they are one
+EDGE = 0.05  # steps from either end that count as no choice at all
+SLACK = 1.02  # entropies of targets may rise by 2% from level to level without a word
+
+DIFFUSE = 0.99  # entropy of attention over intents, as a share of ln m, from which all of them weigh alike
+COPIED = 0.98  # mean cosine of intents and the encoder's own state from which they say nothing new
+ALIKE = 0.95  # mean cosine of two users' states from which users are one
+ONE = 0.95  # mean squared cosine of two intents, their means taken off, from which there is but one
+STILL = 1e-3  # way of the prefix, as a share of its length at first, below which it has not been trained
+
+
+@dataclass
+class Diagnostics:
+    """What an epoch came to beside its losses: figures for the log, and a sentence for each thing that looks wrong."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@torch.no_grad()
+def mean_cosine(first_PD: Tensor, last_PD: Tensor) -> Tensor:
+    """Sum over rows of the cosine of two states; near 1 each, nothing was thought between them."""
+    return F.cosine_similarity(first_PD, last_PD, dim=-1).sum()
+
+
+def of_trajectory(mean_cosine: float) -> Diagnostics:
+    """Whether the thoughts of an epoch went anywhere, from their mean `mean_cosine`."""
+    if mean_cosine < FLAT:
+        return Diagnostics()
+    return Diagnostics(
+        warnings=[
+            f"First and last thought are nearly the same (mean cosine {mean_cosine:.3f}): the steps add nothing; "
+            "supervise the steps themselves (prototype_weight, temperature_scale or divergence_weight above 0)."
+        ]
+    )
+
+
+def of_steps(soft_steps: float, max_steps: int) -> Diagnostics:
+    """Whether the halting net chooses at all, from the mean number of steps under its weights."""
+    if max_steps < 2:
+        return Diagnostics()
+    if soft_steps > max_steps - EDGE:
+        return Diagnostics(
+            warnings=[
+                f"Nothing halts before the last of {max_steps} steps: lower the threshold, or give ponder_weight "
+                "a value above 0."
+            ]
+        )
+    if soft_steps < 1 + EDGE:
+        return Diagnostics(
+            warnings=[
+                "Everything halts after the first step, so that depth adapts to nobody: later steps are no better to "
+                "the halting net; raise base_weight or give ponder_weight a value above 0."
+            ]
+        )
+    return Diagnostics()
+
+
+@torch.no_grad()
+def of_prototypes(prototypes: Prototypes, catalogue: Catalogue, temperature_scale: float = 1.0) -> Diagnostics:
+    """Whether prototypes differ, and whether their predictions sharpen from level to level.
+
+    Args:
+        temperature_scale: as in `Prototypes.as_states`.
+    """
+    diagnostics, before = Diagnostics(), float("inf")
+    for t in range(len(prototypes.counts)):
+        centres, sizes = prototypes.level(t)
+        unit = F.normalize(centres[sizes > 0], dim=-1)
+        n = len(unit)
+        alike = float((unit.sum(0).square().sum() - n) / max(n * (n - 1), 1))  # mean cosine of all pairs
+        states = prototypes.as_states(t, catalogue, temperature_scale)
+        entropies = losses.entropy(states, moments(states, catalogue))
+        entropy = float((entropies * sizes).sum() / sizes.sum().clamp_min(1))
+        diagnostics.figures |= {f"prototype_cosine_{t + 1}": alike, f"target_entropy_{t + 1}": entropy}
+        if t == 0 and alike > COLLAPSED:
+            diagnostics.warnings.append(
+                f"The {n} prototypes of step 1 are nearly one (mean cosine {alike:.2f}): item vectors have not spread "
+                "yet; lengthen warmup_epochs."
+            )
+        if entropy > before * SLACK:
+            diagnostics.warnings.append(
+                f"The prototypes of step {t + 1} say less than those of step {t} (entropy {entropy:.2f} after "
+                f"{before:.2f}): the way is not from coarse to fine; lower prototype_temperature."
+            )
+        before = entropy
+    return diagnostics
+
+
+def of_intents(figures: Mapping[str, float], prefix_moved: float | None) -> Diagnostics:
+    """Whether intents are chosen among, say something of their own, and leave users apart.
+
+    Args:
+        figures: means over the epoch of `attention_entropy` (over intents, as a share of ln m; 0 where m is 1),
+            `users_alike` (cosine of two users' states), `intent_redundancy` (squared cosine of what two intents tell
+            users apart by; 0 where m is 1) and, where intents come from an encoder, `copied` (cosine of intents and
+            the encoder's own state).
+        prefix_moved: how far the prefix has gone since the beginning, as a share of its length then.
+    """
+    diagnostics = Diagnostics()
+    if figures["attention_entropy"] > DIFFUSE:
+        diagnostics.warnings.append(
+            f"Attention over intents is nearly uniform ({figures['attention_entropy']:.3f} of ln m), as at first: "
+            "no item chooses among them; if that lasts, use fewer slots or a lower mask_share."
+        )
+    if figures["users_alike"] > ALIKE:
+        diagnostics.warnings.append(
+            f"The states of users are nearly one (mean cosine {figures['users_alike']:.3f}): the contrast has "
+            "collapsed; lower the consistency's mask_share or weight."
+        )
+    if figures["intent_redundancy"] > ONE:
+        diagnostics.warnings.append(
+            f"The intents of a history tell users apart by one and the same thing (mean squared cosine "
+            f"{figures['intent_redundancy']:.2f}): use fewer slots, or keep them apart with a weight of distinct."
+        )
+    if figures.get("copied", 0.0) > COPIED:
+        diagnostics.warnings.append(
+            f"Intents are nearly copies of the encoder's own state (mean cosine {figures['copied']:.3f}): they add "
+            "nothing to it; train longer, or try another number of prefix vectors and slots."
+        )
+    if prefix_moved is not None:
+        diagnostics.figures["prefix_moved"] = prefix_moved
+        if prefix_moved < STILL:
+            diagnostics.warnings.append(
+                f"The prefix has hardly moved (by {prefix_moved:.1e} of its length): it steers nothing; raise the "
+                "learning_rate, or leave the prefix out."
+            )
+    return diagnostics
+
+
+def together(*parts: Diagnostics) -> Diagnostics:
+    """All figures and all sentences."""
+    diagnostics = Diagnostics()
+    for part in parts:
+        diagnostics.figures |= part.figures
+        diagnostics.warnings += part.warnings
+    return diagnostics

@@ -1,0 +1,273 @@
+"""When to stop thinking: indicators of convergence, the rules that read them, and the loop that obeys.
+
+Adaptive Reasoning Halting is DTRec's (arXiv 2512.14036, section 3.2): a small net reads how sure a state is, how far
+its prediction moved and how far the state itself moved. Other rules are here to be compared with it. Rows that have
+halted leave the batch, keys and values included.
+
+Shapes: P rows, D width, T steps, N items (or prototypes that stand for them).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.interface import Backbone
+from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.moments import moments
+from forethought.errors import ConfigError
+from forethought.reasoning.chain import InitialStates
+from forethought.settings import Between, Number, Settings, Weight
+
+Rule = Literal["arh", "soft", "fixed", "change", "entropy", "random"]
+INDICATORS = ("entropy", "consistency", "change")
+OUTLIER = 5.0  # standard deviations at which an indicator is cut
+MEMORY = 0.01  # share of the newest batch in the running means
+KL_CAP = 5.0  # nats; consistency is cut there and divided by it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halting(Settings):
+    """When a row stops; can be chosen anew for a trained model."""
+
+    rule: Rule = "arh"
+    """arh: the halting net is over the threshold; soft: all steps, weighted as in training; fixed: all steps;
+    change, entropy: that indicator is below the threshold; random: with the threshold as probability."""
+    threshold: Number = 0.5
+    """delta, at each step from the first on; the last step always ends."""
+    max_steps: Annotated[int, Between(0, 100)] | None = None
+    """Steps at most; None: as many as were trained."""
+    noise: Weight = 0.0
+    """Standard deviation of Gaussian noise on the indicators, to see what a rule can bear."""
+
+    def steps(self, trained: int) -> int:
+        """How many steps to take at most, of those that were trained.
+
+        Raises:
+            ConfigError: more than were trained.
+        """
+        if self.max_steps is not None and self.max_steps > trained:
+            raise ConfigError(
+                f"The model was trained to think {trained} steps and cannot take {self.max_steps}: choose fewer."
+            )
+        return trained if self.max_steps is None else self.max_steps
+
+
+class SoftmaxStats(NamedTuple):
+    """States held against the catalogue: their scaled form, and the two moments of its softmax."""
+
+    states_PD: Tensor
+    lse_P: Tensor
+    mean_PD: Tensor
+
+    def select(self, rows: Tensor) -> SoftmaxStats:
+        return SoftmaxStats(self.states_PD[rows], self.lse_P[rows], self.mean_PD[rows])
+
+
+@torch.no_grad()
+def softmax_stats(states_PD: Tensor, catalogue: Catalogue, sizes_N: Tensor | None = None) -> SoftmaxStats:
+    """Two products, over all items or over prototypes.
+
+    Args:
+        states_PD: scaled.
+        catalogue: of items, or of prototypes that stand for them.
+        sizes_N: how many items each prototype stands for. A multiplicity is log n more in the lse, and no part
+            of the score, so entropy stays that of a distribution over items.
+    """
+    if sizes_N is None:
+        return SoftmaxStats(states_PD, *moments(states_PD, catalogue))
+    vectors_ND, real = catalogue.scaled_ND, sizes_N > 0
+    counted = Catalogue(vectors_ND[real], bias_N=sizes_N[real].to(vectors_ND.dtype).log())
+    of = moments(counted.scaled(states_PD), counted)
+    return SoftmaxStats(states_PD, of.lse_P, of.mean_PD[:, :-1])
+
+
+@torch.no_grad()
+def indicators(before: SoftmaxStats, now: SoftmaxStats, change_P: Tensor, n_items: int, width: int) -> Tensor:
+    """[Ent_t / ln N, min(Cons_t, 5) / 5, Delta_t / sqrt(d)], [P, 3] (eq. 7; scales: the spec's section 3).
+
+    Ent = lse - r.mean; Cons = KL(before || now) = (r' - r).mean' - lse' + lse; Delta = ||r_t - r_{t-1}||.
+    No product beyond those of the looks.
+    """
+    entropy = now.lse_P - (now.states_PD * now.mean_PD).sum(-1)
+    kl = ((before.states_PD - now.states_PD) * before.mean_PD).sum(-1) - before.lse_P + now.lse_P
+    scaled = (entropy / math.log(max(n_items, 2)), kl.clamp(0, KL_CAP) / KL_CAP, change_P / math.sqrt(width))
+    return torch.stack(scaled, dim=-1).to(change_P.dtype)
+
+
+class HaltingHead(nn.Module):
+    """p_halt = sigmoid(MLP([Ent, Cons, Delta])), [..., 3] -> [...] (eq. 8).
+
+    The indicators of all rows lie close together, far from zero, and a net that reads them as they are halts everybody
+    at once. So they are standardised, by running means and variances of the training batches (not by those of the
+    batch at hand: a row's fate does not depend on its neighbours). Of several processes the first one's count.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(len(INDICATORS), width), nn.Linear(width, 1)
+        self.register_buffer("mean", torch.zeros(len(INDICATORS)))
+        self.register_buffer("variance", torch.ones(len(INDICATORS)))
+        self.register_buffer("batches", torch.tensor(0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and features.numel():
+            self._watch(features)
+        standard = (features - self.mean) / (self.variance + 1e-8).sqrt()
+        with torch.autocast(features.device.type, enabled=False):  # weights of the steps are to sum to 1
+            return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0].sigmoid()
+
+    @torch.no_grad()
+    def _watch(self, features: Tensor) -> None:
+        """Averages over all batches at first, then over the last hundred or so."""
+        flat = features.reshape(-1, len(INDICATORS))
+        self.batches += 1
+        share = max(1 / int(self.batches), MEMORY)
+        self.mean.lerp_(flat.mean(0), share)
+        self.variance.lerp_((flat - self.mean).square().mean(0), share)
+
+
+def soft_weights(halts_PT: Tensor) -> Tensor:
+    """w_t = p_t prod_{j<t} (1 - p_j), what is left given to the last step, so that each row sums to 1 (eq. 9)."""
+    on_PT = torch.cumprod(1 - halts_PT, dim=1)
+    before_PT = torch.cat([torch.ones_like(on_PT[:, :1]), on_PT[:, :-1]], dim=1)
+    weights = halts_PT * before_PT
+    return torch.cat([weights[:, :-1], before_PT[:, -1:]], dim=1)
+
+
+class Trace(NamedTuple):
+    """Every step of every row, those after its exit included.
+
+    Attributes:
+        states_PSD: r_0 .. r_T, [P, T + 1, D].
+        indicators_PT3: as the halting net reads them; NaN where the rule reads none.
+        halts_PT: p_halt, NaN where there is no net.
+    """
+
+    states_PSD: Tensor
+    indicators_PT3: Tensor
+    halts_PT: Tensor
+
+    @classmethod
+    def unread(cls, states_PSD: Tensor) -> Trace:
+        """Of a method of fixed depth: of the indicators only the change is known, and there is no halting net."""
+        change_PT = states_PSD.diff(dim=1).norm(dim=-1) / math.sqrt(states_PSD.shape[-1])
+        none_PT = torch.full_like(change_PT, torch.nan)
+        return cls(states_PSD, torch.stack([none_PT, none_PT, change_PT], dim=-1), none_PT)
+
+
+@dataclass
+class HaltingPolicy:
+    """What a method gives the loop to decide with.
+
+    Attributes:
+        look: raw states [P, D] -> Look; costs two products over what it looks at.
+        catalogue: the items, looked at or stood for.
+        head: p_halt from indicators.
+    """
+
+    stats_of: Callable[[Tensor], SoftmaxStats]
+    catalogue: Catalogue
+    head: HaltingHead | None = None
+
+    def needs_stats(self, halting: Halting) -> bool:
+        return halting.rule in ("arh", "soft", "entropy")
+
+    def read(
+        self, before: Tensor, now: Tensor, stats_before: SoftmaxStats | None, stats: SoftmaxStats | None, noise: float
+    ) -> Tensor:
+        """Indicators [P, 3] of one step."""
+        change = (now - before).norm(dim=-1)
+        if stats_before is None or stats is None:
+            none = torch.full_like(change, torch.nan)
+            features = torch.stack([none, none, change / math.sqrt(now.shape[-1])], dim=-1)
+        else:
+            features = indicators(stats_before, stats, change, len(self.catalogue), now.shape[-1])
+        return features + noise * torch.randn_like(features) if noise else features
+
+    def halt(self, halting: Halting, features: Tensor) -> tuple[Tensor, Tensor]:
+        """p_halt (NaN without a net), and which rows stop."""
+        rule, none = halting.rule, torch.full_like(features[:, 0], torch.nan)
+        halts = none if self.head is None or features[:, 0].isnan().any() else self.head(features)
+        if rule == "arh":
+            return halts, halts > halting.threshold
+        if rule == "random":
+            return halts, torch.rand_like(none) < halting.threshold
+        if rule in ("change", "entropy"):
+            return halts, features[:, INDICATORS.index(rule)] < halting.threshold
+        return halts, torch.zeros_like(none, dtype=torch.bool)
+
+
+@torch.no_grad()
+def reason_until(
+    backbone: Backbone,
+    initial_states: InitialStates,
+    step_embeddings_TD: Tensor,
+    policy: HaltingPolicy,
+    halting: Halting,
+    *,
+    mean: bool = False,
+    trace: bool = False,
+) -> tuple[Tensor, Tensor, Trace | None]:
+    """Think behind one position a row until each row halts.
+
+    Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought.
+    With `rule="soft"` the final state is the mean of the steps' states under `soft_weights`: their scores mixed.
+
+    Args:
+        mean: what is read after a step, judged and returned, is the mean of all states so far, not the last one.
+
+    Returns:
+        Final states [B, D] as ranking wants them, steps used int64 [B], and the trace, of raw states.
+    """
+    if halting.rule in ("arh", "soft") and policy.head is None:
+        raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
+    state, chain = initial_states.states_BPD[:, 0], initial_states.chain
+    read, total = state, state
+    final, steps = read.clone(), torch.zeros(len(read), dtype=torch.int64, device=read.device)
+    live, going = torch.arange(len(read), device=read.device), torch.ones_like(steps, dtype=torch.bool)
+    judged = (
+        len(step_embeddings_TD) if trace or halting.rule == "soft" else len(step_embeddings_TD) - 1
+    )  # the last step always ends
+    looking = judged > 0 and (policy.needs_stats(halting) or (trace and policy.head is not None))
+    stats_before = policy.stats_of(read) if looking else None
+    kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read], [], [])
+    for t, embedding in enumerate(step_embeddings_TD, start=1):
+        states, chain = backbone.reason((state + embedding)[:, None], chain)
+        before, state = read, states[:, 0]
+        total = total + state
+        read = total / (t + 1) if mean else state
+        final[live[going]], steps[live[going]] = read[going], t
+        if t > judged:
+            break
+        stats = policy.stats_of(read) if looking else None
+        features = policy.read(before, read, stats_before, stats, halting.noise)
+        halts, stop = policy.halt(halting, features)
+        stats_before, going = stats, going & ~stop
+        for part, value in zip(kept, (read, features, halts), strict=True):
+            part.append(value)
+        if trace or halting.rule == "soft":
+            continue
+        rows = going.nonzero()[:, 0]
+        if len(rows) == 0:
+            break
+        if len(rows) < len(going):
+            state, total, read = state[rows], total[rows], read[rows]
+            chain, live, going = chain.select(rows), live[rows], going[rows]
+            stats_before = None if stats_before is None else stats_before.select(rows)
+    if halting.rule == "soft" and len(step_embeddings_TD):
+        weights_PT = soft_weights(torch.stack(kept[2], dim=1))
+        final = (weights_PT[..., None] * policy.catalogue.comparable(torch.stack(kept[0][1:], dim=1))).sum(1)
+    else:
+        final = policy.catalogue.comparable(final)
+    traced = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and len(step_embeddings_TD) else None
+    return final, steps, traced

@@ -1,0 +1,256 @@
+"""Indicators against whole distributions, weights against a loop, and who leaves the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.catalogue.catalogue import Catalogue
+from forethought.errors import ConfigError
+from forethought.reasoning import halting
+from forethought.reasoning.chain import InitialStates
+from forethought.reasoning.halting import (
+    Halting,
+    HaltingHead,
+    HaltingPolicy,
+    indicators,
+    reason_until,
+    soft_weights,
+    softmax_stats,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_exact_indicators() -> None:
+    before, now, items = RNG.normal(size=(6, 4)) * 2, RNG.normal(size=(6, 4)) * 2, RNG.normal(size=(30, 4))
+    a, b = (torch.from_numpy(x) for x in (before, now))
+    e = Catalogue(torch.from_numpy(items))
+    got = indicators(softmax_stats(a, e), softmax_stats(b, e), (b - a).norm(dim=-1), 30, 4).numpy()
+    p, q = softmax(before @ items.T, axis=1), softmax(now @ items.T, axis=1)
+    wanted = np.stack(
+        [
+            entropy(q, axis=1) / math.log(30),
+            np.minimum(entropy(p, q, axis=1), 5) / 5,  # KL(before || now)
+            np.linalg.norm(now - before, axis=1) / 2,
+        ],
+        axis=1,
+    )
+    np.testing.assert_allclose(got, wanted, rtol=1e-9)
+
+
+def test_prototypes_stand_for_their_items() -> None:
+    """Where all items of a cluster are alike, prototypes with sizes say exactly what the items say."""
+    centres, sizes = RNG.normal(size=(5, 4)), np.array([3, 1, 0, 7, 2])
+    a, b = (torch.from_numpy(RNG.normal(size=(6, 4)) * 2) for _ in range(2))
+    items, few = (Catalogue(torch.from_numpy(x)) for x in (np.repeat(centres, sizes, axis=0), centres))
+    n = torch.from_numpy(sizes)
+    change = (b - a).norm(dim=-1)
+    exact = indicators(softmax_stats(a, items), softmax_stats(b, items), change, 13, 4)
+    got = indicators(softmax_stats(a, few, n), softmax_stats(b, few, n), change, 13, 4)
+    torch.testing.assert_close(got, exact, rtol=1e-10, atol=1e-10)
+
+
+def test_soft_weights() -> None:
+    halts = RNG.random((5, 4))
+    wanted = np.zeros((5, 4))
+    for row, p in enumerate(halts):
+        left = 1.0
+        for t in range(4):
+            wanted[row, t] = left if t == 3 else left * p[t]
+            left *= 1 - p[t]
+    got = soft_weights(torch.from_numpy(halts)).numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    np.testing.assert_allclose(got.sum(1), 1)
+
+
+def test_the_net() -> None:
+    torch.manual_seed(0)
+    head, features = HaltingHead(16).double(), torch.rand(5, 3, dtype=torch.float64)
+    seen = torch.rand(4, 50, 3, dtype=torch.float64) * 0.1 + 0.7
+    for batch in seen:
+        head(batch)
+    head.eval()
+    features = 0.7 + 0.1 * features
+    means, variances = [], []
+    for n, batch in enumerate(seen.numpy(), start=1):
+        means.append(batch.mean(0))
+        variances.append(((batch - np.mean(means, axis=0)) ** 2).mean(0))
+        assert len(means) == n
+    (w1, b1, w2, b2), x = (p.detach().numpy() for p in head.parameters()), features.numpy()
+    x = (x - np.mean(means, axis=0)) / np.sqrt(np.mean(variances, axis=0) + 1e-8)
+    wanted = 1 / (1 + np.exp(-(np.maximum(x @ w1.T + b1, 0) @ w2.T + b2)))
+    np.testing.assert_allclose(head(features).detach().numpy(), wanted[:, 0], rtol=1e-12)
+
+
+# ---- the loop
+
+
+class Counting(torch.nn.Module):
+    """A backbone that notes how many rows it is asked to think for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = GRU4Rec(width=4, window=5, dropout=0.0).build()
+        self.rows: list[int] = []
+
+    def reason(self, x: torch.Tensor, chain: Any) -> Any:
+        self.rows.append(len(x))
+        return self.inner.reason(x, chain)
+
+
+def initial_states(backbone: Counting, n_rows: int) -> InitialStates:
+    torch.manual_seed(0)
+    at = torch.full((n_rows, 1), 2)
+    states, chain = backbone.inner.encode(torch.randn(n_rows, 3, 4), torch.full((n_rows,), 3), positions=at)
+    assert chain is not None
+    return InitialStates(states[:, -1:], chain, torch.ones_like(at, dtype=torch.bool))
+
+
+CATALOGUE = Catalogue(torch.randn(30, 4, generator=torch.Generator().manual_seed(1)))
+MARKS = torch.zeros(4, 4)
+JUDGE = HaltingPolicy(lambda r: softmax_stats(r, CATALOGUE), CATALOGUE)
+
+
+def think_by(rule: str, threshold: float, **more: Any) -> tuple[Counting, torch.Tensor, torch.Tensor, Any]:
+    backbone = Counting()
+    given = Halting(rule=rule, threshold=threshold, **more)  # type: ignore[arg-type]
+    return backbone, *reason_until(backbone, initial_states(backbone, 9), MARKS, JUDGE, given)  # type: ignore[arg-type]
+
+
+def test_weights_sum_to_one_under_autocast() -> None:
+    head, features = HaltingHead(8), torch.randn(50, 6, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weights = soft_weights(head(features))
+    torch.testing.assert_close(weights.sum(1), torch.ones(50))
+
+
+def test_rows_that_halt_leave_the_batch() -> None:
+    _, _, _, trace = backbone_of_all()
+    middle = trace.indicators_PT3[:, :3, 2].flatten().sort().values[12:14].mean().item()
+    backbone, _, steps, _ = think_by("change", middle)
+    assert backbone.rows == [int((steps >= t).sum()) for t in range(1, int(steps.max()) + 1)]
+    assert 9 == backbone.rows[0] > backbone.rows[-1]
+
+
+def backbone_of_all() -> Any:
+    backbone = Counting()
+    return backbone, *reason_until(
+        backbone, initial_states(backbone, 9), MARKS, JUDGE, Halting(rule="fixed"), trace=True
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rule", "threshold", "steps"),
+    [("fixed", 9.0, 4), ("change", 1e9, 1), ("change", -1.0, 4), ("entropy", 2.0, 1), ("random", 1.0, 1)],
+)
+def test_all_or_nothing(rule: str, threshold: float, steps: int) -> None:
+    backbone, _, used, _ = think_by(rule, threshold)
+    assert used.tolist() == [steps] * 9
+    assert backbone.rows == [9] * steps
+
+
+def test_random_stops_as_often_as_it_should() -> None:
+    torch.manual_seed(0)
+    backbone = Counting()
+    _, steps, _ = reason_until(
+        backbone, initial_states(backbone, 4000), MARKS, JUDGE, Halting(rule="random", threshold=0.3)
+    )  # type: ignore[arg-type]
+    shares = np.bincount(steps.numpy(), minlength=5)[1:] / 4000
+    np.testing.assert_allclose(shares, [0.3, 0.21, 0.147, 0.343], atol=0.03)
+
+
+def test_no_step_at_all() -> None:
+    backbone, final, steps, _ = think_by("fixed", 0.5, max_steps=0)
+    assert steps.tolist() == [4] * 9  # the method cuts the marks, not the loop
+    given = initial_states(backbone, 9)
+    final, steps, trace = reason_until(backbone, given, MARKS[:0], JUDGE, Halting(rule="fixed"), trace=True)  # type: ignore[arg-type]
+    assert torch.equal(final, given.states_BPD[:, 0])
+    assert steps.tolist() == [0] * 9
+    assert trace is None
+
+
+def test_a_single_step_is_taken_without_a_look() -> None:
+    """There is nothing to decide: the last step always ends."""
+
+    def stats_of(_: torch.Tensor) -> Any:
+        raise AssertionError
+
+    backbone = Counting()
+    policy = HaltingPolicy(stats_of, CATALOGUE)
+    given = initial_states(backbone, 9)
+    _, steps, _ = reason_until(backbone, given, MARKS[:1], policy, Halting(rule="entropy", threshold=0.5))  # type: ignore[arg-type]
+    assert steps.tolist() == [1] * 9
+
+
+def test_a_trace_changes_nothing_but_is_longer() -> None:
+    _, final, steps, _ = think_by("entropy", 0.93)
+    backbone = Counting()
+    traced, used, trace = reason_until(
+        backbone,  # type: ignore[arg-type]
+        initial_states(backbone, 9),
+        MARKS,
+        JUDGE,
+        Halting(rule="entropy", threshold=0.93),
+        trace=True,
+    )
+    assert torch.equal(used, steps)
+    torch.testing.assert_close(traced, final)
+    assert trace is not None
+    assert trace.states_PSD.shape == (9, 5, 4)
+    assert len(set(steps.tolist())) > 1
+
+
+def test_noise_on_the_indicators_moves_exits() -> None:
+    torch.manual_seed(0)
+    _, _, calm, _ = think_by("entropy", 0.93)
+    _, _, noisy, _ = think_by("entropy", 0.93, noise=0.5)
+    assert calm.tolist() != noisy.tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rule": "arg"}, r"Halting's rule is 'arg', but must be one of arh,"),
+        ({"threshold": float("nan")}, r"Halting's threshold is nan, but must be a number from -1,000,000,000"),
+        ({"threshold": "high"}, r"Halting's threshold is 'high'"),
+        ({"noise": -0.1}, r"Halting's noise is -0\.1, but must be a number from 0 to 1,000,000"),
+        ({"max_steps": -1}, r"Halting's max_steps is -1"),
+        ({"max_steps": 1.5}, r"Halting's max_steps is 1\.5"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Halting(**settings)
+
+
+def test_module_names_its_indicators() -> None:
+    assert halting.INDICATORS == ("entropy", "consistency", "change")
+
+
+def test_noise_reaches_every_indicator() -> None:
+    """Each of the three is moved, independently, by as much as was asked for; `change` alone is read with noise too."""
+    backbone = Counting()
+    given = initial_states(backbone, 2000)
+
+    def traced(noise: float) -> np.ndarray:
+        halting = Halting(rule="fixed", noise=noise)
+        policy = HaltingPolicy(JUDGE.stats_of, CATALOGUE, HaltingHead(4).eval())
+        _, _, trace = reason_until(backbone, given, MARKS, policy, halting, trace=True)  # type: ignore[arg-type]
+        assert trace is not None
+        return trace.indicators_PT3.numpy()
+
+    torch.manual_seed(0)
+    moved = (traced(0.5) - traced(0.0)).reshape(-1, 3)
+    np.testing.assert_allclose(moved.std(0), [0.5] * 3, rtol=0.05)
+    np.testing.assert_allclose(np.corrcoef(moved.T), np.eye(3), atol=0.05)
+    _, _, calm, _ = think_by("change", 0.1)
+    _, _, noisy, _ = think_by("change", 0.1, noise=0.5)
+    assert calm.tolist() != noisy.tolist()
