@@ -207,6 +207,29 @@ def test_shares_of_a_batch_add_up(name: str, split: Split, device: torch.device)
             close(got, wanted)
 
 
+def test_bfloat16_products_leave_loss_and_gradients_nearly_as_they_were(
+    name: str, split: Split, device: torch.device
+) -> None:
+    """Under autocast, as all of a training is on a GPU."""
+    torch.manual_seed(0)
+    method = built(name, split).to(device)
+    method.begin_epoch(9)
+    batch = training_batch(windows(split.train, method.window).take(np.arange(40))).to(device)
+
+    def made(narrow: bool) -> tuple[float, torch.Tensor]:
+        torch.manual_seed(1)
+        method.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
+            total = method.loss(batch).total
+        total.backward()
+        return total.item(), torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None])
+
+    (wide, wanted), (narrow, got) = made(narrow=False), made(narrow=True)
+    assert narrow != wide
+    assert narrow == pytest.approx(wide, rel=0.02)
+    assert torch.nn.functional.cosine_similarity(got, wanted, dim=0) > 0.95
+
+
 def test_overfits_twenty_histories(name: str, split: Split, device: torch.device) -> None:
     torch.manual_seed(0)
     method = built(name, split, width=32).to(device)

@@ -48,7 +48,7 @@ def test_rows_of_all_kinds_are_answered_as_if_alone(trained: Recommender) -> Non
         np.testing.assert_allclose(alone.scores, found.scores, rtol=1e-5, atol=1e-6)
         with torch.inference_mode():
             state = trained.method.user_states(batch_of([request], trained.method)).states_BD  # type: ignore[attr-defined]
-            scores = trained.method.catalogue().scores(state)[0].double().numpy().copy()
+            scores = trained.method.catalogue().scores(state)[0].double().cpu().numpy()
         if request.allowed_N is not None:
             scores[~request.allowed_N.numpy()] = -np.inf
         if request.excluded is not None:

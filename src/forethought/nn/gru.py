@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +33,12 @@ class GRUStack(nn.Module):
     def forward(self, x_BLD: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Outputs of the last layer, and of every layer; padding on the right is never seen."""
         hidden = []
-        for i, layer in enumerate(self.layers):
-            x_BLD, _ = layer(x_BLD if i == 0 else self.dropout(x_BLD))
-            hidden.append(x_BLD)
+        # cuDNN has no gradients in evaluation mode, in which a frozen encoder passes them on to what is put before it
+        frozen = not self.training and torch.is_grad_enabled()
+        with torch.backends.cudnn.flags(enabled=False) if frozen else nullcontext():
+            for i, layer in enumerate(self.layers):
+                x_BLD, _ = layer(x_BLD if i == 0 else self.dropout(x_BLD))
+                hidden.append(x_BLD)
         return x_BLD, hidden
 
     def reason(self, x_BPD: Tensor, chain: RecurrentChain) -> tuple[Tensor, RecurrentChain]:

@@ -55,7 +55,7 @@ class Observer(Protocol):
     def close(self) -> None: ...
 
 
-class StepTold(NamedTuple):
+class StepLosses(NamedTuple):
     """This process's share of a step's loss parts, not yet copied, and the positions they are a mean of."""
 
     parts: dict[str, Tensor]
@@ -153,7 +153,7 @@ class Fit:
         saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
         self.method.begin_epoch(progress.stage_epoch)
-        unread: list[StepTold] = []
+        unread: list[StepLosses] = []
         for at, chosen in enumerate(batches[progress.batch :], start=progress.batch + 1):
             unread.append(self._step(fabric, model, optimiser, rows.take(chosen), len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
@@ -172,7 +172,7 @@ class Fit:
 
     def _step(
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, ahead: int
-    ) -> StepTold:
+    ) -> StepLosses:
         """One update, `ahead` steps after the last that `progress` knows of."""
         step, steps = self.progress.step + ahead - self.progress.stage_step, self._steps_an_epoch * self._epochs
         rate = self._stage.rate * learning_rate(step, steps, self.settings)
@@ -182,20 +182,21 @@ class Fit:
         if self.settings.input_noise and not self.method.inputs.masked_items:
             items_BL, _ = replace_randomly(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
             batch = replace(batch, items_BL=items_BL)
-        with narrow_products(self._precision.narrow):
+        # fabric narrows what goes through `forward` of a wrapped module, which a method by itself is not
+        with narrow_products(self._precision.narrow), fabric.autocast():
             losses = model.loss(batch)
         fabric.backward(losses.total * fabric.world_size)  # DDP takes the mean of gradients; ours are shares of a sum
         if self.settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_norm)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        return StepTold(losses.parts, batch.weight)
+        return StepLosses(losses.parts, batch.weight)
 
     def _reads_every(self, fabric: Fabric) -> int:
         """One process on a CPU reads its losses for nothing; others wait for a device or for each other."""
         return 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else READ_EVERY
 
-    def _read(self, fabric: Fabric, unread: list[StepTold], stop: bool, save: bool) -> tuple[bool, bool]:
+    def _read(self, fabric: Fabric, unread: list[StepLosses], stop: bool, save: bool) -> tuple[bool, bool]:
         """Copy the loss parts of the steps since the last reading, and add them up; whether to stop or to save.
 
         All processes read at the same step and are told the same.

@@ -230,7 +230,7 @@ def test_a_fresh_process_knows_the_users_again(run: Path, split: Split, tmp_path
     model = load(run)
     assert np.array_equal(fresh.cases["rank"], evaluate(model, split).cases["rank"])
     cases = split.test.history
-    batch = history_batch(cases, model.method.window)
+    batch = history_batch(cases, model.method.window).to(model.method.device)
     known, strangers = (model.method.user_states(each).states_BD for each in (batch, replace(batch, users_B=None)))
     assert (known - strangers).abs().max() > 0.01
 
@@ -244,7 +244,7 @@ def test_bare_histories_are_strangers_whatever_their_place(run: Path) -> None:
     assert first.items == first_again.items
     assert first.scores == pytest.approx(first_again.scores, abs=1e-6)
     assert second.scores == pytest.approx(second_again.scores, abs=1e-6)
-    lonely = Batch(torch.tensor([[1, 2, 3]]), torch.tensor([3]))
+    lonely = Batch(torch.tensor([[1, 2, 3]]), torch.tensor([3])).to(model.method.device)
     with torch.inference_mode():
         scores = model.method.catalogue().scores(model.method.user_states(lonely).states_BD)
     assert first.scores == pytest.approx([scores[0, i].item() for i in model.items.index_of(first.items)], abs=1e-5)

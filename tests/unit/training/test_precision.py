@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 
+from forethought import runs
 from forethought.backbones.sasrec import SASRec
+from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
+from forethought.methods.interface import Losses
 from forethought.methods.items import ItemLoss
-from forethought.methods.next_item import NextItem
+from forethought.methods.next_item import NextItem, NextItemModel
 from forethought.runs import train
 from forethought.training import precision
 from forethought.training.precision import Precision, choose
@@ -56,6 +60,22 @@ def test_on_a_cpu_that_lacks_it() -> None:
     assert chosen("auto") == chosen("32") == ("32", False)
     with pytest.raises(ConfigError, match=r"this processor does not multiply bfloat16 .*: choose auto or 32"):
         chosen("bf16")
+
+
+def test_a_fabric_of_bfloat16_narrows_the_loss_of_every_step(
+    split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU. Fabric narrows `forward` by itself, and only where it wraps the module in another."""
+    fabric, narrowed, loss = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"), [], NextItemModel.loss
+
+    def watched(self: NextItemModel, batch: Batch) -> Losses:
+        narrowed.append(torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"))
+        return loss(self, batch)
+
+    monkeypatch.setattr(NextItemModel, "loss", watched)
+    monkeypatch.setattr(runs, "launch", lambda _: fabric)
+    train(SASRec(width=16), split, tmp_path / "run", training=replace(quick, precision="32"))
+    assert set(narrowed) == {torch.bfloat16}
 
 
 @pytest.mark.usefixtures("lacks_bf16")
