@@ -8,11 +8,15 @@ Shapes: B rows, L history, P chains a row, T tokens a chain, H heads, C channels
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+UNPLANNED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,22 @@ class AttentionChain:
         """True where a chain sees a position of the history; L counts the prefix, which is seen by all."""
         positions = torch.arange(self.layers[0].keys_BHLC.shape[2], device=self.at_BP.device)
         return positions <= self.at_BP[..., None] + self.prefix
+
+
+def attention(
+    q_BHQC: Tensor, k_BHLC: Tensor, v_BHLC: Tensor, mask: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """Softmax attention, [B, H, Q, C].
+
+    cuDNN's kernel, which torch takes for 16-bit numbers on a GPU, makes a plan for every new shape. Histories differ in
+    length from batch to batch: on an H200 a SASRec took 5.2 s an epoch with it, and .9 s in float32.
+
+    Args:
+        mask: True where a query sees a key.
+    """
+    planned = q_BHQC.is_cuda and q_BHQC.dtype != torch.float32
+    with sdpa_kernel(UNPLANNED) if planned else nullcontext():
+        return F.scaled_dot_product_attention(q_BHQC, k_BHLC, v_BHLC, attn_mask=mask, is_causal=causal)
 
 
 def split_heads(x_BLD: Tensor, heads: int) -> Tensor:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from forethought.nn.attention import AttentionChain, Memory, attend_token, join_heads, key_mask, split_heads
+from forethought.nn.attention import (
+    AttentionChain,
+    Memory,
+    attend_token,
+    attention,
+    join_heads,
+    key_mask,
+    split_heads,
+)
 from forethought.nn.dropout import Dropout
 
 Activation = Literal["relu", "gelu"]
@@ -35,7 +43,7 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
         """States, and the keys and values that tokens will look back at."""
         q, k, v = self._project(x_BLD)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        mixed = attention(q, k, v, mask, causal)
         return self._finish(x_BLD, join_heads(mixed)), k, v
 
     def at(self, x_BLD: Tensor, at_BP: Tensor, sees_BHPL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,7 +53,7 @@ class Block(nn.Module):
         k, v = F.linear(normed, self.qkv.weight[D:], self.qkv.bias[D:]).chunk(2, dim=-1)
         q = F.linear(at_positions(normed, at_BP), self.qkv.weight[:D], self.qkv.bias[:D])
         q, k, v = (split_heads(each, self.heads) for each in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=sees_BHPL)
+        mixed = attention(q, k, v, sees_BHPL)
         return self._finish(at_positions(x_BLD, at_BP), join_heads(mixed)), k, v
 
     def reason(self, x_BPD: Tensor, memory: Memory, sees_BPL: Tensor) -> tuple[Tensor, Memory]:

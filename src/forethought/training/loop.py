@@ -296,7 +296,7 @@ def launch(settings: Training) -> Fabric:
 
     under_torchrun = torch.distributed.is_torchelastic_launched()
     accelerator = resolve_device(settings.device).type
-    bf16 = accelerator == "cuda" and settings.precision != "32"  # on a CPU it is the walk over items that narrows
+    bf16 = accelerator == "cuda" and settings.precision == "bf16"  # on a CPU it is the walk over items that narrows
     world = from_environment("LOCAL_WORLD_SIZE", 1) if under_torchrun else 1
     fabric = Fabric(
         accelerator=accelerator,

@@ -49,7 +49,7 @@ class Training(Settings):
     """Cut a history longer than the window into several rows; otherwise only its last window trains."""
     precision: Precision = "auto"
     """bf16: bfloat16 products with float32 sums, everywhere on CUDA, on a CPU in the softmax over all items alone;
-    auto: the same on CUDA, and on a CPU that has AVX-512 BF16 or AMX for 1,000 items or more; 32: float32."""
+    auto: bf16 on a CPU that has AVX-512 BF16 or AMX for 1,000 items or more, else float32; 32: float32."""
     compile: bool = False
     """Pass the backbone through torch.compile."""
     device: Device = "auto"

@@ -79,9 +79,9 @@ def test_a_fabric_of_bfloat16_narrows_the_loss_of_every_step(
 
 
 @pytest.mark.usefixtures("lacks_bf16")
-def test_on_cuda_everything_is_narrow_and_the_cpu_does_not_matter() -> None:
-    assert chosen("auto", "cuda") == chosen("bf16", "cuda", walks=False) == ("bf16", False)
-    assert chosen("32", "cuda") == ("32", False)
+def test_on_cuda_everything_is_narrow_where_it_was_asked_for_and_the_cpu_does_not_matter() -> None:
+    assert chosen("bf16", "cuda", walks=False) == ("bf16", False)
+    assert chosen("auto", "cuda") == chosen("32", "cuda") == ("32", False)
 
 
 @pytest.mark.usefixtures("has_bf16")
@@ -90,7 +90,9 @@ def test_bf16_on_a_cpu_changed_nothing(sasrec: SASRec, split: Split, quick: Trai
     losses, said = {}, io.StringIO()
     for asked in ("32", "auto", "bf16"):
         watch = Watch(Console(file=said, width=200))
-        run = train(sasrec, split, tmp_path / asked, training=replace(quick, precision=asked), observer=watch)
+        run = train(
+            sasrec, split, tmp_path / asked, training=replace(quick, precision=asked, device="cpu"), observer=watch
+        )
         losses[asked] = [json.loads(line)["loss"] for line in (tmp_path / asked / "log.jsonl").open()]
         about = json.loads((tmp_path / asked / "config.json").read_text())["about"]
         assert about["precision"] == run.about["precision"] == ("bf16" if asked == "bf16" else "32")
@@ -104,7 +106,7 @@ def test_bf16_on_a_cpu_changed_nothing(sasrec: SASRec, split: Split, quick: Trai
 def test_refused_before_anything_is_written(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     method = NextItem(backbone=sasrec, loss=ItemLoss(kind="bce"))
     with pytest.raises(ConfigError, match="precision is bf16, but"):
-        train(method, split, tmp_path / "run", training=replace(quick, precision="bf16"))
+        train(method, split, tmp_path / "run", training=replace(quick, precision="bf16", device="cpu"))
     assert not (tmp_path / "run").exists()
 
 
@@ -115,7 +117,7 @@ def test_the_default_is_auto_and_a_fit_without_an_answer_is_float32() -> None:
 
 @pytest.mark.usefixtures("has_bf16")
 def test_a_narrow_run_goes_on_bit_for_bit(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
-    settings = replace(quick, precision="bf16")
+    settings = replace(quick, precision="bf16", device="cpu")
     whole = train(sasrec, split, tmp_path / "whole", training=settings)
 
     class Stop(Exception):
