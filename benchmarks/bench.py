@@ -50,7 +50,7 @@ def main() -> None:
     repetitions = min(args.repetitions, 3) if args.quick else args.repetitions
     result |= _measured("ours", data, repetitions, args.threads, "--share", "0.2" if args.quick else "1")
     share = ["--share", "0.04" if args.quick else "0.1"]
-    result["thinking"] = _measured("thinking", data, min(args.repetitions, 3), args.threads, *share)
+    result["reasoning"] = _measured("reasoning", data, min(args.repetitions, 3), args.threads, *share)
     result["intents"] = _measured("intents", data, min(args.repetitions, 3), args.threads, *share)
     if not args.quick:
         export(data, WORK / "data")
@@ -117,7 +117,7 @@ def _page(r: dict[str, Any]) -> str:
         f"| `import forethought` | {r['import_s']:.3f} s | | |",
         f"| peak memory | {r['peak_rss_mb']:,.0f} MB, of which {r['base_rss_mb']:,.0f} MB interpreter and torch | | |",
     ]
-    lines += _thinking(r["thinking"])
+    lines += _reasoning(r["reasoning"])
     lines += _intents(r["intents"])
     if "peers" in r:
         then = r["peers_measured"]
@@ -142,7 +142,7 @@ def _epochs(r: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _thinking(t: dict[str, float]) -> list[str]:
+def _reasoning(t: dict[str, float]) -> list[str]:
     """Epochs of the methods that think, scaled from a share of one."""
     floors = {"prl": "prl", "dtrec": "dtrec", "dtrec_32": "dtrec", "dtrec_all_steps": "dtrec_all_steps"}
     prl, dtrec, dtrec_32, all_steps = (

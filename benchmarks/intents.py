@@ -21,7 +21,7 @@ from forethought.data.splits import leave_last_out
 from forethought.methods.igr_sr import IGRSR, REASONER
 from forethought.methods.next_item import NextItem
 from forethought.training.settings import Training
-from thinking import in_turns, run_alone, training_steps
+from reasoning import in_turns, run_alone, training_steps
 
 VARIANTS = {
     "causal": IGRSR(),
