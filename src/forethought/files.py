@@ -145,14 +145,18 @@ def refuse_special(path: Path) -> None:
         RunError: it is one.
     """
     check_local(path)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):  # a link to a file is itself replaced; what it leads to stays as it is
             mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise RunError(f"{str(path)!r} is a folder, but a file is to be written: give it a name of its own.")
-        if not stat.S_ISREG(mode):
-            raise RunError(f"{str(path)!r} is no ordinary file but a device or pipe: choose another name.")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:  # a link to itself, a name that is too long
+        raise RunError(f"{str(path)!r} cannot be written ({first_line(error)}): choose another name.") from error
+    if stat.S_ISDIR(mode):
+        raise RunError(f"{str(path)!r} is a folder, but a file is to be written: give it a name of its own.")
+    if not stat.S_ISREG(mode):
+        raise RunError(f"{str(path)!r} is no ordinary file but a device or pipe: choose another name.")
 
 
 def check_ordinary(path: Path) -> None:
