@@ -126,9 +126,10 @@ def writable(*folders: Path) -> Iterator[None]:
         for folder in folders:
             check_local(folder)
             made += (missing := _missing(folder))
+            above = missing[-1].parent if missing else folder
+            if not above.is_dir():
+                raise RunError(f"{str(above)!r} is a file, but a folder is to be written to: choose another folder.")
             try:
-                if not (above := missing[-1].parent if missing else folder).is_dir():
-                    raise NotADirectoryError(f"{str(above)!r} is no folder")
                 folder.mkdir(parents=True, exist_ok=True)
                 with temporary(folder):
                     pass  # a trial: it leaves nothing, whatever comes in between

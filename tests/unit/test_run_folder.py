@@ -15,7 +15,7 @@ from forethought import SASRec, runs
 from forethought.data.splits import Split
 from forethought.errors import RunError
 from forethought.folders import writable
-from forethought.recommender import Recommender
+from forethought.recommender import Recommender, load
 from forethought.training.settings import Training
 
 
@@ -102,7 +102,8 @@ def test_a_folder_made_for_work_that_failed_goes_with_those_above_it(tmp_path: P
     with pytest.raises(ValueError):
         work(fails=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["c", "kept"]
-    with pytest.raises(RunError, match="is no folder"), writable(tmp_path / "new", tmp_path / "c" / "kept" / "x"):
+    inside = tmp_path / "c" / "kept" / "x"
+    with pytest.raises(RunError, match="is a file, but a folder is to be written to"), writable(tmp_path / "d", inside):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["c", "kept"]
 
@@ -122,3 +123,12 @@ def test_a_trial_of_a_folder_is_not_left_behind_when_interrupted(
     with pytest.raises(KeyboardInterrupt), writable(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_items_that_is_a_long_hole_is_refused_at_once(trained: Recommender, tmp_path: Path) -> None:
+    assert trained.folder is not None
+    folder = Path(shutil.copytree(trained.folder, tmp_path / "run"))
+    os.truncate(folder / "items.parquet", 0)
+    os.truncate(folder / "items.parquet", 1 << 40)
+    with pytest.raises(RunError, match=r"is damaged \(items\.parquet is no Parquet file\)"):
+        load(folder)
