@@ -285,8 +285,8 @@ class DTRecModel(Method):
         def stats_of(states_PD: Tensor) -> SoftmaxStats:
             if not exact and int(self.prototypes.made_in) < 0:
                 raise RunError(
-                    "This DTRec looks at prototypes to see when it may stop, and has none before its training begins: train "
-                    "it, or load a run of it."
+                    "This DTRec looks at prototypes to see when it may stop, and has none before its training begins: "
+                    "train it, or load a run of it."
                 )
             r_PD = catalogue.scaled(states_PD)
             return softmax_stats(r_PD, catalogue) if exact else self._prototype_stats(r_PD)
