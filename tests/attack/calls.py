@@ -33,7 +33,7 @@ MEMORY = 6 << 30  # bytes of address space above the parent's
 NOBODY = 65534
 TOLD = ("out", "err", "tell")  # files that a call's outputs go to
 SAID_INTERRUPTED = 130
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+CONSOLE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")  # colours, and what moves about in the last lines
 DIES_WITH_PARENT, KEEP_CAPABILITIES = 1, 8  # of prctl
 CAPABILITIES_VERSION, MAY_READ = 0x20080522, 1 << 2  # of capset: CAP_DAC_READ_SEARCH
 
@@ -156,11 +156,11 @@ class Begun:
 
 
 def _read(file: Path, most: int, call: Call) -> str:
-    """What a call wrote, in the encoding that it was told to write in, and without colours where it was told to use
-    them."""
+    """What a call wrote, in the encoding that it was told to use, and without what is for a terminal alone where it was
+    told to take it for one."""
     encoding = "utf-16" if call.stdout == "utf-16" else "utf-8"
     text = file.read_bytes()[:most].decode(encoding, "backslashreplace")
-    return COLOUR.sub("", text) if "FORCE_COLOR" in call.env else text
+    return CONSOLE.sub("", text) if "FORCE_COLOR" in call.env else text
 
 
 def make(lane: Lane, do: Callable[[], Any]) -> None:

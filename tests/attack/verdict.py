@@ -51,7 +51,10 @@ def faults_of(outcome: Outcome, *, must_fail: bool = False, verdict_on_output: b
     Args:
         verdict_on_output: exit code 2 may come with a result instead of a sentence (`doctor`).
     """
-    outcome = replace(outcome, err=own_words(outcome.err))
+    told = any(line.startswith(PREFIX) for line in outcome.err.splitlines()) or (
+        verdict_on_output and outcome.out.strip()
+    )
+    outcome = replace(outcome, err=own_words(outcome.err)) if told else outcome
     err = outcome.err
     if outcome.hung and not outcome.heeds:
         yield Fault("hangs", err)
@@ -75,14 +78,12 @@ def faults_of(outcome: Outcome, *, must_fail: bool = False, verdict_on_output: b
 
 def own_words(err: str) -> str:
     """Standard error without what other packages write there, past all that could catch it, where no file can be opened
-    any more: a panic of polars that becomes a sentence of ours, and what PyTorch fails to do at exit."""
+    any more: a panic of polars that has become a sentence of ours, and what PyTorch fails to do at exit."""
 
     def without(block: re.Match[str]) -> str:
         theirs = "/forethought/" not in re.sub(r"forethought-attack-\w+", "", block[0])
         return "" if theirs and ("Too many open files" in block[0] or "TooManyOpenFiles" in block[0]) else block[0]
 
-    if not any(line.startswith(PREFIX) for line in err.splitlines()):
-        return err
     return AT_EXIT.sub(without, PANIC.sub(without, err))
 
 
