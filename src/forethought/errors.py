@@ -7,7 +7,7 @@ sentence and exits with code 2. Anything else is a fault of ours and keeps its t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class ForethoughtError(Exception):
@@ -53,7 +53,22 @@ class MissingExtraError(ForethoughtError):
         )
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: object, known: Iterable[str]) -> str:
     """A hint such as ` Did you mean 'width'?`, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
+    return f" Did you mean {shown(close[0])}?" if close else ""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value as Python writes it; what is longer than a line is cut, and a number too long to write is not written."""
+    try:
+        text = repr(value).replace("\n", " ")
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def some(values: Sequence[object], most: int) -> str:
+    """So many of the values, each as `shown`, and how many more there are."""
+    first = ", ".join(map(shown, values[:most]))
+    return first if len(values) <= most else f"{first} and {len(values) - most:,} more"

@@ -30,6 +30,7 @@ except ImportError:  # no POSIX: nothing can be told about other writers, so not
 OURS = (TypeError, AttributeError, LookupError, AssertionError)  # no disk makes these: they are faults in the code
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 NEAR_ENDS = 1 << 16  # bytes at either end of a file in which the mark is looked for
+PARQUET = b"PAR1"  # at both ends of such a file
 TEMPORARY, ENDING, BESIDE = ".forethought-", ".part", ".folder"
 
 
@@ -145,14 +146,18 @@ def refuse_special(path: Path) -> None:
         RunError: it is one.
     """
     check_local(path)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):  # a link to a file is itself replaced; what it leads to stays as it is
             mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise RunError(f"{str(path)!r} is a folder, but a file is to be written: give it a name of its own.")
-        if not stat.S_ISREG(mode):
-            raise RunError(f"{str(path)!r} is no ordinary file but a device or pipe: choose another name.")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:  # a link to itself, a name that is too long
+        raise RunError(f"{str(path)!r} cannot be written ({first_line(error)}): choose another name.") from error
+    if stat.S_ISDIR(mode):
+        raise RunError(f"{str(path)!r} is a folder, but a file is to be written: give it a name of its own.")
+    if not stat.S_ISREG(mode):
+        raise RunError(f"{str(path)!r} is no ordinary file but a device or pipe: choose another name.")
 
 
 def check_ordinary(path: Path) -> None:
@@ -226,9 +231,19 @@ def verified(value: Any, path: Path, mend: str) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
+    """The SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        OSError: nothing is there, or no file; or what should be Parquet is none by its ends, however long it is.
+    """
     check_ordinary(path)
     with path.open("rb") as file:
+        if path.suffix == ".parquet":
+            begin = file.read(len(PARQUET))
+            file.seek(-min(len(PARQUET), os.path.getsize(path)), os.SEEK_END)
+            if not begin == file.read() == PARQUET:
+                raise OSError(f"{path.name} is no Parquet file")
+            file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

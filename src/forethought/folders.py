@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,7 +16,6 @@ from forethought.files import (
     OURS,
     check_local,
     first_line,
-    replace_file,
     restore,
     short_of_memory,
     temporary,
@@ -112,15 +112,45 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_writable(folder: Path) -> None:
-    """To be asked before hours of work whose outcome goes there; the folder is made.
+@contextlib.contextmanager
+def writable(*folders: Path) -> Iterator[None]:
+    """Folders for the outcome of long work: refused before it where nothing can be written there, and made.
+
+    Those that were made for it and are empty after it, as where the work failed, are taken away again.
 
     Raises:
-        RunError: nothing can be written there.
+        RunError: nothing can be written in one of them.
     """
-    trial = folder / ".trial"
-    replace_file(trial, lambda part: part.touch())
-    trial.unlink(missing_ok=True)
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            check_local(folder)
+            made += (missing := _missing(folder))
+            above = missing[-1].parent if missing else folder
+            if not above.is_dir():
+                raise RunError(f"{str(above)!r} is a file, but a folder is to be written to: choose another folder.")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with temporary(folder):
+                    pass  # a trial: it leaves nothing, whatever comes in between
+            except OSError as error:
+                raise RunError(
+                    f"{folder} cannot be written to ({first_line(error)}): choose another folder."
+                ) from error
+        yield
+    finally:
+        to_the_end(lambda: _remove_empty(made))
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folder and those above it, as far as they are not there; the innermost first."""
+    return list(itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
 
 
 def _take_place(new: Path, out: Path) -> None:

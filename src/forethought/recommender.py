@@ -25,7 +25,7 @@ from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.devices import Device, resolve_device
-from forethought.errors import DataError, ForethoughtError, HistoryError, RunError
+from forethought.errors import DataError, ForethoughtError, HistoryError, RunError, shown, some
 from forethought.explaining.explain import ItemMetadata, explain
 from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
@@ -246,7 +246,7 @@ class Recommender:
                 example = self.items.id_list([0])[0]
                 raise HistoryError(
                     n,
-                    f"{{}} has items that the model does not know: {_some(missing)}; ids look like {example!r} "
+                    f"{{}} has items that the model does not know: {some(missing, 5)}; ids look like {example!r} "
                     '(and 7 is not "7"). Correct them, or use unknown="drop" (on the command line --unknown drop).',
                 )
         return rows
@@ -260,6 +260,8 @@ class Recommender:
                 "This model reads the time of each interaction: give Unix seconds beside each item, times=... "
                 "(on the command line --times, or a column of the table)."
             )
+        if not _is_list(times) or not all(map(_is_list, times)):
+            raise DataError("Times are a list of lists of Unix seconds, one inner list a history.")
         times = [list(seconds) for seconds in times]
         if len(times) != len(rows):
             raise DataError(f"There are {len(rows)} histories but {len(times)} lists of times: give one for each.")
@@ -277,11 +279,13 @@ class Recommender:
         for asked, value, name in ((allow, True, "allow"), (deny, False, "deny")):
             if asked is None:
                 continue
+            if not _is_list(asked):
+                raise DataError(f"{name} is {shown(asked)}, but must be a list of item ids.")
             ids = list(asked)
             rows = self.items.index_of(ids)
             if (rows == UNKNOWN).any():
                 missing = [ids[i] for i in np.flatnonzero(rows == UNKNOWN)]
-                raise DataError(f"The {name} list has items that the model does not know: {_some(missing)}.")
+                raise DataError(f"The {name} list has items that the model does not know: {some(missing, 5)}.")
             mask[torch.from_numpy(rows)] = value
         return mask
 
@@ -407,6 +411,6 @@ def write_weights(folder: Path, method: Method, sums: Sums) -> None:
     write_model(folder, method.state_dict(), sums)
 
 
-def _some(ids: list[Any]) -> str:
-    shown = ", ".join(repr(i) for i in ids[:5])
-    return shown if len(ids) <= 5 else f"{shown} and {len(ids) - 5} more"
+def _is_list(value: object) -> bool:
+    """Whether several values stand in it, and no text."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes)

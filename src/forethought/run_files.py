@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.errors import RunError
-from forethought.files import sha256_of
+from forethought.files import first_line, sha256_of
 
 if TYPE_CHECKING:  # comparisons read this module and do without torch
     from torch import Tensor
@@ -47,8 +47,10 @@ def check_sums(folder: Path, expected: Mapping[str, str], mend: str = MEND) -> N
     for name in BOUND:
         try:
             fits = sha256_of(folder / name) == expected.get(name)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise RunError(f"{folder} has no {name}, which it was made with: {mend}.") from error
+        except OSError as error:
+            raise RunError(f"The run folder {folder} is damaged ({first_line(error)}): {mend}.") from error
         if not fits:
             raise RunError(
                 f"The run folder {folder} is damaged ({name} is not the one that its weights were trained with): "

@@ -10,8 +10,8 @@ from typing import Any
 
 from forethought.config import ABOUT, RunConfig, from_json, to_json
 from forethought.errors import ConfigError, DataError, RunError
-from forethought.files import BESIDE, ENDING, TEMPORARY, read_json, sweep
-from forethought.folders import LOCK_FILE, alone
+from forethought.files import BESIDE, ENDING, TEMPORARY, read_json, refuse_special, sweep, to_the_end
+from forethought.folders import LOCK_FILE, alone, writable
 from forethought.recommender import FORMAT, Recommender, write_bound
 from forethought.run_files import (
     CARD_FILE,
@@ -37,6 +37,7 @@ OURS = {
     *(ITEMS_FILE, MODEL_FILE, CARD_FILE, LOG_FILE, METRICS_FILE, CASES_FILE, STATE_FOLDER),
     *(*INDEX_FILES, *STUDIED, *TRACKED, CONFIG_FILE),
 }
+REPLACED = (MODEL_FILE, CARD_FILE, LOG_FILE, *INDEX_FILES)
 NEW = "train it anew with --overwrite"
 
 
@@ -50,14 +51,27 @@ def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[Sums]:
     """
     assert run.folder is not None
     _check(run, run.folder, resume=resume, overwrite=overwrite)
-    with alone(run.folder):
+    with writable(run.folder), alone(run.folder):
         sweep(run.folder)
         if resume:
             state.tidy(run.folder / STATE_FOLDER)
             yield bound_sums(run.folder)
         else:
             _empty(run.folder)
-            yield write_bound(run.folder, run)
+            with _nothing_useless(run.folder):
+                yield write_bound(run.folder, run)
+
+
+@contextmanager
+def _nothing_useless(folder: Path) -> Iterator[None]:
+    """Where training ends before there is a state to go on from, or weights, what was written before is removed."""
+    try:
+        yield
+    except BaseException:
+        if not state.exists(folder / STATE_FOLDER) and not (folder / MODEL_FILE).exists():
+            to_the_end(lambda: _empty(folder))
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+        raise
 
 
 def _empty(folder: Path) -> None:
@@ -111,6 +125,23 @@ def _is_temporary(path: Path) -> bool:
     return path.name.startswith(TEMPORARY) and path.suffix in (ENDING, BESIDE)
 
 
+def _check_replaced(folder: Path) -> None:
+    """Refuse a run folder in which a training cannot write, or would write elsewhere, before it changes anything.
+
+    Raises:
+        RunError: a folder in it is a link, or a file that is to be replaced is none.
+    """
+    for name in (STATE_FOLDER, *TRACKED):
+        if (folder / name).is_symlink():
+            raise RunError(
+                f"{folder / name} is a link, and nothing is changed where it leads: put the folder itself there, or "
+                f"{NEW}."
+            )
+    states = [path for path in _contents(folder / STATE_FOLDER) if path.suffix in (".json", ".safetensors")]
+    for path in (*(folder / name for name in REPLACED), *states):
+        refuse_special(path)
+
+
 def _check_resumable(run: Recommender, folder: Path) -> None:
     parts = read_json(folder / CONFIG_FILE, "there is nothing to resume here; train without --resume")
     damaged = RunError(f"{folder / CONFIG_FILE} is damaged: copy the run again, or {NEW}.")
@@ -120,6 +151,7 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
         raise RunError(f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}): {NEW}.")
     about = check_keys(parts["about"], ABOUT, f"{folder / CONFIG_FILE}: about")
     check(about.get("trained_on", {}), dict, "about.trained_on")
+    _check_replaced(folder)
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
     before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from forethought.errors import ConfigError, nearest
+from forethought.errors import ConfigError, nearest, shown
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def check(value: object, hint: Any, name: str) -> None:
         ConfigError: it is of another type, or out of its range.
     """
     if not fits(value, hint):
-        hint_at = nearest(value, _words(hint)) if isinstance(value, str) else ""
-        raise ConfigError(f"{name} is {_shown(value)}, but must be {described(hint)}.{hint_at}")
+        hint_at = nearest(value, _words(hint))
+        raise ConfigError(f"{name} is {shown(value)}, but must be {described(hint)}.{hint_at}")
 
 
 def check_all(**given: tuple[object, Any]) -> None:
@@ -108,7 +108,7 @@ def check_keys(value: object, kinds: Mapping[str, Any], name: str) -> dict[str, 
         ConfigError: it is no object, lacks a key, or has a value of another type or out of its range.
     """
     if not isinstance(value, dict):
-        raise ConfigError(f"{name} is {_shown(value)}, but must be an object with keys.")
+        raise ConfigError(f"{name} is {shown(value)}, but must be an object with keys.")
     for key, hint in kinds.items():
         if key not in value:
             raise ConfigError(f"{name} has no {key!r}.")
@@ -193,15 +193,6 @@ def _words(hint: Any) -> list[str]:
 
 def _listed(parts: list[str], last: str) -> str:
     return f" {last} ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
-
-
-def _shown(value: object, most: int = 80) -> str:
-    """A value as Python writes it; what is longer than a line is cut, and a number too long to write is not written."""
-    try:
-        shown = repr(value).replace("\n", " ")
-    except (ValueError, RecursionError):
-        return f"a {type(value).__name__} too long to show"
-    return shown if len(shown) <= most else f"{shown[:most]}..."
 
 
 @functools.cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from attack import calls
 from attack.calls import Call, Outcome
 from attack.cases import Case
 from attack.contents import nameless
-from attack.ground import Lane, changed, outside, snapshot, summed, within
+from attack.ground import Lane, changed, outside, own_files, snapshot, summed, within
 from attack.verdict import Verdict, faults_of
 
 Prepare = Callable[[Lane], None]
@@ -27,6 +28,7 @@ def case(
     prepare: Prepare = nothing,
     outputs: Sequence[str] = ("out",),
     must_fail: bool = False,
+    kept: str | None = None,
     check: Check | None = None,
     always: bool = False,
     **how: object,
@@ -37,6 +39,7 @@ def case(
         words: of the call, or what makes them where they need to know the lane.
         outputs: what it may write, if it succeeds.
         must_fail: success is a fault.
+        kept: what it says when it has kept its outcome, which stays though what is then shown reaches nobody.
         check: looks further at how it ended.
         how: of the `Call`.
     """
@@ -45,16 +48,22 @@ def case(
         lane.clear()
         prepare(lane)
         given = words(lane) if callable(words) else words
-        return attempt(lane, Call(tuple(given), **how), outputs, must_fail=must_fail, check=check)  # type: ignore[arg-type]
+        return attempt(lane, Call(tuple(given), **how), outputs, must_fail=must_fail, kept=kept, check=check)  # type: ignore[arg-type]
 
     return Case(kind, name, do, always)
 
 
 def attempt(
-    lane: Lane, call: Call, outputs: Sequence[str] = (), *, must_fail: bool = False, check: Check | None = None
+    lane: Lane,
+    call: Call,
+    outputs: Sequence[str] = (),
+    *,
+    must_fail: bool = False,
+    kept: str | None = None,
+    check: Check | None = None,
 ) -> Verdict:
     """Carry a call out; it may succeed, or tell in a sentence and leave everything as it was."""
-    verdict = Verdict(counts={"malformed inputs": 1})
+    verdict, outputs = Verdict(counts={"malformed inputs": 1}), [_made(lane, name) for name in outputs]
     before, written = outside(lane, outputs), _outputs(lane, outputs)
     outcome = calls.run(call, lane)
     verdict.told = outcome.code == 2
@@ -64,7 +73,7 @@ def attempt(
         verdict.add(f"{verb}: {fault.headline}", f"{_command(call)}\n{fault.detail}")
     for said in summed(changed(before, outside(lane, outputs), lane.root)):
         verdict.add(f"{verb}: beside what it was told to write: {nameless(said)}", _command(call))
-    if outcome.code == 2:
+    if outcome.code == 2 and not (kept is not None and kept in outcome.err):
         for said in summed(changed(written, _outputs(lane, outputs), lane.root)):
             verdict.add(f"{verb}: refused, but {nameless(said)}", f"{_command(call)}\n{outcome.err}")
     if check is not None:
@@ -72,11 +81,18 @@ def attempt(
     return verdict
 
 
+def _made(lane: Lane, name: str) -> str:
+    """An output, or the first of the folders above it that is not there and must be made for it."""
+    path = within(lane, name)
+    above = [folder for folder in path.parents if folder.is_relative_to(lane.case) and not os.path.lexists(folder)]
+    return str(above[-1]) if above else name
+
+
 def _outputs(lane: Lane, outputs: Sequence[str]) -> dict[str, tuple[object, ...]]:
     tops = [str(within(lane, name)) for name in outputs]
     return {
         path: what
-        for path, what in snapshot(lane.folder).items()
+        for path, what in snapshot(lane.folder, but=own_files(lane)).items()
         if any(path == top or path.startswith(top + "/") for top in tops)
     }
 

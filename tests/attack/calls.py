@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import io
 import os
+import re
 import resource
 import signal
 import sys
@@ -32,6 +33,7 @@ MEMORY = 6 << 30  # bytes of address space above the parent's
 NOBODY = 65534
 TOLD = ("out", "err", "tell")  # files that a call's outputs go to
 SAID_INTERRUPTED = 130
+CONSOLE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")  # colours, and what moves about in the last lines
 DIES_WITH_PARENT, KEEP_CAPABILITIES = 1, 8  # of prctl
 CAPABILITIES_VERSION, MAY_READ = 0x20080522, 1 << 2  # of capset: CAP_DAC_READ_SEARCH
 
@@ -135,8 +137,8 @@ class Begun:
         out, err, tell = self.files
         outcome = Outcome(
             code=os.waitstatus_to_exitcode(status),
-            out=out.read_bytes()[:2_000_000].decode("utf-8", "backslashreplace"),
-            err=err.read_bytes()[:200_000].decode("utf-8", "backslashreplace"),
+            out=_read(out, 2_000_000, self.call),
+            err=_read(err, 200_000, self.call),
             wall_s=time.monotonic() - self.started,
             stopped=stopped,
             hung=hung,
@@ -151,6 +153,14 @@ class Begun:
             outcome.stopped = outcome.operations == 0 or outcome.operations >= self.stop.operation
         outcome.heeds = self.call.endless and hung and outcome.code == SAID_INTERRUPTED
         return outcome
+
+
+def _read(file: Path, most: int, call: Call) -> str:
+    """What a call wrote, in the encoding that it was told to use, and without what is for a terminal alone where it was
+    told to take it for one."""
+    encoding = "utf-16" if call.stdout == "utf-16" else "utf-8"
+    text = file.read_bytes()[:most].decode(encoding, "backslashreplace")
+    return CONSOLE.sub("", text) if "FORCE_COLOR" in call.env else text
 
 
 def make(lane: Lane, do: Callable[[], Any]) -> None:

@@ -45,6 +45,9 @@ CALLS = {
 }
 
 
+KEPT = {"evaluate": "Kept in run, and told of in its README.md.", "explain picture": "Drawn to out.png."}
+
+
 def cases() -> list[Case]:
     return list(_cases())
 
@@ -59,6 +62,7 @@ def _cases() -> Iterator[Case]:
                 words,
                 stdout=stream,
                 must_fail=stream == "full" and name == "doctor",
+                kept=KEPT.get(name) if stream in ("closed", "full") else None,
             )
         for variable, values in VARIABLES.items():
             for value in values:

@@ -41,7 +41,7 @@ def told(path: Path, folder: Path) -> str:
     if path.suffix == ".safetensors":
         return _tensors(path)
     if path.suffix in (".json", ".jsonl", ".md", ".html"):
-        raw = _plain(raw.decode("utf-8", "replace"), path.suffix, str(folder.resolve())).encode()
+        raw = _plain(raw.decode("utf-8", "replace"), path.suffix, _places(folder)).encode()
     return hashlib.sha256(raw).hexdigest()[:16]
 
 
@@ -54,8 +54,15 @@ def _tensors(path: Path) -> str:
     return hashlib.sha256(whole).hexdigest()[:16]
 
 
-def _plain(text: str, suffix: str, place: str) -> str:
-    text = text.replace(place, "PLACE")
+def _places(folder: Path) -> tuple[str, ...]:
+    """The case's folder, and what it was copied from: a run that was begun there names its data by that place."""
+    case = folder.resolve()
+    return str(case), str(case.parent.parent / "master")
+
+
+def _plain(text: str, suffix: str, places: tuple[str, ...]) -> str:
+    for place in places:
+        text = text.replace(place, "PLACE")
     if suffix in (".md", ".html"):
         return NUMBER.sub("N", DIGEST.sub("DIGEST", text))
     lines = [text] if suffix == ".json" else text.splitlines()

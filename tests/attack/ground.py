@@ -194,12 +194,14 @@ def within(lane: Lane, name: str) -> Path:
     return Path(os.path.normpath(lane.case / name))
 
 
+def own_files(lane: Lane) -> list[Path]:
+    """What the attack itself writes in a lane: the outputs of its calls."""
+    return [lane.folder / f"{told}{number}" for told in ("out", "err", "tell") for number in (0, 1)]
+
+
 def outside(lane: Lane, outputs: Sequence[str]) -> Tree:
     """All that a call with these outputs has no business with: the rest of its folder, and the rest of the ground."""
     mine = [within(lane, name) for name in outputs]
-    ours = [
-        lane.folder / name for name in (*CACHES, *(f"{told}{n}" for told in ("out", "err", "tell") for n in (0, 1)))
-    ]
-    tree = snapshot(lane.folder, but=[*mine, *ours])
+    tree = snapshot(lane.folder, but=[*mine, *own_files(lane), *(lane.folder / name for name in CACHES)])
     tree |= {str(path): ("there",) for path in lane.root.iterdir() if not path.name.startswith(WORKING)}
     return tree | snapshot(lane.master, but=[lane.master / "tables"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attack.calls import Outcome
 
@@ -14,6 +14,8 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")
 BOX = re.compile(r"[╭╰│]")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (.+)')
 NOISE = re.compile(r"Warning:|Error:|Exception|WARNING")
+AT_EXIT = re.compile(r"^Exception ignored in atexit callback: .*\nTraceback .*\n(?:  .*\n)+\w+Error: .*\n", re.M)
+PANIC = re.compile(r"^\n?thread '[^\n]* panicked at (?:.*\n)+?(?=forethought: |\Z)", re.M)
 LONGEST_SENTENCE = 10_000
 
 
@@ -49,6 +51,10 @@ def faults_of(outcome: Outcome, *, must_fail: bool = False, verdict_on_output: b
     Args:
         verdict_on_output: exit code 2 may come with a result instead of a sentence (`doctor`).
     """
+    told = any(line.startswith(PREFIX) for line in outcome.err.splitlines()) or (
+        verdict_on_output and outcome.out.strip()
+    )
+    outcome = replace(outcome, err=own_words(outcome.err)) if told else outcome
     err = outcome.err
     if outcome.hung and not outcome.heeds:
         yield Fault("hangs", err)
@@ -68,6 +74,17 @@ def faults_of(outcome: Outcome, *, must_fail: bool = False, verdict_on_output: b
         yield Fault("control characters on standard error", ascii(err[-500:]))
     for line in outcome.told:
         yield Fault(re.sub(r"lane\d+", "lane", re.sub(r"/tmp/[^/]+", "ROOT", line))[:160], line)
+
+
+def own_words(err: str) -> str:
+    """Standard error without what other packages write there, past all that could catch it, where no file can be opened
+    any more: a panic of polars that has become a sentence of ours, and what PyTorch fails to do at exit."""
+
+    def without(block: re.Match[str]) -> str:
+        theirs = "/forethought/" not in re.sub(r"forethought-attack-\w+", "", block[0])
+        return "" if theirs and ("Too many open files" in block[0] or "TooManyOpenFiles" in block[0]) else block[0]
+
+    return AT_EXIT.sub(without, PANIC.sub(without, err))
 
 
 def not_one_sentence(outcome: Outcome, verdict_on_output: bool = False) -> str | None:

@@ -311,7 +311,7 @@ def test_a_nul_or_a_bad_byte_in_a_path(shell: Shell, run: Path, shop: Path, tmp_
 # ---- odd surroundings
 
 
-@pytest.mark.parametrize("name", ["RANK", "LOCAL_WORLD_SIZE"])
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"])
 def test_a_launcher_that_counts_in_letters(
     shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -319,7 +319,21 @@ def test_a_launcher_that_counts_in_letters(
     monkeypatch.setenv(name, "abc")
     said = shell.wrong("train", "sasrec", "--data", shop, "--out", tmp_path / "out", *TINY)
     assert f"{name} is 'abc' in the environment" in said
-    assert not (tmp_path / "out").exists()
+    study = ("study", "hps", "--only", "dtrec", "--results", tmp_path / "results", "--runs", tmp_path / "runs")
+    assert f"{name} is 'abc' in the environment" in shell.wrong(*study, "--data", shop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_that_cannot_put_its_runs_anywhere_leaves_nothing(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    study = ("study", "hps", "--only", "dtrec", "--data", shop, "--results", tmp_path / "results", "--runs")
+    for runs in (tmp_path / "file", tmp_path / "file" / "x", tmp_path / ("x" * 300), "file:///etc/passwd"):
+        shell.wrong(*study, runs)
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_to_compare_that_holds_a_nul_byte(shell: Shell, run: Path) -> None:
+    assert "holds a NUL" in shell.wrong("compare", "nul\0byte", f"b={run}")
 
 
 def python_forethought(*words: Any, **options: Any) -> subprocess.CompletedProcess[str]:

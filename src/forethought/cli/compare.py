@@ -41,6 +41,7 @@ def run(arguments: list[str]) -> None:
     from forethought.errors import ConfigError
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
+    from forethought.files import check_path
 
     _refuse_chance_names(args.runs)
     _check_form(args.out)
@@ -48,6 +49,7 @@ def run(arguments: list[str]) -> None:
     folders: dict[Path, str] = {}
     for argument in args.runs:
         name, _, folder = argument.rpartition("=")
+        check_path(Path(folder))
         if (twice := folders.setdefault(Path(folder).resolve(), argument)) != argument or args.runs.count(argument) > 1:
             raise ConfigError(f"{argument!r} and {twice!r} are one run, which would count twice: name it once.")
         named.setdefault(name or Path(folder).name, []).append(Evaluation.read(folder))

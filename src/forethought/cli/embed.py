@@ -39,9 +39,10 @@ def run(arguments: list[str]) -> None:
     args = parse(Embed, arguments, "embed", about)
     from forethought.data.sentences import embed
     from forethought.data.texts import write_texts
+    from forethought.folders import writable
 
     out = _place(args)
-    with Bar() as bar:
+    with writable(out.parent), Bar() as bar:
         vectors = embed(args.source, columns=args.columns or None, model=args.model, batch=args.batch, report=bar.named)
     write_texts(out, vectors)
     summary = {"file": str(out), "items": len(vectors), "width": vectors.shape[1]}
@@ -60,10 +61,9 @@ def run(arguments: list[str]) -> None:
 
 
 def _place(args: Embed) -> Path:
-    """Where the vectors are to lie, known to be free and writable before any text is read."""
+    """Where the vectors are to lie, known to be free before any text is read."""
     from forethought.data.texts import VECTORS, check_vectors
     from forethought.errors import ConfigError
-    from forethought.folders import check_writable
 
     out = args.out
     if out is None:
@@ -78,5 +78,4 @@ def _place(args: Embed) -> Path:
         raise ConfigError(f"{str(out)!r} is there already: choose another --out, or --overwrite it.")
     if out.exists():
         check_vectors(out)
-    check_writable(out.parent)
     return out

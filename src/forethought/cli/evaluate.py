@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -74,6 +72,7 @@ def run(arguments: list[str]) -> None:
     args = parse(Evaluate, arguments, "evaluate", about)
     from forethought.data.noise import Draws
     from forethought.files import check_replaceable
+    from forethought.folders import writable
     from forethought.recommender import load
     from forethought.run_files import CONFIG_FILE
     from forethought.runs import split_of
@@ -94,7 +93,7 @@ def run(arguments: list[str]) -> None:
     if args.noise_curve and args.out is not None:
         check_replaceable(args.out / CURVES_FILE)
     split = split_of(model, args.data, args.items)
-    with _room_in(args.out), Bar("ranking") as bar:
+    with writable(*([] if args.out is None else [args.out])), Bar("ranking") as bar:
         ask = _curves if args.noise_curve else _evaluation
         result = ask(args, model, split, halting, noise, bar)
     try:  # what took long is shown before it is kept, and kept even if nobody takes what is shown
@@ -105,23 +104,6 @@ def run(arguments: list[str]) -> None:
         sys.stdout.flush()
     finally:
         _keep(args, model, result, own)
-
-
-@contextlib.contextmanager
-def _room_in(out: Path | None) -> Iterator[None]:
-    """A folder that cannot be written to is refused before the work, and one made for nothing is taken away again."""
-    from forethought.folders import check_writable
-
-    made = out is not None and not out.exists()
-    if out is not None:
-        check_writable(out)
-    try:
-        yield
-    except BaseException:
-        if out is not None and made:
-            with contextlib.suppress(OSError):
-                out.rmdir()
-        raise
 
 
 def _evaluation(

@@ -8,9 +8,9 @@ which must be some of its own, and the configurations.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forethought.errors import ConfigError, MissingExtraError
-from forethought.files import first_line, to_the_end
+from forethought.escaping import printable
+from forethought.files import BESIDE, first_line, temporary, to_the_end
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -33,6 +34,8 @@ MODULES = (
     *("CNN", "LSTM", "BoW", "WordWeights", "WeightedLayerPooling"),
 )
 MODULE = re.compile(rf"sentence_transformers(\.\w+)*\.({'|'.join(MODULES)})")
+LAYERS, DEEPEST = re.compile(r"layers?$"), 10_000  # as many would be built before they are missed in the weights
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLACE = re.compile(r"(\w[\w.-]*)?")  # of a module: the encoder's folder itself, or one in it
 
 
@@ -50,7 +53,7 @@ def load_encoder(model: str) -> SentenceTransformer:
         raise MissingExtraError("sentence-transformers", "text", "Making text vectors") from error
     try:
         folder = Path(model if os.path.exists(model) else snapshot_download(model, allow_patterns=list(READ)))
-        with _harmless(folder, model) as links:
+        with _harmless(folder, model) as links, _printable_logs():
             return SentenceTransformer(
                 str(links), model_kwargs={"use_safetensors": True}, trust_remote_code=False, local_files_only=True
             )
@@ -65,23 +68,46 @@ def load_encoder(model: str) -> SentenceTransformer:
 
 @contextmanager
 def _harmless(folder: Path, model: str) -> Iterator[Path]:
-    """A folder of links to what may be read of the encoder, which goes when it is loaded."""
-    links = Path(tempfile.gettempdir()) / f"forethought-{secrets.token_hex(8)}"
+    """A folder of links to what may be read of the encoder, which goes when it is loaded.
+
+    What a killed process left of such folders is removed by whoever makes the next one.
+    """
+    with temporary(Path(tempfile.gettempdir())) as part:
+        links = part.with_suffix(BESIDE)
+        try:
+            links.mkdir(mode=0o700)
+            places = _places(folder, model)
+            for place in dict.fromkeys(("", *places)):  # its own folder first, where what concerns all modules lies
+                files = [file for file in sorted((folder / place).glob("*")) if file.is_file()]
+                if place in places:
+                    _refuse_pickles(files, folder, model)
+                Path(links, place).mkdir(exist_ok=True)
+                for file in files:
+                    if any(fnmatchcase(file.name, kind) for kind in READ):
+                        _check_harmless(file, model)
+                        Path(links, place, file.name).symlink_to(file.resolve())
+            yield links
+        finally:
+            to_the_end(lambda: shutil.rmtree(links, ignore_errors=True))
+
+
+@contextmanager
+def _printable_logs() -> Iterator[None]:
+    """What transformers says of an encoder's weights is plain text: no colour, and nothing a terminal obeys."""
+
+    def plain(record: logging.LogRecord) -> bool:
+        record.msg = "\n".join(map(printable, COLOUR.sub("", record.getMessage()).expandtabs(1).split("\n")))
+        record.args = ()
+        return True
+
+    handlers = list(logging.getLogger("transformers").handlers)
+    for handler in handlers:
+        handler.addFilter(plain)
     try:
-        links.mkdir(mode=0o700)
-        places = _places(folder, model)
-        for place in dict.fromkeys(("", *places)):  # its own folder first, where what concerns all modules lies
-            files = [file for file in sorted((folder / place).glob("*")) if file.is_file()]
-            if place in places:
-                _refuse_pickles(files, folder, model)
-            Path(links, place).mkdir(exist_ok=True)
-            for file in files:
-                if any(fnmatchcase(file.name, kind) for kind in READ):
-                    _check_harmless(file, model)
-                    Path(links, place, file.name).symlink_to(file.resolve())
-        yield links
+        yield
     finally:
-        to_the_end(lambda: shutil.rmtree(links, ignore_errors=True))
+        for handler in handlers:
+            handler.removeFilter(plain)
 
 
 def _places(folder: Path, model: str) -> list[str]:
@@ -137,6 +163,11 @@ def _leading_out(config: Any) -> str | None:
             nodes += node.values()
             if node.get("auto_map") or node.get("trust_remote_code"):
                 return "code of its own (auto_map, trust_remote_code)"
+            deep = next(
+                (key for key, n in node.items() if LAYERS.search(key) and n.__class__ is int and n > DEEPEST), None
+            )
+            if deep is not None:
+                return f"{node[deep]:,} layers ({deep})"
             activation = str(node.get("activation_function", ""))
             if "." in activation and not activation.startswith("torch.nn."):
                 return f"the code {activation!r}"

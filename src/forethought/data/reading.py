@@ -20,7 +20,8 @@ from forethought.data.sources import OpenTable, describe, open_table, readable
 from forethought.data.texts import VECTORS
 from forethought.data.times import MEND, Clock, clock, doubts, iso
 from forethought.data.vocabulary import IdKind, Vocabulary, id_column
-from forethought.errors import DataError, nearest
+from forethought.errors import DataError, nearest, shown, some
+from forethought.settings import check_all
 
 AUTO = "auto"
 TIME_NAMES = ("timestamp", "time", "datetime", "date")
@@ -71,7 +72,7 @@ class Columns:
 def missing_column(role: str, name: str, names: list[str], source: Any) -> DataError:
     """What to say when a column is not there."""
     return DataError(
-        f"There is no {role} column {name!r} in {describe(source)}, which has {', '.join(map(repr, names)) or 'none'}: "
+        f"There is no {role} column {shown(name)} in {describe(source)}, which has {some(names, 100) or 'none'}: "
         f"say which it is with {role}=...{nearest(name, names)}"
     )
 
@@ -113,6 +114,8 @@ def read(
     """
     if name:
         check_name(name)
+    check_all(user=(user, str), item=(item, str), rating=(rating, str))
+    check_all(time=(time, str | None), position=(position, str | None))
     with readable(source):
         source = open_table(source)
         frame = source.frame

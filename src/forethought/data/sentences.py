@@ -12,7 +12,7 @@ import polars as pl
 from forethought.data.encoders import load_encoder
 from forethought.data.progress import Report, silent
 from forethought.data.sources import describe, folder_of, open_table, readable
-from forethought.errors import ConfigError, DataError, nearest
+from forethought.errors import ConfigError, DataError, nearest, shown, some
 from forethought.files import first_line
 from forethought.settings import Part, check
 
@@ -85,8 +85,8 @@ def sentences(items: Any, columns: Sequence[str] | None = None) -> list[str]:
         for name in chosen or COLUMNS:
             if name not in schema:
                 raise DataError(
-                    f"There is no column {name!r} in {describe(source)}, which has "
-                    f"{', '.join(map(repr, schema.names()))}: name those that hold text with columns=... (on the "
+                    f"There is no column {shown(name)} in {describe(source)}, which has "
+                    f"{some(schema.names(), 100)}: name those that hold text with columns=... (on the "
                     f"command line --columns).{nearest(name, schema.names())}"
                 )
         parts = [_part(name, schema[name]) for name in chosen]

@@ -127,6 +127,7 @@ def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) ->
     Raises:
         DataError: `ties="shuffle"` on data without times, or no user with three items.
     """
+    check(data, Interactions, "data")
     histories = _order_ties(data, ties, seed)
     long_enough = np.flatnonzero(histories.lengths >= 3)
     if len(long_enough) == 0:
@@ -176,6 +177,7 @@ def temporal(
     Raises:
         DataError: no times, moments out of order, or a part that is left empty.
     """
+    check(data, Interactions, "data")
     check(targets, Targets, "targets")
     check(cold_users, Policy, "cold_users")
     check(cold_items, Policy, "cold_items")

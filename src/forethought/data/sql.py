@@ -78,7 +78,7 @@ def _check_reads(connection: DuckDBPyConnection, query: str) -> None:
         n = len(tree["statements"])
         what = f"{n or 'no'} statements" if n != 1 else _beyond_reading(tree)
     elif tree["error_type"] == "parser":
-        raise DataError(f"DuckDB refused the query {query.strip()!r}: {' '.join(tree['error_message'].split())}")
+        raise _refused(query, tree["error_message"])
     else:
         what = "another statement"
     if what is not None:
@@ -112,7 +112,14 @@ def _refusal(query: str, error: Exception) -> DataError:
             f"The query {query.strip()!r} needs an extension of DuckDB, but sql: loads none and reads nothing from the "
             "network: fetch the file first, or give its address alone as the source."
         )
-    return DataError(f"DuckDB refused the query {query.strip()!r}: {said}")
+    return _refused(query, said)
+
+
+def _refused(query: str, said: str) -> DataError:
+    """In DuckDB's own words, as one sentence."""
+    said = " ".join(said.split())
+    end = "" if said.endswith((".", "?", "!")) else "."
+    return DataError(f"DuckDB refused the query {query.strip()!r}: {said}{end}")
 
 
 def relation_frame(relation: Any) -> pl.DataFrame:

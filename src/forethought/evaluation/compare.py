@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from forethought.errors import DataError, nearest
+from forethought.errors import DataError, nearest, shown
 from forethought.evaluation import cost, storage
 from forethought.evaluation.protocol import conflicts
 from forethought.evaluation.report import Evaluation
@@ -81,7 +81,7 @@ def compare(
     """
     check_all(resamples=(resamples, Resamples), permutations=(permutations, Permutations), seed=(seed, Seed))
     check(across_noise, bool, "across_noise")
-    runs = {name: [e] if isinstance(e, Evaluation) else list(e) for name, e in evaluations.items()}
+    runs = _by_method(evaluations)
     baseline = _check(runs, baseline, across_noise)
     first = runs[baseline][0]
     names = _chosen(metrics, list(first.metrics))
@@ -103,6 +103,20 @@ def compare(
     protocols = [e.protocol for seeds in runs.values() for e in seeds]
     shared = {key: value for key, value in first.protocol.items() if all(p.get(key) == value for p in protocols)}
     return Comparison(shared, baseline, summaries, differences, resamples, permutations)
+
+
+def _by_method(evaluations: object) -> dict[str, list[Evaluation]]:
+    """Of each method its seeds; one alone counts as one."""
+    if not isinstance(evaluations, Mapping):
+        raise DataError(f"A comparison needs evaluations by method, as a dict, but got {shown(evaluations)}.")
+    runs = {str(name): list(e) if isinstance(e, list | tuple) else [e] for name, e in evaluations.items()}
+    for name, seeds in runs.items():
+        if others := [seed for seed in seeds if not isinstance(seed, Evaluation)]:
+            raise DataError(
+                f"{name!r} is {shown(others[0])}, but a comparison needs evaluations: read that of a run with "
+                "Evaluation.read(folder)."
+            )
+    return runs
 
 
 def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise: bool) -> str:

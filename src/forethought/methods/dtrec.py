@@ -28,7 +28,7 @@ from forethought.catalogue.soft_targets import soft_target
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, RunError
 from forethought.methods.interface import (
     Centroids,
     DenseStates,
@@ -283,6 +283,11 @@ class DTRecModel(Method):
         catalogue, exact = self.catalogue(), self.config.indicator_source == "exact"
 
         def stats_of(states_PD: Tensor) -> SoftmaxStats:
+            if not exact and int(self.prototypes.made_in) < 0:
+                raise RunError(
+                    "This DTRec looks at prototypes to see when it may stop, and has none before its training begins: "
+                    "train it, or load a run of it."
+                )
             r_PD = catalogue.scaled(states_PD)
             return softmax_stats(r_PD, catalogue) if exact else self._prototype_stats(r_PD)
 

@@ -11,17 +11,31 @@ import numpy as np
 
 from forethought.data.names import is_name
 from forethought.data.splits import Ties
-from forethought.errors import RunError
-from forethought.files import read_json, write_json
+from forethought.errors import ConfigError, RunError
+from forethought.files import first_line, read_json, write_json
+from forethought.settings import Number, Seed, Share, Whole, check, check_keys, fits
 from forethought.studies.variants import canonical
 
 MEND = "remove it, and the study makes it anew"
 
 
-NEEDED = (
-    *("variant", "data", "ties", "seed", "command", "commit", "config", "split"),
-    *("protocol", "metrics", "cost", "valid", "training", "machine"),
-)
+NEEDED = {
+    **{"variant": str, "data": str, "ties": str, "seed": Seed, "command": str, "commit": str, "config": dict},
+    **{"split": dict, "protocol": dict, "metrics": dict, "cost": dict, "valid": dict[str, Share], "training": dict},
+    "machine": str,
+}
+WITHIN = {
+    "config": {"training": dict},
+    "protocol": {"data_hash": str, "split": str, "n_items": Whole, "n_cases": Whole, "history_excluded": bool},
+    "training": {"epochs": Whole, "best_epoch": Whole, "trained_s": Number},
+}
+METRIC = {"mean": Number, "ci95": list[Number]}
+MEASURED = Number | dict[str, float | None] | None
+COST = {
+    **dict.fromkeys(("parameters", "steps", "flops_per_history", "ms_per_history"), MEASURED),
+    "training": dict[str, float] | None,
+}
+"""What pages read of a run's results, and what it holds."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,28 @@ def read_run(path: Path) -> dict[str, Any]:
         "variant": is_name(parts["variant"]),
         "data": is_name(parts["data"]),
         "ties": parts["ties"] in get_args(Ties),
-        "seed": isinstance(parts["seed"], int),
+        "seed": fits(parts["seed"], Seed),
     }
-    for part, fits in sound.items():  # files are called after them
-        if not fits:
+    for part, is_sound in sound.items():  # files are called after them
+        if not is_sound:
             raise RunError(f"{path} is damaged (its {part} cannot be {parts[part]!r}): {MEND}.")
+    try:
+        _check_figures(parts)
+    except ConfigError as error:
+        raise RunError(f"{path} is damaged ({first_line(error).rstrip('.')}): {MEND}.") from error
     return parts
+
+
+def _check_figures(parts: dict[str, Any]) -> None:
+    check_keys(parts, NEEDED, "it")
+    for name, kinds in WITHIN.items():
+        check_keys(parts[name], kinds, name)
+    for name, metric in parts["metrics"].items():
+        check_keys(metric, METRIC, f"metrics.{name}")
+        if len(metric["ci95"]) != 2:
+            raise ConfigError(f"metrics.{name}.ci95 is no interval")
+    for name, kind in COST.items():
+        check(parts["cost"].get(name), kind, f"cost.{name}")
 
 
 def write(path: Path, parts: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from forethought.errors import ConfigError, DataError, MissingExtraError, RunErr
 from forethought.escaping import code, link
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.storage import plain
-from forethought.folders import check_writable
+from forethought.folders import writable
 from forethought.recipes import Recipe
 from forethought.recommender import Recommender
 from forethought.references import resolve
@@ -86,15 +86,15 @@ def carry_out(study: Study, context: StudyContext, seeds: Sequence[int], only: S
         if variant not in study.variants:
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
     check_name(context.dataset.data)
-    check_writable(context.results)
-    _check_found(study, context)
-    asked = list(dict.fromkeys(canonical(name) for name in only or study.variants))
-    unserved = set() if only else _unserved(asked, context)
-    for seed in seeds:  # the whole study with one seed first
-        for variant in asked:
-            if variant not in unserved:
-                _one(study, variant, seed, context)
-    return write_page(study, context.results, context.runs)
+    with writable(context.results, context.runs):
+        _check_found(study, context)
+        asked = list(dict.fromkeys(canonical(name) for name in only or study.variants))
+        unserved = set() if only else _unserved(asked, context)
+        for seed in seeds:  # the whole study with one seed first
+            for variant in asked:
+                if variant not in unserved:
+                    _one(study, variant, seed, context)
+        return write_page(study, context.results, context.runs)
 
 
 def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:

@@ -34,6 +34,11 @@ from forethought.training.settings import Training
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
 
+LAUNCHED = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"),
+    *("SLURM_PROCID", "JSM_NAMESPACE_RANK"),
+)
+"""What launchers set, and what Fabric's modules take for whole numbers as soon as they are imported."""
 READ_EVERY = 8  # steps between two readings of the loss, where reading means waiting
 
 if TYPE_CHECKING:  # importing it takes longer than importing torch
@@ -291,7 +296,14 @@ class Fit:
 
 
 def launch(settings: Training) -> Fabric:
-    """The processes and devices to train on: those of `torchrun` where it started us, else one."""
+    """The processes and devices to train on: those of `torchrun` where it started us, else one.
+
+    Raises:
+        ConfigError: what a launcher sets in the environment is no number.
+        RunError: there is no such device.
+    """
+    for name in LAUNCHED:
+        from_environment(name, 0)
     from lightning_fabric import Fabric
 
     under_torchrun = torch.distributed.is_torchelastic_launched()

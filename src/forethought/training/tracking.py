@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from forethought.errors import ConfigError, MissingExtraError, RunError, nearest
+from forethought.errors import ConfigError, MissingExtraError, RunError, nearest, shown
 from forethought.files import first_line, refuse_special, replace_file
 from forethought.run_files import LOG_FILE
 
@@ -134,8 +134,10 @@ class Trackers:
     """The run's own log and whatever else was asked for, told together."""
 
     def __init__(self, names: Sequence[TrackerName] = ()) -> None:
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ConfigError(f"track is {shown(names)}, but must be a list of trackers, of {', '.join(ADAPTERS)}.")
         for name in names:
-            if name not in ADAPTERS:
+            if not isinstance(name, str) or name not in ADAPTERS:
                 known = ", ".join(ADAPTERS)
                 raise ConfigError(f"There is no tracker {name!r}; the trackers are {known}.{nearest(name, ADAPTERS)}")
         self.lines = JsonLines()

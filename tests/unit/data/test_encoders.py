@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import shutil
+import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -202,3 +205,37 @@ def test_a_version_that_runs_modules_of_others_is_not_installed() -> None:
     """Before 6.0 a folder on this machine was trusted."""
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["text"] == ["sentence-transformers>=6"]
+
+
+def test_links_that_a_killed_process_left_are_swept(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    kill = "import os, sys; from pathlib import Path; from forethought.data import encoders\n"
+    kill += f"import tempfile; tempfile.tempdir = {str(tmp_path / 'tmp')!r}\n"
+    kill += f"with encoders._harmless(Path({str(theirs)!r}), ''): os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", kill], timeout=60, check=False).returncode == -9
+    assert len(list((tmp_path / "tmp").iterdir())) == 2
+    assert vectors(theirs).shape == (1, 3)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("layers", [10_001, 2**31, 2**63])
+def test_layers_without_end_are_not_built(layers: int, theirs: Path) -> None:
+    (theirs / "config.json").write_text(json.dumps({"text_config": {"num_hidden_layers": layers}}))
+    with pytest.raises(ConfigError, match=rf"asks in config.json for {layers:,} layers .num_hidden_layers., which"):
+        load_encoder(str(theirs))
+
+
+def test_what_is_said_of_weights_has_no_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    transformers = pytest.importorskip("transformers")
+    logger = transformers.utils.logging.get_logger("transformers.modeling_utils")
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        with encoders._printable_logs():
+            logger.warning("\x1b[1mLOAD %s\x1b[0m\n- MISSING:\t\x1b]0;title\x07", "REPORT")
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert capsys.readouterr().err == "LOAD REPORT\n- MISSING: \\x1b]0;title\\x07\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -226,3 +227,12 @@ def test_shops_of_odd_sizes_are_whole(settings: dict) -> None:
 def test_settings_out_of_range_are_named(settings: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Shop(**settings)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"users": 3}'])
+def test_a_folder_is_not_taken_for_a_shop_by_the_name_of_a_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "shop.json").write_text(text)
+    with pytest.raises(DataError, match="is not a simulated shop, so it is not overwritten"):
+        Shop(users=10, items=12).write(tmp_path / "there", overwrite=True)
+    assert (tmp_path / "there" / "shop.json").read_text() == text

@@ -17,7 +17,7 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec, DTRecModel
 from forethought.methods.items import ItemLoss
 from forethought.reasoning.halting import Halting
@@ -273,3 +273,11 @@ def test_wrong_settings_are_named() -> None:
         DTRec(ponder_rate=1)
     with pytest.raises(ConfigError, match="must be ce without smoothing"):
         DTRec(loss=ItemLoss(smoothing=0.1))
+
+
+@pytest.mark.parametrize("source", ["fine", "coarse"])
+def test_a_model_without_prototypes_says_that_it_was_never_trained(split: Split, source: str) -> None:
+    config = DTRec(backbone=BACKBONES["gru4rec"], first_clusters=4, most_clusters=12, indicator_source=source)  # type: ignore[arg-type]
+    model, batch = config.build(split.data.sizes), training_batch(windows(split.train, 12).take(np.arange(6)))
+    with pytest.raises(RunError, match="has none before its training begins: train it"):
+        model.user_states(batch)

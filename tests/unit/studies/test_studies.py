@@ -176,6 +176,31 @@ def test_another_configuration_is_not_passed_off(context: StudyContext, monkeypa
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("metrics", "recall@10", "mean"), ""),
+        (("metrics", "ndcg@10", "ci95"), [0.1]),
+        (("valid", "ndcg@10"), None),
+        (("training", "trained_s"), "x"),
+        (("cost", "ms_per_history", "encode"), "x"),
+        (("protocol", "n_items"), []),
+        (("commit",), 1),
+    ],
+)
+def test_a_figure_that_is_no_number_is_no_result(context: StudyContext, path: tuple[str, ...], value: Any) -> None:
+    carry_out(study("sasrec"), context, seeds=[0])
+    file = next((context.results / "runs").glob("*.json"))
+    inner = parts = json.loads(file.read_text())
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    file.write_text(json.dumps(parts))
+    with pytest.raises(RunError, match=rf"is damaged \(.*{path[0]}.*: remove it, and the study makes it anew"):
+        write_page(study("sasrec"), context.results)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_settings_newer_than_a_run_are_as_they_were(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     carry_out(study("sasrec"), context, seeds=[0])
     path = next((context.results / "runs").glob("*.json"))
@@ -217,7 +242,7 @@ def test_other_data_and_other_splits_are_not_passed_off(context: StudyContext) -
 @pytest.mark.usefixtures("tiny")
 def test_results_that_cannot_be_written_are_not_trained_for(context: StudyContext, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"could not be written .*choose another folder"):
+    with pytest.raises(RunError, match=r"is a file, but a folder is to be written to: choose another folder"):
         carry_out(study("sasrec"), replace(context, results=tmp_path / "file"), seeds=[0])
     assert said(context) == []
 

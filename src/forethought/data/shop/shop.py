@@ -20,6 +20,7 @@ from forethought.data.shop.goods import Goods, ids, stock
 from forethought.data.shop.settings import ShopSettings
 from forethought.data.shop.visits import Visits, visits
 from forethought.errors import DataError
+from forethought.files import check_ordinary
 from forethought.folders import check_own, replace_folder
 from forethought.memory import check_room
 from forethought.settings import check
@@ -104,7 +105,7 @@ class Shop(ShopSettings):
         """
         folder = Path(folder)
         check(overwrite, bool, "overwrite")
-        check_own(folder, WRITTEN, lambda there: (there / SETTINGS_FILE).is_file(), "a simulated shop")
+        check_own(folder, WRITTEN, _is_shop, "a simulated shop")
         if not overwrite and folder.is_dir() and any(folder.iterdir()):
             raise DataError(
                 f"{str(folder)!r} already holds a simulated shop: choose another folder or say overwrite=True."
@@ -149,6 +150,16 @@ class Shop(ShopSettings):
         pl.concat(users).write_parquet(truth / "users.parquet")
         (folder / SETTINGS_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(_README, encoding="utf-8")
+
+
+def _is_shop(folder: Path) -> bool:
+    """Whether `write` wrote it, settings of other versions included."""
+    try:
+        check_ordinary(folder / SETTINGS_FILE)
+        told = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and {"users", "items", "seed"} <= told.keys()
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
