@@ -145,7 +145,7 @@ _FITS: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {
     Union: lambda value, of: any(fits(value, each) for each in of),
     UnionType: lambda value, of: any(fits(value, each) for each in of),
     Literal: lambda value, of: isinstance(value, str) and value in of,
-    tuple: lambda value, of: isinstance(value, tuple) and len(value) == len(of) and all(map(fits, value, of)),
+    tuple: lambda value, of: isinstance(value, tuple) and _fit_in_turn(value, of),
     list: lambda value, of: isinstance(value, list) and all(fits(each, of[0]) for each in value),
     dict: lambda value, of: (
         isinstance(value, dict) and all(fits(k, of[0]) and fits(v, of[1]) for k, v in value.items())
@@ -166,7 +166,11 @@ _DESCRIBED: dict[Any, Callable[[tuple[Any, ...]], str]] = {
     Union: lambda of: _listed([described(each) for each in of], "or"),
     UnionType: lambda of: _listed([described(each) for each in of], "or"),
     Literal: lambda of: f"one of {', '.join(of)}",
-    tuple: lambda of: f"{len(of)} values, {_each([described(each) for each in of])}",
+    tuple: lambda of: (
+        f"a tuple, each value {described(of[0])}"
+        if of[1:] == (...,)
+        else f"{len(of)} values, {_each([described(each) for each in of])}"
+    ),
     list: lambda of: f"a list of {described(of[0])}",
     dict: lambda of: f"an object of {described(of[1])}",
 }
@@ -174,6 +178,12 @@ _PLAIN = {
     **{int: "a whole number", float: "a number", bool: "True or False", str: "text", NoneType: "None"},
     **{list: "a list", dict: "an object"},
 }
+
+
+def _fit_in_turn(values: tuple[Any, ...], of: tuple[Any, ...]) -> bool:
+    if of[1:] == (...,):  # as many as one likes, all of one kind
+        return all(fits(value, of[0]) for value in values)
+    return len(values) == len(of) and all(map(fits, values, of))
 
 
 def _ranges(parts: tuple[Any, ...]) -> list[Between]:

@@ -69,7 +69,6 @@ def _study(name: str, arguments: list[str]) -> None:
         tell_notes(view, split.data)
     context = StudyContext(
         split=split,
-        data_path=options.data,
         results=options.results,
         runs=options.runs,
         say=(lambda _: None) if options.quiet else view.print,

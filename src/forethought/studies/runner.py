@@ -11,22 +11,22 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from forethought.config import from_json, to_json
+from forethought.config import Recipe, as_method, from_json, to_json
 from forethought.data.names import check_name
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.escaping import code, link
 from forethought.evaluation.report import Evaluation
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.evaluation.storage import plain
 from forethought.folders import check_writable
-from forethought.recipes import Recipe
 from forethought.recommender import Recommender
 from forethought.references import resolve
 from forethought.run_files import CONFIG_FILE, METRICS_FILE
@@ -47,7 +47,7 @@ class StudyContext:
     """Where a study is carried out.
 
     Attributes:
-        split, data_path: what is trained on.
+        split: what is trained on.
         results: folder of results and pages.
         runs: folder of run folders; may be emptied when all is done.
         say: told what is being done.
@@ -55,7 +55,6 @@ class StudyContext:
     """
 
     split: Split
-    data_path: str
     results: Path
     runs: Path
     say: Callable[[str], None]
@@ -115,7 +114,7 @@ def _unserved(variants: Sequence[str], context: StudyContext) -> set[str]:
     unserved = set()
     for variant in variants:
         try:
-            method = VARIANTS[variant]().method
+            method = as_method(VARIANTS[variant]().method)
             method.check(context.split)
             resolve(method, context.split)
         except DataError as error:
@@ -172,16 +171,12 @@ def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tup
     folder, begin = context.runs / name, time.perf_counter()
     going_on = state.exists(folder / "state")
     model = train(
-        recipe.method,
+        replace(recipe, seed=seed),
         context.split,
         folder,
-        training=recipe.training,
-        noise=recipe.noise,
-        seed=seed,
         resume=going_on,
         overwrite=not going_on and (folder / CONFIG_FILE).is_file(),
         observer=context.observer(),
-        data_path=context.data_path,
     )
     return model, time.perf_counter() - begin
 
@@ -189,7 +184,7 @@ def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tup
 def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: StudyContext) -> dict[str, Any]:
     """The run's JSON; every case stays in the run folder."""
     assert model.folder is not None
-    valid = evaluate(model, context.split, part="valid", lists=False, resamples=100)
+    valid = evaluate(model, context.split, EvaluationConfig(part="valid", lists=False, resamples=100))
     evaluation = evaluate(model, context.split)
     evaluation.write(model.folder)
     parts = evaluation.to_json()

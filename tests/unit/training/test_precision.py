@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.items import ItemLoss
@@ -70,7 +71,9 @@ def test_bf16_on_a_cpu_changed_nothing(sasrec: SASRec, split: Split, quick: Trai
     losses, said = {}, io.StringIO()
     for asked in ("32", "auto", "bf16"):
         watch = Watch(Console(file=said, width=200))
-        run = train(sasrec, split, tmp_path / asked, training=replace(quick, precision=asked), observer=watch)
+        run = train(
+            Recipe(method=sasrec, training=replace(quick, precision=asked)), split, tmp_path / asked, observer=watch
+        )
         losses[asked] = [json.loads(line)["loss"] for line in (tmp_path / asked / "log.jsonl").open()]
         about = json.loads((tmp_path / asked / "config.json").read_text())["about"]
         assert about["precision"] == run.about["precision"] == ("bf16" if asked == "bf16" else "32")
@@ -84,7 +87,7 @@ def test_bf16_on_a_cpu_changed_nothing(sasrec: SASRec, split: Split, quick: Trai
 def test_refused_before_anything_is_written(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     method = NextItem(backbone=sasrec, loss=ItemLoss(kind="bce"))
     with pytest.raises(ConfigError, match="precision is bf16, but"):
-        train(method, split, tmp_path / "run", training=replace(quick, precision="bf16"))
+        train(Recipe(method=method, training=replace(quick, precision="bf16")), split, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -96,7 +99,7 @@ def test_the_default_is_auto_and_a_fit_without_an_answer_is_float32() -> None:
 @pytest.mark.usefixtures("has_bf16")
 def test_a_narrow_run_goes_on_bit_for_bit(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     settings = replace(quick, precision="bf16")
-    whole = train(sasrec, split, tmp_path / "whole", training=settings)
+    whole = train(Recipe(method=sasrec, training=settings), split, tmp_path / "whole")
 
     class Stop(Exception):
         pass
@@ -108,7 +111,12 @@ def test_a_narrow_run_goes_on_bit_for_bit(sasrec: SASRec, split: Split, quick: T
             super().begin_epoch(epoch, batches, done)
 
     with pytest.raises(Stop):
-        train(sasrec, split, tmp_path / "cut", training=settings, observer=Once(Console(file=io.StringIO(), width=100)))
-    again = train(sasrec, split, tmp_path / "cut", training=settings, resume=True)
+        train(
+            Recipe(method=sasrec, training=settings),
+            split,
+            tmp_path / "cut",
+            observer=Once(Console(file=io.StringIO(), width=100)),
+        )
+    again = train(Recipe(method=sasrec, training=settings), split, tmp_path / "cut", resume=True)
     told = zip(whole.method.state_dict().values(), again.method.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in told)
