@@ -88,7 +88,7 @@ def train(
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
     recommender = _untrained(config, split, side, folder, _about(config, split))
-    precisions = _precisions(recommender, fabric.device.type)
+    precisions = _precisions(recommender, fabric.device)
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
         sums: Sums = {}
@@ -115,7 +115,7 @@ def train(
         if fabric.is_global_zero:
             write_card(recommender)
         fabric.barrier()
-    return load(folder)
+    return load(folder, device=config.training.device)
 
 
 def _untrained(
@@ -130,10 +130,10 @@ def _untrained(
     return Recommender(method, config, split.data.items, _item_table(split), about, folder)
 
 
-def _precisions(run: Recommender, device: str) -> dict[str, Precision]:
+def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
     """What products are made in, stage by stage, noted in the run."""
     stages, walks = run.method.stages(), walks_items(run.method)
-    chosen = choose_for_stages(run.config.training, stages, device, len(run.items), walks=walks)
+    chosen = choose_for_stages(run.config.training, stages, device.type, len(run.items), walks=walks)
     names = {precision.name for precision in chosen.values()}
     each = ", ".join(f"{stage} {precision.name}" for stage, precision in chosen.items())
     run.about["precision"] = each if len(names) > 1 else names.pop()
@@ -176,7 +176,7 @@ def evaluate(
     """Rank every case of a part of the split among all items; metrics come with 95% intervals.
 
     Args:
-        run: a recommender, or a run folder.
+        run: a recommender, which computes on the device it was loaded to, or a run folder, which is loaded to `auto`.
         split: the one the run was trained on.
         config: which cases, candidates and histories, and how the model halts; by default the test part, and all else
             as the run was trained.

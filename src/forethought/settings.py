@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,20 @@ class Between:
         if self.above:
             return f"above {least} and {'below' if self.below else 'at most'} {most}"
         return f"from {least} to {most}" + (f", but below {most}" if self.below else "")
+
+
+@dataclass(frozen=True)
+class Like:
+    """A form of text, with an example of it."""
+
+    pattern: str
+    example: str
+
+    def holds(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value, re.ASCII) is not None
+
+    def __str__(self) -> str:
+        return f"like {self.example}"
 
 
 MOST_SEED = 2**63 - 1
@@ -186,8 +201,8 @@ def _fit_in_turn(values: tuple[Any, ...], of: tuple[Any, ...]) -> bool:
     return len(values) == len(of) and all(map(fits, values, of))
 
 
-def _ranges(parts: tuple[Any, ...]) -> list[Between]:
-    return [each for each in parts if isinstance(each, Between)]
+def _ranges(parts: tuple[Any, ...]) -> list[Between | Like]:
+    return [each for each in parts if isinstance(each, Between | Like)]
 
 
 def _each(kinds: list[str]) -> str:
@@ -198,7 +213,7 @@ def _words(hint: Any) -> list[str]:
     """The words that an annotation knows."""
     if get_origin(hint) is Literal:
         return list(get_args(hint))
-    return [word for each in get_args(hint) if not isinstance(each, Between) for word in _words(each)]
+    return [word for each in get_args(hint) for word in _words(each)]
 
 
 def _listed(parts: list[str], last: str) -> str:

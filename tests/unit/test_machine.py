@@ -62,7 +62,7 @@ def test_a_resume_under_the_same_says_nothing(stopped: Path, sasrec: SASRec, spl
 def test_a_resume_with_other_threads_says_so(
     stopped: Path, sasrec: SASRec, split: Split, quick: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = machine.described("cpu")
+    here = machine.described(torch.device("cpu"))
     monkeypatch.setattr(machine, "described", lambda device: here | {"threads": 7})
     watcher = Stop()
     train(Recipe(method=sasrec, training=quick_saved(quick)), split, stopped, resume=True, observer=watcher)
@@ -74,7 +74,7 @@ def test_a_resume_with_other_threads_says_so(
 def test_without_an_observer_it_is_a_warning(
     stopped: Path, sasrec: SASRec, split: Split, quick: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = machine.described("cpu")
+    here = machine.described(torch.device("cpu"))
     monkeypatch.setattr(machine, "described", lambda device: here | {"torch": "9.9"})
     with pytest.warns(UserWarning, match=r"torch .* then, '9\.9' now"):
         train(Recipe(method=sasrec, training=quick_saved(quick)), split, stopped, resume=True)

@@ -123,3 +123,11 @@ def test_two_trainings_are_kept_apart(split: Split, sasrec: SASRec, quick: Train
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
     # The other one is gone, and so is its lock.
     train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", overwrite=True)
+
+
+def test_what_was_trained_comes_back_on_the_device_of_its_training(
+    split: Split, sasrec: SASRec, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forethought.runs.load", lambda folder, device: (folder.name, device))
+    recipe = Recipe(method=sasrec, training=replace(quick, epochs=1, device="cpu"))
+    assert train(recipe, split, tmp_path / "run") == ("run", "cpu")

@@ -58,6 +58,8 @@ class Evaluate:
     out: Path | None = None
     """Folder for metrics.json and per_user.parquet, which compare reads; by default the run folder, unless cases,
     candidates, histories or halting are others than the run's own."""
+    device: str = "auto"
+    """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False
     """Print the evaluation as JSON."""
 
@@ -84,7 +86,7 @@ def run(arguments: list[str]) -> None:
         check(args.noise_seeds, Draws, "--noise-seeds")
         if noise is None and not args.noise_curve:
             raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
-    model = load(args.run)
+    model = load(args.run, device=args.device)
     halting = args.halting_options.of(model.method)
     config = _config(args, halting, noise)
     exclude = CHOICES[args.exclude_history]

@@ -21,6 +21,7 @@ import torch
 from forethought.config import Recipe, as_method, from_json, to_json
 from forethought.data.names import check_name
 from forethought.data.splits import Split
+from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.escaping import code, link
 from forethought.evaluation.report import Evaluation
@@ -52,6 +53,7 @@ class StudyContext:
         runs: folder of run folders; may be emptied when all is done.
         say: told what is being done.
         observer: told how training goes; called once a run.
+        device: where models are trained and measured.
     """
 
     split: Split
@@ -60,6 +62,7 @@ class StudyContext:
     say: Callable[[str], None]
     observer: Callable[[], Observer]
     command: str
+    device: Device = "auto"
 
     @property
     def dataset(self) -> DatasetKey:
@@ -157,13 +160,13 @@ def _one(study: Study, variant: str, seed: int, context: StudyContext) -> None:
 
 
 def _same_recipe(config: Mapping[str, Any], recipe: Recipe) -> bool:
-    """Settings that are newer than the run are as they were: their defaults."""
+    """Settings that are newer than the run are as they were, their defaults; a device is no part of a recipe."""
     try:
         method = from_json(type(recipe.method), config["method"])
     except ConfigError:
         return False
     noise = None if recipe.noise is None else asdict(recipe.noise)
-    trained = asdict(Training()) | config["training"]
+    trained = asdict(Training()) | config["training"] | {"device": recipe.training.device}
     return method == recipe.method and trained == asdict(recipe.training) and config.get("noise") == noise
 
 
@@ -171,7 +174,7 @@ def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tup
     folder, begin = context.runs / name, time.perf_counter()
     going_on = state.exists(folder / "state")
     model = train(
-        replace(recipe, seed=seed),
+        replace(recipe, seed=seed, training=replace(recipe.training, device=context.device)),
         context.split,
         folder,
         resume=going_on,
@@ -208,7 +211,7 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: S
         "valid": {name: valid.metrics[name].mean for name in COMPARED},
         "cost": parts["cost"],
         "training": model.outcome() | {"wall_s": wall_s},
-        "machine": _machine(),
+        "machine": _machine(model.device),
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -272,6 +275,6 @@ def _commit() -> str:
         return ""
 
 
-def _machine() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
-    return f"{platform.machine()}, {device}, {torch.get_num_threads()} threads"
+def _machine(device: torch.device) -> str:
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
+    return f"{platform.machine()}, {where}, {torch.get_num_threads()} threads"
