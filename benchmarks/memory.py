@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import replace
 
 from peers.measure import peak_rss_mb
 
@@ -24,7 +25,7 @@ def main() -> None:
 
     split = leave_last_out(read(sys.argv[1]))
     with tempfile.TemporaryDirectory() as folder:
-        model = train(alone("sasrec").method, split, f"{folder}/run", training=Training(epochs=1))
+        model = train(replace(alone("sasrec"), training=Training(epochs=1)), split, f"{folder}/run")
         trained = peak_rss_mb()
         evaluate(model, split)
     print(json.dumps({"base_rss_mb": base, "train_rss_mb": trained, "peak_rss_mb": peak_rss_mb()}))

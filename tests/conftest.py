@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
@@ -49,4 +50,4 @@ def trained(
     sasrec: SASRec, split: Split, quick: Training, shop: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Recommender:
     """A run that several tests read; copy its folder before you change anything in it."""
-    return train(sasrec, split, tmp_path_factory.mktemp("runs") / "sasrec", training=quick, data_path=str(shop))
+    return train(Recipe(method=sasrec, training=quick), split, tmp_path_factory.mktemp("runs") / "sasrec")

@@ -13,25 +13,29 @@ from forethought.version import __version__
 if TYPE_CHECKING:
     from forethought.backbones.all import *
     from forethought.batch_recommend import recommend_table
+    from forethought.config import Recipe
+    from forethought.data.columns import Columns
     from forethought.data.doctor import diagnose
     from forethought.data.interactions import Interactions
     from forethought.data.leakage import leakage
     from forethought.data.noise import Noise
-    from forethought.data.prepare import open_prepared, prepare
+    from forethought.data.prepare import Filters, PrepareConfig, open_prepared, prepare
     from forethought.data.reading import read
     from forethought.data.sentences import embed
     from forethought.data.shop import Shop
-    from forethought.data.splits import Split, leave_last_out, temporal
+    from forethought.data.splits import Split, SplitConfig, leave_last_out, temporal
     from forethought.data.sql import sql
     from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
+    from forethought.evaluation.sampled import Sample
+    from forethought.evaluation.settings import EvaluationConfig
     from forethought.explaining.explanation import Explanation
     from forethought.methods.all import *
     from forethought.methods.igr_sr import Consistency
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import Reinforcement
-    from forethought.noise_curves import robustness
+    from forethought.noise_curves import RobustnessConfig, robustness
     from forethought.reasoning.halting import Halting
     from forethought.reasoning.intent_reasoner import Reasoner
     from forethought.recommender import Recommender, load
@@ -39,25 +43,29 @@ if TYPE_CHECKING:
     from forethought.training.settings import Training
 
 _ROOMS = {
+    "config": ("Recipe",),
+    "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),
     "data.interactions": ("Interactions",),
     "data.leakage": ("leakage",),
     "data.noise": ("Noise",),
-    "data.prepare": ("open_prepared", "prepare"),
+    "data.prepare": ("Filters", "PrepareConfig", "open_prepared", "prepare"),
     "data.reading": ("read",),
     "data.sentences": ("embed",),
     "data.shop": ("Shop",),
-    "data.splits": ("Split", "leave_last_out", "temporal"),
+    "data.splits": ("Split", "SplitConfig", "leave_last_out", "temporal"),
     "data.sql": ("sql",),
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),
     "evaluation.compare": ("compare",),
     "evaluation.report": ("Evaluation",),
+    "evaluation.sampled": ("Sample",),
+    "evaluation.settings": ("EvaluationConfig",),
     "explaining.explanation": ("Explanation",),
     "methods.igr_sr": ("Consistency",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
     "recommender": ("Recommender", "load"),
-    "noise_curves": ("robustness",),
+    "noise_curves": ("RobustnessConfig", "robustness"),
     "runs": ("evaluate", "train"),
     "batch_recommend": ("recommend_table",),
     "reasoning.intent_reasoner": ("Reasoner",),

@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from forethought.data.reading import Columns, empty_cells
+from forethought.data.columns import Columns
+from forethought.data.reading import empty_cells
 from forethought.data.sources import open_table, readable
 from forethought.data.times import KINDS, clock
 from forethought.data.vocabulary import IdKind

@@ -30,13 +30,11 @@ NAMES = {cls: name for name, cls in TYPES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Settings):
-    """A whole run."""
+class Recipe(Settings):
+    """A method and how to train it, on whatever data."""
 
-    method: AnyMethod
-    """What is trained."""
-    split: SplitConfig = field(default_factory=SplitConfig)
-    """How the data is divided."""
+    method: MethodConfig | BackboneConfig
+    """What is trained; a bare backbone becomes the method that trains it alone."""
     training: Training = field(default_factory=Training)
     """How it is trained."""
     seed: Seed = 0
@@ -44,7 +42,23 @@ class RunConfig(Settings):
     exclude_history: bool | None = None
     """Leave a user's history out of the candidates; None: where no user ever repeats an item."""
     noise: Noise | None = None
-    """On the training part; None: it is trained on as it is."""
+    """On the training part, drawn once, so that what is to be predicted inside it may be noise too; None: it is trained
+    on as it is."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.method, BackboneConfig):
+            object.__setattr__(self, "method", as_method(self.method))
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Recipe):
+    """A whole run."""
+
+    method: AnyMethod
+    """What is trained."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """How the data is divided."""
 
 
 ABOUT = {

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 
-from forethought.errors import ConfigError, RunError, nearest
+from forethought.errors import RunError
+from forethought.settings import Like, check
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda"] | Annotated[str, Like(r"cuda:\d{1,4}", "cuda:1")]
 
 
-def resolve_device(device: str) -> torch.device:
-    """The device that a word stands for.
+def resolve_device(device: Device) -> torch.device:
+    """The device that a word stands for; cuda without a number is the first one.
 
     Raises:
         ConfigError: no such word.
-        RunError: CUDA is asked for, and this machine shows none.
+        RunError: CUDA is asked for, and this machine does not show that device.
     """
-    if device not in get_args(Device):
-        known = get_args(Device)
-        raise ConfigError(f"device is {device!r}, but must be one of {', '.join(known)}.{nearest(device, known)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RunError("device is cuda, but this machine shows no CUDA device: use device=cpu or auto.")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    check(device, Device, "device")
+    shown = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.startswith("cuda"):
+        if shown == 0:
+            raise RunError(f"device is {device}, but this machine shows no CUDA device: use device=cpu or auto.")
+        at = int(device.partition(":")[2] or 0)
+        if at >= shown:
+            raise RunError(
+                f"device is {device}, but this machine shows {shown} CUDA device{'s' * (shown > 1)}, counted from 0: "
+                f"use {', '.join(f'cuda:{n}' for n in range(min(shown, 8)))}, cpu or auto."
+            )
+        return torch.device("cuda", at)
+    return torch.device("cuda", 0) if device == "auto" and shown else torch.device("cpu")

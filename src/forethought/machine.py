@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 
-def described(device: str) -> dict[str, Any]:
+def described(device: torch.device) -> dict[str, Any]:
     """Processor, device, threads and build of PyTorch, as a run records them."""
     return {
         "processor": _processor(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

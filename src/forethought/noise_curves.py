@@ -17,19 +17,20 @@ import polars as pl
 import torch
 
 from forethought.data.histories import Cases
-from forethought.data.noise import KINDS, Noise, NoiseKind
+from forethought.data.noise import KINDS, Draws, Noise, NoiseKind
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import in_turn, rank_cases
+from forethought.evaluation.settings import RankingConfig
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, interval
 from forethought.evaluation.storage import plain
 from forethought.evaluation.tables import interval_cell
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
-from forethought.runs import check_asked, check_same_split
-from forethought.settings import check
+from forethought.runs import to_rank
+from forethought.settings import Seed, Share, check
 from forethought.tables.formats import number
 from forethought.tables.table import Document, Table
 
@@ -41,6 +42,33 @@ WHAT = {
 }
 SHARES = (0.1, 0.2, 0.3)
 CURVE_METRICS = {"recall@10": partial(recall, k=10), "ndcg@10": partial(ndcg, k=10)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessConfig(RankingConfig):
+    """Configuration of degradation curves."""
+
+    kinds: tuple[NoiseKind, ...] = KINDS
+    """Kinds of noise, a curve each."""
+    shares: tuple[Share, ...] = SHARES
+    """Shares of positions that are drawn, a point each."""
+    noise_seed: Seed = 0
+    """Of the first draw of each noise."""
+    noise_seeds: Draws = 5
+    """How often each noise is drawn: with `noise_seed`, the next one, and so on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.kinds and self.shares):
+            raise ConfigError("A curve needs at least one kind of noise and one share of it.")
+
+    def draws(self) -> list[list[Noise]]:
+        """The noise of each point, draw by draw."""
+        return [
+            Noise(kind=kind, share=share, seed=self.noise_seed).seeds(self.noise_seeds)
+            for kind in self.kinds
+            for share in self.shares
+        ]
 
 
 @dataclass(frozen=True)
@@ -103,56 +131,41 @@ class Robustness:
 def robustness(
     run: Recommender | str | Path,
     split: Split,
+    config: RobustnessConfig | None = None,
     *,
-    kinds: Sequence[NoiseKind] = KINDS,
-    shares: Sequence[float] = SHARES,
-    seeds: int = 5,
-    noise_seed: int = 0,
-    seed: int = 0,
-    part: protocols.Part = "test",
-    exclude_history: bool | None = None,
-    halting: Halting | None = None,
-    batch: int = 1024,
-    resamples: int = 1000,
     report: Callable[[int, int], None] | None = None,
 ) -> Robustness:
     """Rank all cases clean, and under every kind and share of noise; how far do Recall@10 and NDCG@10 fall?
 
     Args:
-        kinds, shares: of the noise.
-        seeds, noise_seed: how often each noise is drawn: with `noise_seed`, the next one, and so on.
-        seed: of the bootstrap, and of halting at random.
-        part, exclude_history, halting, batch, resamples, report: as in `ft.evaluate`.
+        run, split, report: as in `ft.evaluate`.
+        config: kinds and shares of noise, and all that an evaluation has to know.
 
     Raises:
-        ConfigError: as `ft.evaluate`, or a noise that there is not.
+        ConfigError: a halting that the model cannot obey.
         DataError: the split is not the one the run was trained on, or it has no cases.
     """
-    check_asked(part, exclude_history, batch=batch, resamples=resamples, seed=seed)
-    check(halting, Halting | None, "halting")
-    draws = [Noise(kind=kind, share=share, seed=noise_seed).seeds(seeds) for kind in kinds for share in shares]
-    if not draws:
-        raise ConfigError("A curve needs at least one kind of noise and one share of it.")
+    config = RobustnessConfig() if config is None else config
+    check(config, RobustnessConfig, "config")
     model = run if isinstance(run, Recommender) else load(run)
-    check_same_split(model, split)
-    halting = model.method.resolve_halting(halting)
-    exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
-    cases = split.test if part == "test" else split.valid
+    cases, exclude, halting = to_rank(model, split, config)
     if len(cases) == 0:
         raise DataError("There is nothing to evaluate: this part of the split has no cases.")
-    ask = partial(_metrics, model, exclude=exclude, halting=halting, batch=batch, seed=seed)
+    ask = partial(_metrics, model, exclude=exclude, halting=halting, batch=config.batch, seed=config.seed)
+    draws, seeds = config.draws(), config.noise_seeds
     rounds, n_items = 1 + len(draws) * seeds, split.data.n_items
     tables = [ask(cases, in_turn(report, 0, rounds))]
     for at, noises in enumerate(draws):
         turns = [in_turn(report, 1 + at * seeds + n, rounds) for n in range(seeds)]
         noisy = (noise.on_cases(cases, n_items) for noise in noises)
         tables.append(np.mean([ask(*each) for each in zip(noisy, turns, strict=True)], axis=0))
-    estimates, drops = _against_clean(np.stack(tables), cases.history.users, resamples, seed)
+    estimates, drops = _against_clean(np.stack(tables), cases.history.users, config.resamples, config.seed)
     names = ["clean", *(f"{noises[0].kind} {noises[0].share:g}" for noises in draws)]
     points = [
         _point(noises[0], cases, *figures) for noises, *figures in zip(draws, estimates[1:], drops[1:], strict=True)
     ]
-    described = protocols.describe(split, part, len(cases), window=model.method.window, history_excluded=exclude)
+    window = model.method.window
+    described = protocols.describe(split, config.part, len(cases), window=window, history_excluded=exclude)
     return Robustness(
         plain(described),
         [noise.seed for noise in draws[0]],

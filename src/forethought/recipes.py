@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import get_args, get_type_hints
 
 from forethought.backbones.all import BACKBONES
-from forethought.config import as_method
-from forethought.data.noise import Noise
+from forethought.config import Recipe
 from forethought.methods import all as methods
-from forethought.methods.interface import MethodConfig
 from forethought.training.settings import Training
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A method and how to train it."""
-
-    method: MethodConfig
-    training: Training = field(default_factory=Training)
-    noise: Noise | None = None
-    """On what it is trained on; only studies of noise have any."""
-
 
 TRAINING = {
     "bert4rec": Training(epochs=40, patience=8),  # a masked epoch supervises fewer positions, so there are more epochs
@@ -37,7 +24,7 @@ def alone(name: str) -> Recipe:
     The defaults are SASRec's, tuned on Beauty's validation part (leave-last-out, ties shuffled). Loss and training of
     the others are as found for it; GRU4Rec's dropout was tried on the same part, HSTU is not tuned further.
     """
-    return Recipe(method=as_method(BACKBONES[name]()), training=TRAINING.get(name, Training()))
+    return Recipe(method=BACKBONES[name](), training=TRAINING.get(name, Training()))
 
 
 # Backbone, loss, dropout and training as found for SASRec unless said otherwise; trials are on the same part.

@@ -327,7 +327,8 @@ def load(folder: str | Path, *, device: Device = "auto") -> Recommender:
     """The recommender in a run folder; no training data is needed.
 
     Args:
-        device: where it computes; auto: on a CUDA device if this machine shows one, else on the CPU.
+        device: where it computes: auto (the first CUDA device if this machine shows one, else the CPU), cpu, cuda or
+            cuda:N.
 
     Raises:
         RunError: the folder is missing, incomplete or damaged, or there is no such device.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import torch
 
 from forethought import machine
 from forethought.backbones.interface import BackboneConfig
-from forethought.config import RunConfig, as_method, to_json
+from forethought.config import Recipe, RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
-from forethought.data.noise import Noise
-from forethought.data.sources import is_query
+from forethought.data.histories import Cases
+from forethought.data.origin import NOT_KNOWN
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
@@ -29,7 +28,7 @@ from forethought.evaluation.flops import flops_per_epoch, flops_per_history
 from forethought.evaluation.metrics import named as metric_named
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
-from forethought.evaluation.sampled import Sample
+from forethought.evaluation.settings import EvaluationConfig, RankingConfig
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
@@ -42,7 +41,7 @@ from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums
 from forethought.run_folder import begun
-from forethought.settings import Part, Resamples, Seed, check, check_all
+from forethought.settings import check, check_all
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -53,53 +52,43 @@ LIST_LENGTH = 20
 
 
 def train(
-    method: MethodConfig | BackboneConfig,
+    recipe: Recipe | MethodConfig | BackboneConfig,
     split: Split,
     out: str | Path,
     *,
-    training: Training | None = None,
-    seed: int = 0,
-    exclude_history: bool | None = None,
-    noise: Noise | None = None,
     resume: bool = False,
     overwrite: bool = False,
     observer: Observer | None = None,
     track: Sequence[TrackerName] = (),
-    data_path: str | None = None,
-    columns: Any = None,
 ) -> Recommender:
     """Train a method into a run folder and return it at its best validation epoch.
 
     Args:
-        method: a backbone such as `ft.SASRec(width=64)`, or a method around one.
-        split: from `ft.leave_last_out(data)` or `ft.temporal(data, ...)`.
+        recipe: a method and how to train it, such as `ft.Recipe(method=..., training=..., seed=1)`; or only the method,
+            or a backbone such as `ft.SASRec(width=64)`, and all else as by default.
+        split: from `ft.leave_last_out(data)` or `ft.temporal(data, ...)`. The run notes where its data came from, so
+            that `forethought evaluate` finds it.
         out: the run folder; it must be empty or absent unless `resume` or `overwrite`.
-        training: learning rate, epochs, batch size and so on.
-        seed: of weights, batches and dropout.
-        exclude_history: leave histories out of the candidates; None: where no user ever repeats an item.
-        noise: on the training part, drawn once; what is to be predicted inside it may be noise too.
         resume: go on with the training that lies in `out`.
         overwrite: remove what lies in `out` first.
         observer: somebody to tell of progress.
         track: further trackers beside `log.jsonl`.
-        data_path: where the data came from, noted in the run so that `forethought evaluate` finds it.
-        columns: which of its columns mean what, a dataclass, noted likewise.
 
     Raises:
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
     check_all(resume=(resume, bool), overwrite=(overwrite, bool))
-    config = _configured(method, split, training, seed=seed, exclude_history=exclude_history, noise=noise)
-    seen = split.with_noise(noise)
+    config = _configured(recipe, split)
+    seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
     side = resolve(config.method, seen)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
-    recommender = _untrained(config, split, side, folder, _about(config, split, data_path, columns))
-    precisions = _precisions(recommender, fabric.device.type)
+    recommender = _untrained(config, split, side, folder, _about(config, split))
+    precisions = _precisions(recommender, fabric.device)
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
         sums: Sums = {}
@@ -107,14 +96,14 @@ def train(
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
             _tell_of_move(recommender, None if observer is None else watcher)
         fabric.barrier()
-        torch.manual_seed(seed + fabric.global_rank)  # each process drops units of its own
+        torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
         held.callback(trackers.finish)
         Fit(
             method=recommender.method,
             split=seen,
             settings=config.training,
-            seed=seed,
+            seed=config.seed,
             folder=folder,
             exclude_history=recommender.about["exclude_history"],
             observer=watcher,
@@ -126,7 +115,7 @@ def train(
         if fabric.is_global_zero:
             write_card(recommender)
         fabric.barrier()
-    return load(folder)
+    return load(folder, device=config.training.device)
 
 
 def _untrained(
@@ -141,10 +130,10 @@ def _untrained(
     return Recommender(method, config, split.data.items, _item_table(split), about, folder)
 
 
-def _precisions(run: Recommender, device: str) -> dict[str, Precision]:
+def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
     """What products are made in, stage by stage, noted in the run."""
     stages, walks = run.method.stages(), walks_items(run.method)
-    chosen = choose_for_stages(run.config.training, stages, device, len(run.items), walks=walks)
+    chosen = choose_for_stages(run.config.training, stages, device.type, len(run.items), walks=walks)
     names = {precision.name for precision in chosen.values()}
     each = ", ".join(f"{stage} {precision.name}" for stage, precision in chosen.items())
     run.about["precision"] = each if len(names) > 1 else names.pop()
@@ -163,13 +152,10 @@ def _tell_of_move(run: Recommender, watcher: Observer | None) -> None:
         warnings.warn(said, stacklevel=3)
 
 
-def _configured(
-    method: MethodConfig | BackboneConfig, split: Split, training: Training | None, **choices: Any
-) -> RunConfig:
+def _configured(recipe: Recipe | MethodConfig | BackboneConfig, split: Split) -> RunConfig:
     check(split, Split, "split")
-    check_all(seed=(choices["seed"], Seed), exclude_history=(choices["exclude_history"], bool | None))
-    training = Training() if training is None else training
-    return RunConfig(method=as_method(method), split=split.config, training=training, **choices)
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe(method=as_method(recipe))
+    return RunConfig(split=split.config, **{each.name: getattr(recipe, each.name) for each in fields(Recipe)})
 
 
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
@@ -183,74 +169,52 @@ def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
 def evaluate(
     run: Recommender | str | Path,
     split: Split,
+    config: EvaluationConfig | None = None,
     *,
-    part: protocols.Part = "test",
-    exclude_history: bool | None = None,
-    halting: Halting | None = None,
-    noise: Noise | None = None,
-    noise_seeds: int = 5,
-    sample: Sample | None = None,
-    lists: bool = True,
-    batch: int = 1024,
-    resamples: int = 1000,
-    seed: int = 0,
     report: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Rank every case of a part of the split among all items; metrics come with 95% intervals.
 
     Args:
-        run: a recommender, or a run folder.
-        split: of the same items as the run was trained on.
-        part: "test" or "valid".
-        exclude_history: None: as the run was trained.
-        halting: when to stop thinking; None: as the run was trained.
-        noise: on the histories that are read; targets and candidates stay those of the clean ones. The protocol names
-            it, and `compare` mixes it with no other.
-        noise_seeds: how often it is drawn (with `noise.seed`, the next one, ...); each case's metrics are their mean.
-        sample: rank among sampled negatives instead; labelled as biased wherever it is shown.
-        lists: also make top-20 lists, for coverage, Gini, novelty and popularity bias.
-        batch: cases encoded together; metrics depend on it by rounding alone, unless rows halt at random.
-        resamples: of the bootstrap behind the intervals.
-        seed: of the bootstrap, and of halting at random.
+        run: a recommender, which computes on the device it was loaded to, or a run folder, which is loaded to `auto`.
+        split: the one the run was trained on.
+        config: which cases, candidates and histories, and how the model halts; by default the test part, and all else
+            as the run was trained.
+        report: told how many cases are ranked, of how many.
 
     Raises:
-        ConfigError: a part that is not there, a halting that the model cannot obey, or noise among sampled negatives.
+        ConfigError: a halting that the model cannot obey.
         DataError: the split is not the one the run was trained on.
     """
-    check_asked(part, exclude_history, batch=batch, resamples=resamples, seed=seed)
-    _check_choices(halting, noise, sample, lists)
-    if noise is not None and sample is not None:
-        raise ConfigError("Noise is measured by ranking all items: leave sample out (on the command line --sampled).")
+    config = EvaluationConfig() if config is None else config
+    check(config, EvaluationConfig, "config")
     model = run if isinstance(run, Recommender) else load(run)
-    check_same_split(model, split)
-    halting = model.method.resolve_halting(halting)
-    exclude = model.about["exclude_history"] if exclude_history is None else exclude_history
-    cases = split.test if part == "test" else split.valid
-    read = [cases] if noise is None else [n.on_cases(cases, split.data.n_items) for n in noise.seeds(noise_seeds)]
-    k = min(LIST_LENGTH, split.data.n_items) if lists and sample is None else None
+    cases, exclude, halting = to_rank(model, split, config)
+    read, batch = _histories(cases, split, config), config.batch
     flops = flops_per_history(model.method, read[0], halting=halting, batch=batch)  # first: it warms up what is timed
     ms = ms_per_history(model.method, read[0], exclude_history=exclude, halting=halting, batch=batch)
+    k = min(LIST_LENGTH, split.data.n_items) if config.lists and config.sample is None else None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
+        torch.manual_seed(config.seed % 2**63)
         begin = time.perf_counter()
         ask = partial(rank_cases, model.method, exclude_history=exclude, halting=halting, k=k, batch=batch)
         ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
-        if sample is not None:
+        if config.sample is not None:
             popularity = split.train.item_counts(split.data.n_items)
             ask = partial(among_negatives, model.method, cases, popularity, exclude_history=exclude, halting=halting)
-            ranked = [ask(ranked[0], sample)]
+            ranked = [ask(ranked[0], config.sample)]
     evaluation = summarise(
         ranked,
         cases,
         split,
         window=model.method.window,
         history_excluded=exclude,
-        part=part,
-        sample=None if sample is None else sample.protocol(),
+        part=config.part,
+        sample=None if config.sample is None else config.sample.protocol(),
         halting=None if halting is None else asdict(halting),
-        extras=None if noise is None else {"noise": noise.protocol(noise_seeds)},
-        resamples=resamples,
-        seed=seed,
+        extras=config.noted(),
+        resamples=config.resamples,
+        seed=config.seed,
     )
     cost = {
         "flops_per_history": flops,
@@ -307,15 +271,23 @@ def split_of(model: Recommender, source: Any = None, items: Any = None) -> Split
     return open_again(model.about, model.config.split, source, items)
 
 
-def check_asked(part: str, exclude_history: bool | None, *, batch: int, resamples: int, seed: int) -> None:
-    """Refuse what no evaluation can be asked for, before anything is ranked."""
-    check_all(part=(part, protocols.Part), exclude_history=(exclude_history, bool | None))
-    check_all(batch=(batch, Part), resamples=(resamples, Resamples), seed=(seed, Seed))
+def to_rank(model: Recommender, split: Split, config: RankingConfig) -> tuple[Cases, bool, Halting | None]:
+    """The cases that are asked for, whether histories are excluded from their candidates, and how the model halts.
+
+    Raises:
+        ConfigError: a halting that the model cannot obey.
+        DataError: the split is not the one the run was trained on.
+    """
+    check_same_split(model, split)
+    exclude = model.about["exclude_history"] if config.exclude_history is None else config.exclude_history
+    return (split.test if config.part == "test" else split.valid), exclude, model.method.resolve_halting(config.halting)
 
 
-def _check_choices(halting: object, noise: object, sample: object, lists: object) -> None:
-    check_all(halting=(halting, Halting | None), noise=(noise, Noise | None))
-    check_all(sample=(sample, Sample | None), lists=(lists, bool))
+def _histories(cases: Cases, split: Split, config: EvaluationConfig) -> list[Cases]:
+    """The cases with the histories that are read: the clean ones, or a draw of noise each."""
+    if config.noise is None:
+        return [cases]
+    return [noise.on_cases(cases, split.data.n_items) for noise in config.noise.seeds(config.noise_seeds)]
 
 
 def check_same_split(model: Recommender, split: Split) -> None:
@@ -364,23 +336,15 @@ def _item_table(split: Split) -> pl.DataFrame:
     return split.data.item_table.drop("source_row", strict=False).with_columns(train_count=pl.Series(counts))
 
 
-def _about(config: RunConfig, split: Split, data_path: str | None, columns: Any) -> dict[str, Any]:
-    exclude = config.exclude_history
-    noted = {} if columns is None else asdict(columns)
-    noted |= {"items": _absolute(noted["items"])} if noted.get("items") is not None else {}
+def _about(config: RunConfig, split: Split) -> dict[str, Any]:
+    exclude, origin = config.exclude_history, split.data.origin
     return {
         "data": split.data.name,
         "data_hash": split.data.data_hash,
-        "data_path": None if data_path is None else _absolute(data_path),
-        "columns": noted,
+        **(NOT_KNOWN if origin is None else origin.noted()),
         "users": split.data.n_users,
         "items": split.data.n_items,
         "interactions": len(split.data),
         "protocol": plain(split.protocol),
         "exclude_history": protocols.excludes_history(split.data) if exclude is None else exclude,
     }
-
-
-def _absolute(path: str | Path) -> str:
-    """A path that still leads there from another working directory; SQL, addresses and patterns stay as they are."""
-    return str(Path(path).resolve()) if not is_query(path) and os.path.exists(path) else str(path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,20 @@ class Between:
         if self.above:
             return f"above {least} and {'below' if self.below else 'at most'} {most}"
         return f"from {least} to {most}" + (f", but below {most}" if self.below else "")
+
+
+@dataclass(frozen=True)
+class Like:
+    """A form of text, with an example of it."""
+
+    pattern: str
+    example: str
+
+    def holds(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value, re.ASCII) is not None
+
+    def __str__(self) -> str:
+        return f"like {self.example}"
 
 
 MOST_SEED = 2**63 - 1
@@ -145,7 +160,7 @@ _FITS: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {
     Union: lambda value, of: any(fits(value, each) for each in of),
     UnionType: lambda value, of: any(fits(value, each) for each in of),
     Literal: lambda value, of: isinstance(value, str) and value in of,
-    tuple: lambda value, of: isinstance(value, tuple) and len(value) == len(of) and all(map(fits, value, of)),
+    tuple: lambda value, of: isinstance(value, tuple) and _fit_in_turn(value, of),
     list: lambda value, of: isinstance(value, list) and all(fits(each, of[0]) for each in value),
     dict: lambda value, of: (
         isinstance(value, dict) and all(fits(k, of[0]) and fits(v, of[1]) for k, v in value.items())
@@ -166,7 +181,11 @@ _DESCRIBED: dict[Any, Callable[[tuple[Any, ...]], str]] = {
     Union: lambda of: _listed([described(each) for each in of], "or"),
     UnionType: lambda of: _listed([described(each) for each in of], "or"),
     Literal: lambda of: f"one of {', '.join(of)}",
-    tuple: lambda of: f"{len(of)} values, {_each([described(each) for each in of])}",
+    tuple: lambda of: (
+        f"a tuple, each value {described(of[0])}"
+        if of[1:] == (...,)
+        else f"{len(of)} values, {_each([described(each) for each in of])}"
+    ),
     list: lambda of: f"a list of {described(of[0])}",
     dict: lambda of: f"an object of {described(of[1])}",
 }
@@ -176,8 +195,14 @@ _PLAIN = {
 }
 
 
-def _ranges(parts: tuple[Any, ...]) -> list[Between]:
-    return [each for each in parts if isinstance(each, Between)]
+def _fit_in_turn(values: tuple[Any, ...], of: tuple[Any, ...]) -> bool:
+    if of[1:] == (...,):  # as many as one likes, all of one kind
+        return all(fits(value, of[0]) for value in values)
+    return len(values) == len(of) and all(map(fits, values, of))
+
+
+def _ranges(parts: tuple[Any, ...]) -> list[Between | Like]:
+    return [each for each in parts if isinstance(each, Between | Like)]
 
 
 def _each(kinds: list[str]) -> str:
@@ -188,7 +213,7 @@ def _words(hint: Any) -> list[str]:
     """The words that an annotation knows."""
     if get_origin(hint) is Literal:
         return list(get_args(hint))
-    return [word for each in get_args(hint) if not isinstance(each, Between) for word in _words(each)]
+    return [word for each in get_args(hint) for word in _words(each)]
 
 
 def _listed(parts: list[str], last: str) -> str:

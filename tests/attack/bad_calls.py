@@ -90,7 +90,8 @@ def evaluate_calls() -> Iterator[Asked]:
         "sample": (100, "x"),
         "lists": ("no",),
     }
-    yield from _each("evaluate", lambda **given: ft.evaluate(model, split, **given), wrong)
+    yield from _each("evaluate", lambda **given: ft.evaluate(model, split, ft.EvaluationConfig(**given)), wrong)
+    yield "evaluate, a dict for its configuration", lambda: ft.evaluate(model, split, {"part": "test"}), True  # type: ignore[arg-type]
     yield "evaluate another split", lambda: ft.evaluate(model, other), True
     yield "evaluate, a path for a split", lambda: ft.evaluate(model, "shop"), True  # type: ignore[arg-type]
     yield "evaluate a shop", lambda: ft.evaluate("shop", split), True
@@ -145,7 +146,15 @@ def train_calls() -> Iterator[Asked]:
         "overwrite": ("no",),
         "track": ("x", ["x"], 1),
     }
+    settings = {"method", "training", "seed", "exclude_history", "noise"}
+
+    def call(given: dict[str, Any]) -> None:
+        recipe = {name: value for name, value in given.items() if name in settings}
+        ft.train(ft.Recipe(**recipe), **{name: value for name, value in given.items() if name not in settings})
+
     for argument, values in wrong.items():
         for n, value in enumerate(values):
             given = {"method": small, "split": split, "out": f"out/{argument}{n}", "training": ft.Training(epochs=1)}
-            yield f"train({argument}={short(value)})", lambda g=given, a=argument, v=value: ft.train(**g | {a: v}), True
+            yield f"train({argument}={short(value)})", lambda g=given, a=argument, v=value: call(g | {a: v}), True
+    for value in (None, "sasrec", ft.SASRec, ft.Training()):
+        yield f"train({short(value)})", lambda v=value: ft.train(v, split, "out/bare"), True

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from forethought.config import MethodConfig
+from forethought.config import MethodConfig, Recipe
 from forethought.data.batches import Batch, history_batch, training_batch, windows
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
@@ -259,10 +259,10 @@ def test_resume_equals_uninterrupted(
 
     settings = replace(quick, checkpoint_every_s=1e-9, device=device.type, precision="32")
     config = small(name, dropout=0.3)
-    whole = train(config, split, tmp_path / "whole", training=settings)
+    whole = train(Recipe(method=config, training=settings), split, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(config, split, tmp_path / "run", training=settings, observer=Stop())
-    resumed = train(config, split, tmp_path / "run", training=settings, resume=True)
+        train(Recipe(method=config, training=settings), split, tmp_path / "run", observer=Stop())
+    resumed = train(Recipe(method=config, training=settings), split, tmp_path / "run", resume=True)
     for name_, tensor in whole.method.state_dict().items():
         assert torch.equal(resumed.method.state_dict()[name_], tensor), name_
 
@@ -270,7 +270,9 @@ def test_resume_equals_uninterrupted(
 def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device) -> None:
     config = small(name)
     model = train(
-        config, split, tmp_path / "run", training=replace(quick, epochs=1, device=device.type, precision="32")
+        Recipe(method=config, training=replace(quick, epochs=1, device=device.type, precision="32")),
+        split,
+        tmp_path / "run",
     )
     again = load(model.save(tmp_path / "copy"))
     assert again.config.method == config
@@ -285,7 +287,7 @@ def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path,
 def test_explains_itself(name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device) -> None:
     """Every step is told of, and the answer is what is recommended."""
     settings = replace(quick, epochs=1, device=device.type, precision="32")
-    model = train(small(name), split, tmp_path / "run", training=settings)
+    model = train(Recipe(method=small(name), training=settings), split, tmp_path / "run")
     history, (target,) = model.items.id_list([3, 1, 4]), model.items.id_list([9])
     told = model.explain(history, k=4, target=target, times=[1, 2, 3])
     (found,) = model.recommend([history], k=4, times=[[1, 2, 3]])

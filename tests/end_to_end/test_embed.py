@@ -21,8 +21,8 @@ def test_embed(shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.Mon
     shop = Path(shutil.copytree(shop, tmp_path / "shop"))
     read: list[list[str]] = []
 
-    def loaded(model: str) -> Any:
-        assert model == "mine"
+    def loaded(model: str, device: str) -> Any:
+        assert (model, device) == ("mine", "auto")
         return SimpleNamespace(encode=lambda texts, **_: read.append(texts) or np.ones((len(texts), 4)) / 2)
 
     monkeypatch.setattr("forethought.data.sentences.load_encoder", loaded)

@@ -46,7 +46,8 @@ for name in ("recency---decay-0.25", "averaged---backbone-recency", "averaged---
     run = ft.load(f"{out}/{name}", device="cpu")
     times = split.test.history.histories.dated()[split.test.history.starts[0] : split.test.history.ends[0]]
     lists[name] = run.recommend([history], k=5, times=[times.tolist()])[0].items
-model = ft.train(ft.Averaged(backbone=ft.Recency(width=8)), split, f"{out}/python", training=ft.Training(epochs=1))
+recipe = ft.Recipe(method=ft.Averaged(backbone=ft.Recency(width=8)), training=ft.Training(epochs=1))
+model = ft.train(recipe, split, f"{out}/python")
 lists["python"] = model.recommend([history], k=5)[0].items
 assert {"Recency", "Averaged", "SASRec"} <= set(dir(ft))
 say("evaluate", f"{out}/averaged---backbone-recency")

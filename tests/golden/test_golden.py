@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 import torch
 
+from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
@@ -99,7 +100,7 @@ def test_every_golden_file_has_its_run() -> None:
 
 def golden(config: Any, split: Split, folder: Path) -> dict[str, Any]:
     """Train it, and write down what can be seen from outside."""
-    run = train(config, split, folder, training=TRAINING, seed=5)
+    run = train(Recipe(method=config, training=TRAINING, seed=5), split, folder)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     epochs = [line for line in log if "valid_ndcg@10" in line]
     numbers = torch.cat([parameter.detach().flatten() for parameter in run.method.parameters()])

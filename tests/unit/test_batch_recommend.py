@@ -14,6 +14,7 @@ from forethought import batch_recommend
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.batch_recommend import recommend_table
+from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
@@ -177,7 +178,7 @@ def test_broken_tables(trained: Recommender, histories: pl.DataFrame, tmp_path: 
 def test_models_that_read_times(split: Split, shop: Path, quick: Training, tmp_path: Path) -> None:
     """Times come from rows, or from a list column beside the histories."""
     backbone = HSTU(width=16, layers=1, head_width=8, window=8)
-    model = train(backbone, split, tmp_path / "run", training=replace(quick, epochs=1))
+    model = train(Recipe(method=backbone, training=replace(quick, epochs=1)), split, tmp_path / "run")
     recommend_table(model, shop, tmp_path / "out.parquet", k=5)
     found = pl.read_parquet(tmp_path / "out.parquet")
     data = split.data
@@ -198,7 +199,9 @@ def test_uuids_stay_what_they_are(sasrec: SASRec, quick: Training, tmp_path: Pat
     known = {item: uuid.uuid5(uuid.NAMESPACE_URL, item) for item in made["item_id"].unique()}
     ids = pl.Series("item_id", [known[item].bytes for item in made["item_id"]])
     made.with_columns(ids).write_parquet(tmp_path / "table.parquet")
-    model = train(sasrec, leave_last_out(read(tmp_path / "table.parquet")), tmp_path / "run", training=quick)
+    model = train(
+        Recipe(method=sasrec, training=quick), leave_last_out(read(tmp_path / "table.parquet")), tmp_path / "run"
+    )
     recommend_table(model, tmp_path / "table.parquet", tmp_path / "out.parquet", k=3)
     found = pl.read_parquet(tmp_path / "out.parquet")
     assert found.schema["items"] == pl.List(pl.Binary)

@@ -14,6 +14,7 @@ import torch
 
 from forethought import runs
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.batches import history_batch, plan, windows
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, RunError
@@ -21,6 +22,7 @@ from forethought.evaluation.compare import compare
 from forethought.evaluation.flops import flops_per_epoch
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.sampled import Sample
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.dtrec import DTRec
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.rearec import ReaRec
@@ -38,11 +40,11 @@ BACKBONE = SASRec(width=16, layers=1, heads=2, window=8, ffn_width=32, dropout=0
 @pytest.fixture(scope="module")
 def thinker(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     config = DTRec(backbone=BACKBONE, first_clusters=4, most_clusters=16, halting=Halting(threshold=0.45))
-    return train(config, split, tmp_path_factory.mktemp("runs") / "dtrec", training=quick)
+    return train(Recipe(method=config, training=quick), split, tmp_path_factory.mktemp("runs") / "dtrec")
 
 
 def ask(model: Recommender, split: Split, halting: Halting | None = None, **more) -> Evaluation:
-    return evaluate(model, split, halting=halting, resamples=20, **more)
+    return evaluate(model, split, EvaluationConfig(halting=halting, resamples=20, **more))
 
 
 def test_halting_is_a_choice_at_evaluation(thinker: Recommender, split: Split) -> None:
@@ -104,7 +106,7 @@ def test_what_cannot_be_obeyed_is_told(
     with pytest.raises(ConfigError, match="trained to think 3 steps and cannot take 4"):
         ask(thinker, split, Halting(max_steps=4))
     config = ReaRec(backbone=BACKBONE)
-    model = train(config, split, tmp_path / "prl", training=replace(quick, epochs=1))
+    model = train(Recipe(method=config, training=replace(quick, epochs=1)), split, tmp_path / "prl")
     with pytest.raises(ConfigError, match="cannot halt by 'arh': choose one of fixed, change, entropy, random"):
         ask(model, split, Halting(rule="arh"))
     assert ask(model, split).halting == {"rule": "fixed", "threshold": 0.5, "max_steps": 2, "noise": 0.0}
@@ -160,7 +162,7 @@ def test_an_epoch_cut_short_counts_as_a_part_of_one(split: Split, quick: Trainin
     stop = Stop()
     stop.stop_at = batches + batches // 2 + 1  # raised before the step is saved
     with pytest.raises(Interrupted):
-        train(BACKBONE, split, tmp_path / "run", training=settings, observer=stop)
+        train(Recipe(method=BACKBONE, training=settings), split, tmp_path / "run", observer=stop)
     model = load(tmp_path / "run")
     told = training_cost(model, split)
     assert told is not None
@@ -201,7 +203,7 @@ def test_training_cost_is_that_of_the_stage_the_weights_come_from(
     config = LARES(width=16, pre_layers=1, core_layers=1, window=8, reinforcement=Reinforcement(epochs=2))
     told = iter([0.1, 0.2, 0.3, 0.4])
     monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(told)))
-    model = train(config, split, tmp_path / "run", training=quick)
+    model = train(Recipe(method=config, training=quick), split, tmp_path / "run")
     asked: dict[str, Any] = {}
 
     def noted(method: Any, rows: Any, **how: Any) -> float:

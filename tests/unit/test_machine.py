@@ -10,6 +10,7 @@ import torch
 
 from forethought import machine
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.splits import Split
 from forethought.runs import train
 from forethought.training.progress import Quiet
@@ -33,7 +34,7 @@ class Stop(Quiet):
 @pytest.fixture
 def stopped(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> Path:
     with pytest.raises(KeyboardInterrupt):
-        train(sasrec, split, tmp_path / "run", training=quick_saved(quick), observer=Stop(stop=True))
+        train(Recipe(method=sasrec, training=quick_saved(quick)), split, tmp_path / "run", observer=Stop(stop=True))
     return tmp_path / "run"
 
 
@@ -54,17 +55,17 @@ def test_a_run_records_processor_threads_and_torch(stopped: Path) -> None:
 
 def test_a_resume_under_the_same_says_nothing(stopped: Path, sasrec: SASRec, split: Split, quick: Training) -> None:
     watcher = Stop()
-    train(sasrec, split, stopped, training=quick_saved(quick), resume=True, observer=watcher)
+    train(Recipe(method=sasrec, training=quick_saved(quick)), split, stopped, resume=True, observer=watcher)
     assert not [said for said in watcher.warned if "begun on another machine" in said]
 
 
 def test_a_resume_with_other_threads_says_so(
     stopped: Path, sasrec: SASRec, split: Split, quick: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = machine.described("cpu")
+    here = machine.described(torch.device("cpu"))
     monkeypatch.setattr(machine, "described", lambda device: here | {"threads": 7})
     watcher = Stop()
-    train(sasrec, split, stopped, training=quick_saved(quick), resume=True, observer=watcher)
+    train(Recipe(method=sasrec, training=quick_saved(quick)), split, stopped, resume=True, observer=watcher)
     (said,) = [said for said in watcher.warned if "begun on another machine" in said]
     assert f"threads {torch.get_num_threads()} then, 7 now" in said
     assert "processor" not in said
@@ -73,7 +74,7 @@ def test_a_resume_with_other_threads_says_so(
 def test_without_an_observer_it_is_a_warning(
     stopped: Path, sasrec: SASRec, split: Split, quick: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = machine.described("cpu")
+    here = machine.described(torch.device("cpu"))
     monkeypatch.setattr(machine, "described", lambda device: here | {"torch": "9.9"})
     with pytest.warns(UserWarning, match=r"torch .* then, '9\.9' now"):
-        train(sasrec, split, stopped, training=quick_saved(quick), resume=True)
+        train(Recipe(method=sasrec, training=quick_saved(quick)), split, stopped, resume=True)

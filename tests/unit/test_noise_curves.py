@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from forethought.backbones.sasrec import SASRec
-from forethought.config import RunConfig, from_json, to_json
+from forethought.config import Recipe, RunConfig, from_json, to_json
 from forethought.data.batches import history_batch
 from forethought.data.noise import KINDS, Noise
 from forethought.data.reading import read
@@ -24,9 +24,10 @@ from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.sampled import Sample
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.evaluation.statistics import bootstrap_sums
 from forethought.methods.next_item import NextItem
-from forethought.noise_curves import less_lost, robustness
+from forethought.noise_curves import RobustnessConfig, less_lost, robustness
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train, training_cost
 from forethought.training.settings import Training
@@ -42,11 +43,11 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender, Split]:
     split = leave_last_out(read(shop))
     model = SASRec(width=32, layers=1, heads=2, window=20, ffn_width=64, dropout=0.2)
     training = Training(epochs=8, batch_positions=512, learning_rate=1e-2, warmup_steps=10)
-    return train(model, split, folder / "run", training=training), split
+    return train(Recipe(method=model, training=training), split, folder / "run"), split
 
 
 def ask(model: Recommender, split: Split, noise: Noise | None = None, **more) -> Evaluation:
-    return evaluate(model, split, noise=noise, resamples=20, **more)
+    return evaluate(model, split, EvaluationConfig(noise=noise, resamples=20, **more))
 
 
 # ---- one evaluation
@@ -135,7 +136,8 @@ def test_noise_is_refused_among_negatives(trained: Recommender, split: Split) ->
 
 def test_progress_counts_all_draws_as_one(trained: Recommender, split: Split) -> None:
     told: list[tuple[int, int]] = []
-    ask(trained, split, REPLACE, noise_seeds=3, batch=32, report=lambda *each: told.append(each))
+    config = EvaluationConfig(noise=REPLACE, noise_seeds=3, batch=32)
+    evaluate(trained, split, config, report=lambda *each: told.append(each))
     n = len(split.test)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert {total for _, total in told} == {3 * n}
@@ -147,7 +149,7 @@ def test_progress_counts_all_draws_as_one(trained: Recommender, split: Split) ->
 
 def test_noise_lowers_what_was_learned(fit: tuple[Recommender, Split]) -> None:
     """And more of it more; deletion, which invents nothing, lowers it least."""
-    told = robustness(*fit, seeds=2, resamples=200)
+    told = robustness(*fit, RobustnessConfig(noise_seeds=2, resamples=200))
     assert [(p.kind, p.share) for p in told.points] == [(kind, share) for kind in KINDS for share in (0.1, 0.2, 0.3)]
     assert told.clean["recall@10"].mean > 0.4
     drops = {kind: [p.drops["recall@10"].mean for p in told.points if p.kind == kind] for kind in KINDS}
@@ -160,7 +162,21 @@ def test_noise_lowers_what_was_learned(fit: tuple[Recommender, Split]) -> None:
 def test_curves_by_hand(fit: tuple[Recommender, Split]) -> None:
     """Means, drops and their paired intervals, from ranks and a bootstrap of our own."""
     model, split = fit
-    told = robustness(model, split, kinds=["swap"], shares=[0.0, 0.2], seeds=2, noise_seed=3, seed=5, resamples=100)
+    told = robustness(
+        model,
+        split,
+        RobustnessConfig(
+            kinds=("swap",),
+            shares=(
+                0.0,
+                0.2,
+            ),
+            noise_seeds=2,
+            noise_seed=3,
+            seed=5,
+            resamples=100,
+        ),
+    )
     exclude = model.about["exclude_history"]
     clean = recall(rank_cases(model.method, split.test, exclude_history=exclude).ranks, 10)
     draws = [Noise(kind="swap", share=0.2, seed=s).on_cases(split.test, split.data.n_items) for s in (3, 4)]
@@ -192,7 +208,9 @@ def test_nothing_to_lose_is_no_number(trained: Recommender, split: Split) -> Non
     cases = split.test.take(np.arange(5))
     lost = replace(cases, targets=np.array([cases.history[row][0] for row in range(5)], np.int32))
     told = robustness(
-        trained, replace(split, test=lost), kinds=["delete"], shares=[0.2], seeds=1, resamples=10, exclude_history=True
+        trained,
+        replace(split, test=lost),
+        RobustnessConfig(kinds=("delete",), shares=(0.2,), noise_seeds=1, resamples=10, exclude_history=True),
     )
     assert told.clean["recall@10"].mean == 0
     assert np.isnan(told.points[0].drops["recall@10"].mean)
@@ -202,14 +220,14 @@ def test_nothing_to_lose_is_no_number(trained: Recommender, split: Split) -> Non
 
 def test_curves_that_cannot_be(trained: Recommender, split: Split) -> None:
     for wrong, sentence in (
-        ({"kinds": ["rplace"]}, "one of replace, insert, delete, swap"),
-        ({"shares": [1.5]}, "share is 1.5"),
-        ({"shares": []}, "at least one kind"),
-        ({"seeds": 0}, "noise_seeds is 0"),
+        ({"kinds": ("rplace",)}, "one of replace, insert, delete, swap"),
+        ({"shares": (1.5,)}, r"shares is \(1.5,\), but must be a tuple, each value a number from 0 to 1"),
+        ({"shares": ()}, "at least one kind"),
+        ({"noise_seeds": 0}, "noise_seeds is 0"),
         ({"part": "train"}, "part is 'train'"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            robustness(trained, split, **wrong)
+            RobustnessConfig(**wrong)
     with pytest.raises(DataError, match="no cases"):
         robustness(trained, replace(split, test=split.test.take(np.arange(0))))
 
@@ -219,12 +237,12 @@ def test_curves_that_cannot_be(trained: Recommender, split: Split) -> None:
 
 def test_training_on_noise(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     noise = Noise(kind="insert", share=0.5, seed=2)
-    model = train(sasrec, split, tmp_path / "noisy", training=quick, noise=noise)
+    model = train(Recipe(method=sasrec, training=quick, noise=noise), split, tmp_path / "noisy")
     assert load(tmp_path / "noisy").config.noise == noise
     told = json.loads((tmp_path / "noisy/config.json").read_text())
     assert told["config"]["noise"] == {"kind": "insert", "share": 0.5, "seed": 2}
     assert "disturbed histories: insert 50%, seed 2." in (tmp_path / "noisy/README.md").read_text()
-    clean = train(sasrec, split, tmp_path / "clean", training=quick)
+    clean = train(Recipe(method=sasrec, training=quick), split, tmp_path / "clean")
     assert "disturbed" not in (tmp_path / "clean/README.md").read_text()
     assert model.item_table.equals(clean.item_table)  # popularity is the clean data's
     cost, of_clean = training_cost(model, split), training_cost(clean, split)
@@ -235,7 +253,7 @@ def test_training_on_noise(sasrec: SASRec, split: Split, quick: Training, tmp_pa
     both = compare({"clean": ask(clean, split), "noisy": ask(model, split)}, resamples=20, permutations=19)
     assert "noise" not in both.protocol  # it is part of how the method was trained
     with pytest.raises(ConfigError, match=r"configured otherwise \(noise: "):
-        train(sasrec, split, tmp_path / "noisy", training=quick, resume=True)
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "noisy", resume=True)
 
 
 def test_a_configuration_with_and_without_noise() -> None:
@@ -280,7 +298,19 @@ def test_less_lost_by_hand() -> None:
 
 
 def test_cases_of_a_curve_average_to_its_points(trained: Recommender, split: Split) -> None:
-    told = robustness(trained, split, kinds=["swap", "delete"], shares=[0.2], seeds=2, resamples=10)
+    told = robustness(
+        trained,
+        split,
+        RobustnessConfig(
+            kinds=(
+                "swap",
+                "delete",
+            ),
+            shares=(0.2,),
+            noise_seeds=2,
+            resamples=10,
+        ),
+    )
     assert told.cases.columns[1:4] == ["clean recall@10", "clean ndcg@10", "swap 0.2 recall@10"]
     for point in told.points:
         assert told.cases[f"{point.kind} 0.2 ndcg@10"].mean() == pytest.approx(point.metrics["ndcg@10"].mean)

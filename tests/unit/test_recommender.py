@@ -20,10 +20,12 @@ from run_tools import reseal
 
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
 from forethought.errors import ConfigError, DataError, RunError
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, split_of, train
 from forethought.training.interrupt import Interrupted
@@ -38,7 +40,9 @@ def some_ids(model: Recommender, *rows: int) -> list[Any]:
 @pytest.fixture(scope="module")
 def with_times(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     backbone = HSTU(width=16, layers=1, head_width=8, window=8)
-    return train(backbone, split, tmp_path_factory.mktemp("hstu") / "run", training=replace(quick, epochs=1))
+    return train(
+        Recipe(method=backbone, training=replace(quick, epochs=1)), split, tmp_path_factory.mktemp("hstu") / "run"
+    )
 
 
 # ---- a fresh process, with the data gone
@@ -53,7 +57,7 @@ print(json.dumps([[one.items, one.scores] for one in found]))
 
 def test_a_fresh_process_without_the_data(sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
     shop = Shop(users=60, items=30, seed=1).write(tmp_path / "shop")
-    here = train(sasrec, leave_last_out(read(shop)), tmp_path / "run", training=quick, data_path=str(shop))
+    here = train(Recipe(method=sasrec, training=quick), leave_last_out(read(shop)), tmp_path / "run")
     shutil.rmtree(shop)
     (tmp_path / "run").rename(tmp_path / "moved")
     histories = [some_ids(here, 3, 1, 4), some_ids(here, 1)]  # users nobody has seen
@@ -82,7 +86,7 @@ def test_ids_come_back_as_they_went_in(kind: str, sasrec: SASRec, quick: Trainin
     ids = [KINDS[kind](number[item]) for item in made["item_id"]]
     column = pl.Series("item_id", [i.bytes for i in ids] if kind == "uuid" else ids)
     made.with_columns(column).write_parquet(tmp_path / "table.parquet")
-    train(sasrec, leave_last_out(read(tmp_path / "table.parquet")), tmp_path / "run", training=quick)
+    train(Recipe(method=sasrec, training=quick), leave_last_out(read(tmp_path / "table.parquet")), tmp_path / "run")
     model, known = load(tmp_path / "run"), set(ids)
     (found,) = model.recommend([ids[:3]], k=6)
     assert found.history == ids[:3]
@@ -123,7 +127,7 @@ def test_odd_ids_are_unknown_and_named(trained: Recommender, odd: Any) -> None:
 def test_seven_is_not_seven_point_nought(sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
     made = Shop(users=60, items=30, seed=1).generate().interactions
     table = made.with_columns(item_id=pl.col("item_id").str.slice(1).cast(pl.Int64))
-    model = train(sasrec, leave_last_out(read(table)), tmp_path / "run", training=quick)
+    model = train(Recipe(method=sasrec, training=quick), leave_last_out(read(table)), tmp_path / "run")
     (seven,) = some_ids(model, 7)
     (plain,) = model.recommend([[seven]])
     assert model.recommend([np.array([seven])])[0].items == plain.items
@@ -184,7 +188,7 @@ def test_one_equals_many(trained: Recommender, split: Split) -> None:
 
 def test_lists_are_those_of_the_evaluation(trained: Recommender, split: Split) -> None:
     """Whoever's target stands at rank r finds it r-th in the list."""
-    cases = evaluate(trained, split, resamples=50).cases
+    cases = evaluate(trained, split, EvaluationConfig(resamples=50)).cases
     histories = [some_ids(trained, *split.test.history[n]) for n in range(len(cases))]
     for rank, target, found in zip(cases["rank"], cases["target_id"], trained.recommend(histories, k=40), strict=True):
         assert found.items.index(target) + 1 == rank
@@ -331,7 +335,7 @@ def test_unfinished_runs(sasrec: SASRec, split: Split, quick: Training, tmp_path
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        train(sasrec, split, tmp_path / "run", training=quick, observer=Stop())
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=Stop())
     with pytest.raises(RunError, match="its training has not finished a first epoch; go on with --resume"):
         load(tmp_path / "run")
 
@@ -349,7 +353,7 @@ def test_evaluate_refuses_other_items(trained: Recommender) -> None:
     with pytest.raises(DataError, match=r"has 30 items and the run was trained on 40 .* not the same ones"):
         evaluate(trained, other)
     with pytest.raises(ConfigError, match="part is 'tset', but must be one of valid, test"):
-        evaluate(trained, other, part="tset")  # type: ignore[arg-type]
+        evaluate(trained, other, EvaluationConfig(part="tset"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

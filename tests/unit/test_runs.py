@@ -14,8 +14,10 @@ import torch
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import ann
+from forethought.config import Recipe
 from forethought.data.splits import Split, leave_last_out
 from forethought.errors import DataError, RunError
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.next_item import NextItem
 from forethought.recommender import Recommender, load, write_weights
 from forethought.run_files import bound_sums
@@ -35,7 +37,7 @@ def test_the_card_says_what_it_is_and_how_good(trained: Recommender, split: Spli
     assert "**sasrec**" in card
     assert "Not evaluated" in card
     assert f"{split.data.n_items:,} items" in card
-    evaluation = evaluate(model, split, resamples=50)
+    evaluation = evaluate(model, split, EvaluationConfig(resamples=50))
     write_card(model, evaluation)
     card = (model.folder / "README.md").read_text()
     assert f"{evaluation.metrics['ndcg@10'].mean:.4f}" in card
@@ -64,7 +66,9 @@ def test_an_index_answers_like_the_whole_product(
 def test_compiled_training_agrees(split: Split, sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
     backbone = replace(sasrec, dropout=0.0)
     weights = [
-        train(backbone, split, tmp_path / str(compiled), training=replace(quick, compile=compiled)).method.state_dict()
+        train(
+            Recipe(method=backbone, training=replace(quick, compile=compiled)), split, tmp_path / str(compiled)
+        ).method.state_dict()
         for compiled in (False, True)
     ]
     for name, tensor in weights[0].items():
@@ -89,7 +93,7 @@ def test_weights_that_are_no_numbers_are_refused(trained: Recommender, tmp_path:
 
 def test_a_second_round_goes_on_from_the_best(split: Split, sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
     one, two = (
-        train(NextItem(backbone=sasrec, rounds=rounds), split, tmp_path / str(rounds), training=quick)
+        train(Recipe(method=NextItem(backbone=sasrec, rounds=rounds), training=quick), split, tmp_path / str(rounds))
         for rounds in (1, 2)
     )
     first, both = (
@@ -100,12 +104,13 @@ def test_a_second_round_goes_on_from_the_best(split: Split, sasrec: SASRec, quic
     assert len(both) == 4
     assert both[2]["loss"] < both[0]["loss"]  # it did not begin anew
     best = max(line[figures] for line in both)
-    assert evaluate(two, split, part="valid", lists=False, resamples=2).metrics["ndcg@10"].mean == pytest.approx(best)
+    again = evaluate(two, split, EvaluationConfig(part="valid", lists=False, resamples=2))
+    assert again.metrics["ndcg@10"].mean == pytest.approx(best)
     assert one.config.method.rounds == 1  # type: ignore[union-attr]
 
 
 def test_two_trainings_are_kept_apart(split: Split, sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
-    train(sasrec, split, tmp_path / "run", training=quick)
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     holds = "import sys; from pathlib import Path; from forethought.folders import alone"
     holds += f"\nwith alone(Path({str(tmp_path / 'run')!r})): print('in', flush=True); sys.stdin.read()"
@@ -114,6 +119,15 @@ def test_two_trainings_are_kept_apart(split: Split, sasrec: SASRec, quick: Train
         assert other.stdout.readline() == b"in\n"
         for asked in ({"resume": True}, {"overwrite": True}):
             with pytest.raises(RunError, match="Another training is at work in"):
-                train(sasrec, split, tmp_path / "run", training=quick, **asked)
+                train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", **asked)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
-    train(sasrec, split, tmp_path / "run", training=quick, overwrite=True)  # the other one is gone, and so is its lock
+    # The other one is gone, and so is its lock.
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", overwrite=True)
+
+
+def test_what_was_trained_comes_back_on_the_device_of_its_training(
+    split: Split, sasrec: SASRec, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forethought.runs.load", lambda folder, device: (folder.name, device))
+    recipe = Recipe(method=sasrec, training=replace(quick, epochs=1, device="cpu"))
+    assert train(recipe, split, tmp_path / "run") == ("run", "cpu")

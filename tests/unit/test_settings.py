@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import forethought as ft
-from forethought.config import RunConfig
-from forethought.data.noise import Noise
-from forethought.data.prepare import Filters
+from forethought.config import Recipe, RunConfig
+from forethought.data.columns import Columns
+from forethought.data.noise import Noise, NoiseKind
+from forethought.data.prepare import Filters, PrepareConfig
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.sampled import Sample
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.noise_curves import robustness
 from forethought.recommender import Recommender
 from forethought.settings import Between, Settings, check, described, fits
@@ -34,7 +36,7 @@ def configurations(cls: type, found: dict[type, None]) -> dict[type, None]:
     return found
 
 
-ALL = [*configurations(RunConfig, {}), ft.Shop, Sample, Filters]
+ALL = [*configurations(RunConfig, {}), ft.Recipe, ft.Shop, Sample, Columns, PrepareConfig, Filters, EvaluationConfig]
 SETTINGS = [(cls, f.name, get_type_hints(cls, include_extras=True)[f.name]) for cls in ALL for f in fields(cls)]
 
 
@@ -57,7 +59,7 @@ def test_all_configurations_are_found() -> None:
 @pytest.mark.parametrize(("cls", "name", "hint"), SETTINGS, ids=[f"{c.__name__}.{n}" for c, n, _ in SETTINGS])
 def test_python_is_checked_as_json_is(cls: type, name: str, hint: Any) -> None:
     """A wrong type, infinity, or a number beyond reason does not train to the end and lose the run: it is refused."""
-    given: dict[str, Any] = {"method": ft.NextItem()} if cls is RunConfig else {}
+    given: dict[str, Any] = {"method": ft.NextItem()} if issubclass(cls, Recipe) else {}
     assert cls(**given) == cls(**given)  # defaults hold
     wrong: list[Any] = [object(), [1], b"x", {}, 1j, np.zeros(2)]
     kinds = {each if get_origin(each) is None else get_args(each)[0] for each in leaves(hint)}
@@ -161,15 +163,17 @@ def test_words_have_a_nearest_one() -> None:
         ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"resume": "no"}, "resume is 'no', but must be True or False"),
         ({"overwrite": "no"}, "overwrite is 'no'"),
-        ({"training": {}}, r"RunConfig's training is \{\}, but must be Training\(\.\.\.\)"),
-        ({"noise": "replace"}, "RunConfig's noise is 'replace', but must be Noise"),
+        ({"training": {}}, r"Recipe's training is \{\}, but must be Training\(\.\.\.\)"),
+        ({"noise": "replace"}, "Recipe's noise is 'replace', but must be Noise"),
     ],
 )
 def test_a_no_in_words_does_not_mean_yes_in_train(
     sasrec: ft.SASRec, split: Split, tmp_path: Any, given: dict[str, Any], said: str
 ) -> None:
+    switches = {name: value for name, value in given.items() if name in ("resume", "overwrite")}
+    settings = {name: value for name, value in given.items() if name not in switches}
     with pytest.raises(ConfigError, match=said):
-        ft.train(sasrec, split, tmp_path / "run", **given)
+        ft.train(ft.Recipe(method=sasrec, **settings), split, tmp_path / "run", **switches)
     assert not (tmp_path / "run").exists()
 
 
@@ -189,13 +193,34 @@ def test_a_no_in_words_does_not_mean_yes_in_train(
     ],
     ids=str,
 )
-def test_an_evaluation_is_checked_before_anything_is_ranked(
-    trained: Recommender, split: Split, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("forethought.runs.flops_per_history", lambda *_, **__: pytest.fail("it began"))
+def test_an_evaluation_is_checked_when_it_is_configured(given: dict[str, Any]) -> None:
     (name,) = given
-    with pytest.raises(ConfigError, match=f"^{name} is "):
-        ft.evaluate(trained, split, **given)
+    with pytest.raises(ConfigError, match=f"^EvaluationConfig's {name} is "):
+        ft.EvaluationConfig(**given)
+
+
+def test_what_is_no_configuration_is_refused_before_anything_is_ranked(
+    trained: Recommender, split: Split, shop: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("runs", "noise_curves"):
+        monkeypatch.setattr(f"forethought.{module}.rank_cases", lambda *_, **__: pytest.fail("it began"))
+    for call, kind in (
+        (lambda: ft.evaluate(trained, split, typing.cast("Any", {"part": "valid"})), "EvaluationConfig"),
+        (lambda: robustness(trained, split, typing.cast("Any", ft.EvaluationConfig())), "RobustnessConfig"),
+        (lambda: ft.prepare(str(shop), tmp_path / "data", typing.cast("Any", "x")), "PrepareConfig"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^config is .*, but must be {kind}\(\.\.\.\)"):
+            call()
+    with pytest.raises(ConfigError, match="Noise is measured by ranking all items"):
+        ft.EvaluationConfig(noise=Noise(), sample=ft.Sample())
+
+
+def test_a_setting_may_hold_as_many_values_as_one_likes() -> None:
+    for kinds in ((), ("swap",), ("swap", "delete", "swap")):
+        assert fits(kinds, tuple[NoiseKind, ...])
+    for kinds in (["swap"], ("swap", "x"), "swap", ("swap", None)):
+        assert not fits(kinds, tuple[NoiseKind, ...])
+    assert not fits((1, 2, 3), tuple[int, int])
 
 
 @pytest.mark.parametrize("given", [{"exclude_history": "no"}, {"halting": "fixed"}, {"k": 2**64}], ids=str)
@@ -221,8 +246,8 @@ def test_a_no_in_words_overwrites_nothing(tmp_path: Any, split: Split, shop: Any
     ):
         with pytest.raises(ConfigError, match="overwrite is 'no', but must be True or False"):
             call()
-    with pytest.raises(ConfigError, match=r"keep is \{\}, but must be Filters\(\.\.\.\) or None"):
-        ft.prepare(str(shop), tmp_path / "data", keep=typing.cast("Any", {}))
+    with pytest.raises(ConfigError, match=r"PrepareConfig's keep is \{\}, but must be Filters\(\.\.\.\)"):
+        ft.prepare(str(shop), tmp_path / "data", ft.PrepareConfig(keep=typing.cast("Any", {})))
 
 
 def test_a_path_is_no_split(trained: Recommender, sasrec: ft.SASRec, tmp_path: Any, shop: Any) -> None:

@@ -10,9 +10,12 @@ import polars as pl
 import pytest
 
 from forethought.backbones.sasrec import SASRec
-from forethought.cli.shared import ColumnOptions
+from forethought.config import Recipe
 from forethought.data import sources
-from forethought.data.prepare import open_prepared, prepare
+from forethought.data.columns import Columns
+from forethought.data.filters import k_core
+from forethought.data.origin import Origin
+from forethought.data.prepare import Filters, PrepareConfig, open_prepared, prepare
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
 from forethought.errors import ConfigError, DataError, RunError
@@ -79,7 +82,7 @@ def test_sql_that_the_caller_repeats_is_executed(sasrec: SASRec, quick: Training
     items = f"sql: SELECT * FROM '{shop}/items.parquet'"
     split = leave_last_out(read(data, items=items))
 
-    model = train(sasrec, split, tmp_path / "run", training=quick, data_path=data, columns=ColumnOptions(items=items))
+    model = train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     with pytest.raises(DataError, match=r"as its data, but SQL .* is not executed: repeat it .*--data"):
         split_of(model)
     with pytest.raises(DataError, match=r"as the table of its items, but SQL .* is not executed: repeat it .*--items"):
@@ -93,14 +96,7 @@ def test_a_table_of_items_is_found_from_another_folder(
 ) -> None:
     monkeypatch.chdir(shop)
     split = leave_last_out(read("interactions.parquet", items="items.parquet"))
-    model = train(
-        sasrec,
-        split,
-        tmp_path / "run",
-        training=quick,
-        data_path="interactions.parquet",
-        columns=ColumnOptions(items="items.parquet"),
-    )
+    model = train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     assert split_of(model).data.data_hash == split.data.data_hash
     with pytest.raises(DataError, match=r"There is no file or folder 'none\.parquet'"):
@@ -120,7 +116,7 @@ def test_items_beside_a_prepared_folder_are_refused(
 ) -> None:
     prepare(shop, tmp_path / "data")
     split = open_prepared(tmp_path / "data")
-    model = train(sasrec, split, tmp_path / "run", training=quick, data_path=str(tmp_path / "data"))
+    model = train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     assert split_of(model).data.data_hash == split.data.data_hash
     with pytest.raises(ConfigError, match="a table of items of its own: leave items out"):
         split_of(model, None, shop / "items.parquet")
@@ -138,7 +134,7 @@ def test_a_run_folder_with_brackets_is_that_folder(
     others.write_parquet(tmp_path / "seed1" / "items.parquet")
     shutil.copytree(trained.folder, tmp_path / "seed[1]")
     assert load(tmp_path / "seed[1]").items.ids.equals(trained.items.ids)
-    model = train(sasrec, split, tmp_path / "lr[0.003]", training=quick)
+    model = train(Recipe(method=sasrec, training=quick), split, tmp_path / "lr[0.003]")
     assert model.folder == tmp_path / "lr[0.003]"
 
 
@@ -152,3 +148,35 @@ def test_a_data_folder_with_brackets_is_that_folder(shop: Path, tmp_path: Path) 
 def test_a_place_of_data_that_is_no_text_is_told(named: Any, trained: Recommender, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is damaged \(about\.data_path is .*, but must be text or None"):
         copy_with(trained, tmp_path / "data", data_path=named)
+
+
+# ---- where data came from is known without being said
+
+
+def test_a_run_trained_from_python_finds_its_data_again(
+    sasrec: SASRec, quick: Training, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pl.read_parquet(shop / "interactions.parquet").rename({"user_id": "who", "timestamp": "when"})
+    table.write_parquet(tmp_path / "table.parquet")
+    monkeypatch.chdir(tmp_path)
+    split = leave_last_out(read("table.parquet", user="who", time="when"))
+    model = train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
+    assert model.about["data_path"] == str(tmp_path / "table.parquet")
+    monkeypatch.chdir("/")
+    assert split_of(load(tmp_path / "run")).data.data_hash == split.data.data_hash
+
+
+def test_data_that_cannot_be_read_again_has_no_origin(shop: Path, tmp_path: Path) -> None:
+    table = shop / "interactions.parquet"
+    whole = read(table)
+    assert whole.origin is not None
+    assert k_core(whole, users=1, items=1).origin == whole.origin  # nothing went
+    assert whole.where(whole.histories.items > 0).origin is None
+    assert read(pl.read_parquet(table)).origin is None
+    assert read(table, items=pl.read_parquet(shop / "items.parquet")).origin is None
+    rated = pl.read_parquet(table).with_columns(rating=1.0)
+    rated.write_parquet(tmp_path / "rated.parquet")
+    assert read(tmp_path / "rated.parquet", minimum_rating=1.0).origin is None
+    made = prepare(rated, tmp_path / "data", PrepareConfig(keep=Filters(minimum_rating=1.0)))
+    for split in (made, open_prepared(tmp_path / "data")):  # the folder has what was kept
+        assert split.data.origin == Origin(str(tmp_path / "data"), Columns())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -24,6 +24,8 @@ class Embed:
     """A sentence encoder: a folder, or a name on the hub, whence it is fetched once."""
     batch: int = 64
     """Texts encoded together."""
+    device: str = "auto"
+    """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     overwrite: bool = False
     """Replace vectors that lie there."""
     json: bool = False
@@ -42,8 +44,9 @@ def run(arguments: list[str]) -> None:
     from forethought.folders import writable
 
     out = _place(args)
+    choices: dict[str, Any] = {"columns": args.columns or None, "model": args.model, "batch": args.batch}
     with writable(out.parent), Bar() as bar:
-        vectors = embed(args.source, columns=args.columns or None, model=args.model, batch=args.batch, report=bar.named)
+        vectors = embed(args.source, device=args.device, report=bar.named, **choices)
     write_texts(out, vectors)
     summary = {"file": str(out), "items": len(vectors), "width": vectors.shape[1]}
     summary["without_text"] = int((~vectors.any(axis=1)).sum())

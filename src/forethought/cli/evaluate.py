@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from forethought.data.noise import Noise
     from forethought.data.splits import Split
     from forethought.evaluation.report import Evaluation
-    from forethought.noise_curves import Robustness
+    from forethought.evaluation.settings import EvaluationConfig
+    from forethought.noise_curves import Robustness, RobustnessConfig
     from forethought.reasoning.halting import Halting
     from forethought.recommender import Recommender
 
 CURVES_FILE = "noise.json"
-NOISE_SEEDS = 5
 
 
 @dataclass(kw_only=True)
@@ -56,6 +56,8 @@ class Evaluate:
     out: Path | None = None
     """Folder for metrics.json and per_user.parquet, which compare reads; by default the run folder, unless cases,
     candidates, histories or halting are others than the run's own."""
+    device: str = "auto"
+    """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False
     """Print the evaluation as JSON."""
 
@@ -83,8 +85,9 @@ def run(arguments: list[str]) -> None:
         check(args.noise_seeds, Draws, "--noise-seeds")
         if noise is None and not args.noise_curve:
             raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
-    model = load(args.run)
+    model = load(args.run, device=args.device)
     halting = args.halting_options.of(model.method)
+    config = _config(args, halting, noise)
     exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
     own = own and exclude in (None, model.about["exclude_history"])
@@ -94,8 +97,7 @@ def run(arguments: list[str]) -> None:
         check_replaceable(args.out / CURVES_FILE)
     split = split_of(model, args.data, args.items)
     with writable(*([] if args.out is None else [args.out])), Bar("ranking") as bar:
-        ask = _curves if args.noise_curve else _evaluation
-        result = ask(args, model, split, halting, noise, bar)
+        result = _result(model, split, config, bar)
     try:  # what took long is shown before it is kept, and kept even if nobody takes what is shown
         if args.json:
             print_json(result.to_json())
@@ -106,52 +108,47 @@ def run(arguments: list[str]) -> None:
         _keep(args, model, result, own)
 
 
-def _evaluation(
-    args: Evaluate, model: Recommender, split: Split, halting: Halting | None, noise: Noise | None, bar: Bar
-) -> Evaluation:
-    from forethought.evaluation.sampled import Sample
-    from forethought.runs import evaluate
-
-    return evaluate(
-        model,
-        split,
-        part=args.part,
-        exclude_history=CHOICES[args.exclude_history],
-        halting=halting,
-        noise=noise,
-        noise_seeds=args.noise_seeds or NOISE_SEEDS,
-        sample=None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed),
-        batch=args.batch,
-        resamples=args.resamples,
-        seed=args.seed,
-        report=bar.counted,
-    )
-
-
-def _curves(
-    args: Evaluate, model: Recommender, split: Split, halting: Halting | None, noise: Noise | None, bar: Bar
-) -> Robustness:
+def _config(args: Evaluate, halting: Halting | None, noise: Noise | None) -> EvaluationConfig | RobustnessConfig:
+    """What is asked for: one evaluation, or curves."""
     from forethought.data.noise import KINDS
-    from forethought.noise_curves import SHARES, robustness
+    from forethought.evaluation.sampled import Sample
+    from forethought.evaluation.settings import EvaluationConfig
+    from forethought.noise_curves import SHARES, RobustnessConfig
 
+    ranking: dict[str, Any] = {
+        "part": args.part,
+        "exclude_history": CHOICES[args.exclude_history],
+        "halting": halting,
+        "batch": args.batch,
+        "resamples": args.resamples,
+        "seed": args.seed,
+    }
+    if args.noise_seeds is not None:
+        ranking["noise_seeds"] = args.noise_seeds
+    if not args.noise_curve:
+        sample = None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed)
+        return EvaluationConfig(noise=noise, sample=sample, **ranking)
     if args.sampled is not None:
         raise ConfigError("Noise is measured by ranking all items: leave --sampled out.")
     share = args.noising.noise_share
-    return robustness(
-        model,
-        split,
+    return RobustnessConfig(
         kinds=KINDS if noise is None else (noise.kind,),
         shares=SHARES if share is None else (share,),
-        seeds=args.noise_seeds or NOISE_SEEDS,
         noise_seed=args.noising.noise_seed or 0,
-        seed=args.seed,
-        part=args.part,
-        exclude_history=CHOICES[args.exclude_history],
-        halting=halting,
-        batch=args.batch,
-        resamples=args.resamples,
-        report=bar.counted,
+        **ranking,
     )
+
+
+def _result(
+    model: Recommender, split: Split, config: EvaluationConfig | RobustnessConfig, bar: Bar
+) -> Evaluation | Robustness:
+    from forethought.evaluation.settings import EvaluationConfig
+    from forethought.noise_curves import robustness
+    from forethought.runs import evaluate
+
+    if isinstance(config, EvaluationConfig):
+        return evaluate(model, split, config, report=bar.counted)
+    return robustness(model, split, config, report=bar.counted)
 
 
 def _keep(args: Evaluate, model: Recommender, result: Evaluation | Robustness, own: bool) -> None:

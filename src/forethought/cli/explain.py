@@ -31,6 +31,8 @@ class Explain:
     """What to do with ids that the model does not know."""
     picture: Path | None = None
     """Also draw the way of the steps, as .png or .svg."""
+    device: str = "auto"
+    """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False
     """Print all of it as JSON."""
 
@@ -54,7 +56,7 @@ def run(arguments: list[str]) -> None:
 
     if args.picture is not None:
         check_picture(args.picture)
-    model = load(args.run)
+    model = load(args.run, device=args.device)
     explanation = model.explain(
         [typed_id(word, model) for word in history.split(",")] if history.strip() else [],
         k=args.k,

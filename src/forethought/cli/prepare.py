@@ -41,23 +41,21 @@ def run(arguments: list[str]) -> None:
     )
     args = parse(Prepare, arguments, "prepare", about)
     from forethought.data.leakage import leakage
-    from forethought.data.prepare import Filters, prepare
+    from forethought.data.prepare import Filters, PrepareConfig, prepare
 
     view = console()
     source, raw = _raw_or_table(args.source)
-    columns = args.columns
-    split = prepare(
-        source,
-        args.out,
-        user=columns.user,
-        item=columns.item,
-        time=columns.time,
-        position=columns.position,
-        rating=columns.rating,
-        items=raw if columns.items is None else columns.items,
+    config = PrepareConfig(
+        columns=args.columns.columns(),
         keep=Filters(minimum_rating=args.minimum_rating, duplicates=args.duplicates, k_core=args.k_core),
         split=args.splitting.config(),
         name=args.name,
+    )
+    split = prepare(
+        source,
+        args.out,
+        config,
+        items=raw if args.columns.items is None else args.columns.items,
         overwrite=args.overwrite,
         report=view.print,
     )

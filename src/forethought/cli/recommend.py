@@ -41,6 +41,8 @@ class Recommend:
     """Search in an index, for several hundred thousand items; built at the first use, which takes a while."""
     seed: int = 0
     """For methods that draw when they recommend; those of today do not."""
+    device: str = "auto"
+    """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False
     """Print the lists as JSON."""
 
@@ -62,7 +64,7 @@ def run(arguments: list[str]) -> None:
         raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one Parquet file: name it in --out.")
-    model = load(args.run)
+    model = load(args.run, device=args.device)
     if args.approximate:
         _build_index(model)
     allow, deny = _ids(args.allow, model), _ids(args.deny, model)

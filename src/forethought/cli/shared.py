@@ -18,6 +18,7 @@ from forethought.cli.wrong_options import in_a_sentence
 from forethought.escaping import printable, printable_json
 
 if TYPE_CHECKING:
+    from forethought.data.columns import Columns
     from forethought.data.interactions import Interactions
     from forethought.data.noise import Noise
     from forethought.data.splits import Split
@@ -139,6 +140,11 @@ class ColumnOptions:
     """Column with ratings."""
     items: str | None = None
     """Table with one row an item (title, brand, categories)."""
+
+    def columns(self) -> Columns:
+        from forethought.data.columns import Columns
+
+        return Columns(user=self.user, item=self.item, time=self.time, position=self.position, rating=self.rating)
 
 
 @dataclass(kw_only=True)
@@ -272,15 +278,7 @@ def tell_notes(view: Console, data: Interactions) -> None:
 def read_table(source: str, columns: ColumnOptions) -> Interactions:
     from forethought.data.reading import read
 
-    return read(
-        source,
-        user=columns.user,
-        item=columns.item,
-        time=columns.time,
-        position=columns.position,
-        rating=columns.rating,
-        items=columns.items,
-    )
+    return read(source, **vars(columns))
 
 
 def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Split:

@@ -28,6 +28,8 @@ class Options:
     """Where results and pages go; what has its result there is not trained again."""
     runs: Path = Path("runs")
     """Where the models are trained."""
+    device: str = "auto"
+    """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     quiet: bool = False
     """No progress."""
 
@@ -49,6 +51,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _study(name: str, arguments: list[str]) -> None:
+    from forethought.devices import resolve_device
     from forethought.settings import Seed, check
     from forethought.studies.catalogue import STUDIES
     from forethought.studies.runner import StudyContext, carry_out
@@ -63,15 +66,16 @@ def _study(name: str, arguments: list[str]) -> None:
     options = parse(Options, arguments, f"study {name}", about)
     for seed in options.seeds:
         check(seed, Seed, "--seeds")
+    resolve_device(options.device)
     view = console()
     split = open_split(options.data, options.columns, options.splitting)
     if not options.quiet:
         tell_notes(view, split.data)
     context = StudyContext(
         split=split,
-        data_path=options.data,
         results=options.results,
         runs=options.runs,
+        device=options.device,
         say=(lambda _: None) if options.quiet else view.print,
         observer=Quiet if options.quiet else (lambda: Watch(view)),
         command=shlex.join(["forethought", "study", name, *arguments]),

@@ -27,7 +27,7 @@ from forethought.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from forethought.recipes import Recipe
+    from forethought.config import Recipe
 
 
 @dataclass(kw_only=True)
@@ -77,6 +77,7 @@ def run(arguments: list[str]) -> None:
 
 def _train(name: str, arguments: list[str]) -> None:
     from forethought import recipes
+    from forethought.config import Recipe
     from forethought.runs import train
     from forethought.settings import Seed, check, from_environment
     from forethought.training.interrupt import Interrupted
@@ -99,6 +100,7 @@ def _train(name: str, arguments: list[str]) -> None:
     view, first = console(), from_environment("RANK", 0) == 0
     noise, method = options.noising.of(), replace(recipe.method, **vars(args.method))
     check(options.seed, Seed, "--seed")
+    exclude = CHOICES[options.exclude_history]
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
     if not quiet:
@@ -107,19 +109,13 @@ def _train(name: str, arguments: list[str]) -> None:
         tell_notes(view, data)
     try:
         model = train(
-            method,
+            Recipe(method=method, training=args.training, seed=options.seed, exclude_history=exclude, noise=noise),
             split,
             options.out,
-            training=args.training,
-            seed=options.seed,
-            exclude_history=CHOICES[options.exclude_history],
-            noise=noise,
             resume=options.resume,
             overwrite=options.overwrite,
             observer=Quiet() if quiet else Watch(view),
             track=options.track,
-            data_path=options.data,
-            columns=options.columns,
         )
     except Interrupted:
         raise Interrupted(

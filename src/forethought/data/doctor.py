@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from forethought.data.columns import AUTO, Columns
 from forethought.data.interactions import Interactions
 from forethought.data.leakage import DAY, leakage
-from forethought.data.reading import AUTO, Columns, read
+from forethought.data.reading import read
 from forethought.data.sources import describe, open_table, readable
 from forethought.data.splits import leave_last_out
 from forethought.data.times import YEAR_1990, clock, doubts, iso
@@ -84,7 +85,7 @@ def diagnose(
             for column in dict.fromkeys((user, item)):
                 if column in names:
                     findings += _ids(frame, column)
-            columns = Columns(user, item, time, position).resolve(frame, source)
+            columns = Columns(user=user, item=item, time=time, position=position).resolve(frame, source)
             if columns.time:
                 findings += _times(frame, columns.time, columns.user)
             findings += _duplicates(frame, columns)

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forethought.devices import Device, resolve_device
 from forethought.errors import ConfigError, MissingExtraError
 from forethought.escaping import printable
 from forethought.files import BESIDE, first_line, temporary, to_the_end
@@ -39,11 +40,12 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PLACE = re.compile(r"(\w[\w.-]*)?")  # of a module: the encoder's folder itself, or one in it
 
 
-def load_encoder(model: str) -> SentenceTransformer:
+def load_encoder(model: str, device: Device = "auto") -> SentenceTransformer:
     """A sentence encoder, from a folder or by its name on the hub, whence it is fetched once.
 
     Raises:
         ConfigError: it cannot be loaded, or only by running code or unpickling.
+        RunError: there is no such device.
         MissingExtraError: sentence-transformers is not installed.
     """
     try:
@@ -51,11 +53,16 @@ def load_encoder(model: str) -> SentenceTransformer:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtraError("sentence-transformers", "text", "Making text vectors") from error
+    where = resolve_device(device)
     try:
         folder = Path(model if os.path.exists(model) else snapshot_download(model, allow_patterns=list(READ)))
         with _harmless(folder, model) as links, _printable_logs():
             return SentenceTransformer(
-                str(links), model_kwargs={"use_safetensors": True}, trust_remote_code=False, local_files_only=True
+                str(links),
+                device=str(where),
+                model_kwargs={"use_safetensors": True},
+                trust_remote_code=False,
+                local_files_only=True,
             )
     except ConfigError:
         raise

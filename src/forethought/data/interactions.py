@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from forethought.data.histories import Histories
+from forethought.data.origin import Origin
 from forethought.data.vocabulary import Vocabulary
 
 
@@ -35,6 +36,7 @@ class Interactions:
         notes: what was assumed when it was read, in words.
         texts: the file of text vectors that lay beside it, a row for each row of the item table it came from.
         table_rows: of that item table, items that nobody met included; None where there was none.
+        origin: what to read to have this very data again; None where that cannot be said.
     """
 
     histories: Histories
@@ -45,6 +47,7 @@ class Interactions:
     notes: tuple[str, ...] = ()
     texts: Path | None = None
     table_rows: int | None = None
+    origin: Origin | None = None
 
     @property
     def n_users(self) -> int:
@@ -111,4 +114,5 @@ class Interactions:
             users=replace(self.users, ids=self.users.ids.gather(users)),
             items=replace(self.items, ids=self.items.ids.gather(kept_items)),
             item_table=self.item_table[kept_items],
+            origin=None,
         )

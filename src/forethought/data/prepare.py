@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,12 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from forethought.data import filters
+from forethought.data.columns import Columns
 from forethought.data.interactions import Interactions
 from forethought.data.leakage import leakage
 from forethought.data.names import as_name, check_name
-from forethought.data.reading import AUTO, read
+from forethought.data.origin import Origin
+from forethought.data.reading import read
 from forethought.data.sources import describe, folder_of, open_table, readable
 from forethought.data.splits import Split, SplitConfig, make_split
 from forethought.data.texts import VECTORS, item_texts
@@ -32,7 +34,7 @@ from forethought.data.vocabulary import Vocabulary, uuid_bytes
 from forethought.errors import DataError
 from forethought.files import first_line
 from forethought.folders import check_own, replace_folder
-from forethought.settings import Count, Number, Settings, check_all
+from forethought.settings import Count, Number, Settings, check
 
 Duplicates = Literal["keep", "same_time", "repeats"]
 PARTS = ("train", "valid", "test")
@@ -56,19 +58,26 @@ class Filters(Settings):
     k_core: tuple[Count, Count] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(Settings):
+    """What a prepared folder is made of a table by."""
+
+    columns: Columns = field(default_factory=Columns)
+    """Which column of the table means what."""
+    keep: Filters = field(default_factory=Filters)
+    """What is left out."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """How the rest is divided."""
+    name: str | None = None
+    """What reports call this data, and part of the names of files; None: as the folder is called."""
+
+
 def prepare(
     source: Any,
     out: str | Path,
+    config: PrepareConfig | None = None,
     *,
-    user: str = "user_id",
-    item: str = "item_id",
-    time: str | None = AUTO,
-    position: str | None = AUTO,
-    rating: str = "rating",
     items: Any = None,
-    keep: Filters | None = None,
-    split: SplitConfig | None = None,
-    name: str | None = None,
     overwrite: bool = False,
     report: Callable[[str], None] = lambda said: None,
     cache: str | Path | None = None,
@@ -78,11 +87,9 @@ def prepare(
     The rows are written in their final order, shuffled ties included, so that the split read back is this one.
 
     Args:
-        source, user, item, time, position, rating, items, cache: as in `read`.
+        source, items, cache: as in `read`.
         out: the folder to be made.
-        keep: the filters; none by default.
-        split: how to split; leave-last-out by default.
-        name: what reports call this data, and part of the names of files; by default that of `out`.
+        config: columns, filters and split; by default nothing is filtered, and the last item of each user left out.
         overwrite: replace a prepared folder that is already there; anything else is refused.
         report: told in a sentence what is being done.
 
@@ -93,8 +100,10 @@ def prepare(
         DataError: `out` exists and is not empty (with `overwrite`: is no prepared folder, or holds other files too),
             the disk is full, the source cannot be used, or the name has slashes; nothing is then left behind.
     """
-    out, (keep, split) = Path(out), _asked(keep, split, overwrite)
-    name = _name(name, out)
+    out, config = Path(out), PrepareConfig() if config is None else config
+    check(config, PrepareConfig, "config")
+    check(overwrite, bool, "overwrite")
+    name = _name(config.name, out)
     if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
     check_own(out, WRITTEN, _is_prepared, "a prepared folder")
@@ -108,14 +117,14 @@ def prepare(
     with readable(source):
         table = open_table(source)
         rows = table.frame.select(pl.len()).collect(engine="streaming").item()
-    columns = {"user": user, "item": item, "time": time, "position": position, "rating": rating}
+    columns, keep = asdict(config.columns), config.keep
     data = read(table, **columns, minimum_rating=keep.minimum_rating, items=items, name=name, cache=cache)
     steps = [{"step": "source", "interactions": rows}, _counted("read", data)]
     for step, filtered in _filtered(data, keep):
         data = filtered
         steps.append(_counted(step, data))
         report(f"after {step}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions")
-    done = split.apply(data)
+    done = config.split.apply(data)
     done = replace(done, data=replace(data, histories=done.train.histories))
     facts = {
         "name": data.name,
@@ -123,7 +132,7 @@ def prepare(
         "columns": columns,
         "filters": asdict(keep),
         "steps": steps,
-        "split": asdict(split),
+        "split": asdict(config.split),
         "protocol": done.protocol,
         "leakage": leakage(done).sentences(),
         "notes": list(data.notes),
@@ -135,7 +144,7 @@ def prepare(
         _write(done, folder)
         _write_vectors(done.data, folder)
         (folder / FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return done
+    return replace(done, data=replace(done.data, origin=Origin.of(out, Columns())))
 
 
 def _name(name: str | None, out: Path) -> str:
@@ -150,11 +159,6 @@ def prepared_folder(source: Any) -> Path | None:
     """The source as a folder that `prepare` has made, None where it is something else."""
     folder = folder_of(source)
     return folder if folder is not None and (folder / FACTS_FILE).is_file() else None
-
-
-def _asked(keep: Filters | None, split: SplitConfig | None, overwrite: bool) -> tuple[Filters, SplitConfig]:
-    check_all(keep=(keep, Filters | None), split=(split, SplitConfig | None), overwrite=(overwrite, bool))
-    return keep or Filters(), split or SplitConfig()
 
 
 def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Split:

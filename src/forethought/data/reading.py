@@ -6,75 +6,22 @@ and what was left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from forethought.data.columns import AUTO, Columns, missing_column
 from forethought.data.encoding import encode
 from forethought.data.filters import minimum_rating as rated_at_least
 from forethought.data.interactions import Interactions
 from forethought.data.names import check_name
+from forethought.data.origin import Origin
 from forethought.data.sources import OpenTable, describe, open_table, readable
 from forethought.data.texts import VECTORS
 from forethought.data.times import MEND, Clock, clock, doubts, iso
 from forethought.data.vocabulary import IdKind, Vocabulary, id_column
-from forethought.errors import DataError, nearest, shown, some
-from forethought.settings import check_all
-
-AUTO = "auto"
-TIME_NAMES = ("timestamp", "time", "datetime", "date")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which column of a table means what; `resolve` looks them up.
-
-    Attributes:
-        user, item: ids.
-        time: "auto" takes the first of timestamp, time, datetime, date that is there; None goes by order.
-        position: orders rows of equal time, or all rows where there are no times; "auto" takes an integer column
-            `position` where there is one; None goes by the order of the rows.
-        rating: only asked for where a minimum rating is.
-    """
-
-    user: str = "user_id"
-    item: str = "item_id"
-    time: str | None = AUTO
-    position: str | None = AUTO
-    rating: str = "rating"
-
-    def resolve(self, frame: pl.LazyFrame, source: Any) -> Columns:
-        """The same with every "auto" decided.
-
-        Raises:
-            DataError: a column is missing; the text suggests the nearest one.
-        """
-        schema = frame.collect_schema()
-        time, position = self.time, self.position
-        if time == AUTO and AUTO not in schema:
-            time = next((name for name in TIME_NAMES if name in schema and name not in (self.user, self.item)), None)
-        if position == AUTO and AUTO not in schema:
-            position = "position" if schema.get("position", pl.Null()).is_integer() else None
-        columns = Columns(self.user, self.item, time, position, self.rating)
-        for role, name in (("user", self.user), ("item", self.item), ("time", time), ("position", position)):
-            if name is not None and name not in schema:
-                raise missing_column(role, name, schema.names(), source)
-        if position is not None and not schema[position].is_integer():
-            raise DataError(
-                f"The position column {position!r} has type {schema[position]}, but positions are whole numbers: "
-                "cast it, or say position=None to go by the order of the rows."
-            )
-        return columns
-
-
-def missing_column(role: str, name: str, names: list[str], source: Any) -> DataError:
-    """What to say when a column is not there."""
-    return DataError(
-        f"There is no {role} column {shown(name)} in {describe(source)}, which has {some(names, 100) or 'none'}: "
-        f"say which it is with {role}=...{nearest(name, names)}"
-    )
+from forethought.errors import DataError
 
 
 def read(
@@ -114,12 +61,12 @@ def read(
     """
     if name:
         check_name(name)
-    check_all(user=(user, str), item=(item, str), rating=(rating, str))
-    check_all(time=(time, str | None), position=(position, str | None))
+    asked = Columns(user=user, item=item, time=time, position=position, rating=rating)
+    origin = None if minimum_rating is not None else Origin.of(source, asked, items)
     with readable(source):
         source = open_table(source)
         frame = source.frame
-        columns = Columns(user, item, time, position, rating).resolve(frame, source)
+        columns = asked.resolve(frame, source)
         frame = rated_at_least(frame, minimum_rating, rating) if minimum_rating is not None else frame
         rows, kinds, unit = _plain_rows(frame, columns)
         n, user_ids, item_ids = _survey(rows, frame, columns, source)
@@ -136,7 +83,7 @@ def read(
         histories = encode(rows, n, users, vocabulary, per_second=unit.per_second if unit else 1, cache=cache)
     notes = (*_order_notes(columns, unit, histories.times), *doubts(histories.times), *extra)
     known = name or source.name or "interactions"
-    return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows)
+    return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows, origin)
 
 
 def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tuple[IdKind, IdKind], Clock | None]:

@@ -12,6 +12,7 @@ import polars as pl
 from forethought.data.encoders import load_encoder
 from forethought.data.progress import Report, silent
 from forethought.data.sources import describe, folder_of, open_table, readable
+from forethought.devices import Device, resolve_device
 from forethought.errors import ConfigError, DataError, nearest, shown, some
 from forethought.files import first_line
 from forethought.settings import Part, check
@@ -31,6 +32,7 @@ def embed(
     columns: Sequence[str] | None = None,
     model: str | PathLike[str] = MODEL,
     batch: int = 64,
+    device: Device = "auto",
     report: Report = silent,
 ) -> np.ndarray:
     """A vector of length 1 for each row of an item table, zeros where the row says nothing.
@@ -40,6 +42,7 @@ def embed(
         columns: what is read, in this order; by default those of title, brand and categories that there are.
         model: a sentence encoder, as a folder or by its name on the hub, whence it is fetched once.
         batch: texts encoded together.
+        device: where they are encoded, as in `load`.
         report: told how many texts are done.
 
     Returns:
@@ -48,14 +51,16 @@ def embed(
     Raises:
         DataError: the table cannot be read, has no such column, or says nothing of any item.
         ConfigError: the encoder cannot be loaded, would run code of its own, or fails.
+        RunError: there is no such device.
         MissingExtraError: sentence-transformers is not installed.
     """
     check(batch, Part, "batch")
+    resolve_device(device)  # before anything is read
     texts = sentences(items, columns)
     with_text = [row for row, text in enumerate(texts) if text]
     if not with_text:
         raise DataError(f"Of no item is anything said in {describe(items)}: name other columns.")
-    encoder, parts = load_encoder(fspath(model)), []
+    encoder, parts = load_encoder(fspath(model), device), []
     for start in range(0, len(with_text), BLOCK):
         report("items", start, len(with_text))
         parts.append(_encoded(encoder, model, [texts[row] for row in with_text[start : start + BLOCK]], batch))

@@ -12,8 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from forethought.data.columns import Columns
 from forethought.data.prepare import open_prepared, prepared_folder
-from forethought.data.reading import Columns, read
+from forethought.data.reading import read
 from forethought.data.sources import describe, is_query, is_remote
 from forethought.data.splits import Split, SplitConfig
 from forethought.errors import ConfigError, DataError, RunError

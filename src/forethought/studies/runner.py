@@ -11,22 +11,23 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from forethought.config import from_json, to_json
+from forethought.config import Recipe, as_method, from_json, to_json
 from forethought.data.names import check_name
 from forethought.data.splits import Split
+from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.escaping import code, link
 from forethought.evaluation.report import Evaluation
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.evaluation.storage import plain
 from forethought.folders import writable
-from forethought.recipes import Recipe
 from forethought.recommender import Recommender
 from forethought.references import resolve
 from forethought.run_files import CONFIG_FILE, METRICS_FILE
@@ -47,20 +48,21 @@ class StudyContext:
     """Where a study is carried out.
 
     Attributes:
-        split, data_path: what is trained on.
+        split: what is trained on.
         results: folder of results and pages.
         runs: folder of run folders; may be emptied when all is done.
         say: told what is being done.
         observer: told how training goes; called once a run.
+        device: where models are trained and measured.
     """
 
     split: Split
-    data_path: str
     results: Path
     runs: Path
     say: Callable[[str], None]
     observer: Callable[[], Observer]
     command: str
+    device: Device = "auto"
 
     @property
     def dataset(self) -> DatasetKey:
@@ -115,7 +117,7 @@ def _unserved(variants: Sequence[str], context: StudyContext) -> set[str]:
     unserved = set()
     for variant in variants:
         try:
-            method = VARIANTS[variant]().method
+            method = as_method(VARIANTS[variant]().method)
             method.check(context.split)
             resolve(method, context.split)
         except DataError as error:
@@ -158,13 +160,13 @@ def _one(study: Study, variant: str, seed: int, context: StudyContext) -> None:
 
 
 def _same_recipe(config: Mapping[str, Any], recipe: Recipe) -> bool:
-    """Settings that are newer than the run are as they were: their defaults."""
+    """Settings that are newer than the run are as they were, their defaults; a device is no part of a recipe."""
     try:
         method = from_json(type(recipe.method), config["method"])
     except ConfigError:
         return False
     noise = None if recipe.noise is None else asdict(recipe.noise)
-    trained = asdict(Training()) | config["training"]
+    trained = asdict(Training()) | config["training"] | {"device": recipe.training.device}
     return method == recipe.method and trained == asdict(recipe.training) and config.get("noise") == noise
 
 
@@ -172,16 +174,12 @@ def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tup
     folder, begin = context.runs / name, time.perf_counter()
     going_on = state.exists(folder / "state")
     model = train(
-        recipe.method,
+        replace(recipe, seed=seed, training=replace(recipe.training, device=context.device)),
         context.split,
         folder,
-        training=recipe.training,
-        noise=recipe.noise,
-        seed=seed,
         resume=going_on,
         overwrite=not going_on and (folder / CONFIG_FILE).is_file(),
         observer=context.observer(),
-        data_path=context.data_path,
     )
     return model, time.perf_counter() - begin
 
@@ -189,7 +187,7 @@ def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tup
 def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: StudyContext) -> dict[str, Any]:
     """The run's JSON; every case stays in the run folder."""
     assert model.folder is not None
-    valid = evaluate(model, context.split, part="valid", lists=False, resamples=100)
+    valid = evaluate(model, context.split, EvaluationConfig(part="valid", lists=False, resamples=100))
     evaluation = evaluate(model, context.split)
     evaluation.write(model.folder)
     parts = evaluation.to_json()
@@ -213,7 +211,7 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: S
         "valid": {name: valid.metrics[name].mean for name in COMPARED},
         "cost": parts["cost"],
         "training": model.outcome() | {"wall_s": wall_s},
-        "machine": _machine(),
+        "machine": _machine(model.device),
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -277,6 +275,6 @@ def _commit() -> str:
         return ""
 
 
-def _machine() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
-    return f"{platform.machine()}, {device}, {torch.get_num_threads()} threads"
+def _machine(device: torch.device) -> str:
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
+    return f"{platform.machine()}, {where}, {torch.get_num_threads()} threads"

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from forethought.config import Recipe
 from forethought.data.noise import Noise
-from forethought.recipes import METHODS, Recipe, on_backbone
+from forethought.recipes import METHODS, on_backbone
 
 
 def changed(name: str, **settings: Any) -> Callable[[], Recipe]:

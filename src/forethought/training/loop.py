@@ -21,7 +21,7 @@ from forethought.data.batches import plan, replace_randomly, training_batch, win
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
 from forethought.devices import resolve_device
-from forethought.errors import RunError
+from forethought.errors import ConfigError, RunError
 from forethought.evaluation.metrics import named, ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method, Stage
@@ -307,12 +307,17 @@ def launch(settings: Training) -> Fabric:
     from lightning_fabric import Fabric
 
     under_torchrun = torch.distributed.is_torchelastic_launched()
-    accelerator = resolve_device(settings.device).type
+    device = resolve_device(settings.device)
+    accelerator = device.type
+    if under_torchrun and ":" in settings.device:
+        raise ConfigError(
+            f"device is {settings.device}, but torchrun gives each process a device of its own: use cuda or auto."
+        )
     bf16 = accelerator == "cuda" and settings.precision == "bf16"  # on a CPU it is the walk over items that narrows
-    world = from_environment("LOCAL_WORLD_SIZE", 1) if under_torchrun else 1
+    alone = [device.index] if accelerator == "cuda" else 1
     fabric = Fabric(
         accelerator=accelerator,
-        devices=world,
+        devices=from_environment("LOCAL_WORLD_SIZE", 1) if under_torchrun else alone,
         num_nodes=from_environment("GROUP_WORLD_SIZE", 1) if under_torchrun else 1,
         strategy="ddp" if under_torchrun else "auto",
         precision="bf16-mixed" if bf16 else "32-true",

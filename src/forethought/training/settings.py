@@ -53,7 +53,7 @@ class Training(Settings):
     compile: bool = False
     """Pass the backbone through torch.compile."""
     device: Device = "auto"
-    """Where to train."""
+    """Where to train: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     checkpoint_every_s: Weight = 60.0
     """Seconds between states saved inside an epoch; one is saved after every epoch anyway."""
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forethought.data.names import LONGEST, as_name, is_name
-from forethought.data.prepare import open_prepared, prepare
+from forethought.data.prepare import PrepareConfig, open_prepared, prepare
 from forethought.data.reading import read
 from forethought.errors import DataError
 
@@ -38,9 +38,9 @@ def test_a_name_that_is_a_path_is_refused_wherever_it_is_given_or_read(name: str
         read(TABLE, name=name)
     assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="files are called after it"):
-        prepare(TABLE, tmp_path / "data", name=name)
+        prepare(TABLE, tmp_path / "data", PrepareConfig(name=name))
     assert list(tmp_path.iterdir()) == []
-    prepare(TABLE, tmp_path / "data", name="Beauty 2014")
+    prepare(TABLE, tmp_path / "data", PrepareConfig(name="Beauty 2014"))
     facts_at = tmp_path / "data" / "prepared.json"
     facts_at.write_text(json.dumps(json.loads(facts_at.read_text()) | {"name": name}))
     with pytest.raises(DataError, match=r"name of the data in '.*prepared\.json' is .* files are called after it"):
@@ -50,7 +50,7 @@ def test_a_name_that_is_a_path_is_refused_wherever_it_is_given_or_read(name: str
 @pytest.mark.parametrize("name", ["beauty", "Beauty 2014", "ml-1m (quarter)", "beauty[5-core]", "Schönheit", "v1.2"])
 def test_an_ordinary_name_stays_as_it_is(name: str, tmp_path: Path) -> None:
     assert read(TABLE, name=name).name == as_name(name) == name
-    prepare(TABLE, tmp_path / "data", name=name)
+    prepare(TABLE, tmp_path / "data", PrepareConfig(name=name))
     assert open_prepared(tmp_path / "data").data.name == name
     prepare(TABLE, tmp_path / name)
     assert open_prepared(tmp_path / name).data.name == name

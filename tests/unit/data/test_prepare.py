@@ -17,7 +17,7 @@ import pytest
 
 from forethought.data import prepare as preparing
 from forethought.data.histories import Histories
-from forethought.data.prepare import Filters, open_prepared, prepare
+from forethought.data.prepare import Filters, PrepareConfig, open_prepared, prepare
 from forethought.data.reading import read
 from forethought.data.splits import Split, SplitConfig
 from forethought.errors import DataError
@@ -61,7 +61,7 @@ def assert_same(one: Split, other: Split) -> None:
 )
 def test_what_is_read_back_is_what_was_prepared(tmp_path: Path, times: bool, config: SplitConfig) -> None:
     keep = Filters(minimum_rating=2, duplicates="repeats", k_core=(4, 3))
-    made = prepare(table(times=times), tmp_path / "shop", keep=keep, split=config)
+    made = prepare(table(times=times), tmp_path / "shop", PrepareConfig(keep=keep, split=config))
     assert_same(made, open_prepared(tmp_path / "shop"))
     assert made.protocol["ties"] == config.ties
     stored = pl.read_parquet(tmp_path / "shop" / "interactions.parquet")
@@ -77,7 +77,7 @@ def test_what_is_read_back_is_what_was_prepared(tmp_path: Path, times: bool, con
 
 
 def test_shuffled_ties_are_frozen_in_the_file(tmp_path: Path) -> None:
-    made = prepare(table(), tmp_path / "shop", split=SplitConfig(ties="shuffle", seed=7))
+    made = prepare(table(), tmp_path / "shop", PrepareConfig(split=SplitConfig(ties="shuffle", seed=7)))
     plain = read(tmp_path / "shop")
     assert np.array_equal(plain.histories.items, made.train.histories.items)
     assert not np.array_equal(plain.histories.items, read(table()).histories.items)
@@ -87,7 +87,9 @@ def test_the_facts_are_written_down(tmp_path: Path) -> None:
     source = tmp_path / "clicks.parquet"
     table().write_parquet(source)
     said: list[str] = []
-    made = prepare(source, tmp_path / "shop", keep=Filters(minimum_rating=3, k_core=(5, 5)), report=said.append)
+    made = prepare(
+        source, tmp_path / "shop", PrepareConfig(keep=Filters(minimum_rating=3, k_core=(5, 5))), report=said.append
+    )
     facts = json.loads((tmp_path / "shop" / "prepared.json").read_text())
     kept = table().filter(pl.col("rating") >= 3).height
     assert [step["interactions"] for step in facts["steps"]] == [3000, kept, len(made.data)]
@@ -107,7 +109,7 @@ def test_items_and_their_vectors_come_along_in_order(tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(90)  # ten more than anybody met
     pl.DataFrame({"item_id": order, "title": [f"item {i}" for i in order]}).write_parquet(source / "items.parquet")
     np.save(source / "item_text_embeddings.npy", order[:, None].astype(np.float16))
-    prepare(source, tmp_path / "shop", keep=Filters(k_core=(5, 36)))
+    prepare(source, tmp_path / "shop", PrepareConfig(keep=Filters(k_core=(5, 36))))
     items = pl.read_parquet(tmp_path / "shop" / "items.parquet")
     vectors = np.load(tmp_path / "shop" / "item_text_embeddings.npy")
     assert vectors.dtype == np.float16
@@ -122,7 +124,7 @@ def test_vectors_without_an_item_table_belong_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     table().write_parquet(tmp_path / "raw" / "interactions.parquet")
     np.save(tmp_path / "raw" / "item_text_embeddings.npy", np.ones((90, 2)))
-    made = prepare(tmp_path / "raw", tmp_path / "shop", keep=Filters(k_core=(5, 36)))
+    made = prepare(tmp_path / "raw", tmp_path / "shop", PrepareConfig(keep=Filters(k_core=(5, 36))))
     assert made.data.texts is None
     assert not (tmp_path / "shop" / "item_text_embeddings.npy").exists()
 
@@ -138,7 +140,7 @@ def test_uuids_survive(tmp_path: Path) -> None:
 def test_large_tables_are_written_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = Histories.blocks
     monkeypatch.setattr(Histories, "blocks", lambda self: blocks(self, 300))
-    made = prepare(table(), tmp_path / "shop", split=SplitConfig(ties="shuffle"))
+    made = prepare(table(), tmp_path / "shop", PrepareConfig(split=SplitConfig(ties="shuffle")))
     assert_same(made, open_prepared(tmp_path / "shop"))
 
 
@@ -147,16 +149,16 @@ def test_a_full_folder_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     prepare(table(), out)
     before = (out / "prepared.json").read_bytes()
     with pytest.raises(DataError, match="already there and not empty"):
-        prepare(table(), out, split=SplitConfig(ties="shuffle"))
+        prepare(table(), out, PrepareConfig(split=SplitConfig(ties="shuffle")))
     assert (out / "prepared.json").read_bytes() == before
-    prepare(table(), out, split=SplitConfig(ties="shuffle"), overwrite=True)
+    prepare(table(), out, PrepareConfig(split=SplitConfig(ties="shuffle")), overwrite=True)
     assert (out / "prepared.json").read_bytes() != before
     assert [each.name for each in tmp_path.iterdir()] == ["shop"]
 
 
 def test_a_folder_can_be_prepared_again_in_its_own_place(tmp_path: Path) -> None:
     prepare(table(), tmp_path / "shop")
-    made = prepare(tmp_path / "shop", tmp_path / "shop", keep=Filters(k_core=(10, 10)), overwrite=True)
+    made = prepare(tmp_path / "shop", tmp_path / "shop", PrepareConfig(keep=Filters(k_core=(10, 10))), overwrite=True)
     assert_same(made, open_prepared(tmp_path / "shop"))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from forethought.data.filters import k_core
 from forethought.data.leakage import leakage
-from forethought.data.prepare import open_prepared, prepare
+from forethought.data.prepare import PrepareConfig, open_prepared, prepare
 from forethought.data.reading import read
 from forethought.data.splits import SplitConfig, leave_last_out, temporal
 
@@ -65,7 +65,7 @@ def test_the_five_core_of_movielens() -> None:
 
 def test_beauty_prepared_is_beauty(tmp_path: Path) -> None:
     config = SplitConfig(ties="shuffle", seed=1)
-    made = prepare(folder("amazon_beauty_2014"), tmp_path / "beauty", split=config)
+    made = prepare(folder("amazon_beauty_2014"), tmp_path / "beauty", PrepareConfig(split=config))
     back = open_prepared(tmp_path / "beauty")
     assert np.array_equal(made.test.targets, back.test.targets)
     direct = config.apply(read(folder("amazon_beauty_2014")))

@@ -131,7 +131,7 @@ def test_what_cannot_be_made(encoder: Path, tmp_path: Path, monkeypatch: pytest.
         (lambda *_, **__: np.full((2, 8), np.nan), "NaN"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr("forethought.data.sentences.load_encoder", lambda _, how=encode: SimpleNamespace(encode=how))
+            patch.setattr("forethought.data.sentences.load_encoder", lambda *_, how=encode: SimpleNamespace(encode=how))
             with pytest.raises(ConfigError, match=said):
                 embed(TABLE, model="mine")
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)

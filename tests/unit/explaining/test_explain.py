@@ -15,7 +15,7 @@ import torch
 
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
-from forethought.config import MethodConfig
+from forethought.config import MethodConfig, Recipe
 from forethought.data.batches import lists_batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
@@ -63,7 +63,7 @@ def models(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFacto
     """One of each kind, its weights made larger, so that probabilities differ and mistakes show."""
     folder, made = tmp_path_factory.mktemp("explained"), {}
     for name, config in METHODS.items():
-        made[name] = train(config, split, folder / name, training=replace(quick, epochs=1))
+        made[name] = train(Recipe(method=config, training=replace(quick, epochs=1)), split, folder / name)
         torch.manual_seed(0)
         for parameter in made[name].method.parameters():
             parameter.data += 0.2 * torch.randn_like(parameter)
@@ -195,7 +195,7 @@ def test_a_step_answers_or_several_do(models: dict[str, Recommender]) -> None:
 
 def test_a_state_of_nothing_has_no_best_items(split: Split, quick: Training, tmp_path: Path) -> None:
     config = LARES(width=16, window=8, ffn_width=32, reinforcement=Reinforcement(epochs=1))
-    model = train(config, split, tmp_path / "run", training=replace(quick, epochs=1))
+    model = train(Recipe(method=config, training=replace(quick, epochs=1)), split, tmp_path / "run")
     said = told(model)
     assert [len(step.items) for step in said.steps] == [0, 5, 5, 5]
     assert said.steps[0].entropy == pytest.approx(1.0)
@@ -436,7 +436,9 @@ def test_wrong_input(models: dict[str, Recommender]) -> None:
 
 def test_models_that_read_times(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> None:
     backbone = HSTU(width=16, layers=1, head_width=8, window=8)
-    model = train(backbone, split, tmp_path_factory.mktemp("hstu") / "run", training=replace(quick, epochs=1))
+    model = train(
+        Recipe(method=backbone, training=replace(quick, epochs=1)), split, tmp_path_factory.mktemp("hstu") / "run"
+    )
     known = ids(model, HISTORY)
     with pytest.raises(DataError, match=r"reads the time of each interaction: .* times=\.\.\. "):
         model.explain(known)

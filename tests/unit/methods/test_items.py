@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.items import ItemLoss, ItemTable, walks_items
 from forethought.methods.next_item import NextItem, NextItemModel
 from forethought.recommender import load
@@ -100,9 +102,9 @@ def test_a_run_learns_with_it_and_keeps_its_counts(
     proposal: Any, split: Split, sasrec: SASRec, quick: Training, tmp_path: Path
 ) -> None:
     method = NextItem(backbone=sasrec, loss=ItemLoss(kind="sampled_softmax", proposal=proposal, negatives=20))
-    train(method, split, tmp_path / "run", training=quick)
+    train(Recipe(method=method, training=quick), split, tmp_path / "run")
     model = load(tmp_path / "run")
-    assert evaluate(model, split, resamples=10).metrics["ndcg@10"].mean > 0
+    assert evaluate(model, split, EvaluationConfig(resamples=10)).metrics["ndcg@10"].mean > 0
     assert int(model.method.items.target_counts_N.sum()) == int((split.train.lengths - 1).sum())  # type: ignore[union-attr]
 
 

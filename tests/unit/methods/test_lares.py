@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import reference
+from forethought.config import Recipe
 from forethought.data.batches import Batch, lists_batch, training_batch, windows
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -372,7 +373,7 @@ def test_the_reference_stands_still_and_apart(split: Split) -> None:
 
 def test_what_is_saved(split: Split, quick: Training, tmp_path: Path) -> None:
     config = LARES(**SMALL, reinforcement=Reinforcement(epochs=1))
-    model = train(config, split, tmp_path / "run", training=quick).method
+    model = train(Recipe(method=config, training=quick), split, tmp_path / "run").method
     assert sorted(load_file(tmp_path / "run/model.safetensors")) == sorted(model.state_dict())
     assert not [name for name in model.state_dict() if "reference" in name]
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import rank_of
+from forethought.config import Recipe
 from forethought.data.batches import Batch, history_batch, replace_randomly, training_batch, windows
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split, leave_last_out, temporal
@@ -218,7 +219,7 @@ def test_cases_and_training_rows_agree_on_who_a_user_is(split: Split, kind: str)
 def run(split: Split, shop: Path, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SSEPT(backbone=BACKBONE, user_width=6, replace_user=0.3)
     folder = tmp_path_factory.mktemp("sse") / "run"
-    train(config, split, folder, training=replace(quick, learning_rate=0.03), data_path=str(shop))
+    train(Recipe(method=config, training=replace(quick, learning_rate=0.03)), split, folder)
     return folder
 
 

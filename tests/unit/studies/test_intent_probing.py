@@ -12,6 +12,7 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.batches import lists_batch
 from forethought.data.reading import read
 from forethought.data.shop import Shop
@@ -34,7 +35,7 @@ def with_intents(
     split: Split, sasrec: SASRec, quick: Training, shop: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Recommender:
     method = IGRSR(backbone=sasrec, slots=3, prefix=2, reasoner=Reasoner(width=16, layers=1, ffn_width=32))
-    return train(method, split, tmp_path_factory.mktemp("runs") / "igr", training=quick, data_path=str(shop))
+    return train(Recipe(method=method, training=quick), split, tmp_path_factory.mktemp("runs") / "igr")
 
 
 def test_category_levels() -> None:
@@ -151,7 +152,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(
     split: Split, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = StudyContext(
-        split, str(shop), tmp_path / "results", tmp_path / "runs", print, Quiet, "forethought study intent-probing"
+        split, tmp_path / "results", tmp_path / "runs", print, Quiet, "forethought study intent-probing"
     )
     monkeypatch.setattr(runner, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"study intent-probing needs the package 'scikit-learn'.*report"):

@@ -53,7 +53,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def context(split: Split, shop: Path, tmp_path: Path) -> StudyContext:
     said: list[str] = []
     return StudyContext(
-        split, str(shop), tmp_path / "results", tmp_path / "runs", said.append, Quiet, "forethought study x --data shop"
+        split, tmp_path / "results", tmp_path / "runs", said.append, Quiet, "forethought study x --data shop"
     )
 
 

@@ -54,6 +54,7 @@ from dataclasses import replace
 import torch
 torch.set_num_threads(1)
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
 from forethought.methods.interface import Stage
@@ -65,7 +66,7 @@ NextItemModel.stages = lambda method: (Stage(name="first", epochs=1), Stage(name
 NextItemModel.begin_stage = lambda method, name: method.backbone.requires_grad_(name == "first")
 backbone = SASRec(width=16, layers=1, window=8, ffn_width=32, dropout=0.0)
 settings = Training(batch_positions=12, warmup_steps=5, learning_rate=1e-2)
-train(backbone, leave_last_out(read(sys.argv[1])), sys.argv[2], training=settings)
+train(Recipe(method=backbone, training=settings), leave_last_out(read(sys.argv[1])), sys.argv[2])
 """
 
 

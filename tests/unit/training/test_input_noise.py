@@ -10,6 +10,7 @@ import torch
 
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
@@ -51,7 +52,11 @@ def test_inputs_are_redrawn_and_nothing_else(
     told = {}
     for chance in (0.0, 0.3):
         seen.clear(), read.clear()
-        train(sasrec, split, tmp_path / f"{chance}", training=replace(quick, epochs=6, patience=6, input_noise=chance))
+        train(
+            Recipe(method=sasrec, training=replace(quick, epochs=6, patience=6, input_noise=chance)),
+            split,
+            tmp_path / f"{chance}",
+        )
         told[chance] = list(seen), list(read)
     moved, drawn = [], []
     for clean, noisy in zip(*(batches for batches, _ in told.values()), strict=True):
@@ -84,7 +89,7 @@ def test_each_batch_is_drawn_anew(sasrec: SASRec, split: Split, quick: Training,
 
         patch.setattr(NextItemModel, "loss", losing)
         patch.setattr(NextItemModel, "begin_epoch", lambda *_: strange.append(set()))
-        train(sasrec, split, tmp_path / "run", training=replace(quick, input_noise=0.2))
+        train(Recipe(method=sasrec, training=replace(quick, input_noise=0.2)), split, tmp_path / "run")
     first, second = strange
     assert len(first) > 20
     assert len(first & second) < 0.2 * len(first)
@@ -94,7 +99,11 @@ def test_who_hides_items_of_a_history_is_left_alone(split: Split, quick: Trainin
     """They would learn to name strangers. An encoder of that kind is trained as it is, what reads it later is not."""
     both_ways = BERT4Rec(width=16, layers=1, heads=2, window=8, ffn_width=32)
     with pytest.raises(ConfigError, match="hides items of the history: leave it out"):
-        train(MaskedItem(backbone=both_ways), split, tmp_path / "run", training=replace(quick, input_noise=0.1))
+        train(
+            Recipe(method=MaskedItem(backbone=both_ways), training=replace(quick, input_noise=0.1)),
+            split,
+            tmp_path / "run",
+        )
     assert not (tmp_path / "run").exists()
     model = IGRSRModel(IGRSR(backbone=both_ways), split.data.n_items)
     told = {}
@@ -120,7 +129,7 @@ def test_an_encoder_that_hides_items_reads_clean_histories(
 
     monkeypatch.setattr(IGRSRModel, "loss", losing)
     config = IGRSR(backbone=BERT4Rec(width=16, layers=1, heads=2, window=8, ffn_width=32), slots=1, prefix=1)
-    train(config, split, tmp_path / "run", training=replace(quick, epochs=1, input_noise=0.3))
+    train(Recipe(method=config, training=replace(quick, epochs=1, input_noise=0.3)), split, tmp_path / "run")
     assert strange["encoder"] == 0
     assert strange["reasoner"] > 50
 

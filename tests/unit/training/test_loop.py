@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.methods.items import ItemLoss
@@ -51,9 +52,9 @@ def test_training_lowers_the_loss(trained: Recommender) -> None:
 def test_the_same_seed_gives_the_same_weights(
     trained: Recommender, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
 ) -> None:
-    again = train(sasrec, split, tmp_path / "again", training=quick).method.state_dict()
+    again = train(Recipe(method=sasrec, training=quick), split, tmp_path / "again").method.state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in trained.method.state_dict().items())
-    other = train(sasrec, split, tmp_path / "other", training=quick, seed=1).method.state_dict()
+    other = train(Recipe(method=sasrec, training=quick, seed=1), split, tmp_path / "other").method.state_dict()
     assert not any(
         torch.equal(other[name], tensor) for name, tensor in trained.method.state_dict().items() if tensor.ndim > 1
     )
@@ -63,7 +64,7 @@ def test_what_an_epoch_begins_with_is_part_of_its_cost(
     sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NextItemModel, "begin_epoch", lambda *_: time.sleep(0.3))
-    train(sasrec, split, tmp_path / "run", training=quick)
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     assert lines(tmp_path / "run")[-1]["trained_s"] > 0.6
 
 
@@ -73,8 +74,10 @@ def test_early_stopping_keeps_the_best_epoch(
     settings = replace(quick, epochs=9, patience=2, schedule="constant")
     qualities = iter([0.1, 0.3, 0.1, 0.3, 0.2, 0.3, 0.9])
     monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(qualities)))
-    two = train(sasrec, split, tmp_path / "two", training=replace(settings, epochs=2)).method.state_dict()
-    stopped = train(sasrec, split, tmp_path / "nine", training=settings)
+    two = train(
+        Recipe(method=sasrec, training=replace(settings, epochs=2)), split, tmp_path / "two"
+    ).method.state_dict()
+    stopped = train(Recipe(method=sasrec, training=settings), split, tmp_path / "nine")
     assert stopped.outcome() | {"trained_s": 0} == {"epochs": 4, "best_epoch": 2, "valid_ndcg@10": 0.3, "trained_s": 0}
     assert all(torch.equal(two[name], tensor) for name, tensor in stopped.method.state_dict().items())
 
@@ -82,7 +85,7 @@ def test_early_stopping_keeps_the_best_epoch(
 def test_a_diverging_loss_ends_in_a_sentence(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     wild = NextItem(backbone=sasrec, loss=ItemLoss(temperature=1e-40))
     with pytest.raises(RunError, match=r"The loss became .* in epoch 1, step \d+: try a lower learning_rate") as told:
-        train(wild, split, tmp_path / "run", training=quick)
+        train(Recipe(method=wild, training=quick), split, tmp_path / "run")
     assert "\n" not in str(told.value)
     with pytest.raises(RunError, match=r"no model\.safetensors: its training has not finished a first epoch"):
         load(tmp_path / "run")
@@ -103,7 +106,7 @@ def test_losses_that_are_read_rarely_are_the_same(
     trained: Recommender, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, read_rarely: list[int]
 ) -> None:
     """Every step was copied and reduced, whether anybody looked or not."""
-    again = train(sasrec, split, tmp_path / "run", training=quick)
+    again = train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     assert trained.folder is not None
     assert [line["loss"] for line in lines(tmp_path / "run")] == [line["loss"] for line in lines(trained.folder)]
     assert [line["step"] for line in lines(tmp_path / "run")] == [line["step"] for line in lines(trained.folder)]
@@ -119,7 +122,7 @@ def test_a_loss_that_diverges_unread_is_told_with_its_step(
     monkeypatch.setattr(loop, "learning_rate", lambda *_: 1e38)
     wild = replace(quick, clip_norm=0)
     with pytest.raises(RunError, match=r"The loss became .* in epoch 1, step 2: try a lower learning_rate"):
-        train(sasrec, split, tmp_path / "run", training=wild)
+        train(Recipe(method=sasrec, training=wild), split, tmp_path / "run")
     assert not (tmp_path / "run" / "state" / "state.json").exists()
 
 
@@ -130,17 +133,17 @@ def test_one_process_stops_at_once_when_asked(sasrec: SASRec, split: Split, quic
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        train(sasrec, split, tmp_path / "run", training=quick, observer=Press())
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=Press())
     assert json.loads((tmp_path / "run" / "state" / "state.json").read_text())["step"] == 1
 
 
 def test_nothing_to_learn_from(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     short = replace(split, train=replace(split.train, ends=split.train.starts + 1))
     with pytest.raises(DataError, match="No user has two interactions in the training part"):
-        train(sasrec, short, tmp_path / "run", training=quick)
+        train(Recipe(method=sasrec, training=quick), short, tmp_path / "run")
     empty = replace(split, valid=split.valid.take(np.zeros(0, np.int64)))
     with pytest.raises(DataError, match="The validation part is empty"):
-        train(sasrec, empty, tmp_path / "run", training=quick)
+        train(Recipe(method=sasrec, training=quick), empty, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -149,13 +152,13 @@ def test_folders_that_are_in_use(
 ) -> None:
     assert trained.folder is not None
     with pytest.raises(RunError, match=r"is not empty: choose another, or add --resume .* or --overwrite"):
-        train(sasrec, split, trained.folder, training=quick)
+        train(Recipe(method=sasrec, training=quick), split, trained.folder)
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match="holds something other than a run, which is not overwritten"):
-        train(sasrec, split, tmp_path, training=quick, overwrite=True)
+        train(Recipe(method=sasrec, training=quick), split, tmp_path, overwrite=True)
     assert (tmp_path / "thesis.tex").is_file()
     with pytest.raises(RunError, match="is a file, but a run needs a folder"):
-        train(sasrec, split, tmp_path / "thesis.tex", training=quick)
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "thesis.tex")
 
 
 # ---- who is told
@@ -165,7 +168,7 @@ def test_a_log_without_a_terminal_has_a_line_an_epoch(
     sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
 ) -> None:
     out = io.StringIO()
-    train(sasrec, split, tmp_path / "run", training=quick, observer=Watch(Console(file=out, width=200)))
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=Watch(Console(file=out, width=200)))
     first, second, last = out.getvalue().splitlines()
     assert first.startswith("epoch   1  loss ")
     assert second.startswith("epoch   2  loss ")
@@ -185,12 +188,12 @@ def test_the_terminal_is_given_back(sasrec: SASRec, split: Split, quick: Trainin
 
     watch = Press(Console(file=out, width=120, force_terminal=True))
     with pytest.raises(Interrupted):
-        train(sasrec, split, tmp_path / "run", training=quick, observer=watch)
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=watch)
     assert out.getvalue().count("\x1b[?25h") >= out.getvalue().count("\x1b[?25l") > 0
     assert "positions/s" in out.getvalue()
     resumed = io.StringIO()
     watch = Watch(Console(file=resumed, width=120))
-    train(sasrec, split, tmp_path / "run", training=quick, observer=watch, resume=True)
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=watch, resume=True)
     assert resumed.getvalue().startswith("Going on at epoch 1, batch 2.")
 
 
@@ -218,7 +221,7 @@ def test_tensorboard(sasrec: SASRec, split: Split, quick: Training, tmp_path: Pa
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(sasrec, split, tmp_path / "run", training=quick, track=["tensorboard"])
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", track=["tensorboard"])
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     told = [event.value for event in events.Scalars("loss")]
     assert told == pytest.approx([line["loss"] for line in lines(tmp_path / "run")])
@@ -232,7 +235,7 @@ def test_trackers_that_are_not_installed(
     if importlib.util.find_spec(name):
         pytest.skip(f"{name} is installed")
     with pytest.raises(MissingExtraError, match=rf"needs the package '{name}', .* pip install {name} brings it"):
-        train(sasrec, split, tmp_path / "run", training=quick, track=[name])
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", track=[name])
     assert not (tmp_path / "run").exists()
 
 

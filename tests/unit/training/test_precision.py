@@ -15,6 +15,7 @@ from rich.console import Console
 
 from forethought import runs
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.batches import Batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
@@ -74,7 +75,7 @@ def test_a_fabric_of_bfloat16_narrows_the_loss_of_every_step(
 
     monkeypatch.setattr(NextItemModel, "loss", watched)
     monkeypatch.setattr(runs, "launch", lambda _: fabric)
-    train(SASRec(width=16), split, tmp_path / "run", training=replace(quick, precision="32"))
+    train(Recipe(method=SASRec(width=16), training=replace(quick, precision="32")), split, tmp_path / "run")
     assert set(narrowed) == {torch.bfloat16}
 
 
@@ -91,7 +92,10 @@ def test_bf16_on_a_cpu_changed_nothing(sasrec: SASRec, split: Split, quick: Trai
     for asked in ("32", "auto", "bf16"):
         watch = Watch(Console(file=said, width=200))
         run = train(
-            sasrec, split, tmp_path / asked, training=replace(quick, precision=asked, device="cpu"), observer=watch
+            Recipe(method=sasrec, training=replace(quick, precision=asked, device="cpu")),
+            split,
+            tmp_path / asked,
+            observer=watch,
         )
         losses[asked] = [json.loads(line)["loss"] for line in (tmp_path / asked / "log.jsonl").open()]
         about = json.loads((tmp_path / asked / "config.json").read_text())["about"]
@@ -105,8 +109,9 @@ def test_bf16_on_a_cpu_changed_nothing(sasrec: SASRec, split: Split, quick: Trai
 @pytest.mark.usefixtures("has_bf16")
 def test_refused_before_anything_is_written(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     method = NextItem(backbone=sasrec, loss=ItemLoss(kind="bce"))
+    training = replace(quick, precision="bf16", device="cpu")
     with pytest.raises(ConfigError, match="precision is bf16, but"):
-        train(method, split, tmp_path / "run", training=replace(quick, precision="bf16", device="cpu"))
+        train(Recipe(method=method, training=training), split, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -118,7 +123,7 @@ def test_the_default_is_auto_and_a_fit_without_an_answer_is_float32() -> None:
 @pytest.mark.usefixtures("has_bf16")
 def test_a_narrow_run_goes_on_bit_for_bit(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     settings = replace(quick, precision="bf16", device="cpu")
-    whole = train(sasrec, split, tmp_path / "whole", training=settings)
+    whole = train(Recipe(method=sasrec, training=settings), split, tmp_path / "whole")
 
     class Stop(Exception):
         pass
@@ -130,7 +135,12 @@ def test_a_narrow_run_goes_on_bit_for_bit(sasrec: SASRec, split: Split, quick: T
             super().begin_epoch(epoch, batches, done)
 
     with pytest.raises(Stop):
-        train(sasrec, split, tmp_path / "cut", training=settings, observer=Once(Console(file=io.StringIO(), width=100)))
-    again = train(sasrec, split, tmp_path / "cut", training=settings, resume=True)
+        train(
+            Recipe(method=sasrec, training=settings),
+            split,
+            tmp_path / "cut",
+            observer=Once(Console(file=io.StringIO(), width=100)),
+        )
+    again = train(Recipe(method=sasrec, training=settings), split, tmp_path / "cut", resume=True)
     told = zip(whole.method.state_dict().values(), again.method.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in told)

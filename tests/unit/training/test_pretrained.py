@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.batches import windows
 from forethought.data.histories import Histories
 from forethought.data.interactions import Interactions
@@ -56,7 +57,7 @@ def settings(quick: Training) -> Training:
 @pytest.fixture(scope="module")
 def whole(config: IGRSR, split: Split, settings: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    train(config, split, folder, training=settings)
+    train(Recipe(method=config, training=settings), split, folder)
     return folder
 
 
@@ -113,9 +114,14 @@ def test_interrupted_anywhere(
     n = int(lines(whole)[0]["step"])
     step = {"first stage": n + 1, "its last step": 2 * n - 1, "between": 2 * n, "second stage": 2 * n + 2}
     with pytest.raises(Interrupted):
-        train(config, split, tmp_path / "run", training=settings, observer=After(step.get(place, 3 * n + 1)))
+        train(
+            Recipe(method=config, training=settings),
+            split,
+            tmp_path / "run",
+            observer=After(step.get(place, 3 * n + 1)),
+        )
     torch.rand(7)
-    train(config, split, tmp_path / "run", training=settings, resume=True)
+    train(Recipe(method=config, training=settings), split, tmp_path / "run", resume=True)
     assert same(tensors(tmp_path / "run"), tensors(whole))
     assert lines(tmp_path / "run") == lines(whole)
 
@@ -132,13 +138,13 @@ def test_a_run_gives_its_encoder(
     adopting: IGRSR, trained: Recommender, split: Split, settings: Training, tmp_path: Path
 ) -> None:
     theirs = load_file(Path(adopting.encoder_run or "") / "model.safetensors")
-    run = train(adopting, split, tmp_path / "run", training=settings)
+    run = train(Recipe(method=adopting, training=settings), split, tmp_path / "run")
     mine = run.method.state_dict()
     assert all(torch.equal(mine[f"encoder.{key}"], tensor) for key, tensor in theirs.items())
     assert len(lines(tmp_path / "run")) == 2
     with pytest.raises(Interrupted):
-        train(adopting, split, tmp_path / "again", training=settings, observer=After(7))
-    train(adopting, split, tmp_path / "again", training=settings, resume=True)
+        train(Recipe(method=adopting, training=settings), split, tmp_path / "again", observer=After(7))
+    train(Recipe(method=adopting, training=settings), split, tmp_path / "again", resume=True)
     assert same(tensors(tmp_path / "again"), tensors(tmp_path / "run"))
 
 
@@ -147,12 +153,12 @@ def test_an_encoder_must_have_seen_the_same_noise(
 ) -> None:
     noise = Noise(share=0.4)
     with pytest.raises(DataError, match=r"with no noise, and this run is to be with noise \(kind replace, share 0.4"):
-        train(adopting, split, tmp_path / "run", training=settings, noise=noise)
-    train(sasrec, split, tmp_path / "noisy", training=settings, noise=noise)
+        train(Recipe(method=adopting, training=settings, noise=noise), split, tmp_path / "run")
+    train(Recipe(method=sasrec, training=settings, noise=noise), split, tmp_path / "noisy")
     noisy = replace(adopting, encoder_run=tmp_path / "noisy")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="and this run is to be with no noise: take one"):
         resolve(noisy, split)
-    run = train(noisy, split, tmp_path / "run", training=settings, noise=noise)
+    run = train(Recipe(method=noisy, training=settings, noise=noise), split, tmp_path / "run")
     assert run.config.noise == noise
 
 
@@ -179,7 +185,7 @@ def test_the_run_is_complete_without_the_other(
 ) -> None:
     """Recommended from in a fresh process, and its FLOPs counted, when the encoder's folder is gone."""
     other = shutil.copytree(adopting.encoder_run or "", tmp_path / "encoder")
-    run = train(replace(adopting, encoder_run=str(other)), split, tmp_path / "run", training=quick)
+    run = train(Recipe(method=replace(adopting, encoder_run=str(other)), training=quick), split, tmp_path / "run")
     histories = [run.items.id_list([3, 1, 4]), run.items.id_list([2])]
     wanted = [one.items for one in run.recommend(histories, k=5)]
     shutil.rmtree(other)
@@ -243,7 +249,7 @@ def test_a_run_that_cannot_be_read(
     run = Path(shutil.copytree(adopting.encoder_run or "", tmp_path / "encoder"))
     spoil(run)
     with pytest.raises(error, match=said) as told:
-        train(replace(adopting, encoder_run=str(run)), split, tmp_path / "run", training=quick)
+        train(Recipe(method=replace(adopting, encoder_run=str(run)), training=quick), split, tmp_path / "run")
     assert "\n" not in str(told.value)
     assert not (tmp_path / "run/model.safetensors").exists()
 
@@ -273,6 +279,8 @@ def test_a_run_that_does_not_fit(
         resolve(adopting, replace(split, data=later(split.data)))
     with pytest.raises(DataError, match=r"another split \(ties .*, not 'shuffle'"):
         resolve(adopting, leave_last_out(split.data, ties="shuffle"))
-    thinker = train(DTRec(backbone=sasrec, first_clusters=4, most_clusters=8), split, tmp_path / "d", training=quick)
+    thinker = train(
+        Recipe(method=DTRec(backbone=sasrec, first_clusters=4, most_clusters=8), training=quick), split, tmp_path / "d"
+    )
     with pytest.raises(ConfigError, match="one of 'dtrec', which holds no bare encoder"):
         resolve(replace(adopting, encoder_run=str(thinker.folder)), split)

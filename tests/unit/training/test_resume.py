@@ -22,6 +22,7 @@ from torch import nn
 
 from forethought import files
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
@@ -88,7 +89,7 @@ def quick(quick: Training) -> Training:
 @pytest.fixture(scope="module")
 def uninterrupted(sasrec: SASRec, split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    train(sasrec, split, folder, training=replace(quick, checkpoint_every_s=EVERY_STEP))
+    train(Recipe(method=sasrec, training=replace(quick, checkpoint_every_s=EVERY_STEP)), split, folder)
     return folder
 
 
@@ -98,7 +99,10 @@ def stopped(sasrec: SASRec, split: Split, quick: Training, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.raises(Interrupted):
         train(
-            sasrec, split, folder, training=quick, observer=At(steps_an_epoch(split, quick) + 2, press(signal.SIGINT))
+            Recipe(method=sasrec, training=quick),
+            split,
+            folder,
+            observer=At(steps_an_epoch(split, quick) + 2, press(signal.SIGINT)),
         )
     return folder
 
@@ -117,10 +121,10 @@ def test_interrupted_and_resumed(
     at = {"last of the epoch": n, "first of the next": n + 1}.get(step, step)
     settings = replace(quick, checkpoint_every_s=EVERY_STEP)
     with pytest.raises(Interrupted):  # observers are told between steps, so the step to come is the one in hand
-        train(sasrec, split, tmp_path / "run", training=settings, observer=At(at - 1, press(number)))
+        train(Recipe(method=sasrec, training=settings), split, tmp_path / "run", observer=At(at - 1, press(number)))
     assert json.loads((tmp_path / "run/state/state.json").read_text())["step"] == at
     torch.rand(7)  # generators have moved on meanwhile
-    train(sasrec, split, tmp_path / "run", training=settings, resume=True)
+    train(Recipe(method=sasrec, training=settings), split, tmp_path / "run", resume=True)
     same(tmp_path / "run", uninterrupted)
 
 
@@ -141,19 +145,19 @@ def test_killed_before_any_file_appears(
         with monkeypatch.context() as patched:
             patched.setattr(files.os, "replace", killing)
             with pytest.raises(Killed):
-                train(sasrec, split, run, training=settings)
+                train(Recipe(method=sasrec, training=settings), split, run)
         begun = (run / "state/state.json").is_file()
         assert begun == (at > 4)
-        train(sasrec, split, run, training=settings, resume=begun, overwrite=not begun)
+        train(Recipe(method=sasrec, training=settings), split, run, resume=begun, overwrite=not begun)
         same(run, uninterrupted)
 
 
 def test_killed_before_the_first_state(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train(sasrec, split, tmp_path / "run", training=quick, observer=At(1, raise_killed))
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=At(1, raise_killed))
     with pytest.raises(RunError, match="has no saved state yet: train it anew with --overwrite"):
-        train(sasrec, split, tmp_path / "run", training=quick, resume=True)
-    train(sasrec, split, tmp_path / "run", training=quick, overwrite=True)
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", resume=True)
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", overwrite=True)
 
 
 KILLED = """
@@ -177,7 +181,7 @@ class Kill(Quiet):
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 config = from_json(RunConfig, read_json(Path(whole) / "config.json", "")["config"])
-train(config.method, leave_last_out(read(shop)), out, training=config.training, observer=Kill())
+train(config, leave_last_out(read(shop)), out, observer=Kill())
 """
 
 
@@ -191,7 +195,12 @@ def test_sigkill(
     assert done.returncode == -signal.SIGKILL, done.stderr
     (tmp_path / "run/state/.forethought-1.part").write_bytes(b"half")
     (tmp_path / "run/state/state-1-0.safetensors").write_bytes(b"of an earlier step")
-    train(sasrec, split, tmp_path / "run", training=replace(quick, checkpoint_every_s=EVERY_STEP), resume=True)
+    train(
+        Recipe(method=sasrec, training=replace(quick, checkpoint_every_s=EVERY_STEP)),
+        split,
+        tmp_path / "run",
+        resume=True,
+    )
     same(tmp_path / "run", uninterrupted)
 
 
@@ -200,7 +209,7 @@ def test_a_finished_run_has_nothing_left_to_do(
 ) -> None:
     shutil.copytree(uninterrupted, tmp_path / "run")
     settings = replace(quick, checkpoint_every_s=EVERY_STEP)
-    train(sasrec, split, tmp_path / "run", training=settings, resume=True, observer=At(1, raise_killed))
+    train(Recipe(method=sasrec, training=settings), split, tmp_path / "run", resume=True, observer=At(1, raise_killed))
     same(tmp_path / "run", uninterrupted)
 
 
@@ -224,7 +233,7 @@ def test_options_newer_than_the_run_are_as_they_were(
 
 
 def resume(folder: Path, sasrec: SASRec, split: Split, quick: Training, **changed: Any) -> None:
-    train(sasrec, split, folder, training=quick, resume=True, **changed)
+    train(Recipe(method=sasrec, training=quick, **changed), split, folder, resume=True)
 
 
 def test_resume_of_something_else(stopped: Path, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from forethought import runs
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.batches import plan, windows
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
@@ -77,7 +78,7 @@ def test_a_stage_has_batches_of_its_own(
 
     monkeypatch.setattr(loop, "learning_rate", noted)
     stages(FIRST, replace(SECOND, batch_positions=32))
-    run = train(sasrec, split, tmp_path / "run", training=replace(quick, patience=9))
+    run = train(Recipe(method=sasrec, training=replace(quick, patience=9)), split, tmp_path / "run")
     lengths = windows(split.train, sasrec.window).lengths - 1
     wide, narrow = (len(plan(lengths, positions, 0, 0)) for positions in (quick.batch_positions, 32))
     assert narrow > 2 * wide
@@ -117,10 +118,10 @@ def test_resumed_in_a_stage_with_batches_and_a_metric_of_its_own(
     sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, stages: Stages
 ) -> None:
     stages(FIRST, replace(SECOND, batch_positions=32, metric="mrr@20"))
-    whole = train(sasrec, split, tmp_path / "whole", training=quick).method.state_dict()
+    whole = train(Recipe(method=sasrec, training=quick), split, tmp_path / "whole").method.state_dict()
     with pytest.raises(Stop):
-        train(sasrec, split, tmp_path / "cut", training=quick, observer=StopIn(3))
-    again = train(sasrec, split, tmp_path / "cut", training=quick, resume=True).method.state_dict()
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "cut", observer=StopIn(3))
+    again = train(Recipe(method=sasrec, training=quick), split, tmp_path / "cut", resume=True).method.state_dict()
     assert same(dict(again), dict(whole))
     assert [line["step"] for line in lines(tmp_path / "cut")] == [line["step"] for line in lines(tmp_path / "whole")]
 
@@ -140,10 +141,10 @@ def test_a_stage_has_a_precision_of_its_own(
     settings, said = replace(quick, precision="32"), io.StringIO()
     third = Stage(name="third", epochs=1)
     stages(FIRST, SECOND, third)
-    train(sasrec, split, tmp_path / "plain", training=settings)
+    train(Recipe(method=sasrec, training=settings), split, tmp_path / "plain")
     stages(FIRST, replace(SECOND, precision="bf16"), third)
     watch = Watch(Console(file=said, width=200))
-    run = train(sasrec, split, tmp_path / "mixed", training=settings, observer=watch)
+    run = train(Recipe(method=sasrec, training=settings), split, tmp_path / "mixed", observer=watch)
     plain, mixed = ([line["loss"] for line in lines(tmp_path / name)] for name in ("plain", "mixed"))
     assert mixed[:2] == plain[:2]
     assert mixed[2] != plain[2]
@@ -184,10 +185,12 @@ def test_the_metric_of_a_stage_selects_and_stops_in_it(
 ) -> None:
     settings = replace(quick, schedule="constant", epochs=9, patience=2)
     validated(monkeypatch, [0.1, 0.3], [])
-    two = train(sasrec, split, tmp_path / "two", training=replace(settings, epochs=2)).method.state_dict()
+    two = train(
+        Recipe(method=sasrec, training=replace(settings, epochs=2)), split, tmp_path / "two"
+    ).method.state_dict()
     stages(replace(FIRST, metric="recall@5"))
     validated(monkeypatch, [0.3, 0.2, 0.4, 0.5], [0.1, 0.6, 0.2, 0.6])
-    run = train(sasrec, split, tmp_path / "run", training=settings)
+    run = train(Recipe(method=sasrec, training=settings), split, tmp_path / "run")
     told = lines(tmp_path / "run")
     assert [(line["valid_ndcg@10"], line["valid_recall@5"]) for line in told] == [
         *((0.3, 0.1), (0.2, 0.6), (0.4, 0.2), (0.5, 0.6))
@@ -210,7 +213,7 @@ def test_between_stages_ndcg_decides(
     """The second stage's pick is its last epoch; it becomes the run's where it is better than the first stage."""
     stages(FIRST, replace(SECOND, metric="recall@5"))
     validated(monkeypatch, [0.1, 0.3, *second], [0.1, 0.2])
-    run = train(sasrec, split, tmp_path / "run", training=replace(quick, schedule="constant"))
+    run = train(Recipe(method=sasrec, training=replace(quick, schedule="constant")), split, tmp_path / "run")
     assert run.outcome()["best_epoch"] == best
     first = load_file(tmp_path / "run/state/first.safetensors")
     assert same(dict(run.method.state_dict()), first) == (best == 2)
@@ -221,12 +224,12 @@ def test_what_is_logged_is_the_metric(
 ) -> None:
     """Counted anew from the ranks of the validation part."""
     stages(replace(FIRST, metric="mrr@3"))
-    run = train(sasrec, split, tmp_path / "run", training=replace(quick, epochs=1))
+    run = train(Recipe(method=sasrec, training=replace(quick, epochs=1)), split, tmp_path / "run")
     ranks = rank_cases(run.method, split.valid, exclude_history=run.about["exclude_history"]).ranks
     wanted = sum(1 / rank for rank in ranks.tolist() if rank <= 3) / len(ranks)
     assert lines(tmp_path / "run")[0]["valid_mrr@3"] == pytest.approx(wanted)
     stages(FIRST)
-    train(sasrec, split, tmp_path / "plain", training=replace(quick, epochs=1))
+    train(Recipe(method=sasrec, training=replace(quick, epochs=1)), split, tmp_path / "plain")
     assert [key for key in lines(tmp_path / "plain")[0] if key.startswith("valid_")] == ["valid_ndcg@10", "valid_s"]
 
 
@@ -235,5 +238,5 @@ def test_an_unknown_metric_is_refused_before_anything_is_written(
 ) -> None:
     stages(replace(FIRST, metric="map@10"))
     with pytest.raises(ConfigError, match=r"There is no metric 'map@10': give recall, ndcg, mrr with a length"):
-        train(sasrec, split, tmp_path / "run", training=quick)
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from forethought import files
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.splits import Split
 from forethought.errors import RunError
 from forethought.methods.interface import Stage
@@ -79,11 +80,13 @@ def test_a_stage_begins_with_the_best_of_the_one_before(
     sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validated(monkeypatch, 0.1, 0.3)
-    two = train(sasrec, split, tmp_path / "two", training=replace(quick, schedule="constant")).method.state_dict()
+    two = train(
+        Recipe(method=sasrec, training=replace(quick, schedule="constant")), split, tmp_path / "two"
+    ).method.state_dict()
     begun = Begun(monkeypatch, FIRST, SECOND, Stage(name="third", epochs=1))
     validated(monkeypatch, 0.1, 0.3, 0.2, 0.05, 0.04, 0.2)
     settings = replace(quick, schedule="constant", epochs=3)
-    run = train(sasrec, split, tmp_path / "run", training=settings)
+    run = train(Recipe(method=sasrec, training=settings), split, tmp_path / "run")
     (_, fresh), (second, after_first), (third, after_second) = begun.weights
     assert (second, third) == ("second", "third")
     assert not same(fresh, after_first)
@@ -102,7 +105,7 @@ def test_a_later_stage_that_is_better_is_kept(
 ) -> None:
     begun = Begun(monkeypatch, FIRST, SECOND)
     validated(monkeypatch, 0.1, 0.3, 0.4, 0.2)
-    run = train(sasrec, split, tmp_path / "run", training=quick)
+    run = train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     assert run.outcome()["best_epoch"] == 3
     kept = dict(run.method.state_dict())
     start = begun.weights[1][1]
@@ -118,7 +121,9 @@ def test_a_stage_may_be_no_candidate(
     begun = Begun(monkeypatch, replace(FIRST, candidate=False), SECOND)
     validated(monkeypatch, 0.8, 0.9, 0.2, 0.3)
     out = io.StringIO()
-    run = train(sasrec, split, tmp_path / "run", training=quick, observer=Watch(Console(file=out, width=200)))
+    run = train(
+        Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=Watch(Console(file=out, width=200))
+    )
     assert run.outcome() | {"trained_s": 0} == {"epochs": 4, "best_epoch": 4, "valid_ndcg@10": 0.3, "trained_s": 0}
     assert same(begun.weights[1][1], load_file(tmp_path / "run/state/first.safetensors"))
     said = out.getvalue().splitlines()
@@ -134,7 +139,7 @@ def test_each_stage_stops_early_by_itself(
 ) -> None:
     Begun(monkeypatch, FIRST, replace(SECOND, epochs=9))
     validated(monkeypatch, 0.3, 0.2, 0.2, 0.1, 0.15, 0.12, 0.11, 0.9)
-    train(sasrec, split, tmp_path / "run", training=replace(quick, epochs=9, patience=2))
+    train(Recipe(method=sasrec, training=replace(quick, epochs=9, patience=2)), split, tmp_path / "run")
     assert [line["stage"] for line in lines(tmp_path / "run")] == [1, 1, 1, 2, 2, 2, 2]
 
 
@@ -157,7 +162,7 @@ def test_optimiser_and_schedule_begin_anew(
     monkeypatch.setattr(loop, "learning_rate", noted)
     monkeypatch.setattr(torch.optim, "AdamW", Optimiser)
     monkeypatch.setattr(NextItemModel, "begin_epoch", lambda method, epoch: epochs.append(epoch))
-    train(sasrec, split, tmp_path / "run", training=replace(quick, epochs=3))
+    train(Recipe(method=sasrec, training=replace(quick, epochs=3)), split, tmp_path / "run")
     n = len(asked) // 5
     assert asked == [(step, 3 * n) for step in range(3 * n)] + [(step, 2 * n) for step in range(2 * n)]
     assert epochs == [0, 1, 2, 0, 1]
@@ -194,7 +199,7 @@ CONFIG = LARES(
 @pytest.fixture(scope="module")
 def uninterrupted(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    train(CONFIG, split, folder, training=replace(quick, checkpoint_every_s=1e-9))
+    train(Recipe(method=CONFIG, training=replace(quick, checkpoint_every_s=1e-9)), split, folder)
     return folder
 
 
@@ -217,11 +222,16 @@ def test_interrupted_in_any_stage(
     step = {"first stage": n + 1, "end of it": 2 * n - 1, "its last state": 2 * n, "second stage": 2 * n + 2}
     settings = replace(quick, checkpoint_every_s=1e-9)
     with pytest.raises(Interrupted):
-        train(CONFIG, split, tmp_path / "run", training=settings, observer=After(step.get(place, 3 * n + 1)))
+        train(
+            Recipe(method=CONFIG, training=settings),
+            split,
+            tmp_path / "run",
+            observer=After(step.get(place, 3 * n + 1)),
+        )
     stages = json.loads((tmp_path / "run/state/state.json").read_text())["stages"]
     assert stages == ([0] if place in ("first stage", "end of it") else [0, 2])
     torch.rand(7)  # generators have moved on meanwhile
-    train(CONFIG, split, tmp_path / "run", training=settings, resume=True)
+    train(Recipe(method=CONFIG, training=settings), split, tmp_path / "run", resume=True)
     assert same(everything(tmp_path / "run"), everything(uninterrupted))
     assert lines(tmp_path / "run") == lines(uninterrupted)
 
@@ -236,7 +246,7 @@ def test_killed_before_any_file_appears(
     """Best weights of a stage among them."""
     settings, rename = replace(quick, epochs=1), files.os.replace
     Begun(monkeypatch, FIRST, replace(SECOND, epochs=1), Stage(name="third", epochs=1))
-    train(sasrec, split, tmp_path / "whole", training=settings)
+    train(Recipe(method=sasrec, training=settings), split, tmp_path / "whole")
 
     def killing(calls: Iterator[int], last: int) -> Callable[[Any, Any], None]:
         def replace_or_die(source: Any, target: Any) -> None:
@@ -251,13 +261,13 @@ def test_killed_before_any_file_appears(
         with monkeypatch.context() as patched:
             patched.setattr(files.os, "replace", killing(itertools.count(1), last))
             try:
-                train(sasrec, split, run, training=settings)
+                train(Recipe(method=sasrec, training=settings), split, run)
             except Killed:
                 pass
             else:
                 break
         begun = (run / "state/state.json").is_file()
-        train(sasrec, split, run, training=settings, resume=begun, overwrite=not begun)
+        train(Recipe(method=sasrec, training=settings), split, run, resume=begun, overwrite=not begun)
         assert same(everything(run), everything(tmp_path / "whole")), last
         assert lines(run) == lines(tmp_path / "whole")
     assert last > 12  # the run went through and was killed before each of its files
@@ -267,12 +277,12 @@ def test_weights_of_a_stage_that_are_gone(
     sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Begun(monkeypatch, FIRST, SECOND)
-    train(sasrec, split, tmp_path / "run", training=quick)
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     first = tmp_path / "run/state/first.safetensors"
     for break_it in (lambda: first.write_bytes(first.read_bytes()[:99]), first.unlink):
         break_it()
         with pytest.raises(RunError, match=r"The saved state in .* is damaged") as told:
-            train(sasrec, split, tmp_path / "run", training=quick, resume=True)
+            train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", resume=True)
         assert "\n" not in str(told.value)
 
 

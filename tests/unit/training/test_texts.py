@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.interactions import DataSizes
-from forethought.data.prepare import Filters, open_prepared, prepare
+from forethought.data.prepare import Filters, PrepareConfig, open_prepared, prepare
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
 from forethought.data.texts import VECTORS, item_texts
@@ -45,7 +46,7 @@ def config(sasrec: SASRec) -> IGRSR:
 
 def test_texts_are_kept_with_the_run(told: Path, config: IGRSR, quick: Training, tmp_path: Path) -> None:
     split = leave_last_out(read(told))
-    trained = train(config, split, tmp_path / "run", training=quick)
+    trained = train(Recipe(method=config, training=quick), split, tmp_path / "run")
     (told / VECTORS).unlink()
     again = load(tmp_path / "run")
     assert isinstance(again.method, IGRSRModel)
@@ -69,7 +70,7 @@ def test_no_encoder_is_trained_for_nothing(told: Path, config: IGRSR) -> None:
 
 def test_texts_follow_the_items(told: Path, tmp_path: Path) -> None:
     vectors = np.load(told / VECTORS)
-    prepare(told, tmp_path / "core", keep=Filters(k_core=(3, 12)))
+    prepare(told, tmp_path / "core", PrepareConfig(keep=Filters(k_core=(3, 12))))
     core = open_prepared(tmp_path / "core").data
     assert core.n_items < len(vectors)
     ids = pl.read_parquet(told / "items.parquet")["item_id"].to_list()

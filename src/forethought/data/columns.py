@@ -1,0 +1,65 @@
+"""The columns of a table of interactions: which one means what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from forethought.data.sources import describe
+from forethought.errors import DataError, nearest, shown, some
+from forethought.settings import Settings
+
+AUTO = "auto"
+TIME_NAMES = ("timestamp", "time", "datetime", "date")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns(Settings):
+    """Which column of a table means what; `resolve` looks them up.
+
+    Attributes:
+        user, item: ids.
+        time: "auto" takes the first of timestamp, time, datetime, date that is there; None goes by order.
+        position: orders rows of equal time, or all rows where there are no times; "auto" takes an integer column
+            `position` where there is one; None goes by the order of the rows.
+        rating: only asked for where a minimum rating is.
+    """
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str | None = AUTO
+    position: str | None = AUTO
+    rating: str = "rating"
+
+    def resolve(self, frame: pl.LazyFrame, source: Any) -> Columns:
+        """The same with every "auto" decided.
+
+        Raises:
+            DataError: a column is missing; the text suggests the nearest one.
+        """
+        schema = frame.collect_schema()
+        time, position = self.time, self.position
+        if time == AUTO and AUTO not in schema:
+            time = next((name for name in TIME_NAMES if name in schema and name not in (self.user, self.item)), None)
+        if position == AUTO and AUTO not in schema:
+            position = "position" if schema.get("position", pl.Null()).is_integer() else None
+        columns = replace(self, time=time, position=position)
+        for role, name in (("user", self.user), ("item", self.item), ("time", time), ("position", position)):
+            if name is not None and name not in schema:
+                raise missing_column(role, name, schema.names(), source)
+        if position is not None and not schema[position].is_integer():
+            raise DataError(
+                f"The position column {position!r} has type {schema[position]}, but positions are whole numbers: "
+                "cast it, or say position=None to go by the order of the rows."
+            )
+        return columns
+
+
+def missing_column(role: str, name: str, names: list[str], source: Any) -> DataError:
+    """What to say when a column is not there."""
+    return DataError(
+        f"There is no {role} column {shown(name)} in {describe(source)}, which has {some(names, 100) or 'none'}: "
+        f"say which it is with {role}=...{nearest(name, names)}"
+    )
