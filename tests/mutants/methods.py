@@ -291,7 +291,7 @@ MUTANTS = [
     Mutant(
         "IGR-SR's frozen encoder drops units",
         "methods/igr_sr.py",
-        "self.encoder.rest()",
+        "rest(self.encoder)",
         "pass",
         f"{IGR_STAGES}::test_a_frozen_encoder_drops_nothing",
     ),

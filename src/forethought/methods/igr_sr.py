@@ -50,7 +50,7 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.methods.pretrained import Encoder
+from forethought.methods.pretrained import build_encoder, load_pretrained, rest, train_parts
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import Positions
 from forethought.nn.transformer import initialise
@@ -205,7 +205,7 @@ class IGRSRModel(Method):
         super().__init__()
         self.config, reasoner = config, config.reasoner
         self.causal = config.over == "causal"
-        self.encoder = Encoder(config.backbone, n_items, config.loss, config.item_std)
+        self.encoder = build_encoder(config.backbone, n_items, config.loss, config.item_std)
         self.items = ItemTable(n_items, reasoner.width, config.loss, config.item_std)
         self.window = self.encoder.window
         self.inputs = Inputs(times=config.backbone.needs_times)
@@ -255,7 +255,7 @@ class IGRSRModel(Method):
             if self.config.encoder_run is not None:
                 if self.given_encoder is None:
                     raise ConfigError("IGRSR has no weights for encoder_run yet: call fit_side_information first.")
-                self.encoder.load_pretrained(self.given_encoder)
+                load_pretrained(self.encoder, self.given_encoder)
                 self.given_encoder = None
             if self.starts_from_encoder:
                 self.items.weight.data.copy_(self.encoder.items.weight.data)
@@ -265,16 +265,16 @@ class IGRSRModel(Method):
     def _stand_in(self, stage: str) -> None:
         """Only what a stage trains takes gradients."""
         self.stage = stage
-        self.inputs = replace(self.inputs, masked_items=stage == ENCODER and self.encoder.mask is not None)
+        self.inputs = replace(self.inputs, masked_items=stage == ENCODER and self.encoder.inputs.masked_items)
         self.requires_grad_(stage == REASONER)
-        self.encoder.learn(pretraining=stage == ENCODER, later=not self.frozen)
+        train_parts(self.encoder, pretraining=stage == ENCODER, later=not self.frozen)
         self.first_prefix = None if self.prefix is None else self.prefix.detach().clone()
 
     def train(self, mode: bool = True) -> Self:
         """A frozen encoder drops no units, unless asked to."""
         super().train(mode)
         if self.stage == REASONER and self.frozen and not self.config.encoder_dropout:
-            self.encoder.rest()
+            rest(self.encoder)
         return self
 
     def compile_encoder(self) -> None:
@@ -286,8 +286,7 @@ class IGRSRModel(Method):
     def loss(self, batch: Batch) -> Losses:
         """L = L_rec + lambda L_icr (eqs. 5 to 7): 3 products, and 3 of (histories x histories x width)."""
         if self.stage == ENCODER:
-            total = self.encoder.loss(batch)
-            return Losses(total, {"loss": total.detach()})
+            return self.encoder.loss(batch)
         cases = self._cases(batch)
         intents = self._intents(cases.history)
         intents_BPMD = self.projection(intents.raw_BPMD)
@@ -408,7 +407,7 @@ class IGRSRModel(Method):
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         """h_u, with the intents that it leaned on; with `trace` also what each intent alone would have led to."""
         if self.stage == ENCODER:
-            return DenseStates.unreasoned(self.encoder.user_states(batch))
+            return self.encoder.user_states(batch)
         history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
         intents_BPMD = self.projection(self._intents(history).raw_BPMD)
         states_BD, weights_BJHM = self._attend_intents(history, intents_BPMD, everywhere=False)
@@ -429,4 +428,4 @@ class IGRSRModel(Method):
         return IntentWeights(represented.weights_BM, represented.alone_BMD)
 
     def catalogue(self) -> Catalogue:
-        return (self.encoder.items if self.stage == ENCODER else self.items).catalogue()
+        return (self.encoder if self.stage == ENCODER else self.items).catalogue()

@@ -56,13 +56,15 @@ class MaskedItem(MethodConfig):
 class MaskedItemModel(Method):
     inputs = Inputs(masked_items=True)
 
-    def __init__(self, config: MaskedItem, n_items: int) -> None:
+    def __init__(self, config: MaskedItem, n_items: int, *, mask_last: bool = False) -> None:
         super().__init__()
         width = config.backbone.width
         self.mask_sampler = MaskSampler(config.mask_share, config.last_item_share)
         self.items = ItemTable(n_items, width, config.loss, config.item_std)
+        # As an encoder of another method it draws [MASK] last: a seed keeps coming to the same weights there.
+        first = config.backbone.build() if mask_last else None
         self.mask = nn.Parameter(torch.randn(width) * config.item_std)
-        self.backbone = config.backbone.build()
+        self.backbone = config.backbone.build() if first is None else first
         self.projection = nn.Sequential(nn.Linear(width, width), nn.GELU()) if config.projection else nn.Identity()
         initialise(self.projection)
         self.window = config.backbone.window - 1

@@ -75,7 +75,7 @@ def read(method: IGRSRModel, cases: Cases) -> tuple[dict[str, np.ndarray], np.nd
         vectors = {
             INTENTS: intents_BMD.flatten(1),
             **{f"intent {m + 1} alone": intents_BMD[:, m] for m in range(intents_BMD.shape[1])},
-            **({STATE: method.encoder.user_states(batch)} if method.reads_encoder else {}),
+            **({STATE: method.encoder.user_states(batch).states_BD} if method.reads_encoder else {}),
             "last state": represented.states_BD,
             "intent_weights": represented.weights_BM,
         }

@@ -38,6 +38,7 @@ def test_the_encoder_is_trained_as_the_plain_method_would() -> None:
     batch = training()
     model = model_of()
     plain = NextItem(backbone=BACKBONE, loss=model.config.loss).build(DataSizes(N_ITEMS)).double()
+    assert type(model.encoder) is type(plain)
     plain.load_state_dict(model.encoder.state_dict())
     model.begin_stage("encoder")
     assert model.loss(batch).total.item() == pytest.approx(plain.loss(batch).total.item(), abs=1e-12)
@@ -49,6 +50,7 @@ def test_the_encoder_is_trained_as_the_plain_method_would() -> None:
 def test_bert4rec_is_trained_as_the_masked_method_would() -> None:
     batch, model = training(), model_of(backbone=BACKBONES[3])
     plain = MaskedItem(backbone=BACKBONES[3], loss=model.config.loss).build(DataSizes(N_ITEMS)).double()  # type: ignore[arg-type]
+    assert type(model.encoder) is type(plain)
     plain.load_state_dict(model.encoder.state_dict())
     model.begin_stage("encoder")
     got, wanted = [], []
