@@ -72,6 +72,8 @@ def test_a_study_from_nothing_to_its_page_and_on(context: StudyContext) -> None:
     told = json.loads((context.results / "runs" / f"{name}.json").read_text())
     assert {"command", "commit", "config", "protocol", "metrics", "cost", "training", "machine", "date"} <= told.keys()
     assert told["protocol"]["data_hash"] == context.split.data.data_hash
+    assert "groups" not in told  # which would be most of it, and stand in the run folder's own metrics.json
+    assert "groups" in json.loads((context.runs / name / "metrics.json").read_text())
     assert len(list((context.results / "runs").glob("*.json"))) == 2  # the same recipe is trained once
     text = page.read_text()
     for row in ("| sasrec | 1 |", "| dtrec | 1 |", "| dtrec-again | 1 |"):
