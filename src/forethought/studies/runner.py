@@ -207,6 +207,7 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: S
         "protocol": parts["protocol"] | {"data_hash": context.split.data.data_hash},
         "metrics": parts["metrics"],
         "lists": parts["lists"],
+        "weights": parts["weights"],
         "valid": {name: valid.metrics[name].mean for name in COMPARED},
         "cost": parts["cost"],
         "training": model.outcome() | {"wall_s": wall_s},
