@@ -101,6 +101,7 @@ class Robustness:
         clean: `recall@10` and `ndcg@10` without noise.
         points: kind by kind, shares as they were asked for.
         halting: how the model stopped thinking; None if it does not reason.
+        weights: as in `Evaluation`.
         cases: one row a case: `user`, and `clean recall@10`, `replace 0.2 recall@10` and so on, means of noise seeds.
     """
 
@@ -109,6 +110,7 @@ class Robustness:
     clean: dict[str, Estimate]
     points: list[CurvePoint]
     halting: dict[str, Any] | None = None
+    weights: str | None = None
     cases: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -172,6 +174,7 @@ def robustness(
         estimates[0],
         points,
         None if halting is None else asdict(halting),
+        model.weights_sum,
         pl.DataFrame(
             {"user": cases.history.users}
             | {

@@ -2,7 +2,8 @@
 
 `config.json` and `items.parquet` are written once, before training. Whatever is made with them names their checksums:
 the weights in `model.safetensors`, the state in `state/state.json`, which names those of its tensors and of the log as
-well. `metrics.json` names that of its cases, an index that of the weights it was built from. Each file that names
+well. `metrics.json` names those of its cases and of the weights they were ranked with, an index that of the weights it
+was built from. Each file that names
 others is written whole and after them, so that a kill at any moment leaves files that fit each other. The model card is
 for people, who may write in it, and nothing reads it.
 """

@@ -223,7 +223,8 @@ def evaluate(
         "wall_s": time.perf_counter() - begin,
         "machine": {"device": model.device.type, "threads": torch.get_num_threads(), "batch": batch},
     }
-    return replace(evaluation, cost=evaluation.cost | cost | {"training": training_cost(model, split)})
+    cost |= {"training": training_cost(model, split)}
+    return replace(evaluation, cost=evaluation.cost | cost, weights=model.weights_sum)
 
 
 def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from forethought.files import check_ordinary, replace_file
+
+if TYPE_CHECKING:  # a checksum is read without torch
+    from torch import Tensor
 
 CHECKSUM = "sha256"
 ABOUT = "forethought"  # the one key of a file's metadata: of several, the library writes the order by chance
@@ -28,6 +28,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     Raises:
         RunError: the file cannot be written.
     """
+    from safetensors.torch import save
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     contents = dict(about or {})
     total = checksum(plain, contents)
@@ -52,6 +54,18 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, about
 
 
+def stated_checksum(path: Path) -> str:
+    """The checksum that a file says it has, its content unread; empty where it says none.
+
+    Raises:
+        SafetensorError: the file is damaged.
+        OSError: it is missing or cannot be read.
+    """
+    check_ordinary(path)
+    with safe_open(path, "np") as file:
+        return _read((file.metadata() or {}).get(ABOUT, "")).get(CHECKSUM, "")
+
+
 def _written(about: Mapping[str, str]) -> str:
     return json.dumps(about, sort_keys=True)
 
@@ -66,6 +80,8 @@ def _read(text: str) -> dict[str, str]:
 
 def checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> str:
     """Over names, types, shapes and values of tensors, and what is known about them."""
+    import torch
+
     about = about or {}
     digest = hashlib.sha256()
     for name in sorted(about):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from run_tools import edit_json
 
 from forethought import runs
 from forethought.backbones.sasrec import SASRec
@@ -26,9 +28,11 @@ from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.dtrec import DTRec
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.rearec import ReaRec
+from forethought.noise_curves import RobustnessConfig, robustness
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train, training_cost
+from forethought.tensor_files import stated_checksum
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
@@ -221,3 +225,63 @@ def test_training_cost_is_that_of_the_stage_the_weights_come_from(
         model.method, windows(split.train, 8), positions=quick.batch_positions, seed=0, epoch=1, stage="supervised"
     )
     assert cost["flops_per_epoch"] != first > 0
+
+
+# ---- which weights a number belongs to
+
+
+@pytest.fixture
+def evaluated(trained: Recommender, split: Split, tmp_path: Path) -> Path:
+    """A run folder of one's own, with its evaluation."""
+    assert trained.folder is not None
+    folder = Path(shutil.copytree(trained.folder, tmp_path / "run"))
+    ask(load(folder), split).write(folder)
+    return folder
+
+
+def test_an_evaluation_names_the_weights_it_measured(evaluated: Path, split: Split, tmp_path: Path) -> None:
+    evaluation = Evaluation.read(evaluated)
+    assert evaluation.weights == stated_checksum(evaluated / "model.safetensors") == load(evaluated).weights_sum
+    assert f"Weights: {str(evaluation.weights)[:12]}" in str(evaluation)
+    evaluation.write(tmp_path / "elsewhere")
+    assert Evaluation.read(tmp_path / "elsewhere").weights == evaluation.weights
+    config = RobustnessConfig(kinds=("swap",), shares=(0.2,), noise_seeds=1, resamples=2)
+    assert robustness(evaluated, split, config).to_json()["weights"] == evaluation.weights
+
+
+def test_numbers_of_weights_that_are_gone_are_refused(evaluated: Path) -> None:
+    model = load(evaluated)
+    with torch.no_grad():
+        next(model.method.parameters()).mul_(2)
+    model.save(evaluated)
+    with pytest.raises(RunError, match=r"metrics\.json is of other weights \(\w{12}\) than lie beside it \(\w{12}\)"):
+        Evaluation.read(evaluated)
+
+
+def test_an_evaluation_of_before_weights_were_named_is_read(evaluated: Path) -> None:
+    edit_json(evaluated / "metrics.json", lambda parts: {n: part for n, part in parts.items() if n != "weights"})
+    old = Evaluation.read(evaluated)
+    assert old.weights is None
+    assert "Weights" not in str(old)
+    edit_json(evaluated / "metrics.json", lambda parts: parts | {"weights": 5})
+    with pytest.raises(RunError, match="weights is 5, but must be text or None"):
+        Evaluation.read(evaluated)
+
+
+@pytest.mark.parametrize("harm", ["cut", "pipe", "folder", "nothing to link to"])
+def test_weights_that_cannot_be_read_are_told(evaluated: Path, harm: str) -> None:
+    path = evaluated / "model.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    if harm == "cut":
+        path.write_bytes(whole[:9])
+    elif harm == "pipe":
+        os.mkfifo(path)
+    elif harm == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(evaluated / "gone")
+    with pytest.raises(RunError, match=r"is damaged \(model\.safetensors cannot be read: .*\): copy or train it again"):
+        Evaluation.read(evaluated)
+    path.rmdir() if harm == "folder" else path.unlink()
+    assert Evaluation.read(evaluated).weights is not None  # an evaluation alone, as --out writes it

@@ -51,6 +51,8 @@ class Evaluation:
             `ms_per_history` and `flops_per_history` by stage, `states_per_second` (lists apart), `parameters`,
             `training` (`epochs`, `trained_s`, `s_per_epoch`, `flops_per_epoch`) and the `machine` that was timed.
         halting: the rule by which it stopped thinking, with its threshold and depth; None if it does not reason.
+        weights: checksum of the weights that cases were ranked with, as `model.safetensors` states it; None where they
+            come from no file.
     """
 
     protocol: dict[str, Any]
@@ -60,6 +62,7 @@ class Evaluation:
     groups: dict[str, dict[str, Group]]
     cost: dict[str, Any]
     halting: dict[str, Any] | None = None
+    weights: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the cases, as values that `json.dumps` takes; what is not a number becomes null."""
@@ -72,6 +75,7 @@ class Evaluation:
             },
             "cost": self.cost,
             "halting": self.halting,
+            "weights": self.weights,
         }
         return storage.plain(parts)
 
@@ -92,6 +96,7 @@ class Evaluation:
                 groups={by: {name: _group(g) for name, g in groups.items()} for by, groups in parts["groups"].items()},
                 cost=dict(parts["cost"]),
                 halting=None if parts.get("halting") is None else dict(parts["halting"]),
+                weights=parts.get("weights"),
             )
             belongs = cases.height == evaluation.protocol["n_cases"] and all(
                 math.isclose(cases[name].to_numpy().mean(), estimate.mean, abs_tol=1e-9)
@@ -125,7 +130,8 @@ class Evaluation:
 
     def document(self) -> Document:
         """Accuracy, lists, groups and cost, and what to know of them."""
-        return evaluation_document(self.protocol, self.metrics, self.lists, self.groups, self.cost, self.halting)
+        parts = self.protocol, self.metrics, self.lists, self.groups, self.cost, self.halting
+        return evaluation_document(*parts, self.weights)
 
     def __rich__(self) -> Document:
         return self.document()

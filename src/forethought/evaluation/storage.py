@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import polars as pl
 from forethought.data.sources import read_parquet
 from forethought.errors import RunError
 from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
-from forethought.run_files import CASES_FILE, METRICS_FILE
+from forethought.run_files import CASES_FILE, METRICS_FILE, MODEL_FILE
 from forethought.settings import Number, Seed, Share, Whole, check, check_keys
+from forethought.tensor_files import stated_checksum
 
 MEND = "evaluate the run again"
 PROTOCOL = {
@@ -43,7 +45,8 @@ def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     """What both files hold, once they fit their checksums.
 
     Raises:
-        RunError: a file is missing or damaged, or they were not written together.
+        RunError: a file is missing or damaged, they were not written together, or they are of other weights than lie
+            beside them.
     """
     metrics, cases = folder / METRICS_FILE, folder / CASES_FILE
     if not metrics.exists():
@@ -52,11 +55,32 @@ def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     try:
         if sha256_of(cases) != parts.pop("cases_sha256", None):
             raise RunError(f"{cases} is damaged, or from another evaluation than {METRICS_FILE}: {MEND}.")
+        _check_weights(folder, parts.get("weights"))
         return parts, read_parquet(cases)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has no {CASES_FILE}: {MEND}.") from error
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise RunError(f"{cases} is not readable Parquet ({first_line(error)}): {MEND}.") from error
+
+
+def _check_weights(folder: Path, ranked_with: object) -> None:
+    """Numbers of weights that are gone are not passed off for those of the weights beside them."""
+    from safetensors import SafetensorError
+
+    if not isinstance(ranked_with, str) or not os.path.lexists(folder / MODEL_FILE):
+        return
+    try:
+        now = stated_checksum(folder / MODEL_FILE)
+    except (SafetensorError, OSError) as error:
+        raise RunError(
+            f"The run folder {folder} is damaged ({MODEL_FILE} cannot be read: {first_line(error)}): copy or train it "
+            "again."
+        ) from error
+    if now != ranked_with:
+        raise RunError(
+            f"{folder / METRICS_FILE} is of other weights ({ranked_with[:12]}) than lie beside it ({now[:12]}), which "
+            f"were trained since: {MEND}."
+        )
 
 
 def check_parts(parts: Mapping[str, Any], cases: pl.DataFrame) -> None:
@@ -73,6 +97,7 @@ def check_parts(parts: Mapping[str, Any], cases: pl.DataFrame) -> None:
     if parts.get("halting") is not None:
         check_keys(parts["halting"], HALTING, "halting")
     check(parts["cost"], dict, "cost")
+    check(parts.get("weights"), str | None, "weights")
     for name in ("user_id", "target_id"):
         if cases[name].dtype.is_nested() or cases[name].dtype.is_float():
             raise TypeError(f"{name} is no column of ids")

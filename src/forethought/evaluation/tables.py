@@ -26,6 +26,7 @@ def evaluation_document(
     groups: Mapping[str, Mapping[str, Group]],
     cost: Mapping[str, Any],
     halting: Mapping[str, Any] | None,
+    weights: str | None,
 ) -> Document:
     """Accuracy, lists, groups and cost of one evaluation, by the parts of `Evaluation`."""
     accuracy = {name: interval_cell(estimate) for name, estimate in metrics.items()}
@@ -34,7 +35,9 @@ def evaluation_document(
         tables.append(_by_cut("lists", {name: number(value, ".4g") for name, value in lists.items()}))
     tables += [_groups(GROUPINGS.get(by, by), each) for by, each in groups.items()]
     tables.append(cost_tables.stage_table(cost))
-    return Document(in_words(protocol), tables, cost_tables.remarks(halting, cost), is_unusual(protocol))
+    remarks = cost_tables.remarks(halting, cost)
+    remarks += [] if weights is None else [f"Weights: {weights[:12]}, the first digits of their checksum."]
+    return Document(in_words(protocol), tables, remarks, is_unusual(protocol))
 
 
 def comparison_document(

@@ -37,7 +37,8 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
 
     It holds the data's own titles, so it does not go to the results, which may be published.
     """
-    vectors = F.normalize(model.method.get_submodule("items").weight.detach().float(), dim=-1)  # type: ignore[union-attr]
+    weight: torch.Tensor = model.method.get_submodule("items").weight  # type: ignore[assignment]
+    vectors = F.normalize(weight.detach().float(), dim=-1).cpu()
     levels = category_levels(model.item_table)
     figures: dict[str, Any] = {"items": len(vectors), "levels": {name: len(set(of)) for name, of in levels.items()}}
     sheet: list[str] = []

@@ -23,7 +23,7 @@ from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
 from forethought.methods.interface import Method, dense_states
-from forethought.reasoning.halting import INDICATORS, Halting, Rule
+from forethought.reasoning.halting import INDICATORS, Halting, Rule, Trace
 from forethought.recommender import Recommender
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
@@ -125,10 +125,11 @@ def _trace(method: Method, cases: Cases) -> Any:
 
     rows = np.arange(0, len(cases), max(1, -(-len(cases) // 5000)))
     with torch.inference_mode():
-        represented = method.user_states(history_batch(cases.history.take(rows), method.window), trace=True)
+        batch = history_batch(cases.history.take(rows), method.window).to(method.device)
+        represented = method.user_states(batch, trace=True)
     trace = dense_states(represented, "Studying when to halt").trace
     assert trace is not None
-    return trace
+    return Trace(*(part.cpu() for part in trace))
 
 
 def _thresholds(values_PT: torch.Tensor) -> list[float]:

@@ -69,19 +69,20 @@ def read(method: IGRSRModel, cases: Cases) -> tuple[dict[str, np.ndarray], np.nd
     method.eval()
     kinds: dict[str, list[np.ndarray]] = {}
     order = []
-    for rows, batch in case_batches(cases, method.window, BATCH):
+    for rows, on_cpu in case_batches(cases, method.window, BATCH):
+        batch = on_cpu.to(method.device)
         represented, intents_BMD = method.user_states(batch), method.intents(batch)
         assert isinstance(represented, IntentStates)
         vectors = {
             INTENTS: intents_BMD.flatten(1),
             **{f"intent {m + 1} alone": intents_BMD[:, m] for m in range(intents_BMD.shape[1])},
-            **({STATE: method.encoder.user_states(batch)} if method.reads_encoder else {}),
+            **({STATE: method.encoder.user_states(batch).states_BD} if method.reads_encoder else {}),
             "last state": represented.states_BD,
             "intent_weights": represented.weights_BM,
         }
         order.append(rows)
         for name, of in vectors.items():
-            kinds.setdefault(name, []).append(of.float().numpy())
+            kinds.setdefault(name, []).append(of.float().cpu().numpy())
     back = np.argsort(np.concatenate(order))
     whole = {name: np.concatenate(parts)[back] for name, parts in kinds.items()}
     return whole, whole["intent_weights"]

@@ -33,24 +33,31 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     method, rows = model.method, split.test.history
     method.eval()
     longest = np.argsort(-rows.lengths, kind="stable")[:TOGETHER]
-    one, many = (history_batch(rows.take(which), method.window) for which in (longest[:1], longest))
+    one, many = (history_batch(rows.take(which), method.window).to(method.device) for which in (longest[:1], longest))
     spent = []
     for _ in range(REPEATS + 1):
         begin = time.perf_counter()
         method.user_states(one)
+        if method.device.type == "cuda":
+            torch.cuda.synchronize(method.device)
         spent.append(1000 * (time.perf_counter() - begin))
     method.user_states(many)  # what is set up once is no part of the peak
     return {
         "window": method.window,
         "items": int(one.lengths_B[0]),
         "ms": float(np.median(spent[1:])),
-        "mb": peak_mb(lambda: method.user_states(many)),
+        "mb": peak_mb(lambda: method.user_states(many), method.device),
     }
 
 
-def peak_mb(work: Callable[[], object]) -> float:
-    """Most that tensors took at once beyond what there was, as the CPU's allocator tells; the process's own memory
+def peak_mb(work: Callable[[], object], device: torch.device) -> float:
+    """Most that tensors took at once beyond what there was, as the device's allocator tells; the process's own memory
     would not, since what was freed stays with it."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
     assert profiler.profiler is not None

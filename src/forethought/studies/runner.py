@@ -185,7 +185,7 @@ def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tup
 
 
 def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: StudyContext) -> dict[str, Any]:
-    """The run's JSON; every case stays in the run folder."""
+    """The run's JSON; every case stays in the run folder, and so do groups of cases, which no page shows."""
     assert model.folder is not None
     valid = evaluate(model, context.split, EvaluationConfig(part="valid", lists=False, resamples=100))
     evaluation = evaluate(model, context.split)
@@ -206,8 +206,8 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: S
         "split": plain(context.split.protocol),
         "protocol": parts["protocol"] | {"data_hash": context.split.data.data_hash},
         "metrics": parts["metrics"],
-        "groups": parts["groups"],
         "lists": parts["lists"],
+        "weights": parts["weights"],
         "valid": {name: valid.metrics[name].mean for name in COMPARED},
         "cost": parts["cost"],
         "training": model.outcome() | {"wall_s": wall_s},

@@ -26,7 +26,7 @@ SETTINGS = {"window": 50, "history_excluded": True, "resamples": 50}
 
 def test_json_has_the_promised_shape(evaluate):
     parts = json.loads(json.dumps(evaluate().to_json(), allow_nan=False))
-    assert list(parts) == ["protocol", "metrics", "lists", "groups", "cost", "halting"]
+    assert list(parts) == ["protocol", "metrics", "lists", "groups", "cost", "halting", "weights"]
     assert set(parts["metrics"]) == {f"{m}@{k}" for m in ("recall", "ndcg", "mrr") for k in (5, 10, 20)}
     for estimate in parts["metrics"].values():
         low, high = estimate["ci95"]

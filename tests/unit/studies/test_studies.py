@@ -16,14 +16,16 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
+from forethought.data.batches import Batch
 from forethought.data.noise import KINDS, Noise
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR
 from forethought.methods.next_item import NextItem
-from forethought.recipes import Recipe
-from forethought.studies import clusters, halting, length, results, runner, variants
+from forethought.runs import train
+from forethought.studies import clusters, halting, intent_probing, length, results, runner, variants
 from forethought.studies.catalogue import STUDIES
 from forethought.studies.results import DatasetKey
 from forethought.studies.runner import StudyContext, carry_out, write_page
@@ -49,11 +51,16 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "VARIANTS", few)
 
 
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine shows no CUDA device")
+on_every_device = pytest.mark.parametrize("context", ["cpu", pytest.param("cuda", marks=NO_GPU)], indirect=True)
+
+
 @pytest.fixture
-def context(split: Split, shop: Path, tmp_path: Path) -> StudyContext:
+def context(split: Split, tmp_path: Path, request: pytest.FixtureRequest) -> StudyContext:
     said: list[str] = []
+    device = getattr(request, "param", "auto")
     return StudyContext(
-        split, tmp_path / "results", tmp_path / "runs", said.append, Quiet, "forethought study x --data shop"
+        split, tmp_path / "results", tmp_path / "runs", said.append, Quiet, "forethought study x --data shop", device
     )
 
 
@@ -72,6 +79,8 @@ def test_a_study_from_nothing_to_its_page_and_on(context: StudyContext) -> None:
     told = json.loads((context.results / "runs" / f"{name}.json").read_text())
     assert {"command", "commit", "config", "protocol", "metrics", "cost", "training", "machine", "date"} <= told.keys()
     assert told["protocol"]["data_hash"] == context.split.data.data_hash
+    assert "groups" not in told  # which would be most of it, and stand in the run folder's own metrics.json
+    assert "groups" in json.loads((context.runs / name / "metrics.json").read_text())
     assert len(list((context.results / "runs").glob("*.json"))) == 2  # the same recipe is trained once
     text = page.read_text()
     for row in ("| sasrec | 1 |", "| dtrec | 1 |", "| dtrec-again | 1 |"):
@@ -275,6 +284,7 @@ def test_the_depth_told_of_is_chosen_on_validation() -> None:
     assert "no ARH point" in halting._verdict({"best_fixed": 3, "curve": [fixed, points[0] | {"valid": nothing}]})
 
 
+@on_every_device
 @pytest.mark.usefixtures("tiny")
 def test_halting_curves(context: StudyContext) -> None:
     page = carry_out(study("dtrec", of="halting"), context, seeds=[0])
@@ -300,6 +310,7 @@ def test_halting_curves_of_one_step(context: StudyContext, monkeypatch: pytest.M
     assert told["noise"] == []
 
 
+@on_every_device
 @pytest.mark.usefixtures("tiny")
 def test_noise_curves(context: StudyContext) -> None:
     page = carry_out(study("sasrec", "dtrec", of="noise"), context, seeds=[0])
@@ -339,9 +350,10 @@ def test_the_peak_is_what_was_held_at_once() -> None:
         torch.ones(500, 1000)
 
     work()  # what is freed stays with the process, and must not hide the second time
-    assert length.peak_mb(work) == pytest.approx(12.0, rel=1e-3)
+    assert length.peak_mb(work, torch.device("cpu")) == pytest.approx(12.0, rel=1e-3)
 
 
+@on_every_device
 @pytest.mark.usefixtures("tiny")
 def test_what_long_histories_cost(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(length, "REPEATS", 3)
@@ -359,6 +371,7 @@ def test_chance_takes_so_many_steps() -> None:
         assert p + 2 * p * (1 - p) + 3 * (1 - p) ** 2 == pytest.approx(steps)
 
 
+@on_every_device
 @pytest.mark.usefixtures("tiny")
 def test_clusters_beside_categories(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "COUNTS", (5, 10, 3000))
@@ -402,3 +415,26 @@ def test_every_study_is_of_known_variants(name: str) -> None:
         pytest.skip("lares is not there yet")
     for variant in STUDIES[name].variants:
         assert variants.canonical(variant) in variants.VARIANTS
+
+
+@pytest.mark.parametrize("name", ["halting", "long-histories", "intent-probing"])
+@pytest.mark.usefixtures("tiny")
+def test_probes_read_histories_where_the_model_is(
+    name: str, context: StudyContext, monkeypatch: pytest.MonkeyPatch, split: Split
+) -> None:
+    """On a GPU the batches of a probe must lie there too, and what it measures must come back."""
+    moved: list[torch.device] = []
+    to = Batch.to
+    monkeypatch.setattr(Batch, "to", lambda batch, device: moved.append(device) or to(batch, device))
+    monkeypatch.setattr(length, "REPEATS", 2)
+    config = IGRSR(backbone=SMALL) if name == "intent-probing" else TINY["dtrec"].method
+    model = train(Recipe(method=config, training=QUICK), split, context.runs / "run")
+    moved.clear()
+    if name == "intent-probing":
+        intent_probing.read(model.method, split.test)  # type: ignore[arg-type]
+    elif name == "halting":
+        halting._trace(model.method, split.test)
+    else:
+        length.probe(model, split, 0)
+    assert moved
+    assert set(moved) == {model.device}
