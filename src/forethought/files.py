@@ -29,6 +29,10 @@ except ImportError:  # no POSIX: nothing can be told about other writers, so not
 
 OURS = (TypeError, AttributeError, LookupError, AssertionError)  # no disk makes these: they are faults in the code
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+SHORT_OF_MEMORY = (
+    *("allocate memory", "out of memory", "memoryerror", "unable to allocate"),
+    "could not create a primitive",  # oneDNN, which has no other words for it
+)
 NEAR_ENDS = 1 << 16  # bytes at either end of a file in which the mark is looked for
 PARQUET = b"PAR1"  # at both ends of such a file
 TEMPORARY, ENDING, BESIDE = ".forethought-", ".part", ".folder"
@@ -255,9 +259,7 @@ def first_line(error: BaseException) -> str:
 def short_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, which no file is to blame for."""
     said = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in said for words in ("allocate memory", "out of memory", "memoryerror", "unable to allocate")
-    )
+    return isinstance(error, MemoryError) or any(words in said for words in SHORT_OF_MEMORY)
 
 
 def _lock(handle: int) -> None:

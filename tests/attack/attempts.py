@@ -14,6 +14,7 @@ from attack.verdict import Verdict, faults_of
 
 Prepare = Callable[[Lane], None]
 Check = Callable[[Lane, Outcome, Verdict], None]
+Kept = Callable[[Lane, Outcome], bool]
 
 
 def nothing(lane: Lane) -> None:
@@ -28,7 +29,7 @@ def case(
     prepare: Prepare = nothing,
     outputs: Sequence[str] = ("out",),
     must_fail: bool = False,
-    kept: str | None = None,
+    kept: Kept | None = None,
     check: Check | None = None,
     always: bool = False,
     **how: object,
@@ -39,7 +40,8 @@ def case(
         words: of the call, or what makes them where they need to know the lane.
         outputs: what it may write, if it succeeds.
         must_fail: success is a fault.
-        kept: what it says when it has kept its outcome, which stays though what is then shown reaches nobody.
+        kept: whether what it has written may stay though it ends in a refusal: an outcome that nobody was shown, a
+            training that can be gone on with.
         check: looks further at how it ended.
         how: of the `Call`.
     """
@@ -59,7 +61,7 @@ def attempt(
     outputs: Sequence[str] = (),
     *,
     must_fail: bool = False,
-    kept: str | None = None,
+    kept: Kept | None = None,
     check: Check | None = None,
 ) -> Verdict:
     """Carry a call out; it may succeed, or tell in a sentence and leave everything as it was."""
@@ -73,7 +75,7 @@ def attempt(
         verdict.add(f"{verb}: {fault.headline}", f"{_command(call)}\n{fault.detail}")
     for said in summed(changed(before, outside(lane, outputs), lane.root)):
         verdict.add(f"{verb}: beside what it was told to write: {nameless(said)}", _command(call))
-    if outcome.code == 2 and not (kept is not None and kept in outcome.err):
+    if outcome.code == 2 and not (kept is not None and kept(lane, outcome)):
         for said in summed(changed(written, _outputs(lane, outputs), lane.root)):
             verdict.add(f"{verb}: refused, but {nameless(said)}", f"{_command(call)}\n{outcome.err}")
     if check is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from attack import attempts, fixtures
@@ -45,7 +46,15 @@ CALLS = {
 }
 
 
-KEPT = {"evaluate": "Kept in run, and told of in its README.md.", "explain picture": "Drawn to out.png."}
+SAID = {"evaluate": "Kept in run, and told of in its README.md.", "explain picture": "Drawn to out.png."}
+
+
+def _kept(name: str, lane: Lane, outcome: Outcome) -> bool:
+    """An outcome that is whole, and said to be, though its figures reach nobody; a training that can go on."""
+    if name in SAID:
+        return SAID[name] in outcome.err
+    runs = {"study": "runs/*", "train": "out", "train igr-sr": "out"}.get(name)
+    return runs is not None and any(lane.case.glob(f"{runs}/state/state.json"))
 
 
 def cases() -> list[Case]:
@@ -62,7 +71,6 @@ def _cases() -> Iterator[Case]:
                 words,
                 stdout=stream,
                 must_fail=stream == "full" and name == "doctor",
-                kept=KEPT.get(name) if stream in ("closed", "full") else None,
             )
         for variable, values in VARIABLES.items():
             for value in values:
@@ -80,7 +88,8 @@ def _encoder() -> bool:
 
 
 def _case(name: str, words: tuple[str, ...], **how: Any) -> Case:
-    return attempts.case(KIND, name, words, prepare=_take, outputs=[*OUTPUTS, *WRITTEN, "out.png"], **how)
+    outputs, kept = [*OUTPUTS, *WRITTEN, "out.png"], partial(_kept, name.partition(", ")[0])
+    return attempts.case(KIND, name, words, prepare=_take, outputs=outputs, kept=kept, **how)
 
 
 def _take(lane: Lane) -> None:

@@ -14,6 +14,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")
 BOX = re.compile(r"[╭╰│]")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (.+)')
 NOISE = re.compile(r"Warning:|Error:|Exception|WARNING")
+SHORT = ("Too many open files", "TooManyOpenFiles", "\nMemoryError: ")
 AT_EXIT = re.compile(r"^Exception ignored in atexit callback: .*\nTraceback .*\n(?:  .*\n)+\w+Error: .*\n", re.M)
 PANIC = re.compile(r"^\n?thread '[^\n]* panicked at (?:.*\n)+?(?=forethought: |\Z)", re.M)
 LONGEST_SENTENCE = 10_000
@@ -78,11 +79,12 @@ def faults_of(outcome: Outcome, *, must_fail: bool = False, verdict_on_output: b
 
 def own_words(err: str) -> str:
     """Standard error without what other packages write there, past all that could catch it, where no file can be opened
-    any more: a panic of polars that has become a sentence of ours, and what PyTorch fails to do at exit."""
+    any more or memory ran out: a panic of polars that has become a sentence of ours, what PyTorch fails to do at exit.
+    """
 
     def without(block: re.Match[str]) -> str:
         theirs = "/forethought/" not in re.sub(r"forethought-attack-\w+", "", block[0])
-        return "" if theirs and ("Too many open files" in block[0] or "TooManyOpenFiles" in block[0]) else block[0]
+        return "" if theirs and any(words in block[0] for words in SHORT) else block[0]
 
     return AT_EXIT.sub(without, PANIC.sub(without, err))
 

@@ -50,7 +50,7 @@ def test_embed(shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.Mon
         ([tmp_path / "run", "--out", tmp_path / "x.npy", "--columns", "titel"], "Did you mean 'title'?"),
         ([tmp_path, "--out", tmp_path / "x.npy"], "has no items.parquet: give the table that tells of items"),
         ([tmp_path / "no.csv", "--out", tmp_path / "x.npy"], "There is no file or folder"),
-        ([shop, "--out", shop / "items.parquet" / "x.npy"], "could not be written"),
+        ([shop, "--out", shop / "items.parquet" / "x.npy"], "is a file, but a folder is to be written to"),
     ):
         assert sentence in shell.wrong("embed", *wrong)
     assert tree(tmp_path) == before

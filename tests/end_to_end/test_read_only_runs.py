@@ -71,7 +71,7 @@ def test_evaluate_learns_only_at_the_end_that_out_cannot_be_written(
     monkeypatch.setattr(sys.modules["forethought.noise_curves"], "robustness", lambda *_, **__: pytest.fail("likewise"))
     for words in ([], ["--noise-curve"]):
         said = shell.wrong("evaluate", run, *words, "--out", tmp_path / "file" / "x")
-        assert "could not be written" in said
+        assert "is a file, but a folder is to be written to" in said
 
 
 def test_a_refused_evaluation_leaves_an_empty_folder(shell: Shell, run: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from forethought.files import (
     checked,
     read_json,
     replace_file,
+    short_of_memory,
     sweep,
     verified,
     write_json,
@@ -291,3 +292,9 @@ def test_an_address_is_no_place_to_write_to(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(RunError, match="is an address"), alone(Path("https://somewhere/run")):
         pass
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("said", ["could not create a primitive", "std::bad_alloc: out of memory"])
+def test_what_onednn_says_when_memory_is_short_is_no_traceback(said: str) -> None:
+    assert short_of_memory(RuntimeError(said))
+    assert not short_of_memory(RuntimeError("could not create a primer"))

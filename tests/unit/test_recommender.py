@@ -331,11 +331,16 @@ def test_unfinished_runs(sasrec: SASRec, split: Split, quick: Training, tmp_path
     """Stopped in its first epoch, a run has no model yet; it says how to get one."""
 
     class Stop(Quiet):
-        def step(self, losses: dict[str, float], positions: int) -> None:
-            raise Interrupted
+        steps = 0
 
+        def step(self, losses: dict[str, float], positions: int) -> None:
+            self.steps += 1
+            if self.steps == 2:  # the state of the first is saved
+                raise Interrupted
+
+    often = replace(quick, checkpoint_every_s=1e-9)
     with pytest.raises(Interrupted):
-        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=Stop())
+        train(Recipe(method=sasrec, training=often), split, tmp_path / "run", observer=Stop())
     with pytest.raises(RunError, match="its training has not finished a first epoch; go on with --resume"):
         load(tmp_path / "run")
 

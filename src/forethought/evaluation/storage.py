@@ -59,7 +59,9 @@ def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         return parts, read_parquet(cases)
     except FileNotFoundError as error:
         raise RunError(f"{folder} has no {CASES_FILE}: {MEND}.") from error
-    except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except OSError as error:
+        raise RunError(f"{cases} is damaged ({first_line(error)}): {MEND}.") from error
+    except (ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise RunError(f"{cases} is not readable Parquet ({first_line(error)}): {MEND}.") from error
 
 
