@@ -38,6 +38,7 @@ OURS = {
     *(*INDEX_FILES, *STUDIED, *TRACKED, CONFIG_FILE),
 }
 NEW = "train it anew with --overwrite"
+WHEREABOUTS = "training.split_catalogue:"  # where numbers lie while they train, no part of what they come to
 
 
 @contextmanager
@@ -123,7 +124,7 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
     before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
-    changed = _differences(before, to_json(run.config))
+    changed = [each for each in _differences(before, to_json(run.config)) if not each.startswith(WHEREABOUTS)]
     if changed:
         raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
     if about["data_hash"] != run.about["data_hash"]:
