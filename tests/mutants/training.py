@@ -68,7 +68,7 @@ MUTANTS = [
     Mutant(
         "a stage begins with the last weights of the one before",
         "training/loop.py",
-        'state.load_weights(self.folder / "state", stages[progress.stage - 1].name, self.method)',
+        'state.load_weights(self.folder / "state", stages[progress.stage - 1].name, self.method, cut)',
         "pass",
         f"{STAGES}::test_a_stage_begins_with_the_best_of_the_one_before",
     ),
@@ -154,8 +154,8 @@ MUTANTS = [
     Mutant(
         "each process clips by the norm of its own items",
         "training/split_items.py",
-        "self.shard.total_(square) + ",
-        "square + ",
+        "self.shard.total_(ours) + ",
+        "ours + ",
         f"{SPLIT}::test_three_processes_come_to_what_one_comes_to",
     ),
     Mutant(

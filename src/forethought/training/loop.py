@@ -73,9 +73,9 @@ class Fit:
         folder: of the run; the state to resume from lies in its `state/`.
         exclude_history: whether validation leaves a user's history out of the candidates.
         precisions: of each stage, as `precision.choose_for_stages` answered; float32 where it has no say.
-        shares: the items that this process holds, where they are split; None: it holds all.
         keep_best: called with the method's weights whenever validation says they are the best so far.
         sums: checksums of the run's files that were written before, kept with every state.
+        shares: the items that this process holds, where they are split; None: it holds all.
     """
 
     method: Method

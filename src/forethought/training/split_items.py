@@ -75,10 +75,9 @@ class SplitItems:
 
     def clip(self, method: Method, norm: float) -> None:
         """Scale all gradients down to this norm, in which each process has its rows and all the rest is once."""
-        ours, alike = self._gradients(method)
-        square = torch.stack([gradient.norm() for gradient in ours]).square().sum()
-        square = self.shard.total_(square) + torch.stack([gradient.norm() for gradient in alike]).square().sum()
-        torch.nn.utils.clip_grads_with_norm_(method.parameters(), norm, square.sqrt())
+        norms = (torch.nn.utils.get_total_norm(gradients).to(method.device) for gradients in self._gradients(method))
+        ours, alike = (each.square() for each in norms)
+        torch.nn.utils.clip_grads_with_norm_(method.parameters(), norm, (self.shard.total_(ours) + alike).sqrt())
 
     def _gradients(self, method: Method) -> tuple[list[Tensor], list[Tensor]]:
         """Of the rows here, and of all else."""
