@@ -39,6 +39,7 @@ OURS = {
 }
 REPLACED = (MODEL_FILE, CARD_FILE, LOG_FILE, *INDEX_FILES)
 NEW = "train it anew with --overwrite"
+WHEREABOUTS = "training.split_catalogue:"  # where numbers lie while they train, no part of what they come to
 
 
 @contextmanager
@@ -155,7 +156,7 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
     before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
-    changed = _differences(before, to_json(run.config))
+    changed = [each for each in _differences(before, to_json(run.config)) if not each.startswith(WHEREABOUTS)]
     if changed:
         raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
     if about["data_hash"] != run.about["data_hash"]:

@@ -36,16 +36,17 @@ from forethought.methods.interface import Method, MethodConfig, SideInformation
 from forethought.methods.items import walks_items
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
-from forethought.recommender import Recommender, load, write_weights
+from forethought.recommender import Recommender, load
 from forethought.references import resolve
 from forethought.reports.model_card import model_card
-from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums
+from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
+from forethought.training.split_items import SplitItems
 from forethought.training.tracking import TrackerName, Trackers
 
 LIST_LENGTH = 20
@@ -88,6 +89,8 @@ def train(
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
     recommender = _untrained(config, split, side, folder, _about(config, split))
+    sharing = config.training.split_catalogue
+    shares = SplitItems.over(fabric, recommender.method, split.data.n_items) if sharing else None
     precisions = _precisions(recommender, fabric.device)
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
@@ -108,9 +111,10 @@ def train(
             exclude_history=recommender.about["exclude_history"],
             observer=watcher,
             trackers=trackers,
-            keep_best=lambda best: write_weights(folder, best, sums),
+            keep_best=lambda best: write_model(folder, best, sums),
             sums=sums,
             precisions=precisions,
+            shares=shares,
         ).run(fabric)
         if fabric.is_global_zero:
             write_card(recommender)
@@ -123,7 +127,8 @@ def _untrained(
 ) -> Recommender:
     """A run before its first step."""
     torch.manual_seed(config.seed)
-    method = built(lambda: config.method.build(split.data.sizes), copies=4)
+    copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
+    method = built(lambda: config.method.build(split.data.sizes), copies=copies)
     _check_inputs(method, config.training)
     method.fit_side_information(side)
     about["references"] = dict(side.hashes)

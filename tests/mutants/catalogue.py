@@ -8,6 +8,7 @@ MOMENTS, LOSSES = "unit/catalogue/test_moments.py", "unit/catalogue/test_losses.
 CATALOGUE, RANKING, SAMPLED, SPLIT = (
     f"unit/catalogue/test_{name}.py" for name in ("catalogue", "ranking", "sampled", "split")
 )
+GUARDS = "unit/test_split_guards.py"
 
 MUTANTS = [
     Mutant(
@@ -170,6 +171,48 @@ MUTANTS = [
         "moved = within + between",
         "moved = within",
         f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "who looks an item up elsewhere keeps its gradient",
+        "catalogue/split.py",
+        "self.everywhere(self.rows_of(held, asked))",
+        "self.rows_of(held, asked)",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "a share of a loss has a share of the gradient",
+        "catalogue/split.py",
+        "+ (loss - loss.detach())",
+        "+ (loss - loss.detach()) / 3",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "each process of a split table draws negatives of its own",
+        "methods/items.py",
+        "return drawn if self.shard is None else self.shard.first(drawn)",
+        "return drawn",
+        f"{SPLIT}::test_three_processes_equal_the_whole",
+    ),
+    Mutant(
+        "prototypes are made of the items of one process",
+        "reasoning/prototypes.py",
+        'catalogue.whole("Clustering items into prototypes")',
+        "catalogue",
+        f"{GUARDS}::test_prototypes_are_not_those_of_a_part",
+    ),
+    Mutant(
+        "an index is built of the items of one process",
+        "catalogue/ann.py",
+        'catalogue.whole("Building an index of neighbours")',
+        "catalogue",
+        f"{GUARDS}::test_an_index_is_not_of_a_part",
+    ),
+    Mutant(
+        "items of one process explain",
+        "explaining/explain.py",
+        'method.catalogue().whole("Explaining")',
+        "method.catalogue()",
+        f"{GUARDS}::test_a_part_explains_nothing",
     ),
     Mutant(
         "sampled softmax is not corrected",

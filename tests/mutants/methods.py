@@ -142,8 +142,8 @@ MUTANTS = [
     Mutant(
         "prototypes are made once and for all",
         "methods/dtrec.py",
-        "self.prototypes.make(self.catalogue().scaled_ND.detach(), epoch)",
-        "self.prototypes.make(self.catalogue().scaled_ND.detach(), 0)",
+        "self.prototypes.make(self.catalogue(), epoch)",
+        "self.prototypes.make(self.catalogue(), 0)",
         f"{DTREC}::test_prototypes_are_those_of_the_items_as_they_are",
     ),
     Mutant(

@@ -6,6 +6,7 @@ from mutants import Mutant
 
 LOOP, RESUME, STAGES = "unit/training/test_loop.py", "unit/training/test_resume.py", "unit/training/test_stages.py"
 SETTINGS, OWN = "unit/training/test_settings.py", "unit/training/test_stage_settings.py"
+SPLIT = "unit/training/test_split_training.py"
 
 MUTANTS = [
     Mutant(
@@ -67,7 +68,7 @@ MUTANTS = [
     Mutant(
         "a stage begins with the last weights of the one before",
         "training/loop.py",
-        'state.load_weights(self.folder / "state", stages[progress.stage - 1].name, self.method)',
+        'state.load_weights(self.folder / "state", stages[progress.stage - 1].name, self.method, cut)',
         "pass",
         f"{STAGES}::test_a_stage_begins_with_the_best_of_the_one_before",
     ),
@@ -141,5 +142,34 @@ MUTANTS = [
         "self.best_before = self.best",
         "pass",
         f"{OWN}::test_between_stages_ndcg_decides",
+    ),
+    # ---- items split over processes
+    Mutant(
+        "split items have the gradients of as many losses as processes",
+        "training/split_items.py",
+        "gradient.div_(len(self.bounds) - 1)",
+        "pass",
+        f"{SPLIT}::test_three_processes_come_to_what_one_comes_to",
+    ),
+    Mutant(
+        "each process clips by the norm of its own items",
+        "training/split_items.py",
+        "self.shard.total_(ours) + ",
+        "ours + ",
+        f"{SPLIT}::test_three_processes_come_to_what_one_comes_to",
+    ),
+    Mutant(
+        "of split items one moment of two is gathered",
+        "training/split_items.py",
+        "for number in numbers for name in MOMENTS}",
+        "for number in numbers for name in MOMENTS[:1]}",
+        f"{SPLIT}::test_three_processes_come_to_what_one_comes_to",
+    ),
+    Mutant(
+        "a run is bound to the processes that held its items",
+        "run_folder.py",
+        "if not each.startswith(WHEREABOUTS)]",
+        "]",
+        f"{SPLIT}::test_one_process_goes_on_where_three_stopped",
     ),
 ]

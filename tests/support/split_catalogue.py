@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import split_table
 import torch
 from torch import Tensor, distributed, multiprocessing
 
@@ -117,10 +118,13 @@ def differences(rank: int) -> dict[str, float]:
     here, everything = slice(BOUNDS[rank], BOUNDS[rank + 1]), slice(0, N)
     shard, found = Shard(here.start, N), {}
 
+    def note(name: str, ours: list[Tensor], parts: list[Tensor]) -> None:
+        assert [a.shape for a in ours] == [b.shape for b in parts]
+        apart = [torch.where(a == b, 0.0, (a - b).abs()).flatten() for a, b in zip(ours, parts, strict=True)]
+        found[name] = float(torch.cat(apart).max())
+
     def compare(name: str, ours: list[Tensor], whole: list[Tensor]) -> None:
-        parts = [w[here] if w.shape[:1] == (N,) else w for w in whole]
-        apart = [torch.where(a == b, 0.0, (a - b).abs()).max() for a, b in zip(ours, parts, strict=True)]
-        found[name] = float(torch.stack(apart).max())
+        note(name, ours, [w[here] if w.shape[:1] == (N,) else w for w in whole])
 
     for check in LOSSES:
         compare(check.__name__, told(check, here, shard), told(check, everything, None))
@@ -128,6 +132,8 @@ def differences(rank: int) -> dict[str, float]:
     lists = ranked(everything, None)
     for name, ours in ranked(here, shard).items():
         compare(name, ours, lists[name])
+    for each in split_table.compared(rank):
+        note(*each)
     return found
 
 

@@ -95,6 +95,7 @@ class ANNIndex:
         """Link every item to its neighbours, on all cores."""
         import faiss
 
+        catalogue = catalogue.whole("Building an index of neighbours")
         vectors, offsets_N = catalogue.comparable_ND, catalogue.offsets_N
         vectors = vectors if offsets_N is None else torch.cat([vectors, offsets_N[:, None]], 1)
         graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)

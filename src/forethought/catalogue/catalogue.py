@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from forethought.catalogue.blocks import product
 from forethought.catalogue.split import Shard
+from forethought.errors import ConfigError
 
 
 def comparable(vectors: Tensor, *, cosine: bool) -> Tensor:
@@ -55,6 +56,19 @@ class Catalogue:
         """The catalogue of some items alone, whole in every process."""
         bias_M = None if self.bias_N is None else self._rows(self.bias_N, items)
         return replace(self, vectors_ND=self._rows(self.vectors_ND, items), bias_N=bias_M, shard=None)
+
+    def whole(self, purpose: str) -> Catalogue:
+        """Itself, for what reads all vectors in one place.
+
+        Raises:
+            ConfigError: they are split over processes; the text names the purpose.
+        """
+        if self.shard is not None:
+            raise ConfigError(
+                f"{purpose} needs all items in one process, and this one holds {len(self.vectors_ND):,} of "
+                f"{len(self):,}: load the run once it is trained, or train it without split_catalogue."
+            )
+        return self
 
     def held(self) -> Catalogue:
         """The catalogue of the items alone that are here."""

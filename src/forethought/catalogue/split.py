@@ -1,8 +1,11 @@
-"""A catalogue that is split over processes: which items this one holds, and the four ways in which they speak.
+"""A catalogue that is split over processes: which items this one holds, and the ways in which they speak.
 
 All processes of a group have the same states and come to the same loss; each has the gradients of its own items. So a
 tensor that all have alike and each uses against its own items (`everywhere`) gets the sum of their gradients, and a sum
 of what each has of its own (`summed`) gives its gradient to each as it is.
+
+Where processes have histories of their own, they look items up together (`looked_up`) and pool their states before the
+loss (`pooled`): from there on all have the same ones, and back from the loss each takes the gradient of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -43,6 +47,32 @@ class Shard:
         elsewhere = (local < 0) | (local >= len(held))
         rows = held[local.clamp(0, len(held) - 1)]
         return self.summed(rows.masked_fill(elsewhere.view(*elsewhere.shape, *(1 for _ in held.shape[1:])), 0.0))
+
+    def looked_up(self, held: Tensor, items: Tensor) -> Tensor:
+        """Rows of such a table where each process asks for items of its own: all get the rows that any asked for.
+
+        Forward the distinct items are gathered and their rows summed, backward the gradients of these rows.
+        """
+        (asked,) = self.pooled(items.unique())
+        asked = asked.unique()
+        return F.embedding(torch.searchsorted(asked, items), self.everywhere(self.rows_of(held, asked)))
+
+    def pooled(self, *own: Tensor) -> list[Tensor]:
+        """Tensors of as many rows each, followed and preceded by those of the other processes, which may have more rows
+        or none; backward, the gradient of one's own."""
+        counts = [int(n) for n in torch.stack(self.gathered(own[0].new_tensor(len(own[0]), dtype=torch.int64)))]
+        return [_Pooled.apply(part, counts, self) for part in own]
+
+    def share(self, loss: Tensor) -> Tensor:
+        """Of a loss that all have alike, an even share in value, and the whole in gradient."""
+        return loss.detach() / distributed.get_world_size(self.group) + (loss - loss.detach())
+
+    @torch.no_grad()
+    def first(self, part: Tensor) -> Tensor:
+        """What the first process has; the shape is that of all."""
+        part = part.clone(memory_format=torch.contiguous_format)
+        distributed.broadcast(part, group=self.group, group_src=0)
+        return part
 
     @torch.no_grad()
     def gathered(self, part: Tensor) -> list[Tensor]:
@@ -84,3 +114,17 @@ class _Summed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:  # type: ignore[override]
         return grads[0], None
+
+
+class _Pooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, counts: list[int], shard: Shard) -> Tensor:
+        rank = distributed.get_rank(shard.group)
+        ctx.own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+        padded = own.new_zeros(max(counts), *own.shape[1:])
+        padded[: len(own)] = own
+        return torch.cat([part[:n] for part, n in zip(shard.gathered(padded), counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return grads[0][ctx.own], None, None

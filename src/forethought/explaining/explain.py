@@ -118,13 +118,13 @@ def explain(
         halting: another than the method's own.
 
     Raises:
-        ConfigError: a halting that the method cannot obey.
+        ConfigError: a halting that the method cannot obey, or items that are split over processes.
     """
     halting = method.resolve_halting(halting)
     made = method.user_states(batch.to(method.device), halting, trace=True)
     represented = dense_states(made, "Explaining step by step")
     used = 0 if represented.trace is None else int(represented.steps_B[0])
-    step_states = _step_states(method.catalogue(), represented)
+    step_states = _step_states(method.catalogue().whole("Explaining"), represented)
     met_S = _mass(step_states, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
     lists, tracked = _rank(method, step_states, min(k, len(step_states.catalogue)), target, excluded)
     intents = _intents(method, step_states.catalogue, method.intent_weights(made), metadata, excluded)

@@ -151,7 +151,7 @@ class DTRecModel(Method):
         warm = min(1.0, epoch / self.config.warmup_epochs) if self.config.warmup_epochs else 1.0
         self.prototype_weight = 0.0 if self.config.supervision == "none" else self.config.prototype_weight * warm
         if self.uses_prototypes:
-            self.prototypes.make(self.catalogue().scaled_ND.detach(), epoch)
+            self.prototypes.make(self.catalogue(), epoch)
 
     # ---- training
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -250,6 +251,19 @@ class Method(nn.Module):
         for part in self.modules():
             if getattr(part, "target_counts_N", None) is not None:
                 part.target_counts_N = side.target_counts_N.clone()
+
+    def split_items(self, shard: Shard, rows: slice) -> None:
+        """Keep these rows alone of all that is learned of each item: other processes hold the others.
+
+        For methods that meet items in `ItemTable`'s lookups and losses and nowhere else.
+
+        Raises:
+            ConfigError: it reads all vectors in one place, or splits its loss in parts of its own.
+        """
+        raise ConfigError(
+            f"{type(self).__name__.removesuffix('Model')} needs all item vectors in every process, so its catalogue "
+            "cannot be split: leave split_catalogue out (on the command line --split-catalogue)."
+        )
 
     def begin_stage(self, name: str) -> None:
         """A stage begins, with the best weights of the one before: freeze parameters, keep a copy, change the loss.

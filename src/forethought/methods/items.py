@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from forethought.catalogue import losses, sampled
 from forethought.catalogue.catalogue import Catalogue, comparable
+from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses
@@ -59,28 +60,41 @@ class ItemTable(nn.Module):
     """One vector an item, used on both sides: as input and as output (tied).
 
     A loss that must know how often each item is a target keeps the counts beside the vectors, zeros until it is told.
+
+    After `split` the rows here are a part of them, and other processes hold the rest. Each process then has histories
+    of its own, looks their items up wherever they are held, and pools its states with those of the others for the loss,
+    which is that of one process with all of them. In numbers that are sent for U distinct items and P positions of a
+    batch over all W processes, of width D: 4 U D for the lookups, 5 P D and W P for the loss; none of them grows with
+    the items. The walk takes 4 products of (P x items here x D) where it is 3 of (P / W x all items x D) without.
     """
 
     target_counts_N: Tensor | None
 
     def __init__(self, n_items: int, width: int, loss: ItemLoss, std: float) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.n_items = loss, n_items
+        self.shard: Shard | None = None
         self.weight = nn.Parameter(torch.randn(n_items, width) * std)
         self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
         counts_N = None if loss.proposal == "uniform" else torch.zeros(n_items, dtype=torch.int64)
         self.register_buffer("target_counts_N", counts_N)
 
     def forward(self, items: Tensor) -> Tensor:
-        return F.embedding(items, self.weight)
+        return F.embedding(items, self.weight) if self.shard is None else self.shard.looked_up(self.weight, items)
+
+    def split(self, shard: Shard, rows: slice) -> None:
+        """Keep the rows of these items alone, of vectors and biases."""
+        self.shard, self.weight = shard, nn.Parameter(self.weight.detach()[rows].clone())
+        if self.bias is not None:
+            self.bias = nn.Parameter(self.bias.detach()[rows].clone())
 
     def vectors(self) -> Tensor:
-        """E, [N, D]: the parameters themselves, unless a table makes its vectors of others."""
+        """E, [N, D]: the parameters themselves, unless a table makes its vectors of others; rows here, once split."""
         return self.weight
 
     def catalogue(self) -> Catalogue:
         """All items as they are now: what losses, indicators, ranking and explanations hold states against."""
-        return Catalogue(self.vectors(), self.bias, self.loss.temperature, self.loss.cosine)
+        return Catalogue(self.vectors(), self.bias, self.loss.temperature, self.loss.cosine, self.shard)
 
     def states(self, states: Tensor) -> Tensor:
         """States as ranking wants them: `Catalogue.comparable`, without a catalogue."""
@@ -103,17 +117,28 @@ class ItemTable(nn.Module):
     ) -> Tensor:
         """sum_p w_p loss_p for the configured loss.
 
+        Of a split table the positions are those of all processes: an even share of their loss, with the gradients of
+        all of it.
+
         Args:
             constants_P: what a state adds to its scores of all items, before the temperature. Only the losses that
                 judge each item alone (bce, gbce) feel it: a softmax does not move, nor does its gradient.
         """
+        if self.shard is None:
+            return self._loss_of(states_PD, targets_P, weights_P, constants_P)
+        own = [x for x in (states_PD, targets_P, weights_P, constants_P) if x is not None]
+        return self.shard.share(self._loss_of(*self.shard.pooled(*own)))
+
+    def _loss_of(
+        self, states_PD: Tensor, targets_P: Tensor, weights_P: Tensor, constants_P: Tensor | None = None
+    ) -> Tensor:
         config, catalogue = self.loss, self.catalogue()
         r_PD = catalogue.scaled(states_PD)
         if config.kind == "ce":
             return losses.cross_entropy(r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing)
         if config.kind == "sampled_softmax":
             return sampled.sampled_softmax(r_PD, catalogue, targets_P, *self.negatives(targets_P), weights_P)
-        negatives_PM = torch.randint(len(catalogue), (len(targets_P), config.negatives), device=r_PD.device)
+        negatives_PM = self._same(torch.randint(self.n_items, (len(targets_P), config.negatives), device=r_PD.device))
         return sampled.binary_cross_entropy(
             r_PD,
             catalogue,
@@ -129,9 +154,9 @@ class ItemTable(nn.Module):
 
         In a batch the chance of an item is its share among all targets of the training.
         """
-        M, N, counts_N, device = self.loss.negatives, len(self.weight), self.target_counts_N, targets_P.device
+        M, N, counts_N, device = self.loss.negatives, self.n_items, self.target_counts_N, targets_P.device
         if counts_N is None:
-            return torch.randint(N, (M,), device=device), torch.full((N,), -math.log(N), device=device)
+            return self._same(torch.randint(N, (M,), device=device)), torch.full((N,), -math.log(N), device=device)
         if not counts_N.any():
             raise ConfigError(
                 f"The proposal {self.loss.proposal!r} needs to know how often each item is a target: train the model "
@@ -139,8 +164,12 @@ class ItemTable(nn.Module):
             )
         proposal = sampled.Proposal(counts_N)
         if self.loss.proposal == "popularity":
-            return proposal.draw((M,)), proposal.log_q_N
-        return targets_P[torch.randperm(len(targets_P), device=device)[:M]], proposal.log_q_N
+            return self._same(proposal.draw((M,))), proposal.log_q_N
+        return self._same(targets_P[torch.randperm(len(targets_P), device=device)[:M]]), proposal.log_q_N
+
+    def _same(self, drawn: Tensor) -> Tensor:
+        """What is drawn for positions that all processes have alike must be alike too: the first one's."""
+        return drawn if self.shard is None else self.shard.first(drawn)
 
 
 def walks_items(method: nn.Module) -> bool:

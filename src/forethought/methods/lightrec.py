@@ -31,8 +31,10 @@ from torch.nn import functional as F
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.blocks import block_room, product, row_blocks
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
+from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.reasoning.diagnostics import Diagnostics
@@ -109,6 +111,17 @@ class CodedTable(ItemTable):
         self.register_buffer("codes_NM", torch.zeros(n_items, M, dtype=narrowest))
         self._composed_ND: Tensor | None = None
         self.draw_up()
+
+    def split(self, shard: Shard, rows: slice) -> None:
+        """Never: codebooks are composed of all items, and an item is read from codes that every process has.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "Codebooks are shared by all items, whose base vectors must lie in one process: a table of codewords is "
+            "not split over several (leave split_catalogue out)."
+        )
 
     def forward(self, items: Tensor) -> Tensor:
         if self._composed_ND is not None:

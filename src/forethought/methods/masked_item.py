@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from forethought.backbones.all import BidirectionalBackbone
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -68,6 +69,9 @@ class MaskedItemModel(Method):
         self.projection = nn.Sequential(nn.Linear(width, width), nn.GELU()) if config.projection else nn.Identity()
         initialise(self.projection)
         self.window = config.backbone.window - 1
+
+    def split_items(self, shard: Shard, rows: slice) -> None:
+        self.items.split(shard, rows)
 
     def loss(self, batch: Batch) -> Losses:
         assert batch.targets_BL is not None

@@ -14,6 +14,7 @@ from torch import Tensor
 from forethought.backbones.all import CausalBackbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -55,6 +56,9 @@ class NextItemModel(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         return tuple(Stage(name="train" if n == 1 else f"round-{n}") for n in range(1, self.rounds + 1))
+
+    def split_items(self, shard: Shard, rows: slice) -> None:
+        self.items.split(shard, rows)
 
     def loss(self, batch: Batch) -> Losses:
         return self.items.next_item_loss(self._states(batch), batch)

@@ -81,7 +81,7 @@ def softmax_stats(states_PD: Tensor, catalogue: Catalogue, sizes_N: Tensor | Non
     """
     if sizes_N is None:
         return SoftmaxStats(states_PD, *moments(states_PD, catalogue))
-    vectors_ND, real = catalogue.scaled_ND, sizes_N > 0
+    vectors_ND, real = catalogue.whole("Counting items by prototypes").scaled_ND, sizes_N > 0
     counted = Catalogue(vectors_ND[real], bias_N=sizes_N[real].to(vectors_ND.dtype).log())
     of = moments(counted.scaled(states_PD), counted)
     return SoftmaxStats(states_PD, of.lse_P, of.mean_PD[:, :-1])

@@ -66,14 +66,19 @@ class Prototypes(nn.Module):
         return self.cluster_TN[t][items]
 
     @torch.no_grad()
-    def make(self, items_ND: Tensor, epoch: int, seed: int = 0) -> None:
-        """Cluster the items at every level, from the last centres where there are any; once an epoch.
+    def make(self, catalogue: Catalogue, epoch: int, seed: int = 0) -> None:
+        """Cluster the scaled items at every level, from the last centres where there are any; once an epoch.
 
         Centres are scaled to the mean norm of their members (8.3): a mean of vectors is shorter than they are, and a
         short prototype says little. With `unit`, items and centres have length 1 and clusters are by angle.
+
+        Raises:
+            ConfigError: the items are split over processes.
         """
+        catalogue = catalogue.whole("Clustering items into prototypes")
         if int(self.made_in) == epoch:
             return
+        items_ND = catalogue.scaled_ND
         vectors = items_ND.to(accumulator(items_ND.dtype))
         vectors = F.normalize(vectors, dim=-1) if self.unit else vectors
         for t, k in enumerate(self.counts):

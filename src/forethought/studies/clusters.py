@@ -15,6 +15,7 @@ import polars as pl
 import torch
 from torch.nn import functional as F
 
+from forethought.catalogue.catalogue import Catalogue
 from forethought.data.splits import Split
 from forethought.data.titles import titles
 from forethought.escaping import markdown, printable
@@ -47,7 +48,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         if k * 2 > len(vectors):
             continue
         made = Prototypes([k], len(vectors), vectors.shape[1], unit=True)
-        made.make(vectors, 0)
+        made.make(Catalogue(vectors), 0)
         cluster = made.clusters_of(0, torch.arange(len(vectors))).numpy()
         sheet += _sheet(k, cluster, vectors, made.level(0)[0], model.item_table, levels)
         for name, of in levels.items():

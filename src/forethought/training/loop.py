@@ -1,7 +1,8 @@
 """The one training loop: plan, step, validate, keep the best, stop early, go on after a kill; stage after stage.
 
 It knows the interface of a method and nothing of any paper. On one process or under `torchrun` it makes the same
-updates: each process takes its rows of every batch, and losses are divided by the positions of the whole batch.
+updates: each process takes its rows of every batch, and losses are divided by the positions of the whole batch. They
+may also share the items (`split_items`): then all validate together, and files are written of what is gathered.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -31,6 +33,7 @@ from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.optimiser import adamw, learning_rate
 from forethought.training.precision import Precision
 from forethought.training.settings import Training
+from forethought.training.split_items import SplitItems
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
 
@@ -75,8 +78,9 @@ class Fit:
         folder: of the run; the state to resume from lies in its `state/`.
         exclude_history: whether validation leaves a user's history out of the candidates.
         precisions: of each stage, as `precision.choose_for_stages` answered; float32 where it has no say.
-        keep_best: called with the method whenever validation says it is the best so far.
+        keep_best: called with the method's weights whenever validation says they are the best so far.
         sums: checksums of the run's files that were written before, kept with every state.
+        shares: the items that this process holds, where they are split; None: it holds all.
     """
 
     method: Method
@@ -87,9 +91,10 @@ class Fit:
     exclude_history: bool
     observer: Observer
     trackers: Trackers
-    keep_best: Callable[[Method], None]
+    keep_best: Callable[[Mapping[str, Tensor]], object]
     sums: Mapping[str, str] = field(default_factory=dict)
     precisions: Mapping[str, Precision] = field(default_factory=dict)
+    shares: SplitItems | None = None
     progress: Progress = field(default_factory=Progress)
 
     def run(self, fabric: Fabric) -> Progress:
@@ -112,7 +117,7 @@ class Fit:
                 rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
                 model, optimiser = self._begin_stage(fabric, rows)
                 if saved:
-                    state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank)
+                    self._load(fabric, optimiser)
                 while not self.progress.done:
                     self._train_epoch(fabric, model, optimiser, rows, interrupt)
                     if self._end_epoch(fabric) and not self.progress.done:
@@ -132,7 +137,8 @@ class Fit:
         self._steps_an_epoch = len(plan(rows.lengths - 1, self._batch_positions, self.seed, 0))
         if progress.stage:
             fabric.barrier()  # they are written by one process
-            state.load_weights(self.folder / "state", stages[progress.stage - 1].name, self.method)
+            cut = None if self.shares is None else partial(self.shares.cut, keys=self.shares.names)
+            state.load_weights(self.folder / "state", stages[progress.stage - 1].name, self.method, cut)
         if len(stages) > 1:
             self.observer.begin_stage(self._stage, progress.stages[-1] + self._epochs)
         self._tell_precision()
@@ -191,7 +197,11 @@ class Fit:
         with narrow_products(self._precision.narrow), fabric.autocast():
             losses = model.loss(batch)
         fabric.backward(losses.total * fabric.world_size)  # DDP takes the mean of gradients; ours are shares of a sum
-        if self.settings.clip_norm:
+        if self.shares is not None:
+            self.shares.unscale(self.method)
+        if self.settings.clip_norm and self.shares is not None:
+            self.shares.clip(self.method, self.settings.clip_norm)
+        elif self.settings.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_norm)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -255,11 +265,13 @@ class Fit:
             progress.stale += 1
         if best:
             progress.best, progress.best_epoch = quality, progress.epoch
+        passes_on = improved and self._stages_left > 0
+        weights = self._weights() if best or passes_on else {}
         if fabric.is_global_zero:
-            if improved and self._stages_left:
-                state.save_weights(self.folder / "state", self._stage.name, self.method)
+            if passes_on:
+                state.save_weights(self.folder / "state", self._stage.name, weights)
             if best:
-                self.keep_best(self.method)
+                self.keep_best(weights)
             self.trackers.log(figures, progress.step)
             self.trackers.warn(diagnostics.warnings, progress.step)
         progress.epoch, progress.batch, progress.positions, progress.sums = progress.epoch + 1, 0, 0, {}
@@ -275,7 +287,7 @@ class Fit:
 
     def _validate(self, fabric: Fabric) -> dict[str, float]:
         """NDCG@10, by which stages are compared, and the metric that selects within this one."""
-        if not fabric.is_global_zero:
+        if not fabric.is_global_zero and self.shares is None:
             return {}
         ranks = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history).ranks
         figures = {"valid_ndcg@10": float(ndcg(ranks, 10).mean())}
@@ -283,15 +295,29 @@ class Fit:
             figures[f"valid_{self._stage.metric}"] = float(named(self._stage.metric)(ranks).mean())
         return figures
 
+    def _weights(self) -> Mapping[str, Tensor]:
+        """The method's; of items that are split all, in the first process."""
+        weights = self.method.state_dict()
+        return weights if self.shares is None else self.shares.gathered(weights, self.shares.names)
+
+    def _load(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
+        cut = None
+        if self.shares is not None:
+            cut = partial(self.shares.cut, keys=self.shares.split_keys(self.method, optimiser.optimizer))
+        state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank, cut=cut)
+
     def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
         """All processes come here together: each has random generators of its own."""
         everybody = [state.generators()]
         if fabric.world_size > 1:
             everybody = [everybody[0]] * fabric.world_size
             torch.distributed.all_gather_object(everybody, state.generators())
+        tensors = state.tensors_of(self.method, optimiser.optimizer)
+        if self.shares is not None:
+            tensors = self.shares.gathered(tensors, self.shares.split_keys(self.method, optimiser.optimizer))
         if fabric.is_global_zero:
             bound = {"files": dict(self.sums), "log": self.trackers.lines.mark()}
-            state.save(self.folder / "state", self.progress, self.method, optimiser.optimizer, everybody, bound)
+            state.save(self.folder / "state", self.progress, tensors, everybody, bound)
         fabric.barrier()
 
 

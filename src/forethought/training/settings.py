@@ -50,6 +50,9 @@ class Training(Settings):
     precision: Precision = "auto"
     """bf16: bfloat16 products with float32 sums, everywhere on CUDA, on a CPU in the softmax over all items alone;
     auto: bf16 on a CPU that has AVX-512 BF16 or AMX for 1,000 items or more, else float32; 32: float32."""
+    split_catalogue: bool = False
+    """Where several processes train: each holds an even part of the item vectors and biases, with their Adam moments,
+    instead of all. The updates are the same; what is sent between processes grows with the batch, not the items."""
     compile: bool = False
     """Pass the backbone through torch.compile."""
     device: Device = "auto"

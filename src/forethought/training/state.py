@@ -10,7 +10,7 @@ written before the state that knows of them; after a kill in between they are ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from forethought.files import checked, first_line, read_json, short_of_memory, s
 from forethought.settings import Between, Whole, check_keys
 from forethought.tensor_files import CHECKSUM, load_tensors, save_tensors
 
+Cut = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 STATE_FILE = "state.json"
 MEND = "start the training anew in another folder"
 
@@ -89,26 +90,32 @@ PROGRESS = {
 """What `state.json` holds of them."""
 
 
+def tensors_of(method: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights and moments by the names that they are saved under; a training that splits some puts them together."""
+    tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
+    for index, entry in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in entry.items()}
+    return tensors
+
+
 def save(
     folder: Path,
     progress: Progress,
-    method: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
     random: list[dict[str, Tensor]] | None = None,
     bound: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the state; the previous one is removed only when the new one is whole.
 
     Args:
+        tensors: `tensors_of` the method and its optimiser.
         random: `generators()` of every process; by default of this one, which is alone.
         bound: what else must be as it was when training goes on, such as checksums of the run's other files.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    tensors = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
-    for index, entry in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in entry.items()}
+    tensors = dict(tensors)
     for rank, states in enumerate(random or [generators()]):
         tensors |= {f"random/{rank}/{name}": tensor for name, tensor in states.items()}
     name = f"state-{progress.step}-{progress.epoch}.safetensors"
@@ -136,8 +143,13 @@ def _remove_others(folder: Path, name: str) -> None:
             old.unlink(missing_ok=True)
 
 
-def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, rank: int = 0) -> Progress:
+def load(
+    folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, rank: int = 0, cut: Cut | None = None
+) -> Progress:
     """Put everything back where it was; a process that was not there before keeps its generators.
+
+    Args:
+        cut: makes of what `tensors_of` had the part of it that this process holds.
 
     Raises:
         RunError: there is no state, or it is damaged, or it belongs to another configuration.
@@ -147,6 +159,7 @@ def load(folder: Path, method: nn.Module, optimiser: torch.optim.Optimizer, *, r
         tensors, about = load_tensors(folder / contents.tensors)
         if about[CHECKSUM] != contents.tensors_sha256:
             raise ValueError(f"{contents.tensors} is not the one it was saved with")
+        tensors = tensors if cut is None else cut(tensors)
         method.load_state_dict(_below(tensors, "method/"))
         _load_optimiser(optimiser, _below(tensors, "optimiser/"))
         _set_generators(_below(tensors, f"random/{rank}/"))
@@ -176,19 +189,23 @@ def load_bound(folder: Path) -> dict[str, Any]:
         return _told(folder).bound
 
 
-def save_weights(folder: Path, stage: str, method: nn.Module) -> None:
+def save_weights(folder: Path, stage: str, weights: Mapping[str, Tensor]) -> None:
     """The best weights of a stage so far, for the next one to start from."""
-    save_tensors(folder / f"{stage}.safetensors", method.state_dict())
+    save_tensors(folder / f"{stage}.safetensors", weights)
 
 
-def load_weights(folder: Path, stage: str, method: nn.Module) -> None:
+def load_weights(folder: Path, stage: str, method: nn.Module, cut: Cut | None = None) -> None:
     """Put the best weights of a stage into the method.
+
+    Args:
+        cut: makes of the weights the part that this process holds.
 
     Raises:
         RunError: the file is not there, or damaged.
     """
     with _whole(folder):
-        method.load_state_dict(load_tensors(folder / f"{stage}.safetensors")[0])
+        weights = load_tensors(folder / f"{stage}.safetensors")[0]
+        method.load_state_dict(weights if cut is None else cut(weights))
 
 
 @contextmanager

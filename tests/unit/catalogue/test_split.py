@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import split_catalogue
+import split_table
 
 Differences = list[dict[str, dict[str, float]]]
 
@@ -31,7 +32,10 @@ def differences(tmp_path_factory: pytest.TempPathFactory) -> Differences:
 
 
 @pytest.mark.parametrize("cut", ["one block", "blocks"])
-@pytest.mark.parametrize("what", [*(check.__name__ for check in split_catalogue.LOSSES), "training", "ranks", "lists"])
+@pytest.mark.parametrize(
+    "what", [*(check.__name__ for check in split_catalogue.LOSSES), "training", "ranks", "lists", *split_table.NAMES]
+)
 def test_three_processes_equal_the_whole(what: str, cut: str, differences: Differences) -> None:
-    """Values and gradients of losses; weights and moments after steps of Adam; ranks and lists: to 1e-12 in float64."""
+    """Values and gradients of losses; weights and moments after steps of Adam; ranks and lists; lookups and losses of
+    an item table where each process has positions of its own: to 1e-12 in float64."""
     assert [told[cut][what] for told in differences] == pytest.approx([0.0] * 3, abs=1e-12)

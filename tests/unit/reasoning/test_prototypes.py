@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
+from forethought.catalogue.catalogue import Catalogue
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
 
 
@@ -28,7 +29,7 @@ def test_counts_stay_within_the_catalogue() -> None:
 def test_hardly_any_items(n: int) -> None:
     made = Prototypes(cluster_counts(16, 512, 1.0, 2, n), n, 3, unit=True)
     for epoch in range(2):
-        made.make(torch.randn(n, 3), epoch)
+        made.make(Catalogue(torch.randn(n, 3)), epoch)
     assert made.sizes_K.tolist() == [1] * 2 * n
 
 
@@ -43,7 +44,7 @@ def blobs(n: int, k: int, width: int) -> tuple[torch.Tensor, np.ndarray]:
 def test_clusters_are_found(unit: bool) -> None:
     points, of = blobs(60, 4, 5)
     made = Prototypes([2, 4], 60, 5, unit=unit)
-    made.make(points, epoch=0)
+    made.make(Catalogue(points), epoch=0)
     assert adjusted_rand_score(of, made.clusters_of(1, torch.arange(60)).numpy()) == 1.0
     for t in range(2):
         centres, sizes = made.level(t)
@@ -60,11 +61,11 @@ def test_once_an_epoch_and_warm_started() -> None:
     """The same numbers stand for the same clusters from epoch to epoch; a second call in an epoch changes nothing."""
     points, _ = blobs(60, 4, 5)
     made = Prototypes([4], 60, 5, unit=False)
-    made.make(points, epoch=0)
+    made.make(Catalogue(points), epoch=0)
     before = made.clusters_of(0, torch.arange(60)).clone()
-    made.make(points * 100, epoch=0)
+    made.make(Catalogue(points * 100), epoch=0)
     assert made.level(0)[0].norm() < 100
-    made.make(points + 0.01, epoch=1)
+    made.make(Catalogue(points + 0.01), epoch=1)
     assert torch.equal(made.clusters_of(0, torch.arange(60)), before)
     assert int(made.made_in) == 1
 
@@ -72,7 +73,7 @@ def test_once_an_epoch_and_warm_started() -> None:
 def test_saved_with_the_weights() -> None:
     points, _ = blobs(60, 4, 5)
     made, again = (Prototypes([4], 60, 5, unit=False) for _ in range(2))
-    made.make(points, epoch=3)
+    made.make(Catalogue(points), epoch=3)
     again.load_state_dict(made.state_dict())
-    again.make(points * 2, epoch=3)  # made already
+    again.make(Catalogue(points * 2), epoch=3)  # made already
     assert torch.equal(again.level(0)[0], made.level(0)[0])

@@ -295,7 +295,7 @@ def test_state_round_trip(tmp_path: Path) -> None:
         optimiser.step()
         optimiser.zero_grad()
     progress = state.Progress(epoch=2, batch=5, step=17, best=0.25, sums={"loss": 1 / 3}, trained_s=0.1)
-    state.save(tmp_path / "state", progress, model, optimiser)
+    state.save(tmp_path / "state", progress, state.tensors_of(model, optimiser))
     wanted = torch.rand(5)
     assert state.load(tmp_path / "state", other, theirs) == progress
     assert torch.equal(torch.rand(5), wanted)
@@ -313,7 +313,7 @@ def test_each_process_has_its_generators(tmp_path: Path) -> None:
     first, one = state.generators(), torch.rand(3)
     torch.manual_seed(2)
     second, two = state.generators(), torch.rand(3)
-    state.save(tmp_path, state.Progress(), model, optimiser, [first, second])
+    state.save(tmp_path, state.Progress(), state.tensors_of(model, optimiser), [first, second])
     for rank, wanted in ((1, two), (0, one)):
         state.load(tmp_path, model, optimiser, rank=rank)
         assert torch.equal(torch.rand(3), wanted)
@@ -323,7 +323,7 @@ def test_each_process_has_its_generators(tmp_path: Path) -> None:
 def test_only_one_state_stays(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     for step in range(3):
-        state.save(tmp_path, state.Progress(step=step), model, torch.optim.AdamW(model.parameters()))
+        state.save(tmp_path, state.Progress(step=step), state.tensors_of(model, torch.optim.AdamW(model.parameters())))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state-2-0.safetensors", "state.json"]
 
 
