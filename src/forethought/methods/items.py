@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,13 @@ from torch.nn import functional as F
 from forethought.catalogue import losses, sampled
 from forethought.catalogue.catalogue import Catalogue, comparable
 from forethought.data.batches import Batch
+from forethought.data.features import FeatureShape
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses
+from forethought.methods.item_features import ItemFeatures
 from forethought.settings import Between, Scale, Settings, Share
 
+Model = TypeVar("Model", bound=nn.Module)
 LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
 Negatives = Literal["uniform", "popularity", "in_batch"]
 
@@ -58,6 +62,7 @@ class ItemLoss(Settings):
 class ItemTable(nn.Module):
     """One vector an item, used on both sides: as input and as output (tied).
 
+    With features of the items (`read_features`) an item is its id and what is known of it; without, its id alone.
     A loss that must know how often each item is a target keeps the counts beside the vectors, zeros until it is told.
     """
 
@@ -65,18 +70,45 @@ class ItemTable(nn.Module):
 
     def __init__(self, n_items: int, width: int, loss: ItemLoss, std: float) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.std = loss, std
+        self.features: ItemFeatures | None = None
+        self._made: tuple[list[tuple[int, int]], Tensor] | None = None  # of what weights, and the vectors
         self.weight = nn.Parameter(torch.randn(n_items, width) * std)
         self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
         counts_N = None if loss.proposal == "uniform" else torch.zeros(n_items, dtype=torch.int64)
         self.register_buffer("target_counts_N", counts_N)
 
+    def read_features(self, shapes: Sequence[FeatureShape]) -> None:
+        """Make room for features of the items, which add to their vectors from here on."""
+        n_items, width = self.weight.shape
+        self.features = ItemFeatures(shapes, n_items, width, self.std)
+
+    def train(self, mode: bool = True) -> Self:
+        self._made = None  # a fused optimiser leaves no mark on the weights that it changes
+        return super().train(mode)
+
     def forward(self, items: Tensor) -> Tensor:
+        ids = self.ids(items)
+        return ids if self.features is None else ids + self.features(items)
+
+    def ids(self, items: Tensor) -> Tensor:
+        """What an item is by its id alone."""
         return F.embedding(items, self.weight)
 
-    def vectors(self) -> Tensor:
-        """E, [N, D]: the parameters themselves, unless a table makes its vectors of others."""
+    def all_ids(self) -> Tensor:
+        """The same of all items, [N, D]: the parameters themselves, unless a table makes its vectors of others."""
         return self.weight
+
+    def vectors(self) -> Tensor:
+        """E, [N, D], of ids and features. Those of a trained model are made once, as long as its weights stay."""
+        if self.features is None:
+            return self.all_ids()
+        if self.training or torch.is_grad_enabled():
+            return self.all_ids() + self.features()
+        weights = [(tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values()]
+        if self._made is None or self._made[0] != weights:
+            self._made = weights, self.all_ids() + self.features()
+        return self._made[1]
 
     def catalogue(self) -> Catalogue:
         """All items as they are now: what losses, indicators, ranking and explanations hold states against."""
@@ -141,6 +173,14 @@ class ItemTable(nn.Module):
         if self.loss.proposal == "popularity":
             return proposal.draw((M,)), proposal.log_q_N
         return targets_P[torch.randperm(len(targets_P), device=device)[:M]], proposal.log_q_N
+
+
+def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
+    """The same method, all of whose tables of items read these features."""
+    for part in list(method.modules()) if shapes else ():
+        if isinstance(part, ItemTable):
+            part.read_features(shapes)
+    return method
 
 
 def walks_items(method: nn.Module) -> bool:
