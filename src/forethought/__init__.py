@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forethought.config import Recipe
     from forethought.data.columns import Columns
     from forethought.data.doctor import diagnose
+    from forethought.data.features import Features
     from forethought.data.interactions import Interactions
     from forethought.data.leakage import leakage
     from forethought.data.noise import Noise
@@ -46,6 +47,7 @@ _ROOMS = {
     "config": ("Recipe",),
     "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),
+    "data.features": ("Features",),
     "data.interactions": ("Interactions",),
     "data.leakage": ("leakage",),
     "data.noise": ("Noise",),

@@ -14,6 +14,7 @@ from typing import Any
 
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
+from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, nearest
@@ -44,6 +45,8 @@ class Recipe(Settings):
     noise: Noise | None = None
     """On the training part, drawn once, so that what is to be predicted inside it may be noise too; None: it is trained
     on as it is."""
+    features: Features | None = None
+    """Of the items, read beside their ids; None: items are their ids alone."""
 
     def __post_init__(self) -> None:
         if isinstance(self.method, BackboneConfig):

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from forethought import config as configuration
 from forethought.catalogue.ann import Index, choose_index
 from forethought.config import RunConfig
+from forethought.data.features import feature_shape
 from forethought.data.interactions import DataSizes
 from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
@@ -31,6 +32,7 @@ from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
+from forethought.methods.items import with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
@@ -379,7 +381,8 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     table = read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
     sizes = DataSizes(len(items), about["users"])
-    method = built(lambda: config.method.build(sizes))
+    shapes = [feature_shape(shape) for shape in about.get("features", [])]
+    method = built(lambda: with_features(config.method.build(sizes), shapes))
     method.load_state_dict(weights)
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")

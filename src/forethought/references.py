@@ -20,6 +20,7 @@ from torch import Tensor
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
+from forethought.data.features import Features, read_features
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.data.texts import item_texts
@@ -35,12 +36,13 @@ DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets")  # of 
 MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
 
 
-def resolve(method: MethodConfig, split: Split) -> SideInformation:
+def resolve(method: MethodConfig, split: Split, features: Features | None = None) -> SideInformation:
     """All that a method takes from outside of its training histories.
 
     Args:
         method: its configuration.
         split: as training sees it, noise included.
+        features: of the items, which it is to read.
 
     Raises:
         RunError: there is no such run, or it is damaged.
@@ -56,9 +58,15 @@ def resolve(method: MethodConfig, split: Split) -> SideInformation:
     if asked.texts:
         texts = _texts(asked, split)
         hashes["texts"] = checksum({"texts": texts})
+    known = () if features is None else read_features(split.data, features)
+    for feature in known:
+        tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
+        hashes[f"features.{feature.shape.name}"] = checksum(tensors)
     targets = replace(split.train, starts=np.minimum(split.train.starts + 1, split.train.ends))  # none names the first
     counts_N = torch.from_numpy(targets.item_counts(split.data.n_items))
-    return SideInformation(target_counts_N=counts_N, encoder=encoder, item_texts_NE=texts, hashes=hashes)
+    return SideInformation(
+        target_counts_N=counts_N, encoder=encoder, item_texts_NE=texts, features=known, hashes=hashes
+    )
 
 
 def _texts(asked: References, split: Split) -> Tensor:

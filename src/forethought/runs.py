@@ -33,7 +33,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
-from forethought.methods.items import walks_items
+from forethought.methods.items import walks_items, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
@@ -84,7 +84,7 @@ def train(
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
-    side = resolve(config.method, seen)
+    side = resolve(config.method, seen, config.features)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
@@ -127,11 +127,12 @@ def _untrained(
 ) -> Recommender:
     """A run before its first step."""
     torch.manual_seed(config.seed)
+    shapes = [feature.shape for feature in side.features]
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
-    method = built(lambda: config.method.build(split.data.sizes), copies=copies)
+    method = built(lambda: with_features(config.method.build(split.data.sizes), shapes), copies=copies)
     _check_inputs(method, config.training)
     method.fit_side_information(side)
-    about["references"] = dict(side.hashes)
+    about["references"], about["features"] = dict(side.hashes), [shape._asdict() for shape in shapes]
     return Recommender(method, config, split.data.items, _item_table(split), about, folder)
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from forethought.config import MethodConfig, Recipe
 from forethought.data.batches import Batch, history_batch, training_batch, windows
+from forethought.data.features import Features
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
@@ -228,6 +229,27 @@ def test_bfloat16_products_leave_loss_and_gradients_nearly_as_they_were(
     assert narrow != wide
     assert narrow == pytest.approx(wide, rel=0.02)
     assert torch.nn.functional.cosine_similarity(got, wanted, dim=0) > 0.95
+
+
+def test_features_of_items_are_read_trained_kept_and_resumed(
+    name: str, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    """Both tables of a method with two; a run that stopped goes on to the same weights; one loaded ranks alike."""
+    recipe = Recipe(method=small(name), training=replace(quick, epochs=1), features=Features(use="categories,price"))
+    run = train(recipe, split, tmp_path / "run")
+    tables = [part for part in run.method.modules() if isinstance(part, ItemTable)]
+    assert len(tables) == (2 if name == "igr-sr" else 1)
+    for table in tables:
+        assert table.features is not None
+        assert [each.shape.name for each in table.features.maps] == ["categories", "price"]
+        assert table.features.maps[0].values.min() >= 0
+        ids = table.all_ids()
+        assert (table.vectors() - ids).abs().mean() > 0.01 * ids.abs().mean()
+    loaded = load(tmp_path / "run", device=run.method.device.type)
+    first, again = (rank_cases(each.method, split.test, exclude_history=False).ranks for each in (run, loaded))
+    assert np.array_equal(first, again)
+    with pytest.raises(ConfigError, match=r"configured otherwise .*features"):
+        train(replace(recipe, features=None), split, tmp_path / "run", resume=True)
 
 
 def test_overfits_twenty_histories(name: str, split: Split, device: torch.device) -> None:

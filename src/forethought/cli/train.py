@@ -39,6 +39,8 @@ class Options:
     columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     noising: Annotated[Noising, tyro.conf.arg(name="")]
+    features: str | None = None
+    """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
     seed: int = 0
     """Of weights, batches and dropout."""
     exclude_history: Choice = "auto"
@@ -78,6 +80,7 @@ def run(arguments: list[str]) -> None:
 def _train(name: str, arguments: list[str]) -> None:
     from forethought import recipes
     from forethought.config import Recipe
+    from forethought.data.features import Features
     from forethought.runs import train
     from forethought.settings import Seed, check, from_environment
     from forethought.training.interrupt import Interrupted
@@ -99,6 +102,7 @@ def _train(name: str, arguments: list[str]) -> None:
     options = args.options
     view, first = console(), from_environment("RANK", 0) == 0
     noise, method = options.noising.of(), replace(recipe.method, **vars(args.method))
+    features = None if options.features is None else Features(use=options.features)
     check(options.seed, Seed, "--seed")
     exclude = CHOICES[options.exclude_history]
     split = open_split(options.data, options.columns, options.splitting)
@@ -109,7 +113,14 @@ def _train(name: str, arguments: list[str]) -> None:
         tell_notes(view, data)
     try:
         model = train(
-            Recipe(method=method, training=args.training, seed=options.seed, exclude_history=exclude, noise=noise),
+            Recipe(
+                method=method,
+                training=args.training,
+                seed=options.seed,
+                exclude_history=exclude,
+                noise=noise,
+                features=features,
+            ),
             split,
             options.out,
             resume=options.resume,

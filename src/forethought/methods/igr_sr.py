@@ -259,6 +259,8 @@ class IGRSRModel(Method):
                 self.given_encoder = None
             if self.starts_from_encoder:
                 self.items.weight.data.copy_(self.encoder.items.weight.data)
+                if self.items.features is not None and self.encoder.items.features is not None:
+                    self.items.features.load_state_dict(self.encoder.items.features.state_dict())
             self.ready.fill_(True)
         self._stand_in(name)
 

@@ -15,9 +15,11 @@ from forethought.catalogue import ranking
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
+from forethought.data.features import Feature
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
+from forethought.methods.item_features import ItemFeatures
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting, Rule, Trace
 from forethought.settings import Settings
@@ -170,12 +172,14 @@ class SideInformation:
         target_counts_N: how often each item is to be named in training.
         encoder: weights of another run's encoder by name, items among them.
         item_texts_NE: text vectors, zeros where an item has none.
-        hashes: checksum of each of the latter two, for the record.
+        features: of the items, for their tables.
+        hashes: checksum of each of these but the first, for the record.
     """
 
     target_counts_N: Tensor
     encoder: Mapping[str, Tensor] | None = None
     item_texts_NE: Tensor | None = None
+    features: tuple[Feature, ...] = ()
     hashes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -246,9 +250,12 @@ class Method(nn.Module):
         """Before training: take what no history tells, such as texts of items; most need nothing.
 
         What is taken is kept among the weights, or used up in the first stage, so that a trained method needs it no
-        more. Tables of items whose loss draws negatives by popularity are told it.
+        more. Tables of items keep the features of the items, and are told the popularity that their loss draws
+        negatives by.
         """
         for part in self.modules():
+            if isinstance(part, ItemFeatures):
+                part.take(side.features)
             if getattr(part, "target_counts_N", None) is not None:
                 part.target_counts_N = side.target_counts_N.clone()
 

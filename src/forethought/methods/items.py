@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,13 @@ from forethought.catalogue import losses, sampled
 from forethought.catalogue.catalogue import Catalogue, comparable
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
+from forethought.data.features import FeatureShape
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses
+from forethought.methods.item_features import ItemFeatures
 from forethought.settings import Between, Scale, Settings, Share
 
+Model = TypeVar("Model", bound=nn.Module)
 LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
 Negatives = Literal["uniform", "popularity", "in_batch"]
 
@@ -59,6 +63,7 @@ class ItemLoss(Settings):
 class ItemTable(nn.Module):
     """One vector an item, used on both sides: as input and as output (tied).
 
+    With features of the items (`read_features`) an item is its id and what is known of it; without, its id alone.
     A loss that must know how often each item is a target keeps the counts beside the vectors, zeros until it is told.
 
     After `split` the rows here are a part of them, and other processes hold the rest. Each process then has histories
@@ -72,25 +77,62 @@ class ItemTable(nn.Module):
 
     def __init__(self, n_items: int, width: int, loss: ItemLoss, std: float) -> None:
         super().__init__()
-        self.loss, self.n_items = loss, n_items
+        self.loss, self.n_items, self.std = loss, n_items, std
         self.shard: Shard | None = None
+        self.features: ItemFeatures | None = None
+        self._made: tuple[list[tuple[int, int]], Tensor] | None = None  # of what weights, and the vectors
         self.weight = nn.Parameter(torch.randn(n_items, width) * std)
         self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
         counts_N = None if loss.proposal == "uniform" else torch.zeros(n_items, dtype=torch.int64)
         self.register_buffer("target_counts_N", counts_N)
 
+    def read_features(self, shapes: Sequence[FeatureShape]) -> None:
+        """Make room for features of the items, which add to their vectors from here on."""
+        n_items, width = self.weight.shape
+        self.features = ItemFeatures(shapes, n_items, width, self.std)
+
+    def train(self, mode: bool = True) -> Self:
+        self._made = None  # a fused optimiser leaves no mark on the weights that it changes
+        return super().train(mode)
+
     def forward(self, items: Tensor) -> Tensor:
+        ids = self.ids(items)
+        return ids if self.features is None else ids + self.features(items)
+
+    def ids(self, items: Tensor) -> Tensor:
+        """What an item is by its id alone."""
         return F.embedding(items, self.weight) if self.shard is None else self.shard.looked_up(self.weight, items)
 
     def split(self, shard: Shard, rows: slice) -> None:
-        """Keep the rows of these items alone, of vectors and biases."""
+        """Keep the rows of these items alone, of vectors and biases.
+
+        Raises:
+            ConfigError: the table reads features, whose maps all items share.
+        """
+        if self.features is not None:
+            raise ConfigError(
+                "Features of items are mapped in one process, so a catalogue that reads some cannot be split: leave "
+                "split_catalogue or the features out."
+            )
         self.shard, self.weight = shard, nn.Parameter(self.weight.detach()[rows].clone())
         if self.bias is not None:
             self.bias = nn.Parameter(self.bias.detach()[rows].clone())
 
-    def vectors(self) -> Tensor:
-        """E, [N, D]: the parameters themselves, unless a table makes its vectors of others; rows here, once split."""
+    def all_ids(self) -> Tensor:
+        """The same of all items, [N, D]: the parameters themselves, unless a table makes its vectors of others; rows
+        here, once split."""
         return self.weight
+
+    def vectors(self) -> Tensor:
+        """E, [N, D], of ids and features. Those of a trained model are made once, as long as its weights stay."""
+        if self.features is None:
+            return self.all_ids()
+        if self.training or torch.is_grad_enabled():
+            return self.all_ids() + self.features()
+        weights = [(tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values()]
+        if self._made is None or self._made[0] != weights:
+            self._made = weights, self.all_ids() + self.features()
+        return self._made[1]
 
     def catalogue(self) -> Catalogue:
         """All items as they are now: what losses, indicators, ranking and explanations hold states against."""
@@ -170,6 +212,14 @@ class ItemTable(nn.Module):
     def _same(self, drawn: Tensor) -> Tensor:
         """What is drawn for positions that all processes have alike must be alike too: the first one's."""
         return drawn if self.shard is None else self.shard.first(drawn)
+
+
+def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
+    """The same method, all of whose tables of items read these features."""
+    for part in list(method.modules()) if shapes else ():
+        if isinstance(part, ItemTable):
+            part.read_features(shapes)
+    return method
 
 
 def walks_items(method: nn.Module) -> bool:

@@ -123,12 +123,12 @@ class CodedTable(ItemTable):
             "not split over several (leave split_catalogue out)."
         )
 
-    def forward(self, items: Tensor) -> Tensor:
+    def ids(self, items: Tensor) -> Tensor:
         if self._composed_ND is not None:
             return F.embedding(items, self._composed_ND)
         return self._decoded(self.codes_NM[items])
 
-    def vectors(self) -> Tensor:
+    def all_ids(self) -> Tensor:
         """q, [N, D]."""
         return self._decoded(self.codes_NM) if self._composed_ND is None else self._composed_ND
 

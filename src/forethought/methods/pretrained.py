@@ -32,6 +32,8 @@ def train_parts(encoder: Encoder, *, pretraining: bool, later: bool) -> None:
     encoder.requires_grad_(pretraining)
     if not pretraining:
         encoder.items.weight.requires_grad_(later)
+        if encoder.items.features is not None:
+            encoder.items.features.requires_grad_(later)
         encoder.backbone.requires_grad_(later)
 
 

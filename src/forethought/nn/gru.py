@@ -33,8 +33,8 @@ class GRUStack(nn.Module):
     def forward(self, x_BLD: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Outputs of the last layer, and of every layer; padding on the right is never seen."""
         hidden = []
-        # cuDNN has no gradients in evaluation mode, in which a frozen encoder passes them on to what is put before it
-        frozen = not self.training and torch.is_grad_enabled()
+        # cuDNN has no gradients in evaluation mode
+        frozen = not self.layers[0].training and torch.is_grad_enabled()
         with torch.backends.cudnn.flags(enabled=False) if frozen else nullcontext():
             for i, layer in enumerate(self.layers):
                 x_BLD, _ = layer(x_BLD if i == 0 else self.dropout(x_BLD))

@@ -1,0 +1,212 @@
+"""Features of items: what is known of them beside their ids, as numbers that a model can read.
+
+Text vectors, categories and tags, numbers, and vectors of any kind (of images, say), from columns of the item table or
+from `.npy` files. What is missing is told apart from zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import polars as pl
+
+from forethought.data.interactions import Interactions
+from forethought.data.texts import item_texts
+from forethought.errors import ConfigError, DataError, nearest
+from forethought.settings import Count, Settings, Whole, check_keys
+
+FeatureKind = Literal["vectors", "tags", "numbers"]
+TEXT = "text"
+AUTO = ("categories", "category", "genres", "genre", "brand", "tags")  # columns that `auto` reads, if there
+MOST_TAGS = 64  # an item; more are cut, the rarest first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(Settings):
+    """Configuration: which features of the items a model reads."""
+
+    use: str = "auto"
+    """Names with commas between: `text` (the text vectors beside the data), columns of the item table, `.npy` files
+    with a row for each of its rows; `auto`: text vectors if there are any, categories, genres, tags and brand. A column
+    of words or of lists is tags, one of numbers numbers, one of lists of decimals vectors; `name:tags` says it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.asked()
+
+    def asked(self) -> list[tuple[str, FeatureKind | None]]:
+        """Each name with its kind, where it is said."""
+        return [_asked(word) for word in self.use.split(",")]
+
+
+def _asked(word: str) -> tuple[str, FeatureKind | None]:
+    name, _, kind = word.strip().rpartition(":") if ":" in word else (word.strip(), "", "")
+    if kind and kind not in get_args(FeatureKind):
+        raise ConfigError(
+            f"Features' use says {word.strip()!r}, but a kind is one of {', '.join(get_args(FeatureKind))}."
+            f"{nearest(kind, get_args(FeatureKind))}"
+        )
+    if not name:
+        raise ConfigError("Features' use has an empty name: give names with commas between, such as text,categories.")
+    return name, kind or None  # type: ignore[return-value]
+
+
+class FeatureShape(NamedTuple):
+    """What a model must know of a feature before it has read it.
+
+    Attributes:
+        kind: "vectors" (numbers are vectors of width 1) or "tags".
+        width: numbers an item, or the most tags that one has.
+        tags: how many tags there are; 0 for vectors.
+    """
+
+    name: str
+    kind: Literal["vectors", "tags"]
+    width: int
+    tags: int = 0
+
+
+def feature_shape(parts: object) -> FeatureShape:
+    """A shape as a run folder has it.
+
+    Raises:
+        ConfigError: something in it is damaged.
+    """
+    kinds = {"name": str, "kind": Literal["vectors", "tags"], "width": Count, "tags": Whole}
+    return FeatureShape(**{key: value for key, value in check_keys(parts, kinds, "a feature").items() if key in kinds})
+
+
+class Feature(NamedTuple):
+    """One feature of all items.
+
+    Attributes:
+        shape: its name and sizes.
+        values: float32 [N, F], of length about 1 and centred, or int32 [N, T], rows of tags, filled up with `tags`.
+        known_N: False where an item has none; its values are then zeros, or no tags.
+        labels: of the tags.
+    """
+
+    shape: FeatureShape
+    values: np.ndarray
+    known_N: np.ndarray
+    labels: tuple[str, ...] = ()
+
+
+def read_features(data: Interactions, config: Features) -> tuple[Feature, ...]:
+    """The features of the data's items, in order of the vocabulary.
+
+    Raises:
+        DataError: there is no such column or file, it does not fit the data, or holds NaN or infinity.
+    """
+    asked = config.asked()
+    if asked == [("auto", None)]:
+        columns = [name for name in AUTO if name in data.item_table.columns]
+        asked = [(name, None) for name in [*([TEXT] if data.texts is not None else []), *columns]]
+        if not asked:
+            raise DataError(
+                "There are no features of the items that auto knows: the data has neither text vectors nor a column "
+                f"{' or '.join(AUTO)} in its item table; name others, or leave features out."
+            )
+    names = [name for name, _ in asked]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise ConfigError(f"Features' use names {twice[0]!r} twice.")
+    return tuple(_read(data, name, kind) for name, kind in asked)
+
+
+def _read(data: Interactions, name: str, kind: FeatureKind | None) -> Feature:
+    if name == TEXT and TEXT not in data.item_table.columns:
+        return _vectors(name, item_texts(data).astype(np.float32))
+    if name.endswith(".npy"):
+        return _vectors(Path(name).stem, item_texts(data, name).astype(np.float32))
+    if name not in data.item_table.columns:
+        known = [column for column in data.item_table.columns if column not in ("item_id", "source_row")]
+        raise DataError(
+            f"The item table has no column {name!r} to be a feature; it has {', '.join(known) or 'none'}."
+            f"{nearest(name, known)}"
+        )
+    column = data.item_table[name]
+    kind = kind or _kind_of(column.dtype)
+    try:
+        if kind == "tags":
+            return _tags(name, column)
+        return _numbers(name, column) if kind == "numbers" else _listed(name, column)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise DataError(
+            f"The column {name!r} ({column.dtype}) cannot be read as {kind}: say {name}:tags, or another."
+        ) from error
+
+
+def _kind_of(dtype: pl.DataType) -> FeatureKind:
+    inner = getattr(dtype, "inner", None)
+    if inner is not None and inner.is_float():
+        return "vectors"
+    return "numbers" if dtype.is_numeric() or dtype.is_temporal() else "tags"
+
+
+def _vectors(name: str, values_NF: np.ndarray) -> Feature:
+    """Centred over the items that have some, since encoders share a large mean, and of unit length each.
+
+    A row of zeros is an item without.
+    """
+    known_N: np.ndarray = np.any(values_NF != 0, axis=1)
+    centred_NF = values_NF - values_NF[known_N].mean(axis=0, dtype=np.float64)
+    lengths_N1 = np.linalg.norm(centred_NF, axis=1, keepdims=True)
+    values_NF = np.where(known_N[:, None], centred_NF / np.maximum(lengths_N1, 1e-12), 0.0).astype(np.float32)
+    return Feature(FeatureShape(name, "vectors", values_NF.shape[1]), values_NF, known_N)
+
+
+def _numbers(name: str, column: pl.Series) -> Feature:
+    """One number an item, standardised; a moment counts in seconds."""
+    values = column.to_physical().cast(pl.Float64)
+    known_N = values.is_not_null().to_numpy()
+    values_N = values.fill_null(0.0).to_numpy()
+    _refuse_unbounded(name, values_N)
+    mean, std = (values_N[known_N].mean(), values_N[known_N].std()) if known_N.any() else (0.0, 0.0)
+    if std == 0:
+        raise DataError(f"The column {name!r} has the same number for all items, which tells nothing: leave it out.")
+    values_N = np.where(known_N, (values_N - mean) / std, 0.0)
+    return Feature(FeatureShape(name, "vectors", 1), values_N[:, None].astype(np.float32), known_N)
+
+
+def _listed(name: str, column: pl.Series) -> Feature:
+    rows = [None if row is None else [float(x) for x in row] for row in column.to_list()]
+    widths = {len(row) for row in rows if row is not None}
+    if len(widths) != 1:
+        raise DataError(f"The vectors in the column {name!r} are of several lengths or of none: make them one.")
+    values_NF = np.array([[0.0] * min(widths) if row is None else row for row in rows])
+    _refuse_unbounded(name, values_NF)
+    return _vectors(name, values_NF.astype(np.float32))
+
+
+def _refuse_unbounded(name: str, values: np.ndarray) -> None:
+    if not (np.abs(values) < np.finfo(np.float32).max).all():
+        raise DataError(f"The column {name!r} holds NaN, infinity or numbers beyond float32: mend it.")
+
+
+def _tags(name: str, column: pl.Series) -> Feature:
+    """Rows of tags, most frequent first; a tag that one item alone has tells it from no other and is left out."""
+    rows = [_words(value) for value in column.to_list()]
+    count = Counter(chain.from_iterable(rows))
+    labels = [label for label, n in count.most_common() if n > 1]
+    row_of = {label: row for row, label in enumerate(labels)}
+    kept = [sorted(row_of[word] for word in words if word in row_of)[:MOST_TAGS] for words in rows]
+    width = max((len(each) for each in kept), default=0)
+    if not width:
+        raise DataError(f"The column {name!r} has no tag that two items share: leave it out.")
+    values_NT = np.full((len(kept), width), len(labels), dtype=np.int32)
+    for row, tags in enumerate(kept):
+        values_NT[row, : len(tags)] = tags
+    shape = FeatureShape(name, "tags", width, len(labels))
+    return Feature(shape, values_NT, np.array([bool(tags) for tags in kept]), tuple(labels))
+
+
+def _words(value: Any) -> Sequence[str]:
+    """The tags of one cell: its words, each once; a cell of text is one tag."""
+    parts = value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(str(part) for part in parts if part is not None and part != ""))
