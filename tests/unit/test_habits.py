@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,8 @@ def test_contributing_names_files_that_exist() -> None:
     named = re.findall(r"`((?:src|tests|docs)/[\w./]+)`", text)
     assert len(named) > 5
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_whoever_develops_has_the_hooks() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert any(wanted.startswith("pre-commit") for wanted in extras["dev"])
