@@ -21,6 +21,7 @@ from lightning_fabric import Fabric  # takes longest to import, and is needed in
 from torch import distributed, multiprocessing
 
 from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
 from forethought.methods.items import ItemLoss
@@ -76,14 +77,14 @@ def work(rank: int, port: int, shop: str, folder: str) -> None:
     torch.set_default_dtype(torch.float64)
     split, training, out = leave_last_out(read(shop)), Training(**SETTINGS, split_catalogue=True), Path(folder)
     note(out)
-    train(METHOD, split, out / "sitting", training=training)
+    train(Recipe(method=METHOD, training=training), split, out / "sitting")
     try:
-        train(METHOD, split, out / "stopped", training=training, observer=Stopping())
+        train(Recipe(method=METHOD, training=training), split, out / "stopped", observer=Stopping())
     except Interrupted:
         (out / f"stopped-{rank}").touch()
     if rank == 0:
         shutil.copytree(out / "stopped", out / "left")
-    train(METHOD, split, out / "stopped", training=training, resume=True)
+    train(Recipe(method=METHOD, training=training), split, out / "stopped", resume=True)
     distributed.destroy_process_group()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from forethought import SASRec, runs
+from forethought.config import Recipe
 from forethought.data.splits import Split
 from forethought.errors import RunError
 from forethought.folders import writable
@@ -27,7 +28,8 @@ def stopped(trained: Recommender, tmp_path: Path) -> Path:
 
 def resume(folder: Path, trained: Recommender, split: Split) -> Recommender:
     config = trained.config
-    return runs.train(config.method, split, folder, training=config.training, seed=config.seed, resume=True)
+    recipe = Recipe(method=config.method, training=config.training, seed=config.seed)
+    return runs.train(recipe, split, folder, resume=True)
 
 
 def as_it_is(folder: Path) -> dict[str, Any]:
@@ -75,7 +77,9 @@ def test_a_training_that_could_not_begin_leaves_nothing(
     monkeypatch.setattr("os.replace", full)
     often = 0 if file == "model.safetensors" else 1e-9
     with pytest.raises(RunError, match="No space left on device"):
-        runs.train(sasrec, split, tmp_path / "a" / "run", training=replace(quick, checkpoint_every_s=often))
+        runs.train(
+            Recipe(method=sasrec, training=replace(quick, checkpoint_every_s=often)), split, tmp_path / "a" / "run"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -87,9 +91,9 @@ def test_a_training_that_ends_after_its_first_state_is_kept(
 
     monkeypatch.setattr(runs, "write_card", full)
     with pytest.raises(RunError, match=r"README\.md"):
-        runs.train(sasrec, split, tmp_path / "run", training=quick)
+        runs.train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
     monkeypatch.undo()
-    assert runs.train(sasrec, split, tmp_path / "run", training=quick, resume=True).outcome()
+    assert runs.train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", resume=True).outcome()
 
 
 def test_a_folder_made_for_work_that_failed_goes_with_those_above_it(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import forethought as ft
+from forethought.config import Recipe
 from forethought.data.splits import Split
 from forethought.errors import DataError, ForethoughtError, some
 from forethought.recommender import Recommender
@@ -47,7 +48,7 @@ def test_trackers_that_are_no_list_of_names_are_refused(
     split: Split, sasrec: Any, quick: Training, tmp_path: Any, track: Any
 ) -> None:
     with pytest.raises(ForethoughtError, match="tensorboard, mlflow, wandb"):
-        ft.train(sasrec, split, tmp_path / "run", training=quick, track=track)
+        ft.train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", track=track)
     assert not (tmp_path / "run").exists()
 
 

@@ -23,7 +23,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.methods.items import ItemLoss
 from forethought.methods.next_item import NextItem, NextItemModel
-from forethought.recommender import Recommender, load
+from forethought.recommender import Recommender
 from forethought.runs import train
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
@@ -87,8 +87,7 @@ def test_a_diverging_loss_ends_in_a_sentence(sasrec: SASRec, split: Split, quick
     with pytest.raises(RunError, match=r"The loss became .* in epoch 1, step \d+: try a lower learning_rate") as told:
         train(Recipe(method=wild, training=quick), split, tmp_path / "run")
     assert "\n" not in str(told.value)
-    with pytest.raises(RunError, match=r"no model\.safetensors: its training has not finished a first epoch"):
-        load(tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # there was nothing to go on from
 
 
 @pytest.fixture

@@ -155,9 +155,9 @@ def test_killed_before_any_file_appears(
 def test_killed_before_the_first_state(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", observer=At(1, raise_killed))
-    with pytest.raises(RunError, match="has no saved state yet: train it anew with --overwrite"):
+    with pytest.raises(RunError, match=r"has no config\.json: there is nothing to resume here"):
         train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", resume=True)
-    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", overwrite=True)
+    train(Recipe(method=sasrec, training=quick), split, tmp_path / "run")
 
 
 KILLED = """

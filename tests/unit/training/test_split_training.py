@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 
 from forethought.backbones.sasrec import SASRec
 from forethought.cli import main
+from forethought.config import Recipe
 from forethought.data.interactions import DataSizes
 from forethought.data.reading import read
 from forethought.data.shop import Shop
@@ -68,7 +69,7 @@ def double() -> Iterator[None]:
 def alone(little_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same training in one process."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    train(split_training.METHOD, leave_last_out(read(str(little_shop))), out, training=settings())
+    train(Recipe(method=split_training.METHOD, training=settings()), leave_last_out(read(str(little_shop))), out)
     return out
 
 
@@ -110,7 +111,12 @@ def test_one_process_goes_on_where_three_stopped(together: Path, alone: Path, li
     """A run folder does not know how many processes held its items."""
     run = together / "left"
     assert json.loads((run / "state" / "state.json").read_text())["stages"] == [0, 2]
-    train(split_training.METHOD, leave_last_out(read(str(little_shop))), run, training=settings(), resume=True)
+    train(
+        Recipe(method=split_training.METHOD, training=settings()),
+        leave_last_out(read(str(little_shop))),
+        run,
+        resume=True,
+    )
     same(run, alone)
 
 
@@ -129,7 +135,7 @@ def test_each_process_holds_its_own_items_and_their_moments_alone(together: Path
 
 def test_one_process_has_nobody_to_share_with(little_split: Split, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="split_catalogue is for several processes and this is one: start them with"):
-        train(SASRec(), little_split, tmp_path / "run", training=Training(split_catalogue=True))
+        train(Recipe(method=SASRec(), training=Training(split_catalogue=True)), little_split, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

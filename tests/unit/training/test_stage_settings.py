@@ -162,7 +162,7 @@ def test_a_stage_has_a_precision_of_its_own(
 
 def test_on_a_gpu_all_stages_share_one_precision() -> None:
     def chosen(*given: Stage) -> dict[str, str]:
-        found = choose_for_stages(Training(), given, "cuda", 5000, walks=True)
+        found = choose_for_stages(Training(precision="bf16"), given, "cuda", 5000, walks=True)
         return {name: each.name for name, each in found.items()}
 
     assert chosen(FIRST, replace(SECOND, precision="bf16")) == {"first": "bf16", "second": "bf16"}
