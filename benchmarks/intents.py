@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from thinking import in_turns, run_alone, training_steps
 
 from forethought.data.batches import plan, training_batch, windows
 from forethought.data.interactions import DataSizes
@@ -22,6 +21,7 @@ from forethought.data.splits import leave_last_out
 from forethought.methods.igr_sr import IGRSR, REASONER
 from forethought.methods.next_item import NextItem
 from forethought.training.settings import Training
+from reasoning import in_turns, run_alone, training_steps
 
 VARIANTS = {
     "causal": IGRSR(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,3 +54,12 @@ def test_contributing_names_files_that_exist() -> None:
 def test_whoever_develops_has_the_hooks() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     assert any(wanted.startswith("pre-commit") for wanted in extras["dev"])
+
+
+def test_every_benchmark_can_be_imported() -> None:
+    """They are run by hand and seldom, so that a renamed room was noticed late."""
+    folder = ROOT / "benchmarks"
+    names = ", ".join(path.stem for path in folder.glob("*.py"))
+    command = [sys.executable, "-c", f"import {names}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
