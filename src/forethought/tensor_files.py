@@ -28,14 +28,28 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     Raises:
         RunError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     contents = dict(about or {})
     total = checksum(plain, contents)
     # The library's own way of writing a file goes through a temporary one of private mode that a kill would leave.
-    replace_file(path, lambda part: part.write_bytes(save(plain, {ABOUT: _written({**contents, CHECKSUM: total})})))
+    replace_file(path, lambda part: part.write_bytes(_saved(plain, _written({**contents, CHECKSUM: total}))))
     return total
+
+
+def _saved(tensors: dict[str, Tensor], about: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        MemoryError: there is no room for them; safetensors then panics, which is no Exception and cannot be imported.
+    """
+    from safetensors.torch import save
+
+    try:
+        return save(tensors, {ABOUT: about})
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise MemoryError("no room for the bytes of a file of tensors") from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

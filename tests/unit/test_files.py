@@ -298,3 +298,20 @@ def test_an_address_is_no_place_to_write_to(tmp_path: Path, monkeypatch: pytest.
 def test_what_onednn_says_when_memory_is_short_is_no_traceback(said: str) -> None:
     assert short_of_memory(RuntimeError(said))
     assert not short_of_memory(RuntimeError("could not create a primer"))
+
+
+def test_a_panic_of_the_library_that_writes_tensors_is_short_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what safetensors makes of an allocation that fails, and no Exception."""
+
+    class PanicException(BaseException):
+        pass
+
+    def panic(*_: object) -> bytes:
+        raise PanicException("PyObject pointer is null")
+
+    monkeypatch.setattr("safetensors.torch.save", panic)
+    with pytest.raises(MemoryError, match="no room"):
+        save_tensors(tmp_path / "some.safetensors", {"a": torch.zeros(3)})
+    assert list(tmp_path.iterdir()) == []
