@@ -6,7 +6,7 @@ the split that is to be trained on, read, and recorded with their checksums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
-from forethought.data.features import Features, read_features
+from forethought.data.features import Feature, Features, feature_shape, read_features
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.data.texts import item_texts
@@ -47,18 +47,19 @@ def resolve(method: MethodConfig, split: Split, features: Features | None = None
     Raises:
         RunError: there is no such run, or it is damaged.
         ConfigError: it is of another method, its backbone is another one, or text vectors have another width.
-        DataError: it was trained on other items, data or another split, or with other noise; or there are no text
-            vectors, or they do not fit.
+        DataError: it was trained on other items, data or another split, or with other noise or features; or there are
+            no text vectors or features, or they do not fit.
     """
     asked, hashes = method.references(), dict[str, str]()
     encoder = texts = None
+    known = () if features is None else read_features(split.data, features)
     if asked.encoder_run is not None and asked.backbone is not None:
-        _check_run(asked.encoder_run, asked.backbone, split)
+        about = _check_run(asked.encoder_run, asked.backbone, split)
+        _check_features(asked.encoder_run, about.get("features", []), known)
         encoder, hashes["encoder_run"] = _weights(asked.encoder_run)
     if asked.texts:
         texts = _texts(asked, split)
         hashes["texts"] = checksum({"texts": texts})
-    known = () if features is None else read_features(split.data, features)
     for feature in known:
         tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
         hashes[f"features.{feature.shape.name}"] = checksum(tensors)
@@ -94,8 +95,8 @@ def _weights(run: str) -> tuple[Mapping[str, Tensor], str]:
     return tensors, total
 
 
-def _check_run(run: str, backbone: BackboneConfig, split: Split) -> None:
-    """Whether a run folder holds such a backbone, trained on the training part of this very split.
+def _check_run(run: str, backbone: BackboneConfig, split: Split) -> dict[str, Any]:
+    """What a run folder tells of itself, if it holds such a backbone, trained on the training part of this very split.
 
     Raises:
         RunError: there is no such run, or it is damaged.
@@ -110,6 +111,7 @@ def _check_run(run: str, backbone: BackboneConfig, split: Split) -> None:
         method, about = parts["config"]["method"], parts["about"]
         kind, theirs = method["type"], dict(method.get("backbone", {}))
         check_keys(about, ABOUT, "about")
+        about["features"] = [feature_shape(each)._asdict() for each in about.get("features", [])]
         check(noise := parts["config"].get("noise"), dict | None, "noise")
     except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         raise RunError(f"{folder / CONFIG_FILE} is damaged: {MEND}") from error
@@ -122,6 +124,18 @@ def _check_run(run: str, backbone: BackboneConfig, split: Split) -> None:
         raise DataError(
             f"The encoder in {str(folder)!r} was trained with {_noise(noise)}, and this run is to be with "
             f"{_noise(mine)}: take one that was trained likewise."
+        )
+    return about
+
+
+def _check_features(run: str, theirs: Any, known: Sequence[Feature]) -> None:
+    """The encoder's items are made of ids and the same features, else its weights would mean something else."""
+    mine = [feature.shape._asdict() for feature in known]
+    if theirs != mine:
+        read, asked = (", ".join(str(each["name"]) for each in shapes) or "none" for shapes in (theirs, mine))
+        raise DataError(
+            f"The encoder in {run!r} was trained with other features of the items ({read}) than this run is to read "
+            f"({asked}): take one that was trained likewise."
         )
 
 

@@ -113,10 +113,10 @@ def read_features(data: Interactions, config: Features) -> tuple[Feature, ...]:
                 "There are no features of the items that auto knows: the data has neither text vectors nor a column "
                 f"{' or '.join(AUTO)} in its item table; name others, or leave features out."
             )
-    names = [name for name, _ in asked]
-    if twice := [name for name, n in Counter(names).items() if n > 1]:
+    features = tuple(_read(data, name, kind) for name, kind in asked)
+    if twice := [name for name, n in Counter(each.shape.name for each in features).items() if n > 1]:
         raise ConfigError(f"Features' use names {twice[0]!r} twice.")
-    return tuple(_read(data, name, kind) for name, kind in asked)
+    return features
 
 
 def _read(data: Interactions, name: str, kind: FeatureKind | None) -> Feature:
@@ -162,7 +162,7 @@ def _vectors(name: str, values_NF: np.ndarray) -> Feature:
 
 
 def _numbers(name: str, column: pl.Series) -> Feature:
-    """One number an item, standardised; a moment counts in seconds."""
+    """One number an item, standardised; a moment is one too."""
     values = column.to_physical().cast(pl.Float64)
     known_N = values.is_not_null().to_numpy()
     values_N = values.fill_null(0.0).to_numpy()
@@ -181,6 +181,8 @@ def _listed(name: str, column: pl.Series) -> Feature:
         raise DataError(f"The vectors in the column {name!r} are of several lengths or of none: make them one.")
     values_NF = np.array([[0.0] * min(widths) if row is None else row for row in rows])
     _refuse_unbounded(name, values_NF)
+    if not values_NF.any():
+        raise DataError(f"No item has a vector in the column {name!r}, where all numbers are 0: leave it out.")
     return _vectors(name, values_NF.astype(np.float32))
 
 

@@ -112,6 +112,7 @@ def test_what_cannot_be_read_is_told(data: Interactions, use: str, error: type[F
         ("brand", ["a", "b", "c", "d"], "no tag that two items share"),
         ("image", [[1.0], [1.0, 2.0], [3.0], [4.0]], "several lengths"),
         ("image", [[1.0], [float("inf")], [3.0], [4.0]], "holds NaN, infinity"),
+        ("image", [[0.0], None, [0.0], [0.0]], "No item has a vector"),
     ],
 )
 def test_columns_that_tell_nothing_are_refused(data: Interactions, column: str, values: list[Any], said: str) -> None:

@@ -20,6 +20,7 @@ from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.batches import windows
+from forethought.data.features import Features
 from forethought.data.histories import Histories
 from forethought.data.interactions import Interactions
 from forethought.data.noise import Noise
@@ -160,6 +161,23 @@ def test_an_encoder_must_have_seen_the_same_noise(
         resolve(noisy, split)
     run = train(Recipe(method=noisy, training=settings, noise=noise), split, tmp_path / "run")
     assert run.config.noise == noise
+
+
+def test_an_encoder_must_have_read_the_same_features(
+    adopting: IGRSR, split: Split, sasrec: SASRec, settings: Training, tmp_path: Path
+) -> None:
+    """Its maps were once left behind in silence, or missed in a traceback."""
+    features = Features(use="categories")
+    with pytest.raises(DataError, match=r"features of the items \(none\) than this run is to read \(categories\)"):
+        resolve(adopting, split, features)
+    train(Recipe(method=sasrec, training=settings, features=features), split, tmp_path / "rich")
+    rich = replace(adopting, encoder_run=str(tmp_path / "rich"))
+    with pytest.raises(DataError, match=r"features of the items \(categories\) than this run is to read \(none\)"):
+        resolve(rich, split)
+    run = train(Recipe(method=rich, training=settings, features=features), split, tmp_path / "run")
+    theirs = load_file(tmp_path / "rich" / "model.safetensors")
+    mine = run.method.state_dict()
+    assert all(torch.equal(mine[f"encoder.{key}"], tensor) for key, tensor in theirs.items())
 
 
 def test_the_dropout_of_a_run_is_no_matter(adopting: IGRSR, split: Split) -> None:
