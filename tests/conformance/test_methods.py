@@ -231,12 +231,29 @@ def test_bfloat16_products_leave_loss_and_gradients_nearly_as_they_were(
     assert torch.nn.functional.cosine_similarity(got, wanted, dim=0) > 0.95
 
 
+class Stop(Quiet):
+    """Ctrl-C in the fourth step."""
+
+    left = 3
+
+    def step(self, losses: dict[str, float], positions: int) -> None:
+        if self.left == 0:
+            raise Interrupted
+        self.left -= 1
+
+
 def test_features_of_items_are_read_trained_kept_and_resumed(
     name: str, split: Split, quick: Training, tmp_path: Path
 ) -> None:
     """Both tables of a method with two; a run that stopped goes on to the same weights; one loaded ranks alike."""
-    recipe = Recipe(method=small(name), training=replace(quick, epochs=1), features=Features(use="categories,price"))
+    training = replace(quick, epochs=1, checkpoint_every_s=1e-9, device="cpu")
+    recipe = Recipe(method=small(name), training=training, features=Features(use="categories,price"))
     run = train(recipe, split, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(recipe, split, tmp_path / "stopped", observer=Stop())
+    resumed = train(recipe, split, tmp_path / "stopped", resume=True).method.state_dict()
+    for key, tensor in run.method.state_dict().items():
+        assert torch.equal(resumed[key], tensor), key
     tables = [part for part in run.method.modules() if isinstance(part, ItemTable)]
     assert len(tables) == (2 if name == "igr-sr" else 1)
     for table in tables:
@@ -271,14 +288,6 @@ def test_overfits_twenty_histories(name: str, split: Split, device: torch.device
 def test_resume_equals_uninterrupted(
     name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device
 ) -> None:
-    class Stop(Quiet):
-        def step(self, losses: dict[str, float], positions: int) -> None:
-            if self.left == 0:
-                raise Interrupted
-            self.left -= 1
-
-        left = 3
-
     settings = replace(quick, checkpoint_every_s=1e-9, device=device.type, precision="32")
     config = small(name, dropout=0.3)
     whole = train(Recipe(method=config, training=settings), split, tmp_path / "whole")
