@@ -84,8 +84,8 @@ MUTANTS = [
     Mutant(
         "equal scores count in full",
         "catalogue/ranking.py",
-        "(len(catalogue) + 1 + balance) / 2",
-        "(len(catalogue) + 1 + balance) // 2",
+        "(n_items + 1 + balance) / 2",
+        "(n_items + 1 + balance) // 2",
         f"{RANKING}::test_ranks",
     ),
     Mutant(
@@ -105,8 +105,8 @@ MUTANTS = [
     Mutant(
         "an excluded target has a rank",
         "catalogue/ranking.py",
-        "torch.where(own[:, 0] > -torch.inf, (len(catalogue) + 1 + balance) / 2, torch.inf)",
-        "(len(catalogue) + 1 + balance) / 2",
+        "torch.where(own[:, 0] > -torch.inf, (n_items + 1 + balance) / 2, torch.inf)",
+        "(n_items + 1 + balance) / 2",
         f"{RANKING}::test_an_excluded_target_has_no_rank_and_others_do_not_move",
     ),
     Mutant(
@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(
         "a split catalogue excludes by the whole's rows",
         "catalogue/ranking.py",
-        "excluded.items - catalogue.shard.start",
+        "excluded.items - scorer.shard.start",
         "excluded.items",
         f"{SPLIT}::test_three_processes_equal_the_whole",
     ),
