@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,12 @@ class FilteredItems:
         real_BL = torch.arange(items_BL.shape[1], device=items_BL.device) < lengths_B[:, None]
         rows = torch.arange(items_BL.shape[0], device=items_BL.device)[:, None].expand_as(items_BL)[real_BL]
         return cls(rows, items_BL[real_BL])
+
+    @classmethod
+    def alike(cls, items: np.ndarray, n_rows: int, device: torch.device) -> FilteredItems:
+        """The same items for each row."""
+        one = torch.from_numpy(items.astype(np.int64)).to(device)
+        return cls(torch.arange(n_rows, device=device).repeat_interleave(len(one)), one.repeat(n_rows))
 
     def within(self, rows: slice, items: slice) -> tuple[Tensor, Tensor]:
         """The pairs that fall into a block, in the block's own coordinates."""
@@ -177,7 +184,7 @@ def _ranks(scorer: Scorer, targets_B: Tensor, excluded: FilteredItems | None) ->
 
 
 def _split_ranks(scorer: Scorer, shard: Shard, targets_B: Tensor, excluded: FilteredItems | None) -> Tensor:
-    """All scores twice: whoever holds a target tells its score, and each process then counts its own items against it."""
+    """All scores twice: whoever holds a target tells its score, then each process counts its own items against it."""
     like_BX = scorer.like_BX
     own_B1 = like_BX.new_full((len(targets_B), 1), -torch.inf, dtype=accumulator(like_BX.dtype))
     local_B1 = targets_B[:, None] - shard.start

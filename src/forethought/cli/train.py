@@ -39,10 +39,6 @@ class Options:
     columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     noising: Annotated[Noising, tyro.conf.arg(name="")]
-    features: str | None = None
-    """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
-    seed: int = 0
-    """Of weights, batches and dropout."""
     exclude_history: Choice = "auto"
     """Leave a user's history out of the candidates; auto: where no user ever repeats an item."""
     resume: bool = False
@@ -55,6 +51,24 @@ class Options:
     """No progress."""
     json: bool = False
     """Print the outcome as JSON."""
+
+
+@dataclass(kw_only=True)
+class SteppedOptions(Options):
+    """Of a method that is trained step by step."""
+
+    features: str | None = None
+    """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
+    seed: int = 0
+    """Of weights, batches and dropout."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class Computing:
+    """All that is asked of the training of a method that is fitted in closed form."""
+
+    device: str = "auto"
+    """Where to compute: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
 
 
 def run(arguments: list[str]) -> None:
@@ -89,11 +103,16 @@ def _train(name: str, arguments: list[str]) -> None:
 
     recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
     method = _as_given(recipe.method)
+    stepped = not recipe.method.closed_form  # type: ignore[union-attr]
     parts: list[Any] = [
-        ("options", Annotated[_flat(Options), tyro.conf.FlagCreatePairsOff]),
+        ("options", Annotated[_flat(SteppedOptions if stepped else Options), tyro.conf.FlagCreatePairsOff]),
         ("method", _flat(method), field(default_factory=method)),
+        (
+            "training",
+            _flat(Training if stepped else Computing),
+            field(default=recipe.training if stepped else Computing()),
+        ),
     ]
-    parts += [("training", _flat(Training), field(default=recipe.training))]
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
     if backbones := recipes.backbones_of(name):
@@ -102,8 +121,9 @@ def _train(name: str, arguments: list[str]) -> None:
     options = args.options
     view, first = console(), from_environment("RANK", 0) == 0
     noise, method = options.noising.of(), replace(recipe.method, **vars(args.method))
-    features = None if options.features is None else Features(use=options.features)
-    check(options.seed, Seed, "--seed")
+    asked, seed = getattr(options, "features", None), getattr(options, "seed", 0)
+    features = None if asked is None else Features(use=asked)
+    check(seed, Seed, "--seed")
     exclude = CHOICES[options.exclude_history]
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
@@ -115,8 +135,8 @@ def _train(name: str, arguments: list[str]) -> None:
         model = train(
             Recipe(
                 method=method,
-                training=args.training,
-                seed=options.seed,
+                training=replace(recipe.training, **vars(args.training)),
+                seed=seed,
                 exclude_history=exclude,
                 noise=noise,
                 features=features,

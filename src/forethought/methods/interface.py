@@ -321,7 +321,8 @@ class Method(nn.Module):
     def contributions(self, represented: UserRepresentation, items_K: Tensor) -> Tensor | None:
         """What each position of the first row's history adds to the scores of some items, [K, L].
 
-        For methods whose scores are sums over the history; None where they are not, or no history is read.
+        For methods whose scores are sums over the history; None where they are not. Without positions where no history
+        is read.
         """
         return None
 
