@@ -233,7 +233,7 @@ def best(
 ) -> tuple[Tensor, Tensor]:
     """The k best candidates of each row and their scores, [B, K], best first; rows that run out end in -1, -inf.
 
-    All scores are made once.
+    All scores are made once. Of equal ones the item of the lower row comes first, so that a list depends on no block.
 
     Args:
         allowed_N: True for the items that may be recommended; all when None.
@@ -246,11 +246,35 @@ def best(
     for rows, items, scores in _blocks(scorer, excluded):
         if allowed_N is not None:
             scores.masked_fill_(~allowed_N[first + items.start : first + items.stop], -torch.inf)
-        top, at = scores.topk(min(k, scores.shape[1]), dim=-1)
-        both = torch.cat([best[rows], top], dim=1)
-        best[rows], order = both.topk(k, dim=-1)
+        top, at = _top(scores, k)
+        best[rows], order = _k_largest(torch.cat([best[rows], top], dim=1), k)
         chosen[rows] = torch.cat([chosen[rows], at + first + items.start], dim=1).gather(1, order)
     if shard is not None:
-        best, order = torch.cat(shard.gathered(best), dim=1).topk(k, dim=-1)
+        best, order = _k_largest(torch.cat(shard.gathered(best), dim=1), k)
         chosen = torch.cat(shard.gathered(chosen), dim=1).gather(1, order)
     return chosen.masked_fill_(best == -torch.inf, -1), best
+
+
+def _top(scores_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest scores of a block and their columns, the largest first, of equal ones the first."""
+    n = scores_BN.shape[1]
+    top_BK, at_BK = scores_BN.topk(min(k + 1, n), dim=-1)
+    if n > k:
+        last_B = top_BK[:, k - 1]
+        rows = ((last_B == top_BK[:, k]) & (last_B > -torch.inf)).nonzero()[:, 0]
+        top_BK, at_BK = top_BK[:, :k], at_BK[:, :k]
+        if len(rows):  # whoever is last is one of several
+            scores, last = scores_BN[rows], last_B[rows, None]
+            better, equal = scores > last, scores == last
+            equal &= equal.cumsum(1) <= k - better.sum(1, keepdim=True)
+            at_BK[rows] = (better | equal).nonzero()[:, 1].view(-1, k)
+            top_BK[rows] = scores.gather(1, at_BK[rows])
+    at_BK, order_BK = at_BK.sort(dim=-1)
+    top_BK, places_BK = _k_largest(top_BK.gather(1, order_BK), k)
+    return top_BK, at_BK.gather(1, places_BK)
+
+
+def _k_largest(scores_BM: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Of a few scores a row: the k largest and their places, of equal ones the first."""
+    scores_BM, places_BM = scores_BM.sort(dim=-1, descending=True, stable=True)
+    return scores_BM[:, :k], places_BM[:, :k]
