@@ -44,9 +44,9 @@ class EASE(MethodConfig):
 
     closed_form = True
 
-    regularisation: Annotated[float, Between(0, 1e9, above=True)] = 500.0
+    regularisation: Annotated[float, Between(0, 1e9, above=True)] = 100.0
     """lambda > 0: what it takes, in users, to believe that one item leads to another."""
-    recency: Annotated[float, Between(0, 1, above=True)] = 1.0
+    recency: Annotated[float, Between(0, 1, above=True)] = 0.8
     """What an item of the history counts against the one behind it; 1: all alike."""
     window: Window = 1000
     """Longest history that is read; older items are cut. Training reads whole histories."""
