@@ -37,7 +37,7 @@ from forethought.training.settings import Training
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 STEPS = {"rearec-erl": (2, 2), "rearec-prl": (2, 2), "dtrec": (1, 3), "lares": (3, 3)}
-SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8}
+SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8, "neighbours": 40}
 
 
 def small(name: str, **changed: Any) -> MethodConfig:

@@ -50,6 +50,40 @@ class DenseSimilarities:
 
 
 @dataclass(frozen=True, eq=False)
+class SparseSimilarities:
+    """The few entries of each row that are not 0.
+
+    Attributes:
+        items_NK: which, any integers; each once, and what fills up a row has the value 0.
+        values_NK: their values.
+    """
+
+    items_NK: Tensor
+    values_NK: Tensor
+
+    @property
+    def n_items(self) -> int:
+        return len(self.items_NK)
+
+    def add(self, scores_RN: Tensor, items_R: Tensor, weights_R: Tensor, columns: slice) -> None:
+        said_RK = self.values_NK[items_R] * weights_R[:, None]
+        at_RK = self.items_NK[items_R].long() - columns.start
+        inside_RK = (at_RK >= 0) & (at_RK < scores_RN.shape[1])
+        scores_RN.scatter_add_(1, torch.where(inside_RK, at_RK, 0), torch.where(inside_RK, said_RK, 0.0))
+
+    def of(self, items_BL: Tensor, candidates_BM: Tensor) -> Tensor:
+        N, real_NK = self.n_items, self.values_NK != 0
+        rows_NK = torch.arange(N, device=self.items_NK.device)[:, None].expand_as(self.items_NK)
+        keys, order = (rows_NK[real_NK] * N + self.items_NK[real_NK]).sort()
+        values = self.values_NK[real_NK][order]
+        if not len(keys):
+            return self.values_NK.new_zeros(*items_BL.shape, candidates_BM.shape[1])
+        asked_BLM = items_BL[:, :, None] * N + candidates_BM[:, None, :]
+        at_BLM = torch.searchsorted(keys, asked_BLM).clamp(max=len(keys) - 1)
+        return torch.where(keys[at_BLM] == asked_BLM, values[at_BLM], 0.0)
+
+
+@dataclass(frozen=True, eq=False)
 class HistoryScorer:
     """Histories as `ranking.Scorer` wants them.
 

@@ -19,6 +19,7 @@ from forethought.methods.sse_pt import SSEPT
 from forethought.methods.lightrec import LightRec
 from forethought.methods.igr_sr import IGRSR
 from forethought.methods.popular import Popular
+from forethought.methods.item_knn import ItemKNN
 from forethought.methods.ease import EASE
 # isort: on
 
