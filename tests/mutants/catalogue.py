@@ -8,7 +8,7 @@ MOMENTS, LOSSES = "unit/catalogue/test_moments.py", "unit/catalogue/test_losses.
 CATALOGUE, RANKING, SAMPLED, SPLIT = (
     f"unit/catalogue/test_{name}.py" for name in ("catalogue", "ranking", "sampled", "split")
 )
-GUARDS = "unit/test_split_guards.py"
+GUARDS, SUMS = "unit/test_split_guards.py", "unit/catalogue/test_history_sums.py"
 
 MUTANTS = [
     Mutant(
@@ -122,6 +122,27 @@ MUTANTS = [
         "at + first + items.start], dim=1)",
         "at + first], dim=1)",
         f"{RANKING}::test_lists",
+    ),
+    Mutant(
+        "who is last of several equal ones in a list is left to chance",
+        "catalogue/ranking.py",
+        "if len(rows):  # whoever",
+        "if False:  # whoever",
+        f"{SUMS}::test_ranks_and_lists",
+    ),
+    Mutant(
+        "an item that was met twice counts where it was met first",
+        "catalogue/history_sums.py",
+        "last_BL[:, :-1] = sorted_BL[:, 1:] != sorted_BL[:, :-1]",
+        "last_BL[:, 1:] = sorted_BL[:, 1:] != sorted_BL[:, :-1]",
+        f"{SUMS}::test_only_the_latest_of_an_item_counts",
+    ),
+    Mutant(
+        "rows of a block are given back in the order in which they were summed",
+        "catalogue/history_sums.py",
+        "return scores_RN[torch.argsort(order_R)]",
+        "return scores_RN",
+        f"{SUMS}::test_ranks_and_lists",
     ),
     Mutant(
         "a bias is left out of ranking",

@@ -73,15 +73,16 @@ class EASEModel(ItemToItemModel):
         _gram(train, G_NN)
         G_NN.diagonal().add_(self.regularisation)
         L_NN, failed = torch.linalg.cholesky_ex(G_NN)
-        if failed or not L_NN.diagonal().isfinite().all():
+        if not failed:
+            torch.cholesky_inverse(L_NN, out=G_NN)
+        del L_NN
+        G_NN.div_(-G_NN.diagonal().clone())
+        G_NN.fill_diagonal_(0.0)
+        if failed or not G_NN.sum().isfinite():
             raise ConfigError(
                 f"regularisation is {self.regularisation:g}, which is too little for these items to be told apart in "
                 "the precision at hand: give more."
             )
-        torch.cholesky_inverse(L_NN, out=G_NN)
-        del L_NN
-        G_NN.div_(-G_NN.diagonal().clone())
-        G_NN.fill_diagonal_(0.0)
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> WeightedHistory:
         dtype = self.weights_NN.dtype

@@ -54,7 +54,7 @@ class ItemKNNModel(ItemToItemModel):
     def __init__(self, config: ItemKNN, n_items: int) -> None:
         super().__init__()
         self.config, self.window = config, config.window
-        shape = n_items, config.neighbours
+        shape = n_items, min(config.neighbours, max(n_items - 1, 1))
         self.values_NK = nn.Parameter(torch.zeros(*shape), requires_grad=False)
         self.register_buffer("items_NK", torch.zeros(*shape, dtype=torch.int32))
 
