@@ -121,6 +121,7 @@ def train(
         if fabric.is_global_zero:
             write_card(recommender)
         fabric.barrier()
+    del recommender  # it is not held twice
     return load(folder, device=config.training.device)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from forethought.catalogue.blocks import accumulator, block_room, item_shards, row_blocks
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.split import Shard
 
 SHARD = 2**14  # items scored together: their vectors and a block of scores share the last-level cache
@@ -97,10 +98,18 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StateScorer:
-    """Comparable states, whose inner product with an item is the score."""
+    """Comparable states, whose inner product with an item is the score.
+
+    Attributes:
+        added: to the logits of a few items of each row.
+    """
 
     states_BD: Tensor
     catalogue: Catalogue
+    added: SparseScores | None = None
+
+    def __post_init__(self) -> None:
+        assert self.added is None or self.shard is None, "evidence is read where all items are in one process"
 
     @property
     def like_BX(self) -> Tensor:
@@ -115,21 +124,32 @@ class StateScorer:
         return self.catalogue.shard
 
     def take(self, rows: Tensor) -> StateScorer:
-        return replace(self, states_BD=self.states_BD[rows])
+        added = None if self.added is None else self.added.take(rows)
+        return replace(self, states_BD=self.states_BD[rows], added=added)
 
     def scores(self, rows: slice, items: slice, into: Tensor) -> Tensor:
         """One product."""
-        return self.catalogue.scores(self.states_BD[rows], items, into)
+        scores_BN = self.catalogue.scores(self.states_BD[rows], items, into)
+        if self.added is not None:
+            self.added.add_(scores_BN, rows, items, self.catalogue.temperature)
+        return scores_BN
 
     def scores_of(self, items_BM: Tensor) -> Tensor:
-        return self.catalogue.scores_of(self.states_BD, items_BM)
+        scores_BM = self.catalogue.scores_of(self.states_BD, items_BM)
+        if self.added is None:
+            return scores_BM
+        return scores_BM + self.catalogue.temperature * self.added.of_each(items_BM)
 
 
 def rank_of(
-    states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded: FilteredItems | None = None
+    states_BD: Tensor,
+    catalogue: Catalogue,
+    targets_B: Tensor,
+    excluded: FilteredItems | None = None,
+    added: SparseScores | None = None,
 ) -> Tensor:
     """`ranks` of comparable states. One product; over several shards, one and a few shards."""
-    return ranks(StateScorer(states_BD, catalogue), targets_B, excluded)
+    return ranks(StateScorer(states_BD, catalogue, added), targets_B, excluded)
 
 
 def top_k(
@@ -138,9 +158,10 @@ def top_k(
     k: int,
     excluded: FilteredItems | None = None,
     allowed_N: Tensor | None = None,
+    added: SparseScores | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`best` of comparable states. One product."""
-    return best(StateScorer(states_BD, catalogue), k, excluded, allowed_N)
+    return best(StateScorer(states_BD, catalogue, added), k, excluded, allowed_N)
 
 
 @torch.no_grad()
