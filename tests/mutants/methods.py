@@ -371,15 +371,15 @@ MUTANTS = [
     Mutant(
         "EASE lets an item speak for itself",
         "methods/ease.py",
-        "G_NN.fill_diagonal_(0.0)",
+        "P_NN.fill_diagonal_(0.0)",
         "pass",
         f"{EASE}::test_weights_are_those_of_the_paper",
     ),
     Mutant(
         "EASE divides rows instead of columns",
         "methods/ease.py",
-        "G_NN.div_(-G_NN.diagonal().clone())",
-        "G_NN.div_(-G_NN.diagonal().clone()[:, None])",
+        "P_NN.div_(-P_NN.diagonal().clone())",
+        "P_NN.div_(-P_NN.diagonal().clone()[:, None])",
         f"{EASE}::test_weights_are_those_of_the_paper",
     ),
     Mutant(
@@ -390,9 +390,9 @@ MUTANTS = [
         f"{EASE}::test_weights_are_those_of_the_paper",
     ),
     Mutant(
-        "EASE is refused only when there is no memory for half of it",
+        "EASE is refused only when there is no memory for one copy of it",
         "methods/ease.py",
-        "check_room(2 * _n_bytes(n_items)",
+        "check_room(COPIES * _n_bytes(n_items)",
         "check_room(_n_bytes(n_items)",
         f"{EASE}::test_what_is_too_large_is_refused_before_memory_is_asked_for",
     ),

@@ -165,6 +165,7 @@ def _why(explanation: Explanation) -> str:
 def _contributions(explanation: Explanation, contributions_of: list[list[Contribution]]) -> RenderableType:
     """The items of the answer, and the target where it is none of them."""
     table = _table("What speaks for them", "item", "title", by="left")
+    table.show_header = False
     for named, contributions in zip(explanation.movements, contributions_of, strict=True):
         told = [f"{each.score:+.3f} {_short(each)}" for each in contributions[:SPEAKING]]
         if len(contributions) > SPEAKING:
@@ -205,7 +206,7 @@ def _rank_changes(explanation: Explanation) -> RenderableType:
         s.step: "*" if s.step == explanation.answer_step and len(explanation.steps) > 1 else ""
         for s in explanation.steps
     }
-    blended = {} if explanation.answer_step is not None else {"answer": "answer*"}
+    blended = {} if explanation.answer_step is not None else {"answer": "answer*" if explanation.steps else "rank"}
     table = _table(
         "Ranks, step by step" if explanation.steps else "Ranks",
         "item",

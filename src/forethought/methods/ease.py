@@ -8,9 +8,10 @@
 X knows no order. `recency` weighs the history at hand by it: x_ui = recency^p for an item that was met p places before
 the end, which the paper does not have; 1 is the paper.
 
-It holds N^2 numbers, and a training needs them twice: 4 bytes each, 1.2 GB for 12,000 items, 3.2 GB for 20,000, 20 GB
-for 50,000. Time grows with N^3 (N^3 multiplications and additions: a minute for 20,000 items on a core or two), and
-hardly with the users. A user costs N numbers an item of the history. The run folder holds B whole.
+It holds N^2 numbers, 4 bytes each, and a training needs them twice while it computes and a third time while it writes:
+1.8 GB for 12,000 items, 4.8 GB for 20,000, 30 GB for 50,000. Time grows with N^3 (as many multiplications and
+additions: some minutes for 20,000 items on one core), and hardly with the users. A user costs N additions an item of
+the history. The run folder holds B whole.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from forethought.methods.interface import MethodConfig
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between, Window
 
+COPIES = 3  # of B while it is written; fitting takes two
 STRIPE = 2**26  # numbers of X'X that are made together
 LEAVE = "take another method (itemknn needs far less), or fewer items (forethought prepare --k-core)"
 
@@ -57,7 +59,7 @@ class EASE(MethodConfig):
 
     def check(self, split: Split) -> None:
         n_items = split.data.n_items
-        check_room(2 * _n_bytes(n_items), f"Fitting EASE to {n_items:,} items", LEAVE)
+        check_room(COPIES * _n_bytes(n_items), f"Fitting EASE to {n_items:,} items", LEAVE)
 
 
 class EASEModel(ItemToItemModel):
@@ -68,21 +70,22 @@ class EASEModel(ItemToItemModel):
 
     @torch.no_grad()
     def fit_closed_form(self, train: Spans) -> None:
-        """N^2 numbers twice: no more than two matrices are alive at any moment."""
-        G_NN = self.weights_NN.data
+        """No more than two matrices are alive at any moment; the weights that were are let go."""
+        self.weights_NN.data, G_NN = self.weights_NN.new_empty(0), self.weights_NN.data
         _gram(train, G_NN)
         G_NN.diagonal().add_(self.regularisation)
         L_NN, failed = torch.linalg.cholesky_ex(G_NN)
-        if not failed:
-            torch.cholesky_inverse(L_NN, out=G_NN)
+        del G_NN
+        P_NN = L_NN if failed else torch.cholesky_inverse(L_NN).mT  # symmetric, and so in rows
         del L_NN
-        G_NN.div_(-G_NN.diagonal().clone())
-        G_NN.fill_diagonal_(0.0)
-        if failed or not G_NN.sum().isfinite():
+        P_NN.div_(-P_NN.diagonal().clone())
+        P_NN.fill_diagonal_(0.0)
+        if failed or not P_NN.sum().isfinite():
             raise ConfigError(
                 f"regularisation is {self.regularisation:g}, which is too little for these items to be told apart in "
                 "the precision at hand: give more."
             )
+        self.weights_NN.data = P_NN.contiguous()
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> WeightedHistory:
         dtype = self.weights_NN.dtype
