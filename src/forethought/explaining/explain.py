@@ -89,7 +89,7 @@ def explain(
         ConfigError: a halting that the method cannot obey, or items that are split over processes.
     """
     halting = method.resolve_halting(halting)
-    made = method.user_states(batch.to(method.device), halting, trace=True)
+    made = method.represent(batch.to(method.device), halting, trace=True)
     if not isinstance(made, DenseStates):
         asked = {"history": history, "dropped": dropped, "k": k, "target": target, "excluded": excluded}
         if (explained := explain_sum(method, made, batch, metadata, **asked)) is not None:

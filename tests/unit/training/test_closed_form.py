@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from forethought.config import Recipe
+from forethought.data.evidence import Evidence
 from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.data.splits import Split
@@ -77,6 +78,7 @@ def test_noise_of_training_is_fitted_to(split: Split, tmp_path: Path) -> None:
         ),
         ({"training": Training(split_catalogue=True)}, "training.split_catalogue would"),
         ({"features": Features(use="categories")}, "features would change nothing"),
+        ({"evidence": Evidence(use="co_occurrence")}, "evidence would change nothing"),
     ],
 )
 def test_what_would_change_nothing_is_refused(split: Split, tmp_path: Path, changed: dict[str, Any], said: str) -> None:
