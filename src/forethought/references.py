@@ -32,7 +32,8 @@ from forethought.settings import check, check_keys
 from forethought.tensor_files import checksum
 
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
-DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets")  # of a protocol: who trains on what
+# of a protocol: who trains on what
+DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets", "hold_out_items", "hold_out_seed")
 MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
 
 

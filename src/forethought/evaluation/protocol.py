@@ -14,7 +14,10 @@ Part = Literal["valid", "test"]
 DESCRIPTIVE = frozenset({"data", "window"})
 # What a protocol's line says in words of its own; the rest stands behind it as it is.
 WORDED = frozenset(
-    {"data", "data_hash", "split", "ties", "tie_seed", "part", "n_cases", "n_items", "candidates", "history_excluded"}
+    {
+        *("data", "data_hash", "split", "ties", "tie_seed", "part", "n_cases", "n_items", "candidates"),
+        *("history_excluded", "hold_out_items", "hold_out_seed"),
+    }
 )
 
 
@@ -84,6 +87,7 @@ def in_words(protocol: Mapping[str, Any]) -> str:
         f"{name} ({digest})",
         f"split {protocol.get('split')}",
         ties,
+        *held_out(protocol),
         f"{protocol.get('part')}, {protocol.get('n_cases', 0):,} cases",
         f"history {'excluded' if protocol.get('history_excluded') else 'not excluded'}",
         candidates,
@@ -91,6 +95,12 @@ def in_words(protocol: Mapping[str, Any]) -> str:
         *rest,
     ]
     return " · ".join(parts)
+
+
+def held_out(protocol: Mapping[str, Any]) -> list[str]:
+    """That items were held out of training, where some were."""
+    share, seed = protocol.get("hold_out_items", 0), protocol.get("hold_out_seed")
+    return [f"{100 * share:g}% of the items held out of training (seed {seed})"] if share else []
 
 
 def is_unusual(protocol: Mapping[str, Any]) -> bool:
