@@ -33,7 +33,7 @@ from forethought.files import first_line, read_json, replace_file, short_of_memo
 from forethought.item_lists import candidates, known_items
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
-from forethought.methods.items import with_features
+from forethought.methods.items import know_trained, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
@@ -51,6 +51,7 @@ from forethought.settings import Count, Second, check, check_all, check_keys, fi
 from forethought.training.state import load_progress
 
 FORMAT = 2
+TRAIN_COUNT = "train_count"  # in the table of items: how often training met each
 Unknown = Literal["error", "drop"]
 
 
@@ -381,6 +382,8 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     shapes = [feature_shape(shape) for shape in about.get("features", [])]
     method = built(lambda: with_features(config.method.build(sizes), shapes))
     method.load_state_dict(weights)
+    if shapes and TRAIN_COUNT in table.columns:
+        know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
     return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)

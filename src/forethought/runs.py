@@ -33,10 +33,10 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
-from forethought.methods.items import walks_items, with_features
+from forethought.methods.items import know_trained, walks_items, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
-from forethought.recommender import Recommender, load
+from forethought.recommender import TRAIN_COUNT, Recommender, load
 from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
@@ -48,6 +48,7 @@ from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.split_items import SplitItems
 from forethought.training.tracking import TrackerName, Trackers
+from forethought.unmet_items import fit_unmet
 
 LIST_LENGTH = 20
 
@@ -117,6 +118,8 @@ def train(
             shares=shares,
         ).run(fabric)
         if fabric.is_global_zero:
+            if side.features:
+                _hold_back_unmet(recommender, split, sums, watcher)
             write_card(recommender)
         fabric.barrier()
     return load(folder, device=config.training.device)
@@ -132,8 +135,19 @@ def _untrained(
     method = built(lambda: with_features(config.method.build(split.data.sizes), shapes), copies=copies)
     _check_inputs(method, config.training)
     method.fit_side_information(side)
-    about["references"], about["features"] = dict(side.hashes), [shape._asdict() for shape in shapes]
-    return Recommender(method, config, split.data.items, _item_table(split), about, folder)
+    table = _item_table(split)
+    know_trained(method, table[TRAIN_COUNT].to_torch())
+    about["references"], about["features"] = dict(side.hashes), [feature.to_json() for feature in side.features]
+    return Recommender(method, config, split.data.items, table, about, folder)
+
+
+def _hold_back_unmet(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
+    """At the best weights, how far items that training never met are held back; kept with them."""
+    assert run.folder is not None
+    best = load(run.folder, device=run.config.training.device)
+    nats = fit_unmet(best.method, split, exclude_history=run.about["exclude_history"], seed=run.config.seed)
+    write_model(run.folder, best.method.state_dict(), sums)
+    watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
 
 
 def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
@@ -340,7 +354,7 @@ def _check_inputs(model: Method, settings: Training) -> None:
 
 def _item_table(split: Split) -> pl.DataFrame:
     counts = split.train.item_counts(split.data.n_items)
-    return split.data.item_table.drop("source_row", strict=False).with_columns(train_count=pl.Series(counts))
+    return split.data.item_table.drop("source_row", strict=False).with_columns(pl.Series(TRAIN_COUNT, counts))
 
 
 def _about(config: RunConfig, split: Split) -> dict[str, Any]:
