@@ -42,7 +42,9 @@ def take_over(method: Method, trained: Method, rows: Tensor, *, trains: bool) ->
             tensor.copy_(given)
             continue
         if not trains:
-            tensor.zero_()
+            new = torch.ones(tensor.shape[dim], dtype=torch.bool)
+            new[rows] = False
+            tensor.index_fill_(dim, new.nonzero()[:, 0].to(tensor.device), 0)
         place: list[slice | Tensor] = [slice(size) for size in given.shape]
         place[dim] = rows.to(tensor.device)
-        tensor[tuple(place)] = given
+        tensor[tuple(place)] = given.to(tensor)
