@@ -42,6 +42,7 @@ from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
+from forethought.starting import begin_with, noted, scales_of, start_from
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -60,6 +61,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    start: str | Path | None = None,
     observer: Observer | None = None,
     track: Sequence[TrackerName] = (),
 ) -> Recommender:
@@ -73,6 +75,7 @@ def train(
         out: the run folder; it must be empty or absent unless `resume` or `overwrite`.
         resume: go on with the training that lies in `out`.
         overwrite: remove what lies in `out` first.
+        start: a run folder whose weights it begins with; of the same configuration, and its items all in the data.
         observer: somebody to tell of progress.
         track: further trackers beside `log.jsonl`.
 
@@ -85,11 +88,12 @@ def train(
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
-    side = resolve(config.method, seen, config.features)
+    begun_with = None if start is None else start_from(start, config, split)
+    side = resolve(config.method, seen, config.features, None if begun_with is None else scales_of(begun_with))
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
-    recommender = _untrained(config, split, side, folder, _about(config, split))
+    recommender = _untrained(config, split, side, folder, begun_with)
     sharing = config.training.split_catalogue
     shares = SplitItems.over(fabric, recommender.method, split.data.n_items) if sharing else None
     precisions = _precisions(recommender, fabric.device)
@@ -99,6 +103,8 @@ def train(
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
             _tell_of_move(recommender, None if observer is None else watcher)
+            for sentence in protocols.started_from(recommender.about).values():
+                watcher.note(f"The weights it began with are of {sentence}.")
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -126,18 +132,23 @@ def train(
 
 
 def _untrained(
-    config: RunConfig, split: Split, side: SideInformation, folder: Path, about: dict[str, Any]
+    config: RunConfig, split: Split, side: SideInformation, folder: Path, start: Recommender | None
 ) -> Recommender:
     """A run before its first step."""
+    about = _about(config, split)
     torch.manual_seed(config.seed)
     shapes = [feature.shape for feature in side.features]
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
     method = built(lambda: with_features(config.method.build(split.data.sizes), shapes), copies=copies)
     _check_inputs(method, config.training)
+    if start is not None:
+        begin_with(method, start, split)
+        about["started_from"] = noted(start, split)
     method.fit_side_information(side)
     table = _item_table(split)
     know_trained(method, table[TRAIN_COUNT].to_torch())
-    about["references"], about["features"] = dict(side.hashes), [feature.to_json() for feature in side.features]
+    hashes = {} if start is None else {"start": start.weights_sum}
+    about["references"], about["features"] = {**side.hashes, **hashes}, [feature.to_json() for feature in side.features]
     return Recommender(method, config, split.data.items, table, about, folder)
 
 
@@ -232,7 +243,7 @@ def evaluate(
         part=config.part,
         sample=None if config.sample is None else config.sample.protocol(),
         halting=None if halting is None else asdict(halting),
-        extras=config.noted(),
+        extras=config.noted() | protocols.started_from(model.about),
         resamples=config.resamples,
         seed=config.seed,
     )

@@ -12,7 +12,8 @@ from small_methods import small
 
 from forethought.config import Recipe
 from forethought.data.features import Features
-from forethought.data.splits import Split
+from forethought.data.reading import read
+from forethought.data.splits import Split, leave_last_out
 from forethought.extending import extend
 from forethought.methods.items import ItemTable
 from forethought.methods.lightrec import LightRec
@@ -20,6 +21,8 @@ from forethought.recipes import METHODS
 from forethought.recommender import Recommender
 from forethought.runs import train
 from forethought.training.settings import Training
+
+LATER = 4  # items that come later
 
 FEATURES = Features(use="categories,price")
 
@@ -82,3 +85,33 @@ def test_a_run_takes_items_that_it_never_saw(run: Recommender, tmp_path: Path) -
     assert len(extended.recommend([[*history, "new riddle"]], k=5, **dated)[0].items) == 5
     again = extend(extended, new.with_columns(item_id=pl.Series(["third", "fourth"])), tmp_path / "twice")
     assert len(again.items) == known + 4
+
+
+def test_a_training_begins_with_the_weights_of_a_run(
+    request: pytest.FixtureRequest, shop: Path, quick: Training, tmp_path: Path, run: Recommender
+) -> None:
+    """At next to no learning rate: known items, matched by id, and all that is shared stay."""
+    name = request.node.callspec.params["run"]
+    whole = read(shop)
+    later = whole.items.ids.gather(range(0, 4 * LATER, 4))
+    rows = pl.read_parquet(shop / "interactions.parquet").filter(~pl.col("item_id").is_in(later.to_list()))
+    before = train(recipe(name, quick), leave_last_out(read(rows, items=shop / "items.parquet")), tmp_path / "before")
+    slow = recipe(name, replace(quick, learning_rate=1e-12, weight_decay=0.0))
+    after = train(slow, leave_last_out(whole), tmp_path / "after", start=tmp_path / "before")
+    place = torch.from_numpy(after.items.index_of(before.items.ids))
+    assert len(before.items) == len(after.items) - LATER
+    for mine, theirs in zip(tables(after), tables(before), strict=True):
+        torch.testing.assert_close(mine.weight[place], theirs.weight, atol=1e-6, rtol=0)
+        new = torch.ones(len(after.items), dtype=torch.bool)
+        new[place] = False
+        assert 0.5 < mine.weight[new].std() / mine.std < 1.5
+        for maps in (mine.features, theirs.features):
+            assert maps is not None
+        torch.testing.assert_close(mine.features.maps[1].weight, theirs.features.maps[1].weight, atol=1e-6, rtol=0)  # type: ignore[union-attr]
+    shared = [key for key, x in before.method.named_parameters() if x.shape == after.method.get_parameter(key).shape]
+    for key in shared:
+        if "users" not in key:
+            mine, theirs = after.method.get_parameter(key), before.method.get_parameter(key)
+            torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0, msg=key)
+    assert after.about["references"]["start"] == before.weights_sum
+    assert after.about["started_from"]["may_have_seen"]

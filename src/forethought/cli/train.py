@@ -41,6 +41,8 @@ class Options:
     noising: Annotated[Noising, tyro.conf.arg(name="")]
     features: str | None = None
     """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
+    """A run folder whose weights it begins with: of the same method, its items all in the data."""
     seed: int = 0
     """Of weights, batches and dropout."""
     exclude_history: Choice = "auto"
@@ -125,6 +127,7 @@ def _train(name: str, arguments: list[str]) -> None:
             options.out,
             resume=options.resume,
             overwrite=options.overwrite,
+            start=options.start,
             observer=Quiet() if quiet else Watch(view),
             track=options.track,
         )

@@ -10,13 +10,14 @@ from forethought.data.splits import Split
 
 Part = Literal["valid", "test"]
 
-# What may differ between methods on the same footing: the data's name (its hash decides) and how far back each reads.
-DESCRIPTIVE = frozenset({"data", "window"})
+# What may differ between methods on the same footing: the data's name (its hash decides), how far back each reads, and
+# what each was trained on before, which is told.
+DESCRIPTIVE = frozenset({"data", "window", "started_from"})
 # What a protocol's line says in words of its own; the rest stands behind it as it is.
 WORDED = frozenset(
     {
         *("data", "data_hash", "split", "ties", "tie_seed", "part", "n_cases", "n_items", "candidates"),
-        *("history_excluded", "hold_out_items", "hold_out_seed"),
+        *("history_excluded", "hold_out_items", "hold_out_seed", "started_from"),
     }
 )
 
@@ -52,6 +53,15 @@ def describe(
         "n_cases": n_cases,
         "n_items": split.data.n_items,
     }
+
+
+def started_from(about: Mapping[str, Any]) -> dict[str, str]:
+    """What the protocol says of a run that began with weights of another, where those may have seen what is tested."""
+    start = about.get("started_from") or {}
+    if not start.get("may_have_seen"):
+        return {}
+    data = f"{start.get('data')} ({str(start.get('data_hash'))[:8]})"
+    return {"started_from": f"{data}, whose training may have held what is tested here"}
 
 
 def metric_prefix(protocol: dict[str, Any]) -> str:
@@ -91,6 +101,7 @@ def in_words(protocol: Mapping[str, Any]) -> str:
         f"{protocol.get('part')}, {protocol.get('n_cases', 0):,} cases",
         f"history {'excluded' if protocol.get('history_excluded') else 'not excluded'}",
         candidates,
+        *([f"began with weights of {start}"] if (start := protocol.get("started_from")) else []),
         *([] if noise is None else [f"NOISY histories: {noisy(noise)}"]),
         *rest,
     ]
