@@ -7,6 +7,7 @@ features alone, read as those of the others were; its id, which no training met,
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import polars as pl
 import torch
 
 from forethought.config import to_json
+from forethought.data.evidence import evidence_shape
 from forethought.data.features import Feature, feature_scale, feature_shape
 from forethought.data.interactions import DataSizes
 from forethought.data.new_items import NewItems, read_new_items
@@ -22,7 +24,7 @@ from forethought.errors import ConfigError, DataError, RunError
 from forethought.folders import replace_folder
 from forethought.methods.interface import Method
 from forethought.methods.item_features import ItemFeatures
-from forethought.methods.items import know_trained, with_features
+from forethought.methods.items import know_trained, with_evidence, with_features
 from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
 from forethought.recommender import TRAIN_COUNT, Recommender, load
@@ -104,10 +106,15 @@ def _wide_enough(feature: Feature, before: dict[str, Any]) -> Feature:
 
 
 def _grown(model: Recommender, features: list[Feature], n_items: int) -> Method:
-    """The method with rows for so many items; those behind the known ones are the features alone."""
+    """The method with rows for so many items; those behind the known ones are the features alone.
+
+    Of evidence they have none: nobody met them, and no neighbour of theirs was looked for.
+    """
     known, sizes = len(model.items), DataSizes(n_items, model.about["users"])
     shapes = [feature.shape for feature in features]
-    method = built(lambda: with_features(model.config.method.build(sizes), shapes))
+    speaking = [evidence_shape(shape) for shape in model.about.get("evidence", [])]
+    plain = partial(model.config.method.build, sizes)
+    method = built(lambda: with_evidence(with_features(plain(), shapes), model.config.evidence, speaking))
     take_over(method, model.method, torch.arange(known), trains=False)
     for part in method.modules():
         if isinstance(part, ItemFeatures):

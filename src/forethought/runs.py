@@ -33,7 +33,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
-from forethought.methods.items import know_trained, walks_items, with_features
+from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import TRAIN_COUNT, Recommender, load
@@ -43,6 +43,7 @@ from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
 from forethought.starting import begin_with, noted, scales_of, start_from
+from forethought.training.evidence_weights import fit_weights
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -89,7 +90,8 @@ def train(
     config.method.check(seen)
     _check_trainable(seen)
     begun_with = None if start is None else start_from(start, config, split)
-    side = resolve(config.method, seen, config.features, None if begun_with is None else scales_of(begun_with))
+    scales = None if begun_with is None else scales_of(begun_with)
+    side = resolve(config.method, seen, config.features, config.evidence, scales=scales)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
@@ -126,6 +128,7 @@ def train(
         if fabric.is_global_zero:
             if side.features:
                 _hold_back_unmet(recommender, split, sums, watcher)
+            _fit_evidence(recommender, seen, sums, watcher)
             write_card(recommender)
         fabric.barrier()
     return load(folder, device=config.training.device)
@@ -139,7 +142,9 @@ def _untrained(
     torch.manual_seed(config.seed)
     shapes = [feature.shape for feature in side.features]
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
-    method = built(lambda: with_features(config.method.build(split.data.sizes), shapes), copies=copies)
+    speaking = [each.shape for each in side.evidence]
+    plain_method = lambda: with_features(config.method.build(split.data.sizes), shapes)  # noqa: E731
+    method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
     _check_inputs(method, config.training)
     if start is not None:
         begin_with(method, start, split)
@@ -149,6 +154,7 @@ def _untrained(
     know_trained(method, table[TRAIN_COUNT].to_torch())
     hashes = {} if start is None else {"start": start.weights_sum}
     about["references"], about["features"] = {**side.hashes, **hashes}, [feature.to_json() for feature in side.features]
+    about["evidence"] = [shape._asdict() for shape in speaking]
     return Recommender(method, config, split.data.items, table, about, folder)
 
 
@@ -159,6 +165,18 @@ def _hold_back_unmet(run: Recommender, split: Split, sums: Sums, watcher: Observ
     nats = fit_unmet(best.method, split, exclude_history=run.about["exclude_history"], seed=run.config.seed)
     write_model(run.folder, best.method.state_dict(), sums)
     watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
+
+
+def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
+    """Weights of evidence that are chosen on the validation part, once the best epoch is known."""
+    if run.method.evidence is None or run.method.evidence.trained or run.folder is None:
+        return
+    method = load(run.folder, device=run.config.training.device).method
+    assert method.evidence is not None
+    fitted = fit_weights(method, split.valid, exclude_history=run.about["exclude_history"], seed=run.config.seed)
+    write_model(run.folder, method.state_dict(), sums)
+    weights = ", ".join(f"{shape.name} {w:g}" for shape, w in zip(method.evidence.shapes, fitted.weights, strict=True))
+    watcher.note(f"Evidence: {weights}; NDCG@10 on validation {fitted.without:.4f} without, {fitted.best:.4f} with.")
 
 
 def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:

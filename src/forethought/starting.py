@@ -37,8 +37,10 @@ def start_from(folder: str | Path, config: RunConfig, split: Split) -> Recommend
     """
     run = load(folder, device="cpu")
     other = differences(to_json(run.config.method), to_json(config.method), "method")
-    mine, theirs = (None if each is None else to_json(each) for each in (config.features, run.config.features))
-    other += differences(theirs, mine, "features")
+    for name in ("features", "evidence"):
+        parts = (getattr(each, name) for each in (run.config, config))
+        theirs, mine = (None if part is None else to_json(part) for part in parts)
+        other += differences(theirs, mine, name)
     if other:
         raise ConfigError(f"The run in {str(folder)!r} is configured otherwise ({', '.join(other)}): {MEND}.")
     if any("scale" not in each for each in run.about.get("features", [])):
@@ -69,6 +71,8 @@ def begin_with(method: Method, run: Recommender, split: Split) -> None:
     """Give an untrained method the weights of the run."""
     take_over(method, run.method, torch.from_numpy(split.data.items.index_of(run.items.ids)), trains=True)
     hold_back(method, 0.0)
+    if method.evidence is not None and not method.evidence.trained:
+        torch.nn.init.zeros_(method.evidence.weights_E)  # until they are fitted anew
 
 
 def noted(run: Recommender, split: Split) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
+from forethought.data.evidence import Evidence
 from forethought.data.features import Features, read_features
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
@@ -250,3 +251,28 @@ def test_profiles_of_texts_are_made_of_the_same_vectors_or_refused(
     with pytest.raises(ForethoughtError, match="train it with --features text"):
         extend(other, new.select("item_id", "brand"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_new_items_have_no_evidence_and_what_others_have_stays(
+    rich: Path, sasrec: SASRec, quick: Training, new: pl.DataFrame, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        method=sasrec, training=quick, features=Features(use="brand"), evidence=Evidence(use="co_occurrence")
+    )
+    split = leave_last_out(read(rich))
+    run = train(recipe, split, tmp_path / "run")
+    with torch.no_grad():
+        run.method.evidence.weights_E.fill_(2.0)  # type: ignore[union-attr]
+    extended, n = extend(run, new.select("item_id", "brand"), tmp_path / "out"), len(run.items)
+    mine, theirs = extended.method.evidence, run.method.evidence
+    assert mine is not None
+    assert theirs is not None
+    assert not mine.values_NK[n:].any()
+    assert torch.equal(mine.values_NK[:n], theirs.values_NK)
+    history = run.items.id_list([0, 5, 7])
+    (old,), (wide,) = run.recommend([history], k=5), extended.recommend([history], k=5, deny=["n1", "n2", "n3"])
+    assert wide.items == old.items
+    assert wide.scores == pytest.approx(old.scores, abs=1e-5)
+    assert extended.recommend([[*history, "n1"]], k=n, allow=["n1", "n2"], exclude_history=False)[0].items
+    again = train(recipe, split, tmp_path / "again", start=tmp_path / "run")
+    assert torch.equal(again.method.evidence.values_NK, theirs.values_NK)  # type: ignore[union-attr]

@@ -98,7 +98,13 @@ def test_runs_that_do_not_fit_are_told(
     cases: list[tuple[Recipe, Split, Path, type[ForethoughtError], str]] = [
         (replace(recipe, method=SASRec(width=32)), split, trained.folder, ConfigError, r"method.*width: 16 -> 32"),
         (recipe, split, tmp_path / "gone", RunError, "no run folder"),
-        (recipe, leave_last_out(read(older)), trained.folder, DataError, "knows items that the data lacks .'i00001', 'i00002'"),
+        (
+            recipe,
+            leave_last_out(read(older)),
+            trained.folder,
+            DataError,
+            "knows items that the data lacks .'i00001', 'i00002'",
+        ),
         (
             recipe,
             leave_last_out(read(numbers)),
