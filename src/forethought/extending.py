@@ -6,6 +6,7 @@ features alone, read as those of the others were; its id, which no training met,
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from forethought.nn.budget import built
 from forethought.recommender import TRAIN_COUNT, Recommender, load
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE
+from forethought.settings import check_all
 
 
 def extend(
@@ -54,9 +56,11 @@ def extend(
         DataError: the items are not what they should be, or the folder is not empty.
         RunError: there is no such run, or it is damaged.
     """
+    check_all(run=(run, Recommender | str | Path), out=(out, str | Path))
+    check_all(texts=(texts, str | Path | None), item=(item, str))
     model = run if isinstance(run, Recommender) else load(run, device="cpu")
     out = Path(out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} is already there and not empty: choose another folder.")
     shapes = model.about.get("features", [])
     if not shapes:

@@ -84,12 +84,12 @@ def train(
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
-    check_all(resume=(resume, bool), overwrite=(overwrite, bool))
+    check_all(resume=(resume, bool), overwrite=(overwrite, bool), start=(start, str | Path | None))
     config = _configured(recipe, split)
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
-    begun_with = None if start is None else start_from(start, config, split)
+    begun_with = None if start is None else start_from(start, Path(out), config, split)
     scales = None if begun_with is None else scales_of(begun_with)
     side = resolve(config.method, seen, config.features, config.evidence, scales=scales)
     folder = Path(out)
@@ -104,9 +104,8 @@ def train(
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
-            _tell_of_move(recommender, None if observer is None else watcher)
-            for sentence in protocols.started_from(recommender.about).values():
-                watcher.note(f"The weights it began with are of {sentence}.")
+            _tell(_moved(recommender), observer)
+            _tell(_began_with(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -190,13 +189,22 @@ def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
     return chosen
 
 
-def _tell_of_move(run: Recommender, watcher: Observer | None) -> None:
+def _moved(run: Recommender) -> str | None:
     """A run that goes on elsewhere does not come to the same bits, and says so."""
     assert run.folder is not None
     before = read_json(run.folder / CONFIG_FILE, "train it anew")["about"].get("trained_on", {})
-    said = machine.differences(before, run.about["trained_on"])
-    if said is not None and watcher is not None:
-        watcher.warn(said)
+    return machine.differences(before, run.about["trained_on"])
+
+
+def _began_with(run: Recommender) -> str | None:
+    """A run that began with weights which may have seen what is tested says so."""
+    of = protocols.started_from(run.about)
+    return f"The weights it began with are of {of['started_from']}." if of else None
+
+
+def _tell(said: str | None, observer: Observer | None) -> None:
+    if said is not None and observer is not None:
+        observer.warn(said)
     elif said is not None:
         warnings.warn(said, stacklevel=3)
 

@@ -6,6 +6,7 @@ its means and its tags, because that is what its weights mean.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,18 @@ from forethought.run_folder import differences
 MEND = "give what the run was trained with, or train without its weights"
 
 
-def start_from(folder: str | Path, config: RunConfig, split: Split) -> Recommender:
-    """The run whose weights a training may begin with.
+def start_from(folder: str | Path, out: Path, config: RunConfig, split: Split) -> Recommender:
+    """The run whose weights a training in another folder may begin with.
 
     Raises:
         RunError: there is no such run, or it is damaged.
-        ConfigError: its method or its features are configured otherwise.
+        ConfigError: it lies where the training is to be, or its method, features or evidence are configured otherwise.
         DataError: it knows items that the data lacks, or ids of another kind.
     """
+    if Path(folder).is_dir() and out.is_dir() and os.path.samefile(folder, out):
+        raise ConfigError(
+            f"The run in {str(folder)!r} would be overwritten by what begins with it: choose another out."
+        )
     run = load(folder, device="cpu")
     other = differences(to_json(run.config.method), to_json(config.method), "method")
     for name in ("features", "evidence"):
@@ -69,7 +74,8 @@ def scales_of(run: Recommender) -> dict[str, FeatureScale]:
 
 def begin_with(method: Method, run: Recommender, split: Split) -> None:
     """Give an untrained method the weights of the run."""
-    take_over(method, run.method, torch.from_numpy(split.data.items.index_of(run.items.ids)), trains=True)
+    rows = split.data.items.index_of(run.items.ids).copy()
+    take_over(method, run.method, torch.from_numpy(rows), trains=True)
     hold_back(method, 0.0)
     if method.evidence is not None and not method.evidence.trained:
         torch.nn.init.zeros_(method.evidence.weights_E)  # until they are fitted anew

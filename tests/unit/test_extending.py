@@ -200,6 +200,12 @@ def test_runs_and_folders_that_are_not_taken(
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="already there and not empty"):
         extend(run, new, tmp_path / "full", texts=texts)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DataError, match="already there and not empty"):
+        extend(run, new, tmp_path / "loop", texts=texts)
+    for choices in ({"run": 7}, {"out": 7}, {"texts": 7}, {"item": 7}):
+        with pytest.raises(ConfigError, match="is 7, but must be"):
+            extend(**{"run": run, "items": new, "out": tmp_path / "out", **choices})  # type: ignore[arg-type]
     plain = train(
         Recipe(method=sasrec, training=quick, features=Features(use="brand")),
         leave_last_out(read(rich)),

@@ -61,7 +61,8 @@ def test_what_it_may_have_seen_is_said_wherever_its_numbers_are(
     recipe: Recipe, older: pl.DataFrame, split: Split, tmp_path: Path
 ) -> None:
     train(recipe, leave_last_out(read(older, name="older")), tmp_path / "older")
-    run = train(recipe, split, tmp_path / "run", start=tmp_path / "older")
+    with pytest.warns(UserWarning, match=f"began with are of older .*{SEEN}"):
+        run = train(recipe, split, tmp_path / "run", start=tmp_path / "older")
     evaluation = evaluate(run, split, EvaluationConfig(resamples=50))
     assert evaluation.protocol["started_from"].endswith(SEEN)
     assert "began with weights of older" in " ".join(str(evaluation).split())
@@ -117,6 +118,10 @@ def test_runs_that_do_not_fit_are_told(
         with pytest.raises(error, match=said):
             train(given, data, tmp_path / "run", start=folder)
         assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="would be overwritten by what begins with it"):
+        train(recipe, split, trained.folder, start=trained.folder, overwrite=True)
+    with pytest.raises(ConfigError, match="start is 7, but must be"):
+        train(recipe, split, tmp_path / "run", start=7)  # type: ignore[arg-type]
 
 
 class Stop(Quiet):
