@@ -141,6 +141,7 @@ def test_a_run_gives_its_encoder(
     theirs = load_file(Path(adopting.encoder_run or "") / "model.safetensors")
     run = train(Recipe(method=adopting, training=settings), split, tmp_path / "run")
     mine = run.method.state_dict()
+    del theirs["items.unmet_nats"]  # of lists, which each run fits for itself
     assert all(torch.equal(mine[f"encoder.{key}"], tensor) for key, tensor in theirs.items())
     assert len(lines(tmp_path / "run")) == 2
     with pytest.raises(Interrupted):
