@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from forethought.evaluation.sampled import Sample
     from forethought.evaluation.settings import EvaluationConfig
     from forethought.explaining.explanation import Explanation
+    from forethought.extending import extend
     from forethought.methods.all import *
     from forethought.methods.igr_sr import Consistency
     from forethought.methods.items import ItemLoss
@@ -64,6 +65,7 @@ _ROOMS = {
     "evaluation.sampled": ("Sample",),
     "evaluation.settings": ("EvaluationConfig",),
     "explaining.explanation": ("Explanation",),
+    "extending": ("extend",),
     "methods.igr_sr": ("Consistency",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),

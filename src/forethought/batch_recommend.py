@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from forethought.data.times import KINDS, clock
 from forethought.data.vocabulary import IdKind
 from forethought.errors import DataError, ForethoughtError, HistoryError
 from forethought.files import MARK, check_replaceable, replace_file
+from forethought.item_lists import known_items
 from forethought.recommender import Recommendation, Recommender, Unknown
+from forethought.settings import check
 
 CHUNK = 4096
 HISTORY, TIMES = "history", "times"
@@ -32,6 +34,9 @@ def recommend_table(
     *,
     report: Callable[[int, int], None] | None = None,
     unknown: Unknown = "error",
+    allow: Iterable[Any] | None = None,
+    deny: Iterable[Any] | None = None,
+    strict_lists: bool = False,
     **choices: Any,
 ) -> dict[str, Any]:
     """Recommend for every row of a table with a list column `history`, or for every user of an interaction table.
@@ -43,14 +48,21 @@ def recommend_table(
         source: a table with list columns `history` and, for models that read times, `times` (Unix seconds); or rows
             of user_id, item_id and, where known, timestamp and position, which are gathered into histories first.
         out: Parquet file, written whole or not at all; an earlier one of ours is replaced, any other file refused.
-        choices: as in `Recommender.recommend`.
+        allow, deny, strict_lists, choices: as in `Recommender.recommend`.
 
     Returns:
-        How many histories, and the share of their items that the model does not know.
+        How many histories, the share of their items that the model does not know, and notes: how many items of `allow`
+        and `deny` it does not.
     """
     if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
         raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
     check_replaceable(Path(out))
+    check(strict_lists, bool, "strict_lists")
+    listed = {
+        "allow": known_items(model.items, allow, "allow", strict=strict_lists),
+        "deny": known_items(model.items, deny, "deny", strict=strict_lists),
+    }
+    choices |= {name: None if of.rows is None else model.items.id_list(of.rows) for name, of in listed.items()}
     with readable(source):
         frame = _histories(open_table(str(source)).frame, source, with_times=model.method.inputs.times)
         schema = frame.collect_schema()
@@ -86,7 +98,8 @@ def recommend_table(
                 yield from map(score, chunk.iter_slices(CHUNK))
 
     replace_file(Path(out), lambda part: _sink(chunks, out_schema, part))
-    return {"histories": total, "unknown_share": counts["unknown"] / max(counts["items"], 1)}
+    notes = [of.note for of in listed.values() if of.note is not None]
+    return {"histories": total, "unknown_share": counts["unknown"] / max(counts["items"], 1), "notes": notes}
 
 
 def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path: Path) -> None:

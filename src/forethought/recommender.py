@@ -27,13 +27,14 @@ from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.devices import Device, resolve_device
-from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError, shown, some
+from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError, some
 from forethought.explaining.explain import ItemMetadata, explain
 from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
+from forethought.item_lists import candidates, known_items
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
-from forethought.methods.items import with_evidence, with_features
+from forethought.methods.items import know_trained, with_evidence, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
@@ -51,6 +52,7 @@ from forethought.settings import Count, Second, check, check_all, check_keys, fi
 from forethought.training.state import load_progress
 
 FORMAT = 2
+TRAIN_COUNT = "train_count"  # in the table of items: how often training met each
 Unknown = Literal["error", "drop"]
 
 
@@ -130,6 +132,7 @@ class Recommender:
         allow: Iterable[Any] | None = None,
         deny: Iterable[Any] | None = None,
         unknown: Unknown = "error",
+        strict_lists: bool = False,
         halting: Halting | None = None,
     ) -> list[Recommendation]:
         """The k best items for each history.
@@ -138,25 +141,27 @@ class Recommender:
             histories: item ids of each user, oldest first.
             times: Unix seconds of each item, for models that read times.
             exclude_history: leave out what the user has met; None: as the model was evaluated.
-            allow: recommend only these items.
-            deny: never recommend these.
-            unknown: what to do with ids the model does not know: name them in an error, or drop and report them.
+            allow: recommend only these items; those that the model does not know are left out, and a warning says so.
+            deny: never recommend these; likewise.
+            unknown: what to do with ids of histories that the model does not know: name them in an error, or drop and
+                report them.
+            strict_lists: refuse ids of `allow` and `deny` that the model does not know.
             halting: when to stop thinking; None: as the model was trained.
 
         Raises:
             ConfigError: a halting that the model cannot obey.
-            DataError: an empty history, unknown ids, or times that do not fit.
+            DataError: an empty history, unknown ids, an allow list without any known one, or times that do not fit.
 
         Example:
             >>> model.recommend([["i00042", "i00007"]], k=3)  # doctest: +SKIP
         """
-        check(exclude_history, bool | None, "exclude_history")
+        check_all(exclude_history=(exclude_history, bool | None), strict_lists=(strict_lists, bool))
         histories = self._lists(histories)
         rows = self._rows(histories, unknown)
         check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
         dated = self._times(times, rows)
         exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
-        allowed_N, k = self._allowed(allow, deny), min(k, len(self.items))
+        allowed_N, k = self._candidates(allow, deny, strict=strict_lists), min(k, len(self.items))
         requests = {
             n: RankingRequest(known, k, None if dated is None else dated[n], known if exclude else None, allowed_N)
             for n, row in enumerate(rows)
@@ -280,22 +285,15 @@ class Recommender:
                 raise HistoryError(n, "{} has times that are no whole numbers: give Unix seconds.")
         return [np.array(seconds, np.int64)[row != UNKNOWN] for seconds, row in zip(times, rows, strict=True)]
 
-    def _allowed(self, allow: Iterable[Any] | None, deny: Iterable[Any] | None) -> torch.Tensor | None:
-        if allow is None and deny is None:
-            return None
-        mask = torch.full((len(self.items),), allow is None)
-        for asked, value, name in ((allow, True, "allow"), (deny, False, "deny")):
-            if asked is None:
-                continue
-            if not _is_list(asked):
-                raise DataError(f"{name} is {shown(asked)}, but must be a list of item ids.")
-            ids = list(asked)
-            rows = self.items.index_of(ids)
-            if (rows == UNKNOWN).any():
-                missing = [ids[i] for i in np.flatnonzero(rows == UNKNOWN)]
-                raise DataError(f"The {name} list has items that the model does not know: {some(missing, 5)}.")
-            mask[torch.from_numpy(rows)] = value
-        return mask
+    def _candidates(
+        self, allow: Iterable[Any] | None, deny: Iterable[Any] | None, *, strict: bool
+    ) -> torch.Tensor | None:
+        allowed = known_items(self.items, allow, "allow", strict=strict)
+        denied = known_items(self.items, deny, "deny", strict=strict)
+        for note in (allowed.note, denied.note):
+            if note is not None:
+                warnings.warn(note, stacklevel=3)
+        return candidates(len(self.items), allowed.rows, denied.rows)
 
     def titles(self) -> list[tuple[Any, str | None]]:
         """Item ids with their titles, where the data has any."""
@@ -391,6 +389,8 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     speaking = [evidence_shape(shape) for shape in about.get("evidence", [])]
     method = built(lambda: with_evidence(with_features(config.method.build(sizes), shapes), config.evidence, speaking))
     method.load_state_dict(weights, assign=not method.stages())  # what is as large as all pairs is not held twice
+    if shapes and TRAIN_COUNT in table.columns:
+        know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
     return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)

@@ -21,7 +21,7 @@ from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
 from forethought.data.evidence import Evidence, read_evidence
-from forethought.data.features import Feature, Features, feature_shape, read_features
+from forethought.data.features import Feature, Features, FeatureScale, feature_shape, read_features
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.data.texts import item_texts
@@ -33,12 +33,18 @@ from forethought.settings import check, check_keys
 from forethought.tensor_files import checksum
 
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
-DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets")  # of a protocol: who trains on what
+# of a protocol: who trains on what
+DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets", "hold_out_items", "hold_out_seed")
 MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
 
 
 def resolve(
-    method: MethodConfig, split: Split, features: Features | None = None, evidence: Evidence | None = None
+    method: MethodConfig,
+    split: Split,
+    features: Features | None = None,
+    evidence: Evidence | None = None,
+    *,
+    scales: Mapping[str, FeatureScale] | None = None,
 ) -> SideInformation:
     """All that a method takes from outside of its training histories.
 
@@ -47,6 +53,7 @@ def resolve(
         split: as training sees it, noise included.
         features: of the items, which it is to read.
         evidence: beside its scores.
+        scales: what features are made with by name, where weights were trained with such; None: with their own.
 
     Raises:
         RunError: there is no such run, or it is damaged.
@@ -56,7 +63,7 @@ def resolve(
     """
     asked, hashes = method.references(), dict[str, str]()
     encoder = texts = None
-    known = () if features is None else read_features(split.data, features)
+    known = () if features is None else read_features(split.data, features, scales)
     if asked.encoder_run is not None and asked.backbone is not None:
         about = _check_run(asked.encoder_run, asked.backbone, split)
         _check_features(asked.encoder_run, about.get("features", []), known)

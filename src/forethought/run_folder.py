@@ -156,9 +156,15 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
     before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
-    changed = [each for each in _differences(before, to_json(run.config)) if not each.startswith(WHEREABOUTS)]
+    changed = [each for each in differences(before, to_json(run.config)) if not each.startswith(WHEREABOUTS)]
     if changed:
         raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
+    started = [each.get("references", {}).get("start") for each in (about, run.about)]
+    if started[0] != started[1]:
+        raise ConfigError(
+            f"The run in {folder} began with {'other weights' if started[0] else 'weights of its own'}: resume it with "
+            f"{'the same run to start from (--from)' if started[0] else 'no run to start from (--from)'}."
+        )
     if about["data_hash"] != run.about["data_hash"]:
         raise DataError(f"The run in {folder} was trained on other data ({about['data']!r}): resume on that.")
     bound = state.load_bound(folder / STATE_FOLDER)
@@ -167,9 +173,9 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     check_log(folder, check_keys(bound["log"], {"bytes": Whole, "sha256": str}, "bound.log"))
 
 
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+def differences(before: Any, now: Any, path: str = "") -> list[str]:
     """Settings that changed, each as `name: before -> now`."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = {**before, **now}
-        return [d for key in keys for d in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
+        return [d for key in keys for d in differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
     return [] if before == now else [f"{path}: {before!r} -> {now!r}"]

@@ -34,15 +34,16 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
-from forethought.methods.items import walks_items, with_evidence, with_features
+from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
-from forethought.recommender import Recommender, load
+from forethought.recommender import TRAIN_COUNT, Recommender, load
 from forethought.references import resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
+from forethought.starting import begin_with, noted, scales_of, start_from
 from forethought.training.evidence_weights import fit_weights
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
@@ -50,6 +51,7 @@ from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.split_items import SplitItems
 from forethought.training.tracking import TrackerName, Trackers
+from forethought.unmet_items import fit_unmet
 
 LIST_LENGTH = 20
 
@@ -61,6 +63,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    start: str | Path | None = None,
     observer: Observer | None = None,
     track: Sequence[TrackerName] = (),
 ) -> Recommender:
@@ -74,6 +77,7 @@ def train(
         out: the run folder; it must be empty or absent unless `resume` or `overwrite`.
         resume: go on with the training that lies in `out`.
         overwrite: remove what lies in `out` first.
+        start: a run folder whose weights it begins with; of the same configuration, and its items all in the data.
         observer: somebody to tell of progress.
         track: further trackers beside `log.jsonl`.
 
@@ -81,17 +85,19 @@ def train(
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
-    check_all(resume=(resume, bool), overwrite=(overwrite, bool))
+    check_all(resume=(resume, bool), overwrite=(overwrite, bool), start=(start, str | Path | None))
     config = _configured(recipe, split)
     check_options(config)
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
-    side = resolve(config.method, seen, config.features, config.evidence)
+    begun_with = None if start is None else start_from(start, Path(out), config, split)
+    scales = None if begun_with is None else scales_of(begun_with)
+    side = resolve(config.method, seen, config.features, config.evidence, scales=scales)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
-    recommender = _untrained(config, split, side, folder, _about(config, split))
+    recommender = _untrained(config, split, side, folder, begun_with)
     sharing = config.training.split_catalogue
     shares = SplitItems.over(fabric, recommender.method, split.data.n_items) if sharing else None
     precisions = _precisions(recommender, fabric.device)
@@ -100,7 +106,8 @@ def train(
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
-            _tell_of_move(recommender, None if observer is None else watcher)
+            _tell(_moved(recommender), observer)
+            _tell(_began_with(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -120,6 +127,8 @@ def train(
             shares=shares,
         ).run(fabric)
         if fabric.is_global_zero:
+            if side.features:
+                _hold_back_unmet(recommender, split, sums, watcher)
             _fit_evidence(recommender, seen, sums, watcher)
             write_card(recommender)
         fabric.barrier()
@@ -128,9 +137,10 @@ def train(
 
 
 def _untrained(
-    config: RunConfig, split: Split, side: SideInformation, folder: Path, about: dict[str, Any]
+    config: RunConfig, split: Split, side: SideInformation, folder: Path, start: Recommender | None
 ) -> Recommender:
     """A run before its first step."""
+    about = _about(config, split)
     torch.manual_seed(config.seed)
     shapes = [feature.shape for feature in side.features]
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
@@ -139,10 +149,25 @@ def _untrained(
     plain_method = lambda: with_features(config.method.build(split.data.sizes), shapes)  # noqa: E731
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
     _check_inputs(method, config.training)
+    if start is not None:
+        begin_with(method, start, split)
+        about["started_from"] = noted(start, split)
     method.fit_side_information(side)
-    about["references"], about["features"] = dict(side.hashes), [shape._asdict() for shape in shapes]
+    table = _item_table(split)
+    know_trained(method, table[TRAIN_COUNT].to_torch())
+    hashes = {} if start is None else {"start": start.weights_sum}
+    about["references"], about["features"] = {**side.hashes, **hashes}, [feature.to_json() for feature in side.features]
     about["evidence"] = [shape._asdict() for shape in speaking]
-    return Recommender(method, config, split.data.items, _item_table(split), about, folder)
+    return Recommender(method, config, split.data.items, table, about, folder)
+
+
+def _hold_back_unmet(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
+    """At the best weights, how far items that training never met are held back; kept with them."""
+    assert run.folder is not None
+    best = load(run.folder, device=run.config.training.device)
+    nats = fit_unmet(best.method, split, exclude_history=run.about["exclude_history"], seed=run.config.seed)
+    write_model(run.folder, best.method.state_dict(), sums)
+    watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
 
 
 def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
@@ -168,13 +193,22 @@ def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
     return chosen
 
 
-def _tell_of_move(run: Recommender, watcher: Observer | None) -> None:
+def _moved(run: Recommender) -> str | None:
     """A run that goes on elsewhere does not come to the same bits, and says so."""
     assert run.folder is not None
     before = read_json(run.folder / CONFIG_FILE, "train it anew")["about"].get("trained_on", {})
-    said = machine.differences(before, run.about["trained_on"])
-    if said is not None and watcher is not None:
-        watcher.warn(said)
+    return machine.differences(before, run.about["trained_on"])
+
+
+def _began_with(run: Recommender) -> str | None:
+    """A run that began with weights which may have seen what is tested says so."""
+    of = protocols.started_from(run.about)
+    return f"The weights it began with are of {of['started_from']}." if of else None
+
+
+def _tell(said: str | None, observer: Observer | None) -> None:
+    if said is not None and observer is not None:
+        observer.warn(said)
     elif said is not None:
         warnings.warn(said, stacklevel=3)
 
@@ -258,7 +292,7 @@ def evaluate(
         part=config.part,
         sample=None if config.sample is None else config.sample.protocol(),
         halting=None if halting is None else asdict(halting),
-        extras=config.noted(),
+        extras=config.noted() | protocols.started_from(model.about),
         resamples=config.resamples,
         seed=config.seed,
     )
@@ -346,7 +380,7 @@ def check_same_split(model: Recommender, split: Split) -> None:
     theirs, ours = split.data.items.ids, model.items.ids
     if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
         raise DataError(
-            f"The data has {len(theirs)} items and the run was trained on {len(ours)} "
+            f"The data has {len(theirs)} items and the run {_trained_on(model)} "
             f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
         )
     if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
@@ -362,6 +396,13 @@ def check_same_split(model: Recommender, split: Split) -> None:
             f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
             "evaluate it on its own split."
         )
+
+
+def _trained_on(model: Recommender) -> str:
+    """How many items the run knows, and whence."""
+    if not model.about.get("extended"):
+        return f"was trained on {len(model.items)}"
+    return f"was extended to {len(model.items)}, which are more than it was trained on"
 
 
 def _check_trainable(split: Split) -> None:
@@ -383,7 +424,7 @@ def _check_inputs(model: Method, settings: Training) -> None:
 
 def _item_table(split: Split) -> pl.DataFrame:
     counts = split.train.item_counts(split.data.n_items)
-    return split.data.item_table.drop("source_row", strict=False).with_columns(train_count=pl.Series(counts))
+    return split.data.item_table.drop("source_row", strict=False).with_columns(pl.Series(TRAIN_COUNT, counts))
 
 
 def _about(config: RunConfig, split: Split) -> dict[str, Any]:

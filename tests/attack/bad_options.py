@@ -49,10 +49,19 @@ PLACES = (
     ),
 )
 PLACED = {"--out", "--data", "--items", "--input", "--picture", "--results", "--runs", "--texts", "--encoder-run"}
-PLACED |= {"--model", "--allow", "--deny"}
+PLACED |= {"--model", "--allow", "--deny", "--from"}
 ENDLESS = ("--epochs", "--encoder-epochs", "--reinforcement.epochs")
 SLOW = {"--compile", "--no-compile"}  # a compiler of its own, minutes a run
-FLAGS = ("--json", "--quiet", "--overwrite", "--resume", "--approximate", "--noise-curve", "--across-noise")
+FLAGS = (
+    "--json",
+    "--quiet",
+    "--overwrite",
+    "--resume",
+    "--approximate",
+    "--noise-curve",
+    "--across-noise",
+    "--strict-lists",
+)
 
 BASES: dict[str, tuple[str, ...]] = {
     "simulate": ("simulate", "--out", "out", *fixtures.SHOP),

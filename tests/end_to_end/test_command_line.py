@@ -73,7 +73,7 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
     timed = shell.json("recommend", "runs/hstu", "--history", "i00001,i00002", "--times", "1000,2000", "--k", 4)
     assert len(timed[0]["items"]) == 4
     told = shell.json("recommend", "runs/sasrec", "--input", "shop", "--out", "recs.parquet", "--k", 3)
-    assert told == {"out": "recs.parquet", "histories": 60, "unknown_share": 0.0}
+    assert told == {"out": "recs.parquet", "histories": 60, "unknown_share": 0.0, "notes": []}
     assert pl.read_parquet("recs.parquet")["items"].list.len().to_list() == [3] * 60
 
 
@@ -229,6 +229,14 @@ def test_wrong_choices_of_recommend(shell: Shell, run: Path, tmp_path: Path) -> 
     (tmp_path / "ids.txt").write_text("i00002\n\ni00003\n")
     allowed = shell.json("recommend", run, "--history", "i00001", "--allow", tmp_path / "ids.txt")
     assert set(allowed[0]["items"]) == {"i00002", "i00003"}
+    (tmp_path / "stock.txt").write_text("i00002\nnew\n")
+    lists = ["--history", "i00001", "--allow", tmp_path / "stock.txt"]
+    done = shell.run("recommend", run, *lists, "--json")
+    assert [each["items"] for each in json.loads(done.out)] == [["i00002"]]
+    assert "Of 2 items in the allow list 1 are not known" in done.err
+    assert "does not know: 'new'" in shell.wrong("recommend", run, *lists, "--strict-lists")
+    (tmp_path / "stock.txt").write_text("new\n")
+    assert "has no item that the model knows" in shell.wrong("recommend", run, *lists)
     assert "cannot be read as a list of ids" in shell.wrong(
         "recommend", run, "--history", "i00001", "--deny", tmp_path / "none.txt"
     )

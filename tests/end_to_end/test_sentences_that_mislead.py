@@ -20,7 +20,7 @@ def test_a_null_history_is_not_a_full_disk(shell: Shell, run: Path, tmp_path: Pa
     table, out = tmp_path / "histories.parquet", tmp_path / "recs.parquet"
     pl.DataFrame({"user": [1, 2, 3], "history": [["i00001"], None, ["i00002", None]]}).write_parquet(table)
     told = shell.json("recommend", run, "--input", table, "--out", out, "--unknown", "drop", "--k", 3)
-    assert told == {"out": str(out), "histories": 3, "unknown_share": 1 / 3}
+    assert told == {"out": str(out), "histories": 3, "unknown_share": 1 / 3, "notes": []}
     assert pl.read_parquet(out)["items"].list.len().to_list() == [3, 0, 3]
     assert "Row 1 has an empty history" in shell.wrong("recommend", run, "--input", table, "--out", tmp_path / "x")
 

@@ -176,4 +176,18 @@ MUTANTS = [
         "vectors[row - 1], 0)",
         "unit/training/test_texts.py::test_texts_follow_the_items",
     ),
+    Mutant(
+        "items that are held out stay in training",
+        "data/hold_out.py",
+        "keep = ~(train.inside() & held_N[whole.items])",
+        "keep = np.ones(len(whole.items), bool)",
+        "unit/data/test_hold_out.py::test_training_has_none_of_the_items_and_cases_stay",
+    ),
+    Mutant(
+        "vectors of new items are centred by themselves",
+        "data/features.py",
+        "centred_NF = values_NF - np.array(scale.mean)",
+        "centred_NF = values_NF - values_NF[known_N].mean(axis=0)",
+        "unit/test_extending.py::test_features_of_new_items_are_made_as_those_of_the_others_were",
+    ),
 ]

@@ -135,4 +135,11 @@ MUTANTS = [
         "None, allowed_N)",
         f"{RECOMMENDER}::test_allow_deny_and_history",
     ),
+    Mutant(
+        "every target counts as warm",
+        "evaluation/groups.py",
+        "return np.where(popularity > 0, WARM, COLD)",
+        "return np.where(popularity >= 0, WARM, COLD)",
+        "unit/evaluation/test_report.py::test_warm_and_cold_cases_stand_apart_with_what_chance_would_do",
+    ),
 ]

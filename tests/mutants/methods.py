@@ -9,6 +9,7 @@ IGR, IGR_PARTS = "unit/methods/test_igr_sr.py", "unit/methods/test_igr_sr_parts.
 IGR_STAGES, LINKS = "unit/methods/test_igr_sr_stages.py", "unit/methods/test_reasoning_dropout.py"
 START, SSE_PT = "unit/methods/test_lares_start.py", "unit/methods/test_sse_pt.py"
 EASE = "unit/methods/test_ease.py"
+UNMET = "unit/methods/test_unmet_items.py"
 LIGHTREC, MASKED = "unit/methods/test_lightrec.py", "unit/methods/test_masked_item.py"
 
 MUTANTS = [
@@ -424,5 +425,27 @@ MUTANTS = [
         "return comparable(states, cosine=self.loss.cosine)",
         "return states",
         f"{IGR}::test_user_states_by_hand",
+    ),
+    # ---- items that training never meets
+    Mutant(
+        "an unmet item is a rival in training",
+        "methods/items.py",
+        "return (self.all_ids() + features_ND) * self.trained_N1",
+        "return self.all_ids() * self.trained_N1 + features_ND",
+        f"{UNMET}::test_in_training_it_is_no_rival_that_teaches_anything",
+    ),
+    Mutant(
+        "an unmet item keeps the id that it was drawn with",
+        "methods/items.py",
+        "return self.all_ids() * self.trained_N1 + features_ND",
+        "return self.all_ids() + features_ND",
+        f"{UNMET}::test_an_unmet_item_is_its_features_alone",
+    ),
+    Mutant(
+        "weights go over by place and not by id",
+        "methods/take_over.py",
+        "place[dim] = rows.to(tensor.device)",
+        "place[dim] = torch.arange(len(rows))",
+        "conformance/test_new_items.py::test_a_training_begins_with_the_weights_of_a_run",
     ),
 ]

@@ -42,7 +42,7 @@ def test_a_list_column(trained: Recommender, histories: pl.DataFrame, tmp_path: 
     histories.write_parquet(tmp_path / "in.parquet")
     told = recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", k=7)
     found = pl.read_parquet(tmp_path / "out.parquet")
-    assert told == {"histories": len(histories), "unknown_share": 0.0}
+    assert told == {"histories": len(histories), "unknown_share": 0.0, "notes": []}
     assert found.columns == ["customer", "history", "items", "scores"]
     assert found.drop("items", "scores").equals(histories)
     assert_scored(found, trained, k=7)
@@ -112,13 +112,33 @@ def test_choices_are_those_of_recommend(trained: Recommender, histories: pl.Data
     assert_scored(pl.read_parquet(tmp_path / "out.parquet"), trained, k=100, **choices)
 
 
+def test_unknown_items_of_lists_are_counted_once_for_the_whole_table(
+    trained: Recommender, histories: pl.DataFrame, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    histories.write_parquet(tmp_path / "in.parquet")
+    known = trained.items.id_list(range(20))
+    told = recommend_table(
+        trained, tmp_path / "in.parquet", tmp_path / "out.parquet", allow=[*known, "new"], deny=["old", *known[:2]]
+    )
+    assert [note.partition(" are ")[0] for note in told["notes"]] == [
+        "Of 21 items in the allow list 1",
+        "Of 3 items in the deny list 1",
+    ]
+    assert not [each for each in recwarn if each.category is UserWarning]
+    assert_scored(pl.read_parquet(tmp_path / "out.parquet"), trained, k=10, allow=known[2:])
+
+
 def test_an_older_file_stays_until_the_new_one_is_whole(
     trained: Recommender, histories: pl.DataFrame, tmp_path: Path
 ) -> None:
     histories.write_parquet(tmp_path / "in.parquet")
     (tmp_path / "out.parquet").write_text("older, written by forethought")
-    with pytest.raises(DataError, match="The allow list has items that the model does not know"):
-        recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", allow=["x"])
+    for choices, said in (
+        ({}, "The allow list has no item that the model knows"),
+        ({"strict_lists": True}, "The allow list has items that the model does not know"),
+    ):
+        with pytest.raises(DataError, match=said):
+            recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", allow=["x"], **choices)
     assert (tmp_path / "out.parquet").read_text().startswith("older")
     with pytest.raises(DataError, match="is the table of histories itself"):
         recommend_table(trained, tmp_path / "in.parquet", tmp_path / "in.parquet")

@@ -121,7 +121,7 @@ def test_odd_ids_are_unknown_and_named(trained: Recommender, odd: Any) -> None:
     with pytest.raises(DataError, match="History 0 has items that the model does not know"):
         trained.recommend([[odd]])
     with pytest.raises(DataError, match="The deny list has items that the model does not know"):
-        trained.recommend([some_ids(trained, 0)], deny=[odd])
+        trained.recommend([some_ids(trained, 0)], deny=[odd], strict_lists=True)
 
 
 def test_seven_is_not_seven_point_nought(sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
@@ -160,6 +160,23 @@ def test_any_iterable_is_a_history(trained: Recommender) -> None:
 # ---- candidates
 
 
+def test_lists_of_what_is_in_stock_hold_items_that_the_model_never_saw(trained: Recommender) -> None:
+    history, (one, two) = some_ids(trained, 3), some_ids(trained, 5, 6)
+    with pytest.warns(UserWarning, match=r"^Of 3 items in the allow list 1 are not known to the model .* 'new'\.$"):
+        (allowed,) = trained.recommend([history], allow=["new", one, two])
+    assert sorted(allowed.items) == [one, two]
+    with pytest.warns(UserWarning, match="Of 2 items in the deny list 2 are not known"):
+        (denied,) = trained.recommend([history], deny=["new", 7])
+    assert denied == trained.recommend([history])[0]
+    with pytest.raises(DataError, match=r"The allow list has no item that the model knows, .* ids look like 'i"):
+        trained.recommend([history], allow=["new", 7])
+    for name in ("allow", "deny"):
+        with pytest.raises(DataError, match=f"The {name} list has items that the model does not know: 'new'"):
+            trained.recommend([history], strict_lists=True, **{name: ["new", one]})
+    with pytest.raises(ConfigError, match="strict_lists is 'yes'"):
+        trained.recommend([history], strict_lists="yes")  # type: ignore[arg-type]
+
+
 def test_allow_deny_and_history(trained: Recommender) -> None:
     history, everything = some_ids(trained, 3, 1, 3), some_ids(trained, *range(len(trained.items)))
     (found,) = trained.recommend([history], k=1000)
@@ -172,6 +189,7 @@ def test_allow_deny_and_history(trained: Recommender) -> None:
     (allowed,) = trained.recommend([history], k=1000, allow=[*found.items[::-4], history[0]])
     assert allowed.items == [item for item in found.items if item in found.items[::-4]]
     assert trained.recommend([history], allow=[])[0].items == []
+    assert trained.recommend([history], allow=[], strict_lists=True)[0].items == []
     for k in (0, -1, 2.5, "3", None):
         with pytest.raises(ConfigError, match="must be a whole number from 1 to"):
             trained.recommend([history], k=k)  # type: ignore[arg-type]

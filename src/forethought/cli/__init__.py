@@ -22,6 +22,7 @@ VERBS = {
     "prepare": "filter, order, split and write a table as a data folder",
     "embed": "make text vectors of items with a sentence encoder",
     "train": "train a method into a run folder",
+    "extend": "add items to a trained run that it never saw",
     "evaluate": "rank every held-out item; metrics with 95% intervals",
     "compare": "hold runs against each other with paired tests",
     "recommend": "recommend items for histories",

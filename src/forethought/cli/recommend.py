@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
 from forethought.escaping import printable
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -32,9 +35,11 @@ class Recommend:
     exclude_history: Choice = "auto"
     """Leave out what the user has met; auto: as the run was trained."""
     allow: Path | None = None
-    """Text file with one item id a line: recommend these only."""
+    """Text file with one item id a line: recommend these only; what the model does not know is left out."""
     deny: Path | None = None
     """Text file with one item id a line: never recommend these."""
+    strict_lists: bool = False
+    """Refuse ids of --allow and --deny that the model does not know."""
     unknown: Literal["error", "drop"] = "error"
     """What to do with ids that the model does not know."""
     approximate: bool = False
@@ -66,13 +71,14 @@ def run(arguments: list[str]) -> None:
         raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one Parquet file: name it in --out.")
     model = load(args.run, device=args.device)
     if args.approximate:
-        _build_index(model)
+        _said(model.build_index)
     allow, deny = _ids(args.allow, model), _ids(args.deny, model)
     choices: dict[str, Any] = {
         "exclude_history": CHOICES[args.exclude_history],
         "allow": allow,
         "deny": deny,
         "unknown": args.unknown,
+        "strict_lists": args.strict_lists,
         "halting": args.halting_options.of(model.method),
     }
     if args.input is not None:
@@ -80,7 +86,7 @@ def run(arguments: list[str]) -> None:
         return
     histories = [[typed_id(i, model) for i in h.split(",")] for h in args.history]
     times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
-    lists = model.recommend(histories, args.k, times=times, **choices)
+    lists = _said(lambda: model.recommend(histories, args.k, times=times, **choices))
     if args.json:
         print_json([{"history": _plain(r.history), "items": _plain(r.items), "scores": r.scores} for r in lists])
         return
@@ -93,13 +99,15 @@ def run(arguments: list[str]) -> None:
         sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
 
 
-def _build_index(model: Any) -> None:
+def _said(ask: Callable[[], T]) -> T:
+    """What is asked for; its warnings become remarks."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.build_index()
+        answer = ask()
     for warning in caught:
         if warning.category is UserWarning:  # ours, and not those of packages
             console().print(str(warning.message))
+    return answer
 
 
 def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
@@ -117,6 +125,8 @@ def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
             f"{args.out}: {counts['histories']:,} lists; "
             f"{counts['unknown_share']:.2%} of the history items were unknown."
         )
+        for note in counts["notes"]:
+            console().print(note)
 
 
 def _ids(path: Path | None, model: Any) -> list[Any] | None:

@@ -168,6 +168,10 @@ class Splitting:
     """Temporal: cases of users without training history; keep if not given."""
     cold_items: Literal["keep", "drop"] | None = None
     """Temporal: cases whose item never occurs in training; keep if not given."""
+    hold_out_items: float | None = None
+    """Share of the items whose interactions training never sees, such as 0.05, to measure how new ones fare."""
+    hold_out_seed: int | None = None
+    """Of the draw of these items; 0 if not given."""
 
     def config(self) -> Any:
         from forethought.data.splits import SplitConfig

@@ -60,6 +60,8 @@ class SteppedOptions(Options):
 
     features: str | None = None
     """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
+    """A run folder whose weights it begins with: of the same method, its items all in the data."""
     evidence: str | None = None
     """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, vectors; auto."""
     evidence_fit: Literal["validation", "training"] | None = None
@@ -154,6 +156,7 @@ def _train(name: str, arguments: list[str]) -> None:
             options.out,
             resume=options.resume,
             overwrite=options.overwrite,
+            start=getattr(options, "start", None),
             observer=Quiet() if quiet else Watch(view),
             track=options.track,
         )

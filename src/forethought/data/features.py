@@ -7,11 +7,11 @@ from `.npy` files. What is missing is told apart from zero.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -19,11 +19,12 @@ import polars as pl
 from forethought.data.interactions import Interactions
 from forethought.data.texts import item_texts
 from forethought.errors import ConfigError, DataError, nearest
-from forethought.settings import Count, Settings, Whole, check_keys
+from forethought.settings import Between, Count, Settings, Whole, check_keys
 
 FeatureKind = Literal["vectors", "tags", "numbers"]
 TEXT = "text"
 AUTO = ("categories", "category", "genres", "genre", "brand", "tags")  # columns that `auto` reads, if there
+_Finite = Annotated[float, Between(-1e300, 1e300)]
 MOST_TAGS = 64  # an item; more are cut, the rarest first
 
 
@@ -82,6 +83,33 @@ def feature_shape(parts: object) -> FeatureShape:
     return FeatureShape(**{key: value for key, value in check_keys(parts, kinds, "a feature").items() if key in kinds})
 
 
+class FeatureScale(NamedTuple):
+    """What a feature's values were made with, so that those of other items are made alike.
+
+    Attributes:
+        kind: what its column was read as.
+        mean: of the vectors or numbers, which was taken off; of tags empty.
+        std: of numbers, which they were divided by.
+        labels: of the tags; others count as none.
+    """
+
+    kind: FeatureKind
+    mean: tuple[float, ...] = ()
+    std: float = 1.0
+    labels: tuple[str, ...] = ()
+
+
+def feature_scale(parts: object) -> FeatureScale:
+    """A scale as a run folder has it.
+
+    Raises:
+        ConfigError: something in it is damaged or missing.
+    """
+    kinds = {"kind": FeatureKind, "mean": list[_Finite], "std": _Finite, "labels": list[str]}
+    known = check_keys(parts, kinds, "a feature's scale")
+    return FeatureScale(known["kind"], tuple(known["mean"]), known["std"], tuple(known["labels"]))
+
+
 class Feature(NamedTuple):
     """One feature of all items.
 
@@ -89,17 +117,27 @@ class Feature(NamedTuple):
         shape: its name and sizes.
         values: float32 [N, F], of length about 1 and centred, or int32 [N, T], rows of tags, filled up with `tags`.
         known_N: False where an item has none; its values are then zeros, or no tags.
-        labels: of the tags.
+        scale: what the values were made with.
     """
 
     shape: FeatureShape
     values: np.ndarray
     known_N: np.ndarray
-    labels: tuple[str, ...] = ()
+    scale: FeatureScale = FeatureScale("vectors")
+
+    def to_json(self) -> dict[str, Any]:
+        """What a run folder says of it: shape and scale."""
+        scale = self.scale._asdict() | {"mean": list(self.scale.mean), "labels": list(self.scale.labels)}
+        return {**self.shape._asdict(), "scale": scale}
 
 
-def read_features(data: Interactions, config: Features) -> tuple[Feature, ...]:
+def read_features(
+    data: Interactions, config: Features, scales: Mapping[str, FeatureScale] | None = None
+) -> tuple[Feature, ...]:
     """The features of the data's items, in order of the vocabulary.
+
+    Args:
+        scales: of features by name, which other weights were trained with; None: each is made of this data.
 
     Raises:
         DataError: there is no such column or file, it does not fit the data, or holds NaN or infinity.
@@ -113,17 +151,20 @@ def read_features(data: Interactions, config: Features) -> tuple[Feature, ...]:
                 "There are no features of the items that auto knows: the data has neither text vectors nor a column "
                 f"{' or '.join(AUTO)} in its item table; name others, or leave features out."
             )
-    features = tuple(_read(data, name, kind) for name, kind in asked)
+    features = tuple(_read(data, name, kind, scales) for name, kind in asked)
     if twice := [name for name, n in Counter(each.shape.name for each in features).items() if n > 1]:
         raise ConfigError(f"Features' use names {twice[0]!r} twice.")
     return features
 
 
-def _read(data: Interactions, name: str, kind: FeatureKind | None) -> Feature:
+def _read(
+    data: Interactions, name: str, kind: FeatureKind | None, scales: Mapping[str, FeatureScale] | None
+) -> Feature:
+    scale = None if scales is None else scales.get(Path(name).stem if name.endswith(".npy") else name)
     if name == TEXT and TEXT not in data.item_table.columns:
-        return _vectors(name, item_texts(data).astype(np.float32))
+        return of_vectors(name, item_texts(data).astype(np.float32), scale)
     if name.endswith(".npy"):
-        return _vectors(Path(name).stem, item_texts(data, name).astype(np.float32))
+        return of_vectors(Path(name).stem, item_texts(data, name).astype(np.float32), scale)
     if name not in data.item_table.columns:
         known = [column for column in data.item_table.columns if column not in ("item_id", "source_row")]
         raise DataError(
@@ -131,11 +172,19 @@ def _read(data: Interactions, name: str, kind: FeatureKind | None) -> Feature:
             f"{nearest(name, known)}"
         )
     column = data.item_table[name]
-    kind = kind or _kind_of(column.dtype)
+    return of_column(name, column, kind or _kind_of(column.dtype), scale)
+
+
+def of_column(name: str, column: pl.Series, kind: FeatureKind, scale: FeatureScale | None = None) -> Feature:
+    """A feature of a column of the item table; with a scale as that says, else one of its own is made.
+
+    Raises:
+        DataError: the column cannot be read as that kind, tells nothing, or holds NaN or infinity.
+    """
     try:
         if kind == "tags":
-            return _tags(name, column)
-        return _numbers(name, column) if kind == "numbers" else _listed(name, column)
+            return _tags(name, column, scale)
+        return _numbers(name, column, scale) if kind == "numbers" else _listed(name, column, scale)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise DataError(
             f"The column {name!r} ({column.dtype}) cannot be read as {kind}: say {name}:tags, or another."
@@ -149,41 +198,59 @@ def _kind_of(dtype: pl.DataType) -> FeatureKind:
     return "numbers" if dtype.is_numeric() or dtype.is_temporal() else "tags"
 
 
-def _vectors(name: str, values_NF: np.ndarray) -> Feature:
+def of_vectors(name: str, values_NF: np.ndarray, scale: FeatureScale | None = None) -> Feature:
     """Centred over the items that have some, since encoders share a large mean, and of unit length each.
 
     A row of zeros is an item without.
+
+    Raises:
+        DataError: they are not as wide as those of the scale.
     """
     known_N: np.ndarray = np.any(values_NF != 0, axis=1)
-    centred_NF = values_NF - values_NF[known_N].mean(axis=0, dtype=np.float64)
+    if scale is None:
+        scale = FeatureScale("vectors", tuple(values_NF[known_N].mean(axis=0, dtype=np.float64).tolist()))
+    if values_NF.shape[1] != len(scale.mean):
+        raise DataError(
+            f"The vectors of {name!r} have {values_NF.shape[1]} numbers, but those that the run was trained with "
+            f"{len(scale.mean)}: make them as those were made."
+        )
+    centred_NF = values_NF - np.array(scale.mean)
     lengths_N1 = np.linalg.norm(centred_NF, axis=1, keepdims=True)
     values_NF = np.where(known_N[:, None], centred_NF / np.maximum(lengths_N1, 1e-12), 0.0).astype(np.float32)
-    return Feature(FeatureShape(name, "vectors", values_NF.shape[1]), values_NF, known_N)
+    return Feature(FeatureShape(name, "vectors", values_NF.shape[1]), values_NF, known_N, scale)
 
 
-def _numbers(name: str, column: pl.Series) -> Feature:
+def _numbers(name: str, column: pl.Series, scale: FeatureScale | None) -> Feature:
     """One number an item, standardised; a moment is one too."""
+    if isinstance(column.dtype, pl.Date | pl.Datetime):
+        column = column.cast(pl.Datetime("us"))  # of whatever unit, the same number
     values = column.to_physical().cast(pl.Float64)
     known_N = values.is_not_null().to_numpy()
     values_N = values.fill_null(0.0).to_numpy()
     _refuse_unbounded(name, values_N)
-    mean, std = (values_N[known_N].mean(), values_N[known_N].std()) if known_N.any() else (0.0, 0.0)
-    if std == 0:
-        raise DataError(f"The column {name!r} has the same number for all items, which tells nothing: leave it out.")
-    values_N = np.where(known_N, (values_N - mean) / std, 0.0)
-    return Feature(FeatureShape(name, "vectors", 1), values_N[:, None].astype(np.float32), known_N)
+    if scale is None:
+        mean, std = (values_N[known_N].mean(), values_N[known_N].std()) if known_N.any() else (0.0, 0.0)
+        if std == 0:
+            raise DataError(
+                f"The column {name!r} has the same number for all items, which tells nothing: leave it out."
+            )
+        scale = FeatureScale("numbers", (float(mean),), float(std))
+    values_N = np.where(known_N, (values_N - scale.mean[0]) / scale.std, 0.0)
+    return Feature(FeatureShape(name, "vectors", 1), values_N[:, None].astype(np.float32), known_N, scale)
 
 
-def _listed(name: str, column: pl.Series) -> Feature:
+def _listed(name: str, column: pl.Series, scale: FeatureScale | None) -> Feature:
     rows = [None if row is None else [float(x) for x in row] for row in column.to_list()]
     widths = {len(row) for row in rows if row is not None}
+    if not widths and scale is not None:  # none of these items has one
+        widths = {len(scale.mean)}
     if len(widths) != 1:
         raise DataError(f"The vectors in the column {name!r} are of several lengths or of none: make them one.")
     values_NF = np.array([[0.0] * min(widths) if row is None else row for row in rows])
     _refuse_unbounded(name, values_NF)
-    if not values_NF.any():
+    if scale is None and not values_NF.any():
         raise DataError(f"No item has a vector in the column {name!r}, where all numbers are 0: leave it out.")
-    return _vectors(name, values_NF.astype(np.float32))
+    return of_vectors(name, values_NF.astype(np.float32), scale)
 
 
 def _refuse_unbounded(name: str, values: np.ndarray) -> None:
@@ -191,21 +258,23 @@ def _refuse_unbounded(name: str, values: np.ndarray) -> None:
         raise DataError(f"The column {name!r} holds NaN, infinity or numbers beyond float32: mend it.")
 
 
-def _tags(name: str, column: pl.Series) -> Feature:
+def _tags(name: str, column: pl.Series, scale: FeatureScale | None) -> Feature:
     """Rows of tags, most frequent first; a tag that one item alone has tells it from no other and is left out."""
     rows = [_words(value) for value in column.to_list()]
-    count = Counter(chain.from_iterable(rows))
-    labels = [label for label, n in count.most_common() if n > 1]
+    if scale is None:
+        count = Counter(chain.from_iterable(rows))
+        scale = FeatureScale("tags", labels=tuple(label for label, n in count.most_common() if n > 1))
+        if not scale.labels:
+            raise DataError(f"The column {name!r} has no tag that two items share: leave it out.")
+    labels = scale.labels
     row_of = {label: row for row, label in enumerate(labels)}
     kept = [sorted(row_of[word] for word in words if word in row_of)[:MOST_TAGS] for words in rows]
-    width = max((len(each) for each in kept), default=0)
-    if not width:
-        raise DataError(f"The column {name!r} has no tag that two items share: leave it out.")
+    width = max((len(each) for each in kept), default=0) or 1
     values_NT = np.full((len(kept), width), len(labels), dtype=np.int32)
     for row, tags in enumerate(kept):
         values_NT[row, : len(tags)] = tags
     shape = FeatureShape(name, "tags", width, len(labels))
-    return Feature(shape, values_NT, np.array([bool(tags) for tags in kept]), tuple(labels))
+    return Feature(shape, values_NT, np.array([bool(tags) for tags in kept]), scale)
 
 
 def _words(value: Any) -> Sequence[str]:

@@ -38,6 +38,7 @@ from forethought.settings import Count, Number, Settings, check
 
 Duplicates = Literal["keep", "same_time", "repeats"]
 PARTS = ("train", "valid", "test")
+HELD_OUT = "held_out"  # in the stead of train, where an item is held out of training
 FACTS_FILE = "prepared.json"
 WRITTEN = ("interactions.parquet", "items.parquet", VECTORS, FACTS_FILE)
 
@@ -125,7 +126,7 @@ def prepare(
         steps.append(_counted(step, data))
         report(f"after {step}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions")
     done = config.split.apply(data)
-    done = replace(done, data=replace(data, histories=done.train.histories))
+    done = replace(done, data=replace(data, histories=done.test.history.histories))  # ties in order, nothing left out
     facts = {
         "name": data.name,
         "source": str(source) if isinstance(source, str | Path) else describe(source),
@@ -215,7 +216,7 @@ def _write(split: Split, folder: Path) -> None:
     table.write_parquet(folder / "items.parquet")
     types: dict[str, pl.DataType] = {"user_id": _ids(data.users).dtype, "item_id": _ids(data.items).dtype}
     types |= {"timestamp": pl.Int64()} if data.histories.times is not None else {}
-    schema = pl.Schema(types | {"position": pl.Int32(), "split": pl.Enum(PARTS)})
+    schema = pl.Schema(types | {"position": pl.Int32(), "split": _part_type(split)})
     part = _part_of_rows(split)
 
     def blocks(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
@@ -234,7 +235,7 @@ def _block(data: Interactions, part: np.ndarray, users: slice, schema: pl.Schema
         "item_id": _ids(data.items).gather(histories.items[rows]),
         "timestamp": None if histories.times is None else histories.times[rows],
         "position": np.arange(rows.start, rows.stop) - histories.starts[owner],
-        "split": pl.Series(PARTS, dtype=pl.Enum(PARTS)).gather(part[rows]),
+        "split": _names(schema["split"]).gather(part[rows]),
     }
     return pl.DataFrame({name: columns[name] for name in schema}).cast(schema)
 
@@ -246,15 +247,29 @@ def _ids(vocabulary: Vocabulary) -> pl.Series:
     return vocabulary.ids.to_frame("id").select(uuid_bytes(pl.col("id"))).to_series()
 
 
+def _part_type(split: Split) -> pl.Enum:
+    return pl.Enum([*PARTS, HELD_OUT] if split.config.hold_out_items else PARTS)
+
+
+def _names(dtype: pl.DataType) -> pl.Series:
+    """The parts, in order of their numbers."""
+    assert isinstance(dtype, pl.Enum)
+    return pl.Series(dtype.categories, dtype=dtype)
+
+
 def _part_of_rows(split: Split) -> np.ndarray:
     """Of each interaction its part, uint8 [n]: its period in a temporal split, else what is to be found."""
     histories = split.data.histories
     if histories.times is not None and "valid_from" in split.protocol:
         bounds = [moment(split.protocol[name], name) for name in ("valid_from", "test_from")]
-        return np.searchsorted(bounds, histories.times, side="right").astype(np.uint8)
-    part = np.zeros(len(histories.items), np.uint8)
-    part[split.valid.history.ends] = 1
-    part[split.test.history.ends] = 2
+        part = np.searchsorted(bounds, histories.times, side="right").astype(np.uint8)
+    else:
+        part = np.zeros(len(histories.items), np.uint8)
+        part[split.valid.history.ends] = 1
+        part[split.test.history.ends] = 2
+    if split.config.hold_out_items:
+        trained_N = split.train.item_counts(split.data.n_items) > 0
+        part[(part == 0) & ~trained_N[histories.items]] = len(PARTS)
     return part
 
 

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from forethought.data.histories import Cases, Histories, Spans
+from forethought.data.hold_out import check_hold_out, held_protocol, hold_out
 from forethought.data.interactions import Interactions
 from forethought.data.noise import Noise
 from forethought.data.times import iso, moment
 from forethought.errors import ConfigError, DataError, nearest
-from forethought.settings import Between, Second, Seed, Settings, check
+from forethought.settings import Between, Second, Seed, Settings, ShareBelowOne, check
 
 SplitKind = Literal["leave_last_out", "temporal"]
 Ties = Literal["file", "shuffle"]
@@ -37,6 +38,8 @@ class SplitConfig(Settings):
         seed: of the shuffle.
         valid_from, test_from: see `temporal`, which alone reads these and the fields below.
         targets, cold_users, cold_items: see `temporal`.
+        hold_out_items: share of all items, drawn evenly, whose interactions training never sees, 0 to below 1.
+        hold_out_seed: of that draw.
     """
 
     kind: SplitKind = "leave_last_out"
@@ -47,6 +50,8 @@ class SplitConfig(Settings):
     targets: Targets = "first"
     cold_users: Policy = "keep"
     cold_items: Policy = "keep"
+    hold_out_items: ShareBelowOne = 0.0
+    hold_out_seed: Seed = 0
 
     def apply(self, data: Interactions) -> Split:
         """Split the data this way."""
@@ -75,9 +80,18 @@ class Split:
     noise: Noise | None = None
 
     def with_noise(self, noise: Noise | None) -> Split:
-        """The same with noise in its training part; held-out parts and their histories stay."""
+        """The same with noise in its training part; held-out parts and their histories stay.
+
+        Raises:
+            ConfigError: the noise would bring in items that are held out of training.
+        """
         if noise is None:
             return self
+        if self.config.hold_out_items and noise.kind in ("replace", "insert"):
+            raise ConfigError(
+                f"Noise of kind {noise.kind} would bring items into training that are held out of it: leave "
+                "hold_out_items out, or take noise that deletes or swaps."
+            )
         return replace(self, train=noise.on_training(self.train, self.data.n_items), noise=noise)
 
 
@@ -96,7 +110,8 @@ def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> S
         config = SplitConfig(**config)
     if config.kind == "leave_last_out":
         _refuse_unread(config)
-        return leave_last_out(data, ties=config.ties, seed=config.seed)
+        held = {"hold_out_items": config.hold_out_items, "hold_out_seed": config.hold_out_seed}
+        return leave_last_out(data, ties=config.ties, seed=config.seed, **held)
     if config.valid_from is None or config.test_from is None:
         raise ConfigError("A temporal split needs valid_from and test_from: dates, Unix seconds or shares like 0.9.")
     settings = asdict(config)
@@ -105,8 +120,8 @@ def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> S
 
 
 def _refuse_unread(config: SplitConfig) -> None:
-    """Leave-last-out reads nothing but ties: who says more meant another split."""
-    read = {"kind", "ties", "seed"}
+    """Leave-last-out reads ties and what is held out: who says more meant another split."""
+    read = {"kind", "ties", "seed", "hold_out_items", "hold_out_seed"}
     unread = [f.name for f in fields(config) if f.name not in read and getattr(config, f.name) != f.default]
     if unread:
         raise ConfigError(
@@ -115,7 +130,14 @@ def _refuse_unread(config: SplitConfig) -> None:
         )
 
 
-def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) -> Split:
+def leave_last_out(
+    data: Interactions,
+    *,
+    ties: Ties = "file",
+    seed: int = 0,
+    hold_out_items: float = 0.0,
+    hold_out_seed: int = 0,
+) -> Split:
     """Last item tests, the last but one validates, the rest trains; a test history includes the validation item.
 
     Args:
@@ -123,11 +145,15 @@ def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) ->
         ties: "file" keeps the source's order among equal times; "shuffle" draws it anew for each user, because
             Amazon's times are days and its files are sorted by item inside a day, which leaks.
         seed: of the shuffle; refused with "file", where it would change nothing.
+        hold_out_items: share of the items whose interactions are taken out of training, so that cases which are to find
+            one are cold; 0: none.
+        hold_out_seed: of the draw of these items.
 
     Raises:
-        DataError: `ties="shuffle"` on data without times, or no user with three items.
+        DataError: `ties="shuffle"` on data without times, no user with three items, or nothing left to train on.
     """
     check(data, Interactions, "data")
+    check_hold_out(hold_out_items, hold_out_seed)
     histories = _order_ties(data, ties, seed)
     long_enough = np.flatnonzero(histories.lengths >= 3)
     if len(long_enough) == 0:
@@ -135,13 +161,21 @@ def leave_last_out(data: Interactions, *, ties: Ties = "file", seed: int = 0) ->
     ends = histories.ends.copy()
     ends[long_enough] -= 2
     train = Spans(histories, np.arange(len(histories)), histories.starts, ends)
+    if hold_out_items:
+        train = hold_out(data, train, hold_out_items, hold_out_seed)
 
     def held_out(back: int) -> Cases:
         at = histories.ends[long_enough] - back
         return Cases(Spans(histories, long_enough, histories.starts[long_enough], at), histories.items[at])
 
     protocol = {"split": "leave_last_out", "ties": ties, "seed": seed if ties == "shuffle" else None}
-    config = SplitConfig(ties=ties, seed=seed if ties == "shuffle" else 0)
+    protocol |= held_protocol(hold_out_items, hold_out_seed)
+    config = SplitConfig(
+        ties=ties,
+        seed=seed if ties == "shuffle" else 0,
+        hold_out_items=hold_out_items,
+        hold_out_seed=hold_out_seed,
+    )
     return Split(data, train, held_out(2), held_out(1), protocol, config)
 
 
@@ -155,6 +189,8 @@ def temporal(
     seed: int = 0,
     cold_users: Policy = "keep",
     cold_items: Policy = "keep",
+    hold_out_items: float = 0.0,
+    hold_out_seed: int = 0,
 ) -> Split:
     """One moment for everybody: what came before `valid_from` trains, what comes later is to be found.
 
@@ -170,6 +206,7 @@ def temporal(
         seed: of the shuffle of ties.
         cold_users: "drop" leaves out users with nothing in training.
         cold_items: "drop" leaves out targets that nobody met in training.
+        hold_out_items, hold_out_seed: as in `leave_last_out`; refused where cold items are dropped.
 
     Returns:
         A split whose protocol counts the cold cases and those left out.
@@ -181,6 +218,12 @@ def temporal(
     check(targets, Targets, "targets")
     check(cold_users, Policy, "cold_users")
     check(cold_items, Policy, "cold_items")
+    check_hold_out(hold_out_items, hold_out_seed)
+    if hold_out_items and cold_items == "drop":
+        raise ConfigError(
+            'Items are held out of training to be found, and cold_items="drop" leaves out those cases: keep them, or '
+            "leave hold_out_items out."
+        )
     if data.histories.times is None:
         raise DataError("This data has an order but no times, so it cannot be split by time: use leave_last_out.")
     histories = _order_ties(data, ties, seed)
@@ -189,12 +232,13 @@ def temporal(
         raise DataError(f"valid_from ({iso(valid_at)}) must come before test_from ({iso(test_at)}).")
     train_ends = _first_since(histories, valid_at)
     train = Spans(histories, np.arange(len(histories)), histories.starts, train_ends)
+    trained = hold_out(data, train, hold_out_items, hold_out_seed) if hold_out_items else train
     protocol = {"split": "temporal", "ties": ties, "seed": seed if ties == "shuffle" else None}
     protocol |= {"valid_from": iso(valid_at), "test_from": iso(test_at), "targets": targets}
-    protocol |= {"cold_users": cold_users, "cold_items": cold_items}
+    protocol |= {"cold_users": cold_users, "cold_items": cold_items} | held_protocol(hold_out_items, hold_out_seed)
     drop = {"drop_users": cold_users == "drop", "drop_items": cold_items == "drop"}
-    valid, protocol["valid"] = _cases(train, _targets(histories, valid_at, test_at, targets), data.n_items, **drop)
-    test, protocol["test"] = _cases(train, _targets(histories, test_at, None, targets), data.n_items, **drop)
+    valid, protocol["valid"] = _cases(trained, histories, _targets(histories, valid_at, test_at, targets), **drop)
+    test, protocol["test"] = _cases(trained, histories, _targets(histories, test_at, None, targets), **drop)
     config = SplitConfig(
         kind="temporal",
         ties=ties,
@@ -204,8 +248,10 @@ def temporal(
         targets=targets,
         cold_users=cold_users,
         cold_items=cold_items,
+        hold_out_items=hold_out_items,
+        hold_out_seed=hold_out_seed,
     )
-    split = Split(data, train, valid, test, protocol, config)
+    split = Split(data, trained, valid, test, protocol, config)
     _refuse_empty(split)
     return split
 
@@ -252,15 +298,15 @@ def _targets(histories: Histories, begin: int, end: int | None, targets: Targets
 
 
 def _cases(
-    train: Spans, at: np.ndarray, n_items: int, *, drop_users: bool, drop_items: bool
+    train: Spans, histories: Histories, at: np.ndarray, *, drop_users: bool, drop_items: bool
 ) -> tuple[Cases, dict[str, int]]:
     """Cases for the targets at these places, each with what its user did in earlier seconds, and their counts."""
-    histories = train.histories
     owner = np.searchsorted(histories.offsets, at, side="right") - 1
     starts, ends = histories.starts[owner], _starts_of_ties(histories)[at]
     has_history = ends > starts
     cold_user = has_history & (train.lengths[owner] == 0)
-    cold_item = has_history & (train.item_counts(n_items) == 0)[histories.items[at]]
+    counts_N = train.item_counts(int(histories.items.max()) + 1)
+    cold_item = has_history & (counts_N == 0)[histories.items[at]]
     keep = has_history & ~(cold_user & drop_users) & ~(cold_item & drop_items)
     counts = {"cases": keep, "cold_users": cold_user, "cold_items": cold_item, "without_history": ~has_history}
     history = Spans(histories, owner, starts, ends).take(np.flatnonzero(keep))

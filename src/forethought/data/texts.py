@@ -40,6 +40,22 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
             f"The rows of {str(path)!r} are those of an item table, and the data was read without one: name it with "
             "items=... (on the command line --items FILE)."
         )
+    vectors = table_texts(path, data.table_rows)
+    row = data.item_table["source_row"].fill_null(-1).to_numpy()
+    vectors = np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype)
+    check_finite(path, vectors)
+    if not vectors.any():
+        raise DataError(f"No item has a text in {str(path)!r}, where all numbers are 0: {MEND}.")
+    return vectors
+
+
+def table_texts(path: str | Path, rows: int) -> np.ndarray:
+    """[rows, E] as the file has them, mapped.
+
+    Raises:
+        DataError: it cannot be read, or has another number of rows.
+    """
+    path = Path(path)
     try:
         check_ordinary(path)
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -49,15 +65,14 @@ def item_texts(data: Interactions, file: str | Path | None = None) -> np.ndarray
         raise DataError(f"{str(path)!r} holds several arrays: {MEND}, as .npy.")
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
         raise DataError(f"The text vectors in {str(path)!r} are {vectors.dtype} {list(vectors.shape)}: {MEND}.")
-    if len(vectors) != data.table_rows:
-        raise DataError(f"{str(path)!r} has {len(vectors):,} rows, but the item table {data.table_rows:,}: {MEND}.")
-    row = data.item_table["source_row"].fill_null(-1).to_numpy()
-    vectors = np.where(row[:, None] >= 0, vectors[row], 0).astype(vectors.dtype)
+    if len(vectors) != rows:
+        raise DataError(f"{str(path)!r} has {len(vectors):,} rows, but the item table {rows:,}: {MEND}.")
+    return vectors
+
+
+def check_finite(path: Path, vectors: np.ndarray) -> None:
     if not (np.abs(vectors) < np.finfo(np.float32).max).all():
         raise DataError(f"The text vectors in {str(path)!r} hold NaN, infinity or numbers beyond float32: {MEND}.")
-    if not vectors.any():
-        raise DataError(f"No item has a text in {str(path)!r}, where all numbers are 0: {MEND}.")
-    return vectors
 
 
 def check_vectors(path: Path) -> None:

@@ -10,11 +10,15 @@ from forethought.data.splits import Split
 
 Part = Literal["valid", "test"]
 
-# What may differ between methods on the same footing: the data's name (its hash decides) and how far back each reads.
-DESCRIPTIVE = frozenset({"data", "window"})
+# What may differ between methods on the same footing: the data's name (its hash decides), how far back each reads, and
+# what each was trained on before, which is told.
+DESCRIPTIVE = frozenset({"data", "window", "started_from"})
 # What a protocol's line says in words of its own; the rest stands behind it as it is.
 WORDED = frozenset(
-    {"data", "data_hash", "split", "ties", "tie_seed", "part", "n_cases", "n_items", "candidates", "history_excluded"}
+    {
+        *("data", "data_hash", "split", "ties", "tie_seed", "part", "n_cases", "n_items", "candidates"),
+        *("history_excluded", "hold_out_items", "hold_out_seed", "started_from"),
+    }
 )
 
 
@@ -51,6 +55,15 @@ def describe(
     }
 
 
+def started_from(about: Mapping[str, Any]) -> dict[str, str]:
+    """What the protocol says of a run that began with weights of another, where those may have seen what is tested."""
+    start = about.get("started_from") or {}
+    if not start.get("may_have_seen"):
+        return {}
+    data = f"{start.get('data')} ({str(start.get('data_hash'))[:8]})"
+    return {"started_from": f"{data}, whose training may have held what is tested here"}
+
+
 def metric_prefix(protocol: dict[str, Any]) -> str:
     """`sampled100:` for metrics among 100 sampled negatives, so that they are never taken for full ranking."""
     return f"sampled{protocol['negatives']}:" if protocol["candidates"] == "sampled" else ""
@@ -84,13 +97,21 @@ def in_words(protocol: Mapping[str, Any]) -> str:
         f"{name} ({digest})",
         f"split {protocol.get('split')}",
         ties,
+        *held_out(protocol),
         f"{protocol.get('part')}, {protocol.get('n_cases', 0):,} cases",
         f"history {'excluded' if protocol.get('history_excluded') else 'not excluded'}",
         candidates,
+        *([f"began with weights of {start}"] if (start := protocol.get("started_from")) else []),
         *([] if noise is None else [f"NOISY histories: {noisy(noise)}"]),
         *rest,
     ]
     return " · ".join(parts)
+
+
+def held_out(protocol: Mapping[str, Any]) -> list[str]:
+    """That items were held out of training, where some were."""
+    share, seed = protocol.get("hold_out_items", 0), protocol.get("hold_out_seed")
+    return [f"{100 * share:g}% of the items held out of training (seed {seed})"] if share else []
 
 
 def is_unusual(protocol: Mapping[str, Any]) -> bool:

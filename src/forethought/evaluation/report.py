@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation import cost, storage
 from forethought.evaluation import protocol as protocols
-from forethought.evaluation.groups import Group, membership, quantile_groups
+from forethought.evaluation.groups import TARGET, Group, chance_of_recall, membership, quantile_groups, warm_or_cold
 from forethought.evaluation.lists import beyond_accuracy
 from forethought.evaluation.metrics import per_case
 from forethought.evaluation.statistics import Estimate, estimate_means
@@ -32,7 +32,12 @@ DAMAGED = (
     *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError),
     *(ConfigError, pl.exceptions.PolarsError),
 )
-GROUPINGS = {"history_length": "length_group", "target_popularity": "popularity_group"}
+# what cases are grouped by, its column, and that whose range is shown
+GROUPINGS = {
+    "history_length": ("length_group", "history_length"),
+    "target_popularity": ("popularity_group", "target_popularity"),
+    TARGET: ("target_group", "target_popularity"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,12 @@ class Evaluation:
         protocol: what was measured, as in `forethought.evaluation.protocol.describe`.
         cases: one row a case: `user_id`, `case` (0, 1, .. within the user), `target_id`, `rank` (mid-rank),
             `history_length` and `target_popularity` (interactions), `length_group` and `popularity_group` (`G1`..),
-            `steps` (of reasoning), and one column for each metric.
+            `target_group` (`warm` or `cold`, where training never met some target), `steps` (of reasoning), and one
+            column for each metric.
         metrics: means over cases with 95% intervals over users, by name (`ndcg@10`).
         lists: coverage, Gini, novelty and popularity of the lists (`coverage@10`); empty if no lists were made.
-        groups: `history_length` and `target_popularity`, each with its groups `G1`.. of ascending quantiles.
+        groups: `history_length` and `target_popularity`, each with its groups `G1`.. of ascending quantiles; `target`
+            with `warm` and `cold`, where training never met some target.
         cost: `steps` (mean) with `steps_quantiles` and `steps_saved` (of those it could have used), `seconds` by stage,
             `ms_per_history` and `flops_per_history` by stage, `states_per_second` (lists apart), `parameters`,
             `training` (`epochs`, `trained_s`, `s_per_epoch`, `flops_per_epoch`) and the `machine` that was timed.
@@ -185,6 +192,13 @@ def summarise(
     by_case = {prefix + name: value for name, value in _mean([per_case(each.ranks) for each in draws]).items()}
     frame = _frame(draws, cases, split, popularity).with_columns(**{n: pl.Series(v) for n, v in by_case.items()})
     metrics, groups = _estimate(frame, by_case, cases.history.users, resamples, seed)
+    if TARGET in groups:
+        negatives = None if sample is None else sample["negatives"]
+        chances = chance_of_recall(cases, split.data.n_items, negatives, history_excluded=history_excluded)
+        groups[TARGET] = {
+            name: replace(group, chance=float(chances[frame["target_group"].to_numpy() == name].mean()))
+            for name, group in groups[TARGET].items()
+        }
     shown = [each.lists for each in draws if each.lists is not None]
     lists = _mean([beyond_accuracy(each, cases.history, popularity) for each in shown]) if shown else {}
     steps = np.concatenate([each.steps for each in draws])
@@ -212,6 +226,7 @@ def _check(ranks: np.ndarray, n_cases: int) -> None:
 
 def _frame(draws: Sequence[Ranked], cases: Cases, split: Split, popularity: np.ndarray) -> pl.DataFrame:
     users, lengths, popular = cases.history.users, cases.history.lengths, popularity[cases.targets]
+    target_groups = {} if (popular > 0).all() else {"target_group": warm_or_cold(popular)}
     return pl.DataFrame(
         {
             "user_id": split.data.users.ids[users],
@@ -221,6 +236,7 @@ def _frame(draws: Sequence[Ranked], cases: Cases, split: Split, popularity: np.n
             "target_popularity": popular.astype(np.int64),
             "length_group": quantile_groups(lengths),
             "popularity_group": quantile_groups(popular),
+            **target_groups,
             "steps": np.mean([each.steps for each in draws], axis=0, dtype=np.float32),
         }
     ).select("user_id", pl.int_range(pl.len()).over("user_id").alias("case"), pl.exclude("user_id"))
@@ -231,15 +247,16 @@ def _estimate(
 ) -> tuple[dict[str, Estimate], dict[str, dict[str, Group]]]:
     """Means of all cases and of every group, from the same resampled users."""
     strata, keys = [np.ones((frame.height, 1), bool)], []
-    for by, column in GROUPINGS.items():
+    groupings = {by: columns for by, columns in GROUPINGS.items() if columns[0] in frame.columns}
+    for by, (column, _) in groupings.items():
         names, members = membership(frame[column].to_numpy())
         strata.append(members)
         keys += [(by, name) for name in names]
     table, everyone = np.column_stack(list(by_case.values())), np.concatenate(strata, axis=1)
     rows = estimate_means(table, users, resamples=resamples, seed=seed, strata=everyone)
-    groups: dict[str, dict[str, Group]] = {by: {} for by in GROUPINGS}
+    groups: dict[str, dict[str, Group]] = {by: {} for by in groupings}
     for (by, name), members, row in zip(keys, everyone.T[1:], rows[1:], strict=True):
-        values, steps = frame[by].to_numpy()[members], frame["steps"].to_numpy()[members]
+        values, steps = frame[groupings[by][1]].to_numpy()[members], frame["steps"].to_numpy()[members]
         means = dict(zip(by_case, row, strict=True))
         groups[by][name] = Group(len(values), (int(values.min()), int(values.max())), means, float(steps.mean()))
     return dict(zip(by_case, rows[0], strict=True)), groups
@@ -251,8 +268,8 @@ def _estimates(parts: dict[str, Any]) -> dict[str, Estimate]:
 
 def _group(parts: dict[str, Any]) -> Group:
     (low, high), steps = parts["range"], parts.get("steps")
-    known = None if steps is None else float(steps)
-    return Group(int(parts["cases"]), (int(low), int(high)), _estimates(parts["metrics"]), known)
+    known, chance = (None if x is None else float(x) for x in (steps, parts.get("chance")))
+    return Group(int(parts["cases"]), (int(low), int(high)), _estimates(parts["metrics"]), known, chance)
 
 
 def _number(value: float | None) -> float:

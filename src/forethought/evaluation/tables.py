@@ -16,7 +16,11 @@ from forethought.tables.table import Document, Table
 
 ALPHA = 0.05  # p-values below it are starred
 HEADLINE = ("recall@10", "ndcg@10")  # what groups are shown by
-GROUPINGS = {"history_length": "history length", "target_popularity": "training interactions of the target"}
+GROUPINGS = {
+    "history_length": "history length",
+    "target_popularity": "training interactions of the target",
+    "target": "whether training met the target (range: its training interactions)",
+}
 
 
 def evaluation_document(
@@ -125,15 +129,18 @@ def _groups(by: str, groups: Mapping[str, Group]) -> Table:
     known = next(iter(groups.values())).metrics if groups else {}
     shown = [name for name in known if name.endswith(HEADLINE)]
     reasons = any(g.steps for g in groups.values())
+    chances = any(g.chance is not None for g in groups.values())
     rows = [
         [
             *(name, f"{g.range[0]:,}–{g.range[1]:,}", f"{g.cases:,}"),
             *(interval_cell(g.metrics[metric]) for metric in shown),
+            *([number(g.chance, ".4f")] if chances else []),
             *([number(g.steps, ".2f")] if reasons else []),
         ]
         for name, g in groups.items()
     ]
-    return Table(f"by {by}", ["group", "range", "cases", *shown, *(["steps"] if reasons else [])], rows)
+    more = [*(["recall@10 by chance"] if chances else []), *(["steps"] if reasons else [])]
+    return Table(f"by {by}", ["group", "range", "cases", *shown, *more], rows)
 
 
 def _noises(protocol: Mapping[str, Any], methods: Mapping[str, MethodSummary]) -> list[str]:

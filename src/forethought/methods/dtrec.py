@@ -280,7 +280,7 @@ class DTRecModel(Method):
         return DenseStates(steps_B, states_BD, traced)
 
     def policy(self) -> HaltingPolicy:
-        catalogue, exact = self.catalogue(), self.config.indicator_source == "exact"
+        catalogue, exact = self.items.catalogue(held_back=False), self.config.indicator_source == "exact"
 
         def stats_of(states_PD: Tensor) -> SoftmaxStats:
             if not exact and int(self.prototypes.made_in) < 0:
@@ -303,3 +303,6 @@ class DTRecModel(Method):
 
     def catalogue(self) -> Catalogue:
         return self.items.catalogue()
+
+    def join_items(self, first: int) -> None:
+        self.prototypes.join(self.items.catalogue(held_back=False), first)

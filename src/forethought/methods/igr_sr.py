@@ -244,6 +244,15 @@ class IGRSRModel(Method):
             self.intents_from.set_features(side.item_texts_NE)
         self.given_encoder = None if side.encoder is None else dict(side.encoder)
 
+    def join_items(self, first: int) -> None:
+        if isinstance(self.intents_from, TextProfiles):
+            maps = () if self.items.features is None else self.items.features.maps
+            if not any(self.intents_from.join(each.values, first) for each in maps if each.shape.kind == "vectors"):
+                raise ConfigError(
+                    "The intents of this IGRSR are profiles of text vectors, and it keeps nothing to make those of new "
+                    "items alike, unless it reads the same vectors as a feature: train it with --features text."
+                )
+
     def stages(self) -> tuple[Stage, ...]:
         reasoner = Stage(name=REASONER)
         if self.config.encoder_run is not None or not self.reads_encoder:

@@ -284,6 +284,13 @@ class Method(nn.Module):
             if getattr(part, "target_counts_N", None) is not None:
                 part.target_counts_N = side.target_counts_N.clone()
 
+    def join_items(self, first: int) -> None:
+        """Items from row `first` on have joined the tables of a trained method: make what else it keeps of an item.
+
+        Raises:
+            ConfigError: that cannot be made.
+        """
+
     def split_items(self, shard: Shard, rows: slice) -> None:
         """Keep these rows alone of all that is learned of each item: other processes hold the others.
 

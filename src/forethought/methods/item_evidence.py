@@ -14,8 +14,8 @@ evidence, K neighbours of all kinds together, T pairs (position, item) of which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Support(NamedTuple):
 class ItemEvidence(nn.Module):
     """Tables of neighbours and the weights of what they say, kept with the method's own weights."""
 
+    item_dims: ClassVar[Mapping[str, int]] = {"items_NK": 0, "values_NK": 0, "pairs_NM": 0, "counts_N": 0}
     items_NK: Tensor
     values_NK: Tensor
     pairs_NM: Tensor

@@ -8,8 +8,8 @@ Shapes: N items, F numbers or T tags an item, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ class FeatureMap(nn.Module):
     Its values are kept with the weights, so that a run folder needs nothing else.
     """
 
+    item_dims: ClassVar[Mapping[str, int]] = {"values": 0, "missing_N1": 0}
     values: Tensor
     missing_N1: Tensor
 
@@ -43,11 +44,13 @@ class FeatureMap(nn.Module):
         self.missing = nn.Parameter(torch.zeros(width))
         self.register_buffer("missing_N1", torch.zeros(n_items, 1))
 
-    def take(self, feature: Feature) -> None:
-        """Keep the values of a feature of this shape."""
-        assert feature.shape == self.shape
-        self.values.copy_(torch.from_numpy(feature.values))
-        self.missing_N1.copy_(torch.from_numpy(np.asarray(~feature.known_N))[:, None])
+    def take(self, feature: Feature, first: int = 0) -> None:
+        """Keep the values of a feature of this shape, or, from row `first` on, of one with fewer tags an item."""
+        assert feature.shape == self.shape or first
+        values = torch.from_numpy(feature.values)
+        self.values[first:] = self.shape.tags if self.shape.kind == "tags" else 0
+        self.values[first:, : values.shape[1]] = values
+        self.missing_N1[first:] = torch.from_numpy(np.asarray(~feature.known_N))[:, None].to(self.missing_N1)
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """[..., D] of these items; of all, [N, D], if not said."""
@@ -72,9 +75,10 @@ class ItemFeatures(nn.Module):
             "Sequence[FeatureMap]", nn.ModuleList(FeatureMap(shape, n_items, width, std) for shape in shapes)
         )
 
-    def take(self, features: Sequence[Feature]) -> None:
+    def take(self, features: Sequence[Feature], first: int = 0) -> None:
+        """Keep the values of all features, of the items from row `first` on."""
         for each, feature in zip(self.maps, features, strict=True):
-            each.take(feature)
+            each.take(feature, first)
 
     def forward(self, items: Tensor | None = None) -> Tensor:
         """The sum of what each feature adds, [..., D]; of all items, [N, D], if not said."""

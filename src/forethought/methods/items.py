@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,11 @@ class ItemLoss(Settings):
 class ItemTable(nn.Module):
     """One vector an item, used on both sides: as input and as output (tied).
 
-    With features of the items (`read_features`) an item is its id and what is known of it; without, its id alone.
+    With features of the items (`read_features`) an item is its id and what is known of it; without, its id alone. One
+    that training never meets (`know_trained`) is what is known of it alone: nothing teaches its id anything. While the
+    table trains, such an item stands in the softmax as zeros and gets no gradient. Else it would be pushed away from
+    every state, as what is never the answer, and the maps of features would learn what such items look like. Once it
+    is trained, `unmet_nats` are taken off its logits: a vector of features alone says too readily that it fits.
     A loss that must know how often each item is a target keeps the counts beside the vectors, zeros until it is told.
 
     After `split` the rows here are a part of them, and other processes hold the rest. Each process then has histories
@@ -77,7 +81,10 @@ class ItemTable(nn.Module):
     the items. The walk takes 4 products of (P x items here x D) where it is 3 of (P / W x all items x D) without.
     """
 
+    item_dims: ClassVar[Mapping[str, int]] = {"weight": 0, "bias": 0, "target_counts_N": 0}
     target_counts_N: Tensor | None
+    trained_N1: Tensor | None
+    unmet_nats: Tensor
 
     def __init__(self, n_items: int, width: int, loss: ItemLoss, std: float) -> None:
         super().__init__()
@@ -89,11 +96,20 @@ class ItemTable(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
         counts_N = None if loss.proposal == "uniform" else torch.zeros(n_items, dtype=torch.int64)
         self.register_buffer("target_counts_N", counts_N)
+        self.register_buffer("trained_N1", None, persistent=False)  # a run's table of items has the counts
 
     def read_features(self, shapes: Sequence[FeatureShape]) -> None:
         """Make room for features of the items, which add to their vectors from here on."""
         n_items, width = self.weight.shape
         self.features = ItemFeatures(shapes, n_items, width, self.std)
+        self.register_buffer("unmet_nats", torch.zeros(()))
+        self.register_load_state_dict_pre_hook(_know_no_nats)
+
+    def know_trained(self, train_counts_N: Tensor) -> None:
+        """Which items training meets, where features tell something of the others."""
+        met_N = train_counts_N > 0
+        self.trained_N1 = None if self.features is None or met_N.all() else met_N.to(self.weight)[:, None]
+        self._made = None
 
     def train(self, mode: bool = True) -> Self:
         self._made = None  # a fused optimiser leaves no mark on the weights that it changes
@@ -101,7 +117,9 @@ class ItemTable(nn.Module):
 
     def forward(self, items: Tensor) -> Tensor:
         ids = self.ids(items)
-        return ids if self.features is None else ids + self.features(items)
+        if self.features is None:
+            return ids
+        return (ids if self.trained_N1 is None else ids * self.trained_N1[items]) + self.features(items)
 
     def ids(self, items: Tensor) -> Tensor:
         """What an item is by its id alone."""
@@ -132,15 +150,33 @@ class ItemTable(nn.Module):
         if self.features is None:
             return self.all_ids()
         if self.training or torch.is_grad_enabled():
-            return self.all_ids() + self.features()
+            return self._with_features(self.features())
         weights = [(tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values()]
         if self._made is None or self._made[0] != weights:
-            self._made = weights, self.all_ids() + self.features()
+            self._made = weights, self._with_features(self.features())
         return self._made[1]
 
-    def catalogue(self) -> Catalogue:
-        """All items as they are now: what losses, indicators, ranking and explanations hold states against."""
-        return Catalogue(self.vectors(), self.bias, self.loss.temperature, self.loss.cosine, self.shard)
+    def _with_features(self, features_ND: Tensor) -> Tensor:
+        """E of ids and what features add."""
+        if self.trained_N1 is None:
+            return self.all_ids() + features_ND
+        if self.training:
+            return (self.all_ids() + features_ND) * self.trained_N1
+        return self.all_ids() * self.trained_N1 + features_ND
+
+    def catalogue(self, *, held_back: bool = True) -> Catalogue:
+        """All items as they are now: what losses, indicators, ranking and explanations hold states against.
+
+        Args:
+            held_back: whether `unmet_nats` count; they are one more column of the scaled items, as a bias is.
+        """
+        bias_N, trained_N1 = self.bias, self.trained_N1
+        if bias_N is not None and trained_N1 is not None:
+            bias_N = bias_N * trained_N1[:, 0]
+        if trained_N1 is not None and held_back and not self.training and self.unmet_nats.item():
+            less_N = self.unmet_nats * (1 - trained_N1[:, 0])
+            bias_N = -less_N if bias_N is None else bias_N - less_N
+        return Catalogue(self.vectors(), bias_N, self.loss.temperature, self.loss.cosine, self.shard)
 
     def states(self, states: Tensor) -> Tensor:
         """States as ranking wants them: `Catalogue.comparable`, without a catalogue."""
@@ -245,12 +281,31 @@ class ItemTable(nn.Module):
         return drawn if self.shard is None else self.shard.first(drawn)
 
 
+def _know_no_nats(table: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights of before `unmet_nats` have none."""
+    weights.setdefault(f"{prefix}unmet_nats", torch.zeros(()))
+
+
 def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
     """The same method, all of whose tables of items read these features."""
     for part in list(method.modules()) if shapes else ():
         if isinstance(part, ItemTable):
             part.read_features(shapes)
     return method
+
+
+def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
+    """Tell the tables of items that read features which items training meets."""
+    for part in method.modules():
+        if isinstance(part, ItemTable):
+            part.know_trained(train_counts_N)
+
+
+def hold_back(method: nn.Module, nats: float) -> None:
+    """Set what is taken off the logits of items that training never met."""
+    for part in method.modules():
+        if isinstance(part, ItemTable) and part.features is not None:
+            part.unmet_nats.fill_(nats)
 
 
 def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[EvidenceShape]) -> AnyMethod:

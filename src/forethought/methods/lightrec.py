@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +100,7 @@ class CodedTable(ItemTable):
     and from then on an item is read from its codes and the codebooks alone.
     """
 
+    item_dims: ClassVar[Mapping[str, int]] = {**ItemTable.item_dims, "codes_NM": 0}
     codes_NM: Tensor
 
     def __init__(self, config: LightRec, n_items: int) -> None:

@@ -16,6 +16,7 @@ from forethought.methods.masked_item import MaskedItem, MaskedItemModel
 from forethought.methods.next_item import NextItem, NextItemModel
 
 Encoder = NextItemModel | MaskedItemModel
+LEFT = ("items.bias", "items.unmet_nats")  # of the other run's lists of items, which nobody asks for here
 
 
 def build_encoder(backbone: AnyBackbone, n_items: int, loss: ItemLoss, item_std: float) -> Encoder:
@@ -47,6 +48,4 @@ def rest(encoder: Encoder) -> None:
 
 def load_pretrained(encoder: Encoder, tensors: Mapping[str, Tensor]) -> None:
     """Take the weights of another run's encoder; a bias of its items stays behind where this one has none."""
-    encoder.load_state_dict(
-        {name: tensors[name] for name in encoder.state_dict() if name != "items.bias"}, strict=False
-    )
+    encoder.load_state_dict({name: tensors[name] for name in encoder.state_dict() if name not in LEFT}, strict=False)

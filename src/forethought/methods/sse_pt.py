@@ -24,6 +24,7 @@ are replaced keep their true labels (`labels_too` does as the authors' code, who
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,8 @@ class SSEPT(MethodConfig):
 
 class UserTable(nn.Module):
     """One vector a user: a common one, and his own."""
+
+    of_its_training: ClassVar[tuple[str, ...]] = ("own",)  # a run folder does not say whose they are
 
     def __init__(self, n_users: int, width: int, std: float) -> None:
         super().__init__()

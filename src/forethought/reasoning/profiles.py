@@ -11,6 +11,9 @@ Shapes: B rows, L positions, P places (every position, or the last alone), M int
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +25,7 @@ from forethought.reasoning.intents import Intents
 class TextProfiles(nn.Module):
     """An `IntentSource` made of item texts; they are saved with the method."""
 
+    item_dims: ClassVar[Mapping[str, int]] = {"texts_NE": 0}
     texts_NE: Tensor
     halving_M: Tensor
 
@@ -43,6 +47,19 @@ class TextProfiles(nn.Module):
         told_N1 = vectors_NE.any(dim=1, keepdim=True)
         mean_E = vectors_NE.sum(0) / told_N1.sum().clamp_min(1)
         self.texts_NE.copy_(F.normalize(vectors_NE - mean_E, dim=1) * told_N1 * self.width**0.5)
+
+    def join(self, vectors_NE: Tensor, first: int) -> bool:
+        """Take texts of the items from row `first` on out of centred vectors of unit length; whether they are those.
+
+        They are if the items before have the same texts by them.
+        """
+        texts_NE = vectors_NE.to(self.texts_NE) * self.width**0.5
+        if texts_NE.shape != self.texts_NE.shape or not torch.allclose(
+            texts_NE[:first], self.texts_NE[:first], atol=1e-3
+        ):
+            return False
+        self.texts_NE[first:] = texts_NE[first:]
+        return True
 
     def forward(self, history: History, *, everywhere: bool) -> Intents:
         """Profiles at every position, or of whole rows; items without a text weigh nothing in them."""

@@ -8,6 +8,8 @@ Shapes: N items, D width, T levels (one a step), K centres of all levels togethe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,8 @@ class Prototypes(nn.Module):
     All of it are buffers: a resumed training finds the centres of its epoch, a loaded model those it was saved with.
     """
 
+    item_dims: ClassVar[Mapping[str, int]] = {"cluster_TN": 1}
+    of_its_training: ClassVar[tuple[str, ...]] = ("centres_KD", "sizes_K", "cluster_TN", "made_in")
     centres_KD: Tensor
     sizes_K: Tensor
     cluster_TN: Tensor
@@ -64,6 +68,16 @@ class Prototypes(nn.Module):
     def clusters_of(self, t: int, items: Tensor) -> Tensor:
         """The cluster of each item at level t."""
         return self.cluster_TN[t][items]
+
+    @torch.no_grad()
+    def join(self, catalogue: Catalogue, first: int) -> None:
+        """Put the items from row `first` on, which came later, into the clusters whose centres are nearest."""
+        items_MD = catalogue.scaled_ND[first:]
+        items_MD = F.normalize(items_MD, dim=-1) if self.unit else items_MD
+        for t in range(len(self.counts) if int(self.made_in) >= 0 else 0):
+            centres_KD = self.level(t)[0].to(items_MD)
+            centres_KD = F.normalize(centres_KD, dim=-1) if self.unit else centres_KD
+            self.cluster_TN[t, first:] = torch.cdist(items_MD, centres_KD).argmin(dim=1)
 
     @torch.no_grad()
     def make(self, catalogue: Catalogue, epoch: int, seed: int = 0) -> None:

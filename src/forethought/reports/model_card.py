@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forethought.escaping import markdown
-from forethought.evaluation.protocol import noisy
+from forethought.evaluation.protocol import noisy, started_from
 
 BARE = ("next_item", "masked_item")  # methods that are called by their backbone
 
@@ -26,7 +26,7 @@ A **{kind}** that recommends the next item of a history, trained by Forethought.
 - **Data:** {markdown(about["data"])}: {about["users"]:,} users, {about["items"]:,} items,
   {about["interactions"]:,} interactions (hash {markdown(about["data_hash"])}).
 - **Split:** {_plain(about["protocol"])}; a user's history is {excluded} the candidates.
-- **Seed:** {config["seed"]}.{_noise(config.get("noise"))}
+- **Seed:** {config["seed"]}.{_noise(config.get("noise"))}{_more(about)}
 
 ## How good it is
 
@@ -54,6 +54,14 @@ habits and biases: look at the groups by history length and popularity (`foretho
 
 def _noise(noise: Mapping[str, Any] | None) -> str:
     return "" if noise is None else f"\n- **Noise:** it was trained on disturbed histories: {markdown(noisy(noise))}."
+
+
+def _more(about: Mapping[str, Any]) -> str:
+    """What came before its training, and after it."""
+    lines = [f"- **Began with** weights of {markdown(each)}." for each in started_from(about).values()]
+    added = sum(each["items"] for each in about.get("extended", []))
+    lines += [f"- **New items:** {added:,} that no training met, known by their features alone."] if added else []
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _plain(protocol: Mapping[str, Any]) -> str:

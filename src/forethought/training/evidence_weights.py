@@ -30,7 +30,7 @@ class Fitted(NamedTuple):
 
 @torch.inference_mode()
 def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: int = 0) -> Fitted:
-    """Set each kind's weight, one after the other, to that of a grid which ranks the cases best; then once more, nearer.
+    """Set each kind's weight, one after the other, to the one of a grid that ranks the cases best; then nearer.
 
     Of equally good ones the smaller is taken, so that evidence that does not help comes to 0.
 

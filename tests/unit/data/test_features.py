@@ -44,14 +44,14 @@ def test_tags_are_rows_of_those_that_two_items_share(data: Interactions) -> None
     assert data.items.ids.to_list() == ["a", "b", "c", "d"]
     feature = one(data, "categories")
     assert feature.shape == FeatureShape("categories", "tags", width=2, tags=2)
-    assert feature.labels == ("x", "y")
+    assert feature.scale.labels == ("x", "y")
     assert feature.values.tolist() == [[0, 1], [0, 2], [2, 2], [1, 2]]
     assert feature.known_N.tolist() == [True, True, False, True]
 
 
 def test_a_word_is_a_tag_and_a_number_too_if_it_is_said(data: Interactions) -> None:
     assert one(data, "brand").values.tolist() == [[0], [0], [1], [1]]  # two's other item is not in the data
-    assert one(data, "code:tags").labels == ("1", "2")
+    assert one(data, "code:tags").scale.labels == ("1", "2")
     assert one(data, "code").shape == FeatureShape("code", "vectors", 1)
 
 

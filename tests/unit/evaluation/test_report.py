@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,7 +33,11 @@ def test_json_has_the_promised_shape(evaluate):
         low, high = estimate["ci95"]
         assert list(estimate) == ["mean", "ci95"]
         assert low <= estimate["mean"] <= high
-    assert set(parts["groups"]) == {"history_length", "target_popularity"}
+    assert (
+        {"history_length", "target_popularity"}
+        <= set(parts["groups"])
+        <= {"history_length", "target_popularity", "target"}
+    )
     assert parts["cost"]["seconds"] == {"encode": 0.5, "rank": 1.5, "lists": 3.0}
     assert parts["cost"]["states_per_second"] == parts["protocol"]["n_cases"] / 2  # lists are timed apart
 
@@ -204,3 +209,59 @@ def test_the_protocol_stands_above_the_numbers(evaluate):
 def test_reading_and_comparing_need_no_torch():
     code = "import sys, forethought.evaluation.compare, forethought.reports.html; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- targets that training never met
+
+
+@pytest.fixture(scope="module")
+def held(make_data: Callable[..., Interactions]) -> Split:
+    return leave_last_out(make_data(), hold_out_items=0.3)
+
+
+@pytest.mark.parametrize("excluded", [True, False])
+def test_warm_and_cold_cases_stand_apart_with_what_chance_would_do(
+    held: Split, make_ranking: Callable[..., SimpleNamespace], excluded: bool
+) -> None:
+    evaluation = summarise(make_ranking(held), held.test, held, window=50, history_excluded=excluded, resamples=100)
+    cold = held.train.item_counts(held.data.n_items)[held.test.targets] == 0
+    groups, ranks = evaluation.groups["target"], evaluation.cases["rank"].to_numpy()
+    assert {name: group.cases for name, group in groups.items()} == {"cold": cold.sum(), "warm": (~cold).sum()}
+    assert groups["cold"].range == (0, 0)
+    assert groups["warm"].range[0] >= 1
+    free = np.array(
+        [
+            held.data.n_items - (len(set(held.test.history[n].tolist())) if excluded else 0)
+            for n in range(len(held.test))
+        ]
+    )
+    for name, members in (("cold", cold), ("warm", ~cold)):
+        assert groups[name].metrics["recall@10"].mean == pytest.approx((ranks[members] <= 10).mean())
+        low, high = groups[name].metrics["recall@10"].ci95
+        assert low <= groups[name].metrics["recall@10"].mean <= high
+        assert groups[name].chance == pytest.approx((10 / free[members]).mean())
+    text = str(evaluation)
+    assert "by whether training met the target" in text
+    assert "recall@10 by chance" in text
+    again = Evaluation.from_json(json.loads(json.dumps(evaluation.to_json())), evaluation.cases)
+    assert again.groups == evaluation.groups
+
+
+def test_chance_among_sampled_negatives(held: Split, make_ranking: Callable[..., SimpleNamespace]) -> None:
+    sample = {"negatives": 99, "negatives_by": "uniform", "negatives_seed": 0}
+    ranked = make_ranking(held, lists=False)
+    evaluation = summarise(ranked, held.test, held, window=50, history_excluded=True, sample=sample, resamples=100)
+    assert evaluation.groups["target"]["cold"].chance == pytest.approx(0.1)
+
+
+def test_where_training_met_every_target_nobody_is_cold(
+    split: Split, make_ranking: Callable[..., SimpleNamespace]
+) -> None:
+    met = split.train.item_counts(split.data.n_items)[split.test.targets] > 0
+    warm, ranked = split.test.take(np.flatnonzero(met)), make_ranking(split)
+    few = SimpleNamespace(
+        ranks=ranked.ranks[met], lists=ranked.lists[met], steps=ranked.steps[met], seconds=ranked.seconds
+    )
+    evaluation = summarise(few, warm, split, window=50, history_excluded=True, resamples=100)
+    assert "target" not in evaluation.groups
+    assert "target_group" not in evaluation.cases.columns

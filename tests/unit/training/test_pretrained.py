@@ -177,6 +177,7 @@ def test_an_encoder_must_have_read_the_same_features(
     run = train(Recipe(method=rich, training=settings, features=features), split, tmp_path / "run")
     theirs = load_file(tmp_path / "rich" / "model.safetensors")
     mine = run.method.state_dict()
+    del theirs["items.unmet_nats"]  # of lists, which each run fits for itself
     assert all(torch.equal(mine[f"encoder.{key}"], tensor) for key, tensor in theirs.items())
 
 

@@ -1,0 +1,46 @@
+"""forethought extend"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from forethought.cli.shared import console, parse, print_json
+
+
+@dataclass(kw_only=True)
+class Extend:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder, trained with --features; it stays as it is."""
+    items: str
+    """Table with one row a new item (Parquet, CSV, TSV), with the columns that the run reads."""
+    out: Path
+    """Run folder to be made."""
+    texts: Path | None = None
+    """An .npy with a text vector for each row of --items, where the run reads texts (forethought embed makes it)."""
+    item: str = "item_id"
+    """Column with item ids."""
+    json: bool = False
+    """Print what was made as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    about = (
+        "Add items that a trained run never saw; it knows them by their features.\n\n"
+        "Example: forethought extend runs/first --items new.parquet --out runs/first-and-new"
+    )
+    args = parse(Extend, arguments, "extend", about)
+    from forethought.extending import extend
+
+    model = extend(args.run, args.items, args.out, texts=args.texts, item=args.item)
+    added = model.about["extended"][-1]["items"]
+    if args.json:
+        print_json({"run": str(args.out), "items": len(model.items), "new": added})
+    else:
+        console().print(
+            f"The run in {args.out} knows {len(model.items):,} items, {added:,} of them new; next: "
+            f"forethought recommend {args.out} --history ID,ID"
+        )

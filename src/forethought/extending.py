@@ -1,0 +1,126 @@
+"""A trained run takes items that it never saw: what is known of them takes the place of what training tells.
+
+An item of a run that reads features is its id and what is known of it. A new one stands behind the others as its
+features alone, read as those of the others were; its id, which no training met, says nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from forethought.config import to_json
+from forethought.data.evidence import evidence_shape
+from forethought.data.features import Feature, feature_scale, feature_shape
+from forethought.data.interactions import DataSizes
+from forethought.data.new_items import NewItems, read_new_items
+from forethought.data.vocabulary import Vocabulary
+from forethought.errors import ConfigError, DataError, RunError
+from forethought.folders import replace_folder
+from forethought.methods.interface import Method
+from forethought.methods.item_features import ItemFeatures
+from forethought.methods.items import know_trained, with_evidence, with_features
+from forethought.methods.take_over import take_over
+from forethought.nn.budget import built
+from forethought.recommender import TRAIN_COUNT, Recommender, load
+from forethought.reports.model_card import model_card
+from forethought.run_files import CARD_FILE
+from forethought.settings import check_all
+
+
+def extend(
+    run: Recommender | str | Path,
+    items: Any,
+    out: str | Path,
+    *,
+    texts: str | Path | None = None,
+    item: str = "item_id",
+) -> Recommender:
+    """A run with further items behind those that it knows, in a folder of its own.
+
+    Args:
+        run: a recommender or a run folder; it was trained with features of the items and stays as it is.
+        items: whatever `read` takes as a table, one row a new item, with the columns that the run reads.
+        out: the folder to be made, absent or empty; it appears whole or not at all.
+        texts: an .npy with a text vector for each row of `items`, where the run reads texts.
+        item: name of the column of ids.
+
+    Raises:
+        ConfigError: the run reads no features, or its method keeps what cannot be made for new items.
+        DataError: the items are not what they should be, or the folder is not empty.
+        RunError: there is no such run, or it is damaged.
+    """
+    check_all(run=(run, Recommender | str | Path), out=(out, str | Path))
+    check_all(texts=(texts, str | Path | None), item=(item, str))
+    model = run if isinstance(run, Recommender) else load(run, device="cpu")
+    out = Path(out)
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder.")
+    shapes = model.about.get("features", [])
+    if not shapes:
+        raise ConfigError(
+            "The run reads no features of its items, so that nothing it has learned tells of items that no training "
+            "met: train one with --features (text, or columns of the item table), and extend that."
+        )
+    if any("scale" not in each for each in shapes):
+        raise RunError("The run does not say what its features were made with, as it is of before: train it anew.")
+    read = [(feature_shape(each), feature_scale(each["scale"])) for each in shapes]
+    new = read_new_items(items, model.items, model.item_table, read, item=item, texts=texts)
+    extended = _extended(model, new)
+    with replace_folder(out) as folder:
+        extended.save(folder)
+        card = model_card(out.name, to_json(extended.config), extended.about)
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    return load(out, device=str(model.device))
+
+
+def _extended(model: Recommender, new: NewItems) -> Recommender:
+    """The same run with the new items."""
+    known, count = len(model.items), len(new.table)
+    ids = pl.concat([model.items.ids, new.table["item_id"].alias(model.items.ids.name)])
+    table = pl.concat([model.item_table, new.table], how="diagonal")
+    counts = table[TRAIN_COUNT].fill_null(0)
+    features = [
+        _wide_enough(feature, before) for feature, before in zip(new.features, model.about["features"], strict=True)
+    ]
+    about = model.about | {
+        "items": known + count,
+        "features": [feature.to_json() for feature in features],
+        "extended": [*model.about.get("extended", []), {"items": count, "weights": model.weights_sum}],
+    }
+    method = _grown(model, features, known + count)
+    know_trained(method, counts.cast(pl.Int64).to_torch())
+    method.eval()
+    with torch.inference_mode():
+        method.join_items(known)
+    items = Vocabulary.from_series(ids, model.items.kind)
+    table = table.with_columns(counts.alias(TRAIN_COUNT))
+    return replace(model, method=method, items=items, item_table=table, about=about, folder=None, index=None)
+
+
+def _wide_enough(feature: Feature, before: dict[str, Any]) -> Feature:
+    """Its shape holds the tags of known items as well."""
+    return feature._replace(shape=feature.shape._replace(width=max(feature.shape.width, before["width"])))
+
+
+def _grown(model: Recommender, features: list[Feature], n_items: int) -> Method:
+    """The method with rows for so many items; those behind the known ones are the features alone.
+
+    Of evidence they have none: nobody met them, and no neighbour of theirs was looked for.
+    """
+    known, sizes = len(model.items), DataSizes(n_items, model.about["users"])
+    shapes = [feature.shape for feature in features]
+    speaking = [evidence_shape(shape) for shape in model.about.get("evidence", [])]
+    plain = partial(model.config.method.build, sizes)
+    method = built(lambda: with_evidence(with_features(plain(), shapes), model.config.evidence, speaking))
+    take_over(method, model.method, torch.arange(known), trains=False)
+    for part in method.modules():
+        if isinstance(part, ItemFeatures):
+            part.take(features, first=known)
+    return method

@@ -1,0 +1,99 @@
+"""A training that begins with the weights of a run, so that new interactions are learned without beginning anew.
+
+Items are matched by their ids. Those that are new begin as untrained ones do. Features are read as the run's were, with
+its means and its tags, because that is what its weights mean.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from forethought.config import RunConfig, to_json
+from forethought.data.features import FeatureScale, feature_scale
+from forethought.data.splits import Split
+from forethought.data.vocabulary import UNKNOWN
+from forethought.errors import ConfigError, DataError, RunError, some
+from forethought.methods.interface import Method
+from forethought.methods.items import hold_back
+from forethought.methods.take_over import take_over
+from forethought.recommender import Recommender, load
+from forethought.references import DIVIDES
+from forethought.run_folder import differences
+
+MEND = "give what the run was trained with, or train without its weights"
+
+
+def start_from(folder: str | Path, out: Path, config: RunConfig, split: Split) -> Recommender:
+    """The run whose weights a training in another folder may begin with.
+
+    Raises:
+        RunError: there is no such run, or it is damaged.
+        ConfigError: it lies where the training is to be, or its method, features or evidence are configured otherwise.
+        DataError: it knows items that the data lacks, or ids of another kind.
+    """
+    if Path(folder).is_dir() and out.is_dir() and os.path.samefile(folder, out):
+        raise ConfigError(
+            f"The run in {str(folder)!r} would be overwritten by what begins with it: choose another out."
+        )
+    run = load(folder, device="cpu")
+    other = differences(to_json(run.config.method), to_json(config.method), "method")
+    for name in ("features", "evidence"):
+        parts = (getattr(each, name) for each in (run.config, config))
+        theirs, mine = (None if part is None else to_json(part) for part in parts)
+        other += differences(theirs, mine, name)
+    if other:
+        raise ConfigError(f"The run in {str(folder)!r} is configured otherwise ({', '.join(other)}): {MEND}.")
+    if any("scale" not in each for each in run.about.get("features", [])):
+        raise RunError(
+            f"The run in {str(folder)!r} does not say what its features were made with, as it is of before: train anew."
+        )
+    items = split.data.items
+    if run.items.kind != items.kind:
+        raise DataError(
+            f"The ids of the items in {str(folder)!r} are of kind {run.items.kind}, but those of the data of kind "
+            f"{items.kind}: read the data as the run's was read."
+        )
+    gone = np.flatnonzero(items.index_of(run.items.ids) == UNKNOWN)
+    if len(gone):
+        raise DataError(
+            f"The run in {str(folder)!r} knows items that the data lacks "
+            f"({some(run.items.id_list(gone), 3)}): give data that holds the run's, with what came later."
+        )
+    return run
+
+
+def scales_of(run: Recommender) -> dict[str, FeatureScale]:
+    """What its features were made with, by their names."""
+    return {each["name"]: feature_scale(each["scale"]) for each in run.about.get("features", [])}
+
+
+def begin_with(method: Method, run: Recommender, split: Split) -> None:
+    """Give an untrained method the weights of the run."""
+    rows = split.data.items.index_of(run.items.ids).copy()
+    take_over(method, run.method, torch.from_numpy(rows), trains=True)
+    hold_back(method, 0.0)
+    if method.evidence is not None and not method.evidence.trained:
+        torch.nn.init.zeros_(method.evidence.weights_E)  # until they are fitted anew
+
+
+def noted(run: Recommender, split: Split) -> dict[str, Any]:
+    """What a run folder tells of the run that it began with.
+
+    `may_have_seen`: whether that was trained on other data or another split, and hence perhaps on what is tested here.
+    """
+    protocol = run.about["protocol"]
+    other = run.about["data_hash"] != split.data.data_hash or any(
+        protocol.get(key) != split.protocol.get(key) for key in DIVIDES
+    )
+    before = run.about.get("started_from") or {}
+    return {
+        "weights": run.weights_sum,
+        "data": run.about["data"],
+        "data_hash": run.about["data_hash"],
+        "may_have_seen": bool(other or before.get("may_have_seen")),
+    }

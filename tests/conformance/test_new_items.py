@@ -1,0 +1,117 @@
+"""Every method takes items that it never saw, and takes up the training of another run's weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from small_methods import small
+
+from forethought.config import Recipe
+from forethought.data.features import Features
+from forethought.data.reading import read
+from forethought.data.splits import Split, leave_last_out
+from forethought.extending import extend
+from forethought.methods.items import ItemTable
+from forethought.methods.lightrec import LightRec
+from forethought.recipes import METHODS
+from forethought.recommender import Recommender
+from forethought.runs import train
+from forethought.training.settings import Training
+
+LATER = 4  # items that come later
+
+FEATURES = Features(use="categories,price")
+
+
+def recipe(name: str, quick: Training) -> Recipe:
+    method = small(name)
+    if isinstance(method, LightRec):
+        method = replace(method, codewords=16)  # fewer than items, whose number changes
+    return Recipe(method=method, training=replace(quick, epochs=1, device="cpu"), features=FEATURES)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def run(
+    request: pytest.FixtureRequest, split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory
+) -> Recommender:
+    return train(recipe(request.param, quick), split, tmp_path_factory.mktemp("runs") / "run")
+
+
+def tables(run: Recommender) -> list[ItemTable]:
+    return [part for part in run.method.modules() if isinstance(part, ItemTable)]
+
+
+def test_a_run_takes_items_that_it_never_saw(run: Recommender, tmp_path: Path) -> None:
+    """A twin of a known item is its features; one of which nothing is known is what stands for that."""
+    known = len(run.items)
+    twin = run.item_table.select("item_id", "categories", "price")[3]
+    new = pl.concat(
+        [
+            twin.with_columns(item_id=pl.lit("new twin")),
+            pl.DataFrame(
+                {"item_id": ["new riddle"], "categories": [["never heard of"]], "price": [None]}, schema=twin.schema
+            ),
+        ]
+    )
+    extended = extend(run, new, tmp_path / "extended")
+    assert extended.items.id_list([known, known + 1]) == ["new twin", "new riddle"]
+    assert extended.item_table["train_count"].to_list() == [*run.item_table["train_count"], 0, 0]
+    with torch.inference_mode():
+        for before, table in zip(tables(run), tables(extended), strict=True):
+            torch.testing.assert_close(table.vectors()[:known], before.vectors())
+            assert table.features is not None
+            assert before.features is not None
+            torch.testing.assert_close(table.vectors()[known], before.features()[3])
+            missing = sum(each.missing for each in before.features.maps)
+            torch.testing.assert_close(table.vectors()[known + 1], missing)
+            assert table.trained_N1 is not None
+            assert not table.weight[known:].any()
+    history, names = run.items.id_list([0, 5, 7]), ["new twin", "new riddle"]
+    dated = {"times": [[1, 2, 3, 4]]} if run.method.inputs.times else {}
+    shorter = {name: [each[:3] for each in times] for name, times in dated.items()}
+    (old,), (wide,) = (
+        run.recommend([history], k=5, **shorter),
+        extended.recommend([history], k=known + 2, deny=names, **shorter),
+    )
+    assert wide.items[:5] == old.items
+    assert sorted(extended.recommend([history], k=5, allow=names, **shorter)[0].items) == sorted(names)
+    times = {name: each[0] for name, each in dated.items()}
+    assert str(extended.explain([*history, "new twin"], target="new twin", **times))
+    extended.build_index()
+    assert len(extended.recommend([[*history, "new riddle"]], k=5, **dated)[0].items) == 5
+    again = extend(extended, new.with_columns(item_id=pl.Series(["third", "fourth"])), tmp_path / "twice")
+    assert len(again.items) == known + 4
+
+
+def test_a_training_begins_with_the_weights_of_a_run(
+    request: pytest.FixtureRequest, shop: Path, quick: Training, tmp_path: Path, run: Recommender
+) -> None:
+    """At next to no learning rate: known items, matched by id, and all that is shared stay."""
+    name = request.node.callspec.params["run"]
+    whole = read(shop)
+    later = whole.items.ids.gather(range(0, 4 * LATER, 4))
+    rows = pl.read_parquet(shop / "interactions.parquet").filter(~pl.col("item_id").is_in(later.to_list()))
+    before = train(recipe(name, quick), leave_last_out(read(rows, items=shop / "items.parquet")), tmp_path / "before")
+    slow = recipe(name, replace(quick, learning_rate=1e-12, weight_decay=0.0))
+    after = train(slow, leave_last_out(whole), tmp_path / "after", start=tmp_path / "before")
+    place = torch.from_numpy(after.items.index_of(before.items.ids))
+    assert len(before.items) == len(after.items) - LATER
+    for mine, theirs in zip(tables(after), tables(before), strict=True):
+        torch.testing.assert_close(mine.weight[place], theirs.weight, atol=1e-6, rtol=0)
+        new = torch.ones(len(after.items), dtype=torch.bool)
+        new[place] = False
+        assert 0.5 < mine.weight[new].std() / mine.std < 1.5
+        for maps in (mine.features, theirs.features):
+            assert maps is not None
+        torch.testing.assert_close(mine.features.maps[1].weight, theirs.features.maps[1].weight, atol=1e-6, rtol=0)  # type: ignore[union-attr]
+    shared = [key for key, x in before.method.named_parameters() if x.shape == after.method.get_parameter(key).shape]
+    for key in shared:
+        if "users" not in key:
+            mine, theirs = after.method.get_parameter(key), before.method.get_parameter(key)
+            torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0, msg=key)
+    assert after.about["references"]["start"] == before.weights_sum
+    assert after.about["started_from"]["may_have_seen"]

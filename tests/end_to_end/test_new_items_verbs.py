@@ -1,0 +1,68 @@
+"""New items and new interactions by the command line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+from shell import TINY, Shell, tree
+
+FEATURES = ["--features", "categories,brand,price"]
+
+
+def test_a_run_is_extended_and_recommends_what_is_new(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    run, out, more = tmp_path / "run", tmp_path / "out", tmp_path / "new.parquet"
+    shell.ok("train", "sasrec", "--data", shop, "--out", run, *TINY, *FEATURES)
+    before = tree(run)
+    new = pl.read_parquet(shop / "items.parquet").head(2).with_columns(item_id=pl.Series(["n1", "n2"]))
+    new.write_parquet(more)
+    assert shell.json("extend", run, "--items", more, "--out", out) == {"run": str(out), "items": 42, "new": 2}
+    assert tree(run) == before
+    (tmp_path / "stock.txt").write_text("n2\nn1\n")
+    (found,) = shell.json("recommend", out, "--history", "i00001,n1", "--allow", tmp_path / "stock.txt")
+    assert found["items"] == ["n2"]
+    assert "n1" in shell.ok("explain", out, "--history", "i00001", "--target", "n1")
+    assert "already there and not empty" in shell.wrong("extend", run, "--items", more, "--out", out)
+    assert "knows 2 of the 2 new items already" in shell.wrong("extend", out, "--items", more, "--out", tmp_path / "x")
+    shell.ok("train", "sasrec", "--data", shop, "--out", tmp_path / "bare", *TINY)
+    assert "reads no features" in shell.wrong("extend", tmp_path / "bare", "--items", more, "--out", tmp_path / "x")
+    assert "There is no run folder" in shell.wrong("extend", tmp_path / "y", "--items", more, "--out", tmp_path / "x")
+    assert "There is no file" in shell.wrong("extend", run, "--items", tmp_path / "z.csv", "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_held_out_items_are_evaluated_apart(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    run, held = tmp_path / "run", ["--hold-out-items", 0.2, "--hold-out-seed", 1]
+    shell.ok("train", "sasrec", "--data", shop, "--out", run, *TINY, *FEATURES, *held)
+    said = " ".join(shell.ok("evaluate", run).split())
+    assert "20% of the items held out of training (seed 1)" in said
+    assert "recall@10 by chance" in said
+    groups = shell.json("evaluate", run)["groups"]["target"]
+    assert set(groups) == {"warm", "cold"}
+    assert groups["cold"]["chance"] > 0
+    for words, sentence in (
+        (["--hold-out-items", 1], "hold_out_items is 1"),
+        (["--hold-out-seed", 1], "hold_out_seed=1 would change nothing"),
+    ):
+        assert sentence in shell.wrong("train", "sasrec", "--data", shop, "--out", tmp_path / "x", *TINY, *words)
+    shell.ok("prepare", shop, "--out", tmp_path / "prepared", *held)
+    shell.ok("train", "sasrec", "--data", tmp_path / "prepared", "--out", tmp_path / "again", *TINY, *FEATURES)
+    first, again = (pl.read_parquet(path / "items.parquet")["train_count"] for path in (run, tmp_path / "again"))
+    assert first.to_list() == again.to_list()
+
+
+def test_new_interactions_are_learned_from_the_weights_of_a_run(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    older = Path(shutil.copytree(shop, tmp_path / "older"))
+    rows = pl.read_parquet(older / "interactions.parquet")
+    rows.filter(pl.col("item_id") != "i00001").write_parquet(older / "interactions.parquet")
+    shell.ok("train", "sasrec", "--data", older, "--out", tmp_path / "run", *TINY, *FEATURES)
+    train = ["train", "sasrec", "--data", shop, *TINY, *FEATURES, "--from", tmp_path / "run"]
+    said = shell.run(*train, "--out", tmp_path / "more")
+    assert said.code == 0
+    assert "whose training may have held what is tested here" in " ".join(said.err.split())
+    assert "whose training may have held" in " ".join(shell.ok("evaluate", tmp_path / "more").split())
+    assert "width: 16 -> 32" in shell.wrong(*train, "--out", tmp_path / "x", "--width", 32)
+    back = ["train", "sasrec", "--data", older, *TINY, *FEATURES, "--from", tmp_path / "more"]
+    assert "knows items that the data lacks ('i00001')" in shell.wrong(*back, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
