@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from forethought.catalogue.blocks import item_shards, row_blocks
+from forethought.catalogue.blocks import VECTOR, item_shards, row_blocks
 
 LOG2_E = 1 / math.log(2)  # exp(z) = 2^(z log2 e), and exp2 takes a seventh less time
 SAMPLE = 64  # every 64th item says where a row's large scores lie, for a 64th of a product
@@ -57,6 +58,15 @@ class Walked(NamedTuple):
     lse_P: Tensor
     d_states_PD: Tensor | None
     d_items_ND: Tensor | None
+
+
+def padded(rows_PD: Tensor) -> Tensor:
+    """With rows of zeros up to a whole number of vectors.
+
+    Each shape of a bfloat16 product is compiled when it is first met, which takes as long as a tenth of the walk over a
+    batch, and a megabyte that is kept; batches are of any size, and padded they are of few.
+    """
+    return F.pad(rows_PD, (0, 0) * (rows_PD.ndim - 1) + (0, -len(rows_PD) % VECTOR))
 
 
 class Scorer:
@@ -102,6 +112,7 @@ def walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: b
 
     exp(score) is never divided by its sum: the sum goes into the thin sides of the two gradient products.
     """
+    P, states_PD, weights_P = len(states_PD), padded(states_PD), padded(weights_P)
     scorer = Scorer(states_PD, items_ND)
     lse_P = states_PD.new_empty(states_PD.shape[0])
     d_states = torch.zeros_like(states_PD) if to_states else None
@@ -124,4 +135,4 @@ def walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: b
             if len(scorer.shards) > 1:  # a fourth product: the sum had to be known before the first share
                 x_BN = scorer.exponentials(rows, shard)
             d_items[shard] += x_BN.T @ thin_BD  # type: ignore[index]
-    return Walked(lse_P, d_states, d_items)
+    return Walked(lse_P[:P], None if d_states is None else d_states[:P], d_items)
