@@ -74,6 +74,9 @@ ENCODER, REASONER = "encoder", "reasoner"
 Over = Literal["causal", "rows"]
 Source = Literal["distilled", "texts", "learned"]
 At = Literal["last", "all"]
+INTENT_NUMBERS = 2**20
+"""Of all intents that are read together where nothing is trained: those of 1,024 long histories, made of texts, take
+more than a gigabyte at once, and small pieces stay in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,18 +414,26 @@ class IGRSRModel(Method):
         if self.stage == ENCODER:
             return self.encoder.user_states(batch)
         history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        numbers = self.config.slots * cast("nn.Linear", self.projection[0]).in_features  # a position's intents have
+        at_once = INTENT_NUMBERS * (64 if self.device.type == "cuda" else 1)
+        pieces = history.pieces(at_once // numbers)
+        states, weights, alone = zip(*(self._read_intents(piece, alone=trace) for piece in pieces), strict=True)
+        return IntentStates(
+            torch.zeros_like(batch.lengths_B),
+            torch.cat(states),
+            weights_BM=torch.cat(weights),
+            alone_BMD=torch.cat(alone) if trace else None,
+        )
+
+    def _read_intents(self, history: History, *, alone: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each row its state, the weights of intents [B, M], and what each alone would lead to [B, M or 0, D]."""
         intents_BPMD = self.projection(self._intents(history).raw_BPMD)
         states_BD, weights_BJHM = self._attend_intents(history, intents_BPMD, everywhere=False)
-        weights_BM, alone_BMD = weights_BJHM.mean((1, 2)), None
-        if trace:
-            B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
-            alone = torch.eye(M, dtype=torch.bool, device=states_BD.device)
-            each = [
-                self._attend_intents(history, intents_BPMD, one_M.expand(B, M), everywhere=False)[0] for one_M in alone
-            ]
-            alone_BMD = self.items.states(torch.stack(each, dim=1))
-        steps_B = torch.zeros_like(batch.lengths_B)
-        return IntentStates(steps_B, self.items.states(states_BD), weights_BM=weights_BM, alone_BMD=alone_BMD)
+        B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
+        only = torch.eye(M, dtype=torch.bool, device=states_BD.device)[: M * alone, None].expand(-1, B, M)
+        each = [self._attend_intents(history, intents_BPMD, kept_BM, everywhere=False)[0] for kept_BM in only]
+        alone_BMD = torch.stack(each, dim=1) if each else states_BD.new_empty(B, 0, states_BD.shape[-1])
+        return self.items.states(states_BD), weights_BJHM.mean((1, 2)), self.items.states(alone_BMD)
 
     def intent_weights(self, represented: UserRepresentation) -> IntentWeights | None:
         if not isinstance(represented, IntentStates) or represented.alone_BMD is None:
