@@ -58,7 +58,7 @@ from forethought.reasoning.chain import History
 from forethought.reasoning.contrast import info_nce_both
 from forethought.reasoning.diagnostics import Diagnostics, of_intents
 from forethought.reasoning.halting import Halting
-from forethought.reasoning.intent_reasoner import IntentReasoner, Reasoner
+from forethought.reasoning.intent_reasoner import Beside, IntentReasoner, Reasoner
 from forethought.reasoning.intents import (
     Intents,
     IntentSource,
@@ -295,7 +295,8 @@ class IGRSRModel(Method):
         cases = self._cases(batch)
         intents = self._intents(cases.history)
         intents_BPMD = self.projection(intents.raw_BPMD)
-        states_PD, weights_PJHM = self._attend_intents(cases.history, intents_BPMD, everywhere=self.causal)
+        beside = self.intent_reasoner.beside(intents_BPMD)
+        states_PD, weights_PJHM = self._attend_intents(cases.history, beside, everywhere=self.causal)
         total = named = self.items.loss_of(states_PD, cases.targets_P, cases.weights_P)
         figures = self._signs(cases, intents, states_PD, weights_PJHM)
         read_PMD = self._read(cases.history, intents_BPMD, everywhere=intents_BPMD.shape[1] > 1)
@@ -303,7 +304,7 @@ class IGRSRModel(Method):
         same = same_P.sum() / max(len(same_P), 1) * cases.weights_P.sum()
         total, figures["intent_redundancy"] = total + self.config.distinct * same, same.detach()
         if self.config.consistency.weight:
-            consistency = self._consistency(batch, cases, intents_BPMD)
+            consistency = self._consistency(batch, cases, beside)
             total, figures["icr"] = total + self.config.consistency.weight * consistency, consistency.detach()
         return Losses(total, {"loss": total.detach(), "named": named.detach(), **figures})
 
@@ -329,7 +330,7 @@ class IGRSRModel(Method):
             at_P == at_BL.masked_fill(~taken_BL, -1).amax(1)[row_P],
         )
 
-    def _consistency(self, batch: Batch, cases: Cases, intents_BPMD: Tensor) -> Tensor:
+    def _consistency(self, batch: Batch, cases: Cases, beside: Beside) -> Tensor:
         """L_icr: InfoNCE, both ways, between two views with masked intents (eq. 6)."""
         settings, history = self.config.consistency, cases.history
         targets_P, users_P, weights_P = cases.targets_P, cases.users_P, cases.weights_P
@@ -338,13 +339,11 @@ class IGRSRModel(Method):
             targets_P, users_P = targets_P[ends_P], users_P[ends_P]
             weights_P = batch.lengths_B.to(weights_P.dtype) / batch.weight
             if not self.causal:
-                history, intents_BPMD = history.select(ends_P), intents_BPMD[ends_P]
+                history, beside = history.select(ends_P), beside.select(ends_P)
         twice_B = torch.arange(len(history.lengths_B), device=targets_P.device).repeat(2)
-        kept_BM = keep_some(len(twice_B), intents_BPMD.shape[2], settings.mask_share, targets_P.device)
+        kept_BM = keep_some(len(twice_B), beside.vectors_BPMD.shape[2], settings.mask_share, targets_P.device)
         everywhere = self.causal and settings.at == "all"
-        both_PD, _ = self._attend_intents(
-            history.select(twice_B), intents_BPMD[twice_B], kept_BM, everywhere=everywhere
-        )
+        both_PD, _ = self._attend_intents(history.select(twice_B), beside, kept_BM, everywhere=everywhere)
         one_PD, other_PD = F.normalize(both_PD, dim=-1).chunk(2)
         alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P)
         return (info_nce_both(one_PD, other_PD, settings.temperature, alike_PP) * weights_P).sum()
@@ -394,12 +393,12 @@ class IGRSRModel(Method):
         return intents._replace(raw_BPMD=intents.raw_BPMD.expand(len(history.lengths_B), -1, -1, -1))
 
     def _attend_intents(
-        self, history: History, intents_BPMD: Tensor, kept_BM: Tensor | None = None, *, everywhere: bool
+        self, history: History, beside: Beside, kept_BM: Tensor | None = None, *, everywhere: bool
     ) -> tuple[Tensor, Tensor]:
         """h behind every position, or behind each row's last one, [P, D], and the weights over intents (eq. 4)."""
         items_BL, lengths_B, _ = history
         x_BLD = self.dropout(self.items(items_BL) + self.positions(lengths_B, items_BL.shape[1]))
-        states, weights = self.intent_reasoner(x_BLD, lengths_B, intents_BPMD, kept_BM, last_only=not everywhere)
+        states, weights = self.intent_reasoner(x_BLD, lengths_B, beside, kept_BM, last_only=not everywhere)
         return self._read(history, states, everywhere=everywhere), self._read(history, weights, everywhere=everywhere)
 
     @staticmethod
@@ -427,11 +426,11 @@ class IGRSRModel(Method):
 
     def _read_intents(self, history: History, *, alone: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Of each row its state, the weights of intents [B, M], and what each alone would lead to [B, M or 0, D]."""
-        intents_BPMD = self.projection(self._intents(history).raw_BPMD)
-        states_BD, weights_BJHM = self._attend_intents(history, intents_BPMD, everywhere=False)
+        beside = self.intent_reasoner.beside(self.projection(self._intents(history).raw_BPMD))
+        states_BD, weights_BJHM = self._attend_intents(history, beside, everywhere=False)
         B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
         only = torch.eye(M, dtype=torch.bool, device=states_BD.device)[: M * alone, None].expand(-1, B, M)
-        each = [self._attend_intents(history, intents_BPMD, kept_BM, everywhere=False)[0] for kept_BM in only]
+        each = [self._attend_intents(history, beside, kept_BM, everywhere=False)[0] for kept_BM in only]
         alone_BMD = torch.stack(each, dim=1) if each else states_BD.new_empty(B, 0, states_BD.shape[-1])
         return self.items.states(states_BD), weights_BJHM.mean((1, 2)), self.items.states(alone_BMD)
 
