@@ -47,6 +47,7 @@ _ROOMS = {
     "config": ("Recipe",),
     "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),
+    "data.evidence": ("Evidence",),
     "data.features": ("Features",),
     "data.interactions": ("Interactions",),
     "data.leakage": ("leakage",),

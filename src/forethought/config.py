@@ -14,6 +14,7 @@ from typing import Any
 
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
+from forethought.data.evidence import Evidence
 from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
@@ -47,6 +48,8 @@ class Recipe(Settings):
     on as it is."""
     features: Features | None = None
     """Of the items, read beside their ids; None: items are their ids alone."""
+    evidence: Evidence | None = None
+    """What speaks for items beside the method's scores; None: nothing does."""
 
     def __post_init__(self) -> None:
         if isinstance(self.method, BackboneConfig):

@@ -20,19 +20,20 @@ from safetensors import SafetensorError
 from forethought import config as configuration
 from forethought.catalogue.ann import Index, choose_index
 from forethought.config import RunConfig
+from forethought.data.evidence import evidence_shape
 from forethought.data.features import feature_shape
 from forethought.data.interactions import DataSizes
 from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.devices import Device, resolve_device
-from forethought.errors import DataError, ForethoughtError, HistoryError, RunError, shown, some
+from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError, shown, some
 from forethought.explaining.explain import ItemMetadata, explain
 from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
-from forethought.methods.items import with_features
+from forethought.methods.items import with_evidence, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
@@ -102,6 +103,11 @@ class Recommender:
         Where the folder cannot be written to, a warning says so and the index lives in memory alone.
         """
         kind = choose_index(len(self.items))
+        if self.method.evidence is not None:
+            raise ConfigError(
+                "An index searches for what the model alone thinks best, and this run has evidence beside it: rank all "
+                "items (on the command line without --approximate)."
+            )
         if self.folder is not None and self.weights_sum is not None:
             self.index = kind.load(self.folder, self.weights_sum)
         if self.index is None:
@@ -382,7 +388,8 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     items = Vocabulary.from_series(table["item_id"], kind)
     sizes = DataSizes(len(items), about["users"])
     shapes = [feature_shape(shape) for shape in about.get("features", [])]
-    method = built(lambda: with_features(config.method.build(sizes), shapes))
+    speaking = [evidence_shape(shape) for shape in about.get("evidence", [])]
+    method = built(lambda: with_evidence(with_features(config.method.build(sizes), shapes), config.evidence, speaking))
     method.load_state_dict(weights)
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")

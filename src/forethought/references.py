@@ -20,6 +20,7 @@ from torch import Tensor
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
+from forethought.data.evidence import Evidence, read_evidence
 from forethought.data.features import Feature, Features, feature_shape, read_features
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
@@ -36,13 +37,16 @@ DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets")  # of 
 MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
 
 
-def resolve(method: MethodConfig, split: Split, features: Features | None = None) -> SideInformation:
+def resolve(
+    method: MethodConfig, split: Split, features: Features | None = None, evidence: Evidence | None = None
+) -> SideInformation:
     """All that a method takes from outside of its training histories.
 
     Args:
         method: its configuration.
         split: as training sees it, noise included.
         features: of the items, which it is to read.
+        evidence: beside its scores.
 
     Raises:
         RunError: there is no such run, or it is damaged.
@@ -63,10 +67,14 @@ def resolve(method: MethodConfig, split: Split, features: Features | None = None
     for feature in known:
         tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
         hashes[f"features.{feature.shape.name}"] = checksum(tensors)
+    tables = () if evidence is None else read_evidence(split, evidence)
+    for each in tables:
+        arrays = {"items": each.table.items_NK, "values": each.table.values_NK}
+        hashes[f"evidence.{each.shape.name}"] = checksum({name: torch.from_numpy(a) for name, a in arrays.items()})
     targets = replace(split.train, starts=np.minimum(split.train.starts + 1, split.train.ends))  # none names the first
     counts_N = torch.from_numpy(targets.item_counts(split.data.n_items))
     return SideInformation(
-        target_counts_N=counts_N, encoder=encoder, item_texts_NE=texts, features=known, hashes=hashes
+        target_counts_N=counts_N, encoder=encoder, item_texts_NE=texts, features=known, evidence=tables, hashes=hashes
     )
 
 
@@ -92,7 +100,7 @@ def _weights(run: str) -> tuple[Mapping[str, Tensor], str]:
         raise RunError(f"The encoder's weights in {path} cannot be read ({first_line(error)}): {MEND}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise RunError(f"The encoder's weights in {path} hold NaN or infinity: {MEND}")
-    return tensors, total
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("evidence.")}, total
 
 
 def _check_run(run: str, backbone: BackboneConfig, split: Split) -> dict[str, Any]:

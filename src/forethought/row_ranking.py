@@ -63,7 +63,7 @@ def rank_rows(
     """
     if not requests:
         return []
-    represented = method.user_states(batch_of(requests, method), halting)
+    represented = method.represent(batch_of(requests, method), halting)
     lists: list[RankedList | None] = [None] * len(requests)
     for rows in _same_filter(requests):
         alike = [requests[row] for row in rows]

@@ -33,7 +33,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig, SideInformation
-from forethought.methods.items import walks_items, with_features
+from forethought.methods.items import walks_items, with_evidence, with_features
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
@@ -42,6 +42,7 @@ from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
+from forethought.training.evidence_weights import fit_weights
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -84,7 +85,7 @@ def train(
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
-    side = resolve(config.method, seen, config.features)
+    side = resolve(config.method, seen, config.features, config.evidence)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
@@ -117,6 +118,7 @@ def train(
             shares=shares,
         ).run(fabric)
         if fabric.is_global_zero:
+            _fit_evidence(recommender, seen, sums, watcher)
             write_card(recommender)
         fabric.barrier()
     return load(folder, device=config.training.device)
@@ -129,11 +131,26 @@ def _untrained(
     torch.manual_seed(config.seed)
     shapes = [feature.shape for feature in side.features]
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
-    method = built(lambda: with_features(config.method.build(split.data.sizes), shapes), copies=copies)
+    speaking = [each.shape for each in side.evidence]
+    plain_method = lambda: with_features(config.method.build(split.data.sizes), shapes)  # noqa: E731
+    method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
     _check_inputs(method, config.training)
     method.fit_side_information(side)
     about["references"], about["features"] = dict(side.hashes), [shape._asdict() for shape in shapes]
+    about["evidence"] = [shape._asdict() for shape in speaking]
     return Recommender(method, config, split.data.items, _item_table(split), about, folder)
+
+
+def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
+    """Weights of evidence that are chosen on the validation part, once the best epoch is known."""
+    if run.method.evidence is None or run.method.evidence.trained or run.folder is None:
+        return
+    method = load(run.folder, device=run.config.training.device).method
+    assert method.evidence is not None
+    fitted = fit_weights(method, split.valid, exclude_history=run.about["exclude_history"], seed=run.config.seed)
+    write_model(run.folder, method.state_dict(), sums)
+    weights = ", ".join(f"{shape.name} {w:g}" for shape, w in zip(method.evidence.shapes, fitted.weights, strict=True))
+    watcher.note(f"Evidence: {weights}; NDCG@10 on validation {fitted.without:.4f} without, {fitted.best:.4f} with.")
 
 
 def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:

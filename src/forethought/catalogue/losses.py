@@ -10,10 +10,17 @@ from torch import Tensor
 
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import Moments, weighted_lse
+from forethought.catalogue.sparse_scores import SparseScores
 
 
 def cross_entropy(
-    states_PD: Tensor, catalogue: Catalogue, targets_P: Tensor, weights_P: Tensor, *, smoothing: float = 0.0
+    states_PD: Tensor,
+    catalogue: Catalogue,
+    targets_P: Tensor,
+    weights_P: Tensor,
+    *,
+    smoothing: float = 0.0,
+    added: SparseScores | None = None,
 ) -> Tensor:
     """sum_p w_p (lse_p - r_p.e_y): the full softmax in 3 products, gradients included.
 
@@ -22,11 +29,18 @@ def cross_entropy(
         weights_P: a weight a row; 1 / (number of rows) makes it a mean.
         smoothing: share of the target's mass spread evenly over all items; its soft target has the moment
             (1 - s) e_y + s mean(E), so it costs no product.
+        added: to the logits, of targets and all others.
     """
     target_PD = catalogue.scaled_of(targets_P)
     if smoothing:
         target_PD = (1 - smoothing) * target_PD + smoothing * catalogue.scaled_mean()
-    return soft_cross_entropy(states_PD, catalogue, target_PD, weights_P)
+    if added is None:
+        return soft_cross_entropy(states_PD, catalogue, target_PD, weights_P)
+    total, _ = weighted_lse(states_PD, catalogue, weights_P, added)
+    target_P = (states_PD * target_PD).sum(-1) + (1 - smoothing) * added.of(targets_P)
+    if smoothing:
+        target_P = target_P + smoothing / len(catalogue) * added.sums()
+    return total - (target_P * weights_P).sum()
 
 
 def soft_cross_entropy(states_PD: Tensor, catalogue: Catalogue, target_PD: Tensor, weights_P: Tensor) -> Tensor:

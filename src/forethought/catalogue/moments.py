@@ -21,6 +21,7 @@ from forethought.catalogue import narrow
 from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, item_shards, product, row_blocks
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.narrow import Walked, is_narrow
+from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.split import Shard
 
 
@@ -29,15 +30,21 @@ class Moments(NamedTuple):
     mean_PD: Tensor
 
 
-def weighted_lse(states_PD: Tensor, catalogue: Catalogue, weights_P: Tensor) -> tuple[Tensor, Tensor]:
+def weighted_lse(
+    states_PD: Tensor, catalogue: Catalogue, weights_P: Tensor, added: SparseScores | None = None
+) -> tuple[Tensor, Tensor]:
     """sum_p w_p lse_p, and the lse of each row (without gradient).
 
     The rows' weights are known beforehand, so the gradients to states and items are made in the same walk:
     3 products where autograd's two walks take 4; 1 where no gradient is wanted. Differentiable in states, items and
     weights. Under autocast the inputs are narrowed, the scores are not. Inside `narrow.narrow_products` all products
     are bfloat16.
+
+    Args:
+        added: to the logits; no product more, and differentiable in its values.
     """
     if catalogue.shard is not None:
+        assert added is None, "evidence is read where all items are in one process"
         return _split_weighted_lse(states_PD, catalogue, catalogue.shard, weights_P)
     device, items_ND = states_PD.device.type, catalogue.scaled_ND
     if torch.is_autocast_enabled(device):
@@ -46,7 +53,7 @@ def weighted_lse(states_PD: Tensor, catalogue: Catalogue, weights_P: Tensor) -> 
     if not torch.is_grad_enabled():  # a Function is not told, and would make gradients for nobody
         states_PD, items_ND = states_PD.detach(), items_ND.detach()
     with torch.autocast(device, enabled=False):
-        return _WeightedLSE.apply(states_PD, items_ND, weights_P)
+        return _WeightedLSE.apply(states_PD, items_ND, weights_P, None if added is None else added.values_T, added)
 
 
 def _split_weighted_lse(
@@ -102,44 +109,70 @@ def _softmax_(scores_BN: Tensor) -> Tensor:
     return top_B - scores_BN.amax(dim=-1).log()  # the largest p is at least 1/N: its log is safe
 
 
-def _walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: bool, to_items: bool) -> Walked:
+def _walk(
+    states_PD: Tensor,
+    items_ND: Tensor,
+    weights_P: Tensor,
+    added: SparseScores | None = None,
+    *,
+    to_states: bool,
+    to_items: bool,
+) -> Walked:
     """The lse of each row, and the gradients of their weighted sum to states and items where they are wanted."""
     lse_P = states_PD.new_empty(states_PD.shape[0], dtype=accumulator(states_PD.dtype))
     d_states = torch.zeros_like(states_PD, dtype=lse_P.dtype) if to_states else None
     d_items = torch.zeros_like(items_ND, dtype=lse_P.dtype) if to_items else None
+    d_added = None if added is None else torch.zeros_like(added.values_T)
     shards = list(item_shards(items_ND.shape[0]))
     room = block_room(states_PD, shards[0].stop)
+
+    def scores(rows: slice, shard: slice) -> Tensor:
+        z = product(states_PD[rows], items_ND[shard].T, room)
+        if added is not None:
+            added.add_(z, rows, shard)
+        return z
+
     for rows in row_blocks(states_PD, shards[0].stop):
         r, w = states_PD[rows], weights_P[rows, None]
         if len(shards) > 1:  # a fourth product: the lse must be known before the first share
-            lse_P[rows] = torch.stack([product(r, items_ND[s].T).logsumexp(-1) for s in shards]).logsumexp(0)
+            lse_P[rows] = torch.stack([scores(rows, shard).logsumexp(-1) for shard in shards]).logsumexp(0)
         for shard in shards if len(shards) == 1 or to_states or to_items else []:
             e = items_ND[shard]
-            p = product(r, e.T, room)
+            p = scores(rows, shard)
             if len(shards) == 1:
                 lse_P[rows] = _softmax_(p)
             else:
                 p.sub_(lse_P[rows, None]).exp_()
+            if added is not None and d_added is not None:
+                which, at = added.within(rows, shard)
+                d_added[which] = p.view(-1)[at] * weights_P[added.rows_T[which]]
             p = p.to(e.dtype)
             if d_states is not None:
                 d_states[rows] += product(p, e).mul_(w)
             if d_items is not None:
                 _add_product_(d_items[shard], p.T, (w * r).to(p.dtype))  # weights scale the thin side only
-    return Walked(lse_P, d_states, d_items)
+    return Walked(lse_P, d_states, d_items, d_added)
 
 
 class _WeightedLSE(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states_PD: Tensor, items_ND: Tensor, weights_P: Tensor) -> tuple[Tensor, Tensor]:
-        to_states, to_items, _ = ctx.needs_input_grad
+    def forward(
+        ctx: Any,
+        states_PD: Tensor,
+        items_ND: Tensor,
+        weights_P: Tensor,
+        values_T: Tensor | None,
+        added: SparseScores | None,
+    ) -> tuple[Tensor, Tensor]:
+        to_states, to_items = ctx.needs_input_grad[:2]
         walked = None
         if is_narrow(states_PD):
-            walked = narrow.walk(states_PD, items_ND, weights_P, to_states=to_states, to_items=to_items)
+            walked = narrow.walk(states_PD, items_ND, weights_P, added, to_states=to_states, to_items=to_items)
         if walked is None:
-            walked = _walk(states_PD, items_ND, weights_P, to_states=to_states, to_items=to_items)
-        lse_P, d_states, d_items = walked
-        ctx.save_for_backward(d_states, d_items, lse_P)
-        ctx.dtypes = states_PD.dtype, items_ND.dtype, weights_P.dtype
+            walked = _walk(states_PD, items_ND, weights_P, added, to_states=to_states, to_items=to_items)
+        lse_P, d_states, d_items, d_added = walked
+        ctx.save_for_backward(d_states, d_items, lse_P, d_added)
+        ctx.dtypes = states_PD.dtype, items_ND.dtype, weights_P.dtype, weights_P.dtype
         ctx.mark_non_differentiable(lse_P)
         return (weights_P.to(lse_P.dtype) * lse_P).sum(), lse_P
 
@@ -147,12 +180,13 @@ class _WeightedLSE(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         grad = grads[0]
-        d_states, d_items, lse_P = ctx.saved_tensors
-        out = (d_states, d_items, lse_P)
-        return tuple(
+        d_states, d_items, lse_P, d_added = ctx.saved_tensors
+        out = (d_states, d_items, lse_P, d_added)
+        gradients = (
             None if d is None or not need else (grad * d).to(dtype)
-            for d, need, dtype in zip(out, ctx.needs_input_grad, ctx.dtypes, strict=True)
+            for d, need, dtype in zip(out, ctx.needs_input_grad[:4], ctx.dtypes, strict=True)
         )
+        return *gradients, None
 
 
 def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:

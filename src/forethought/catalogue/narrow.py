@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forethought.catalogue.blocks import VECTOR, item_shards, row_blocks
+from forethought.catalogue.sparse_scores import SparseScores
 
 LOG2_E = 1 / math.log(2)  # exp(z) = 2^(z log2 e), and exp2 takes a seventh less time
 SAMPLE = 64  # every 64th item says where a row's large scores lie, for a 64th of a product
@@ -58,6 +59,7 @@ class Walked(NamedTuple):
     lse_P: Tensor
     d_states_PD: Tensor | None
     d_items_ND: Tensor | None
+    d_added_T: Tensor | None = None
 
 
 def padded(rows_PD: Tensor) -> Tensor:
@@ -107,7 +109,15 @@ def row_sums(x_BN: Tensor) -> Tensor:
     return sums_B + x_BN[:, whole:].float().sum(-1)
 
 
-def walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: bool, to_items: bool) -> Walked | None:
+def walk(
+    states_PD: Tensor,
+    items_ND: Tensor,
+    weights_P: Tensor,
+    added: SparseScores | None = None,
+    *,
+    to_states: bool,
+    to_items: bool,
+) -> Walked | None:
     """As `moments._walk`; None where some row's scores are beyond bfloat16.
 
     exp(score) is never divided by its sum: the sum goes into the thin sides of the two gradient products.
@@ -117,10 +127,21 @@ def walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: b
     lse_P = states_PD.new_empty(states_PD.shape[0])
     d_states = torch.zeros_like(states_PD) if to_states else None
     d_items = torch.zeros_like(items_ND) if to_items else None
+    d_added = None if added is None else torch.zeros_like(added.values_T)
+
+    def exponentials(rows: slice, shard: slice) -> Tensor:
+        x_BN = scorer.exponentials(rows, shard)
+        if added is not None:
+            added.multiply_(x_BN, rows, shard)
+        return x_BN
+
     for rows in scorer.blocks:
         sums_B, x_BN = torch.zeros_like(lse_P[rows]), scorer.room
         for shard in scorer.shards:
-            x_BN = scorer.exponentials(rows, shard)
+            x_BN = exponentials(rows, shard)
+            if added is not None and d_added is not None:
+                which, at = added.within(rows, shard)
+                d_added[which] = x_BN.view(-1)[at].float()
             sums_B += row_sums(x_BN)
             if d_states is not None:
                 d_states[rows] += x_BN @ scorer.items_ND[shard]
@@ -133,6 +154,9 @@ def walk(states_PD: Tensor, items_ND: Tensor, weights_P: Tensor, *, to_states: b
         thin_BD = (states_PD[rows] * w_B1).bfloat16()
         for shard in scorer.shards if d_items is not None else ():
             if len(scorer.shards) > 1:  # a fourth product: the sum had to be known before the first share
-                x_BN = scorer.exponentials(rows, shard)
+                x_BN = exponentials(rows, shard)
             d_items[shard] += x_BN.T @ thin_BD  # type: ignore[index]
-    return Walked(lse_P[:P], None if d_states is None else d_states[:P], d_items)
+        if added is not None and d_added is not None:
+            which, _ = added.within(rows, slice(0, len(items_ND)))
+            d_added[which] *= w_B1[added.rows_T[which] - rows.start, 0]
+    return Walked(lse_P[:P], None if d_states is None else d_states[:P], d_items, d_added)

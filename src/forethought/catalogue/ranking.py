@@ -15,6 +15,7 @@ from torch import Tensor
 
 from forethought.catalogue.blocks import accumulator, block_room, item_shards, row_blocks
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.split import Shard
 
 SHARD = 2**14  # items scored together: their vectors and a block of scores share the last-level cache
@@ -53,25 +54,40 @@ class FilteredItems:
 
 @torch.no_grad()
 def rank_of(
-    states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded: FilteredItems | None = None
+    states_BD: Tensor,
+    catalogue: Catalogue,
+    targets_B: Tensor,
+    excluded: FilteredItems | None = None,
+    added: SparseScores | None = None,
 ) -> Tensor:
     """Mid-rank of each target among all candidates, float64 [B]; 1 is best.
 
     Infinity where the target is excluded or its score is not a number.
     rank = 1 + #(better) + #(equal, other than itself) / 2. One product; over several shards, one and a few shards.
+
+    Args:
+        added: to the logits of a few items of each row.
     """
     if catalogue.shard is not None:
+        assert added is None, "evidence is read where all items are in one process"
         return _split_ranks(states_BD, catalogue, catalogue.shard, targets_B, excluded)
     if len(catalogue) <= SHARD:
-        return _ranks(states_BD, catalogue, targets_B, excluded)
+        return _ranks(states_BD, catalogue, targets_B, excluded, added)
     order = torch.argsort(targets_B)  # the targets of a block of rows then lie in few shards
     ranks_B = torch.empty(len(order), dtype=torch.float64, device=order.device)
     excluded = None if excluded is None else excluded.take(order, len(order))
-    ranks_B[order] = _ranks(states_BD[order], catalogue, targets_B[order], excluded)
+    added = None if added is None else added.take(order)
+    ranks_B[order] = _ranks(states_BD[order], catalogue, targets_B[order], excluded, added)
     return ranks_B
 
 
-def _ranks(states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded: FilteredItems | None) -> Tensor:
+def _ranks(
+    states_BD: Tensor,
+    catalogue: Catalogue,
+    targets_B: Tensor,
+    excluded: FilteredItems | None,
+    added: SparseScores | None,
+) -> Tensor:
     """A target's score comes out of the very product in which its rivals' do, so its shards are scored first."""
     ranks_B = torch.empty(len(targets_B), dtype=torch.float64, device=targets_B.device)
     shards = list(item_shards(len(catalogue), SHARD))
@@ -80,13 +96,13 @@ def _ranks(states_BD: Tensor, catalogue: Catalogue, targets_B: Tensor, excluded:
         states, targets = states_BD[rows], targets_B[rows, None]
         own, home, scores = states.new_tensor(-torch.inf), -1, states
         for home in sorted(set((targets_B[rows] // SHARD).tolist())):
-            scores = _candidates(catalogue, states, rows, shards[home], excluded, room)
+            scores = _candidates(catalogue, states, rows, shards[home], excluded, room, added)
             at = targets - shards[home].start
             inside = (at >= 0) & (at < scores.shape[1])
             own = torch.where(inside, scores.gather(1, at.clamp(0, scores.shape[1] - 1)), own)
         balance = _balance(scores, own)  # the last shard's scores are still at hand
         for shard in shards[:home] + shards[home + 1 :]:
-            balance += _balance(_candidates(catalogue, states, rows, shard, excluded, room), own)
+            balance += _balance(_candidates(catalogue, states, rows, shard, excluded, room, added), own)
         ranks_B[rows] = torch.where(own[:, 0] > -torch.inf, (len(catalogue) + 1 + balance) / 2, torch.inf)
     return ranks_B
 
@@ -110,7 +126,7 @@ def _split_ranks(
 
 
 def _blocks(
-    states_BD: Tensor, catalogue: Catalogue, excluded: FilteredItems | None
+    states_BD: Tensor, catalogue: Catalogue, excluded: FilteredItems | None, added: SparseScores | None = None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """All blocks of scores of the items here: which rows, which items, counted from the first one here, and scores."""
     n_items = len(catalogue.vectors_ND)
@@ -119,14 +135,22 @@ def _blocks(
     room = block_room(states_BD, min(n_items, SHARD))
     for rows in row_blocks(states_BD, min(n_items, SHARD)):
         for items in item_shards(n_items, SHARD):
-            yield rows, items, _candidates(catalogue, states_BD[rows], rows, items, excluded, room)
+            yield rows, items, _candidates(catalogue, states_BD[rows], rows, items, excluded, room, added)
 
 
 def _candidates(
-    catalogue: Catalogue, states: Tensor, rows: slice, shard: slice, excluded: FilteredItems | None, room: Tensor
+    catalogue: Catalogue,
+    states: Tensor,
+    rows: slice,
+    shard: slice,
+    excluded: FilteredItems | None,
+    room: Tensor,
+    added: SparseScores | None = None,
 ) -> Tensor:
     """A block of scores, -inf for what is excluded; it lives until the next one is written."""
     scores = catalogue.scores(states, shard, room)
+    if added is not None:
+        added.add_(scores, rows, shard, catalogue.temperature)
     if excluded is not None:
         scores[excluded.within(rows, shard)] = -torch.inf
     return scores
@@ -147,6 +171,7 @@ def top_k(
     k: int,
     excluded: FilteredItems | None = None,
     allowed_N: Tensor | None = None,
+    added: SparseScores | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k best candidates of each row and their scores, [B, K], best first; rows that run out end in -1, -inf.
 
@@ -154,12 +179,13 @@ def top_k(
 
     Args:
         allowed_N: True for the items that may be recommended; all when None.
+        added: to the logits of a few items of each row.
     """
     shape = states_BD.shape[0], k
     best = torch.full(shape, -torch.inf, dtype=accumulator(states_BD.dtype), device=states_BD.device)
     chosen = torch.full(shape, -1, dtype=torch.int64, device=states_BD.device)
     first = 0 if catalogue.shard is None else catalogue.shard.start
-    for rows, items, scores in _blocks(states_BD, catalogue, excluded):
+    for rows, items, scores in _blocks(states_BD, catalogue, excluded, added):
         if allowed_N is not None:
             scores.masked_fill_(~allowed_N[first + items.start : first + items.stop], -torch.inf)
         top, at = scores.topk(min(k, scores.shape[1]), dim=-1)

@@ -28,6 +28,7 @@ from forethought.cli.shared import (
 
 if TYPE_CHECKING:
     from forethought.config import Recipe
+    from forethought.data.evidence import Evidence
 
 
 @dataclass(kw_only=True)
@@ -41,6 +42,12 @@ class Options:
     noising: Annotated[Noising, tyro.conf.arg(name="")]
     features: str | None = None
     """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
+    evidence: str | None = None
+    """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, vectors; auto."""
+    evidence_fit: Literal["validation", "training"] | None = None
+    """Whether the weights of evidence are chosen on the validation part (as by default) or trained with the model."""
+    evidence_gate: bool = False
+    """Weights of evidence depend on the history; with --evidence-fit training."""
     seed: int = 0
     """Of weights, batches and dropout."""
     exclude_history: Choice = "auto"
@@ -104,6 +111,7 @@ def _train(name: str, arguments: list[str]) -> None:
     noise, method = options.noising.of(), replace(recipe.method, **vars(args.method))
     features = None if options.features is None else Features(use=options.features)
     check(options.seed, Seed, "--seed")
+    evidence = _evidence(options)
     exclude = CHOICES[options.exclude_history]
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
@@ -120,6 +128,7 @@ def _train(name: str, arguments: list[str]) -> None:
                 exclude_history=exclude,
                 noise=noise,
                 features=features,
+                evidence=evidence,
             ),
             split,
             options.out,
@@ -136,6 +145,17 @@ def _train(name: str, arguments: list[str]) -> None:
         print_json({"run": str(options.out), "parameters": model.n_parameters, **model.outcome()})
     elif not quiet:
         view.print(f"The run lies in {options.out}; next: forethought evaluate {options.out}")
+
+
+def _evidence(options: Options) -> Evidence | None:
+    from forethought.data.evidence import Evidence
+    from forethought.errors import ConfigError
+
+    if options.evidence is None:
+        if options.evidence_fit is not None or options.evidence_gate:
+            raise ConfigError("--evidence-fit and --evidence-gate need --evidence NAMES, such as --evidence auto.")
+        return None
+    return Evidence(use=options.evidence, fit=options.evidence_fit or "validation", gate=options.evidence_gate)
 
 
 def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:

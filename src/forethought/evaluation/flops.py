@@ -78,10 +78,10 @@ def flops_per_history(
     with torch.random.fork_rng(devices=[]), _held(method):
         for _, histories in case_batches(some, method.window, max(1, round(batch * len(some) / max(len(cases), 1)))):
             with encode:
-                method.user_states(histories.to(method.device), halting)
+                method.represent(histories.to(method.device), halting)
             total["encode"] += encode.get_total_flops()
         for rows, histories in case_batches(some, method.window, batch):  # small batches would meet more shards a row
-            represented = method.user_states(histories.to(method.device), halting)
+            represented = method.represent(histories.to(method.device), halting)
             with rank:
                 method.rank_of(represented, torch.from_numpy(some.targets[rows].astype(np.int64)).to(method.device))
             total["rank"] += rank.get_total_flops()

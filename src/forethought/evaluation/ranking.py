@@ -64,7 +64,7 @@ def rank_cases(
     seconds: dict[str, float] = dict.fromkeys(("encode", "rank") + (() if k is None else ("lists",)), 0.0)
     for done, (rows, histories) in enumerate(case_batches(cases, method.window, batch)):
         with clock(seconds, "encode", device):
-            represented = method.user_states(histories.to(device), halting)
+            represented = method.represent(histories.to(device), halting)
         with clock(seconds, "rank", device):
             excluded = filtered_items(cases.met.take(rows), device) if exclude_history else None
             targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
@@ -99,7 +99,7 @@ def among_negatives(
     @torch.inference_mode()
     def scores_of(rows: np.ndarray, items: np.ndarray) -> np.ndarray:
         batch = history_batch(cases.history.take(rows), method.window).to(method.device)
-        represented = method.user_states(batch, halting)
+        represented = method.represent(batch, halting)
         return method.scores_of(represented, torch.from_numpy(items).to(method.device)).cpu().numpy()
 
     ranks = sampled_ranks(scores_of, cases, popularity, sample, history_excluded=exclude_history)

@@ -36,7 +36,7 @@ def ms_per_history(
             for place, (rows, histories) in enumerate(some):
                 spent = {"encode": 0.0, "rank": 0.0}
                 with clock(spent, "encode", device):
-                    represented = method.user_states(histories.to(device), halting)
+                    represented = method.represent(histories.to(device), halting)
                 with clock(spent, "rank", device):
                     excluded = filtered_items(cases.met.take(rows), device) if exclude_history else None
                     method.rank_of(

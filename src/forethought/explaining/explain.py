@@ -121,7 +121,7 @@ def explain(
         ConfigError: a halting that the method cannot obey, or items that are split over processes.
     """
     halting = method.resolve_halting(halting)
-    made = method.user_states(batch.to(method.device), halting, trace=True)
+    made = method.represent(batch.to(method.device), halting, trace=True)
     represented = dense_states(made, "Explaining step by step")
     used = 0 if represented.trace is None else int(represented.steps_B[0])
     step_states = _step_states(method.catalogue().whole("Explaining"), represented)

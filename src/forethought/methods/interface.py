@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
+from forethought.data.evidence import EvidenceTable
 from forethought.data.features import Feature
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
+from forethought.methods.item_evidence import ItemEvidence
 from forethought.methods.item_features import ItemFeatures
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting, Rule, Trace
@@ -42,9 +45,11 @@ class UserRepresentation:
 
     Attributes:
         steps_B: reasoning steps used, 0 for a method that does not reason.
+        added: to the logits, by evidence beside the method.
     """
 
     steps_B: Tensor
+    added: SparseScores | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.steps_B)
@@ -52,7 +57,9 @@ class UserRepresentation:
     def select(self, rows: Tensor) -> Self:
         """That of some rows only."""
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: x[rows] if isinstance(x, Tensor) else x for name, x in chosen.items()})
+        added = None if self.added is None else self.added.take(torch.arange(len(self), device=rows.device)[rows])
+        taken = {name: x[rows] if isinstance(x, Tensor) else x for name, x in chosen.items()}
+        return replace(self, **{**taken, "added": added})
 
 
 @dataclass
@@ -173,6 +180,7 @@ class SideInformation:
         encoder: weights of another run's encoder by name, items among them.
         item_texts_NE: text vectors, zeros where an item has none.
         features: of the items, for their tables.
+        evidence: beside the method's own scores.
         hashes: checksum of each of these but the first, for the record.
     """
 
@@ -180,6 +188,7 @@ class SideInformation:
     encoder: Mapping[str, Tensor] | None = None
     item_texts_NE: Tensor | None = None
     features: tuple[Feature, ...] = ()
+    evidence: tuple[EvidenceTable, ...] = ()
     hashes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -213,6 +222,11 @@ class Method(nn.Module):
     window: int  # the longest history it reads
     inputs: Inputs = Inputs()
     reasoning: Reasoning | None = None  # None: it does not reason
+    trains_evidence = False  # whether its loss knows the weights of evidence
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evidence: ItemEvidence | None = None  # beside its own scores
 
     def resolve_halting(self, asked: Halting | None) -> Halting | None:
         """The halting that `user_states` obeys when asked for this one, its `max_steps` filled in.
@@ -256,6 +270,8 @@ class Method(nn.Module):
         for part in self.modules():
             if isinstance(part, ItemFeatures):
                 part.take(side.features)
+            if isinstance(part, ItemEvidence):
+                part.take(side.evidence)
             if getattr(part, "target_counts_N", None) is not None:
                 part.target_counts_N = side.target_counts_N.clone()
 
@@ -305,6 +321,14 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def represent(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> UserRepresentation:
+        """`user_states`, and what evidence adds to what is made of them."""
+        represented = self.user_states(batch, halting, trace=trace)
+        if self.evidence is None or self.evidence.silent():
+            return represented
+        states_BD = represented.states_BD if isinstance(represented, DenseStates) else None
+        return replace(represented, added=self.evidence.after(batch, states_BD))
+
     def centroids(self, step: int) -> Centroids | None:
         """What step 0..T is explained by, for methods that think along prototypes or intents; most have none."""
         return None
@@ -322,7 +346,7 @@ class Method(nn.Module):
     ) -> Tensor:
         """Mid-ranks (1 is best, ties count half) of the targets among all items, float64 [B]."""
         states_BD = dense_states(represented, "Ranking by a product").states_BD
-        return ranking.rank_of(states_BD, self.catalogue(), targets_B, excluded)
+        return ranking.rank_of(states_BD, self.catalogue(), targets_B, excluded, represented.added)
 
     def recommend(
         self,
@@ -333,12 +357,14 @@ class Method(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The k best items and their scores, [B, K] each, best first; -1 fills lists that run out of items."""
         states_BD = dense_states(represented, "Recommending by a product").states_BD
-        return ranking.top_k(states_BD, self.catalogue(), k, excluded, allowed_N)
+        return ranking.top_k(states_BD, self.catalogue(), k, excluded, allowed_N, represented.added)
 
     def scores_of(self, represented: UserRepresentation, items_BM: Tensor) -> Tensor:
         """The scores of some items of each row, [B, M], as ranking compares them."""
         states_BD = dense_states(represented, "Ranking among sampled negatives").states_BD
-        return self.catalogue().scores_of(states_BD, items_BM)
+        catalogue, added = self.catalogue(), represented.added
+        scores_BM = catalogue.scores_of(states_BD, items_BM)
+        return scores_BM if added is None else scores_BM + catalogue.temperature * added.of_each(items_BM)
 
 
 @dataclass(frozen=True, kw_only=True)

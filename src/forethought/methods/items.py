@@ -13,15 +13,19 @@ from torch.nn import functional as F
 
 from forethought.catalogue import losses, sampled
 from forethought.catalogue.catalogue import Catalogue, comparable
+from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
+from forethought.data.evidence import Evidence, EvidenceShape
 from forethought.data.features import FeatureShape
 from forethought.errors import ConfigError
-from forethought.methods.interface import Losses
+from forethought.methods.interface import Losses, Method
+from forethought.methods.item_evidence import ItemEvidence
 from forethought.methods.item_features import ItemFeatures
 from forethought.settings import Between, Scale, Settings, Share
 
 Model = TypeVar("Model", bound=nn.Module)
+AnyMethod = TypeVar("AnyMethod", bound=Method)
 LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
 Negatives = Literal["uniform", "popularity", "in_batch"]
 
@@ -142,8 +146,18 @@ class ItemTable(nn.Module):
         """States as ranking wants them: `Catalogue.comparable`, without a catalogue."""
         return comparable(states, cosine=self.loss.cosine)
 
-    def next_item_loss(self, states_BLD: Tensor, batch: Batch, constants_BL: Tensor | None = None) -> Losses:
-        """Every real position names the item that follows it: the mean of `loss_of` over the global batch."""
+    def next_item_loss(
+        self,
+        states_BLD: Tensor,
+        batch: Batch,
+        constants_BL: Tensor | None = None,
+        evidence: ItemEvidence | None = None,
+    ) -> Losses:
+        """Every real position names the item that follows it: the mean of `loss_of` over the global batch.
+
+        Args:
+            evidence: beside the scores, where its weights are trained with them.
+        """
         assert batch.targets_BL is not None
         real_BL = batch.valid_BL()
         states_PD = states_BLD[real_BL]  # real positions only: padding costs no product
@@ -151,11 +165,19 @@ class ItemTable(nn.Module):
             (states_PD.shape[0],), 1.0 / batch.weight, dtype=self.weight.dtype, device=states_PD.device
         )
         constants_P = None if constants_BL is None else constants_BL[real_BL]
-        total = self.loss_of(states_PD, batch.targets_BL[real_BL], weights_P, constants_P)
+        added = None
+        if evidence is not None and evidence.trained:
+            added = evidence.in_training(batch, self.states(states_PD))
+        total = self.loss_of(states_PD, batch.targets_BL[real_BL], weights_P, constants_P, added)
         return Losses(total, {"loss": total.detach()})
 
     def loss_of(
-        self, states_PD: Tensor, targets_P: Tensor, weights_P: Tensor, constants_P: Tensor | None = None
+        self,
+        states_PD: Tensor,
+        targets_P: Tensor,
+        weights_P: Tensor,
+        constants_P: Tensor | None = None,
+        added: SparseScores | None = None,
     ) -> Tensor:
         """sum_p w_p loss_p for the configured loss.
 
@@ -165,19 +187,28 @@ class ItemTable(nn.Module):
         Args:
             constants_P: what a state adds to its scores of all items, before the temperature. Only the losses that
                 judge each item alone (bce, gbce) feel it: a softmax does not move, nor does its gradient.
+            added: to the logits of a few items of each row; ce alone takes it.
         """
         if self.shard is None:
-            return self._loss_of(states_PD, targets_P, weights_P, constants_P)
+            return self._loss_of(states_PD, targets_P, weights_P, constants_P, added)
+        assert added is None, "evidence is read where all items are in one process"
         own = [x for x in (states_PD, targets_P, weights_P, constants_P) if x is not None]
-        return self.shard.share(self._loss_of(*self.shard.pooled(*own)))
+        states_PD, targets_P, weights_P, *constants = self.shard.pooled(*own)
+        return self.shard.share(self._loss_of(states_PD, targets_P, weights_P, constants[0] if constants else None))
 
     def _loss_of(
-        self, states_PD: Tensor, targets_P: Tensor, weights_P: Tensor, constants_P: Tensor | None = None
+        self,
+        states_PD: Tensor,
+        targets_P: Tensor,
+        weights_P: Tensor,
+        constants_P: Tensor | None = None,
+        added: SparseScores | None = None,
     ) -> Tensor:
         config, catalogue = self.loss, self.catalogue()
         r_PD = catalogue.scaled(states_PD)
         if config.kind == "ce":
-            return losses.cross_entropy(r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing)
+            return losses.cross_entropy(r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing, added=added)
+        assert added is None
         if config.kind == "sampled_softmax":
             return sampled.sampled_softmax(r_PD, catalogue, targets_P, *self.negatives(targets_P), weights_P)
         negatives_PM = self._same(torch.randint(self.n_items, (len(targets_P), config.negatives), device=r_PD.device))
@@ -220,6 +251,33 @@ def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
         if isinstance(part, ItemTable):
             part.read_features(shapes)
     return method
+
+
+def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[EvidenceShape]) -> AnyMethod:
+    """The same method, with evidence of these shapes beside its scores.
+
+    Raises:
+        ConfigError: its weights are to be trained, and the method's loss does not know them.
+    """
+    if config is None or not shapes:
+        return method
+    if config.fit == "training":
+        _check_trains_evidence(method)
+    method.evidence = ItemEvidence(config, shapes, len(method.catalogue()), method.catalogue().vectors_ND.shape[1])
+    return method
+
+
+def _check_trains_evidence(method: Method) -> None:
+    if not method.trains_evidence:
+        raise ConfigError(
+            f"{type(method).__name__.removesuffix('Model')}'s loss does not know the weights of evidence: choose "
+            "evidence's fit validation (on the command line --evidence-fit validation)."
+        )
+    if any(part.loss.kind != "ce" for part in method.modules() if isinstance(part, ItemTable)):
+        raise ConfigError(
+            "Evidence is trained with the softmax over all items alone: choose the loss ce, or evidence's fit "
+            "validation."
+        )
 
 
 def walks_items(method: nn.Module) -> bool:

@@ -46,6 +46,8 @@ class NextItem(MethodConfig):
 
 
 class NextItemModel(Method):
+    trains_evidence = True
+
     def __init__(self, config: NextItem, n_items: int) -> None:
         super().__init__()
         self.rounds = config.rounds
@@ -61,7 +63,7 @@ class NextItemModel(Method):
         self.items.split(shard, rows)
 
     def loss(self, batch: Batch) -> Losses:
-        return self.items.next_item_loss(self._states(batch), batch)
+        return self.items.next_item_loss(self._states(batch), batch, evidence=self.evidence)
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         return DenseStates.unreasoned(self.items.states(self._states(batch, last_only=True)[:, 0]))

@@ -1,0 +1,240 @@
+"""Evidence beside a method's own scores: what the last items of a history say of their neighbours.
+
+    logit'(p, i) = logit(p, i) + sum_e g_e(p) c_e(p, i)
+    c_e(p, i) = sum_j rho^age(j) T_e[j, i] / max_i(..)    j: the last items of the history, T_e: a table
+
+The weights g are fitted on the validation part, or trained with the method, and then perhaps a function of its state.
+
+In training the very history that is asked about is part of what co-occurrence counts, and would give its targets away:
+the pairs that it adds itself are taken off again, so that what is trained with is what the others say.
+
+Shapes: B histories, L positions, S = L + 1 items with the last target, P positions asked about, N items, E kinds of
+evidence, K neighbours of all kinds together, T pairs (position, item) of which some evidence speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from forethought.catalogue.sparse_scores import SparseScores
+from forethought.data.batches import Batch
+from forethought.data.evidence import Evidence, EvidenceShape, EvidenceTable
+from forethought.data.neighbours import FROM_POWER, LAG_DECAY, TO_POWER
+
+CPU_ROOM, CUDA_ROOM = 2**22, 2**27  # numbers [positions, items] that are summed up at once
+FIRST_WEIGHT = 1.0  # of evidence that is trained with the method
+NOTHING = 1e-4  # a share of a sum that is left when a history's own pairs are taken off by rounding alone
+
+
+class Support(NamedTuple):
+    """The items of which evidence speaks, and what each kind says of them, 1 at most; rows ascend, no pair twice."""
+
+    rows_T: Tensor
+    items_T: Tensor
+    values_TE: Tensor
+    n_rows: int
+
+
+class ItemEvidence(nn.Module):
+    """Tables of neighbours and the weights of what they say, kept with the method's own weights."""
+
+    items_NK: Tensor
+    values_NK: Tensor
+    pairs_NM: Tensor
+    counts_N: Tensor
+    weights_E: nn.Parameter
+
+    def __init__(self, config: Evidence, shapes: Sequence[EvidenceShape], n_items: int, width: int) -> None:
+        """
+        Args:
+            width: of the states that a gate reads.
+        """
+        super().__init__()
+        self.shapes, self.n_items = tuple(shapes), n_items
+        self.last, self.recency, self.window, self.directed = (
+            config.last,
+            config.recency,
+            config.window,
+            config.directed,
+        )
+        self.trained = config.fit == "training"
+        total = sum(shape.neighbours for shape in shapes)
+        met = sum(shape.neighbours for shape in shapes if shape.kind == "met")
+        self.register_buffer("items_NK", torch.zeros(n_items, total, dtype=torch.int32))
+        self.register_buffer("values_NK", torch.zeros(n_items, total))
+        self.register_buffer("pairs_NM", torch.zeros(n_items, met, dtype=torch.int32))
+        self.register_buffer("counts_N", torch.zeros(n_items, dtype=torch.int64))
+        first_E = torch.full((len(shapes),), FIRST_WEIGHT if self.trained else 0.0)
+        self.weights_E = nn.Parameter(first_E, requires_grad=self.trained)
+        self.gate_ED = nn.Parameter(torch.zeros(len(shapes), width)) if config.gate else None
+
+    def take(self, evidence: Sequence[EvidenceTable]) -> None:
+        """Keep the tables of evidence of these shapes."""
+        assert tuple(each.shape for each in evidence) == self.shapes
+        for each, columns in zip(evidence, self._columns(), strict=True):
+            self.items_NK[:, columns] = torch.from_numpy(each.table.items_NK)
+            self.values_NK[:, columns] = torch.from_numpy(each.table.values_NK)
+            self.counts_N.copy_(torch.from_numpy(each.counts_N))
+        met = [each.table.pairs_NK for each in evidence if each.table.pairs_NK is not None]
+        if met:
+            self.pairs_NM.copy_(torch.from_numpy(np.concatenate(met, axis=1)))
+
+    def _columns(self) -> Iterator[slice]:
+        """The columns of each kind."""
+        start = 0
+        for shape in self.shapes:
+            yield slice(start, start + shape.neighbours)
+            start += shape.neighbours
+
+    def silent(self) -> bool:
+        """Whether all weights are 0, as before they are fitted."""
+        return not bool(self.weights_E.any())
+
+    # ---- what is added to logits
+
+    def after(self, batch: Batch, states_BD: Tensor | None = None) -> SparseScores:
+        """For what follows the last item of each history.
+
+        Args:
+            states_BD: comparable ones, for a gate.
+        """
+        rows_B = torch.arange(len(batch.lengths_B), device=batch.lengths_B.device)
+        return self.weighted(self.support(batch.items_BL, rows_B, batch.lengths_B - 1), states_BD)
+
+    def in_training(self, batch: Batch, states_PD: Tensor) -> SparseScores:
+        """For what follows each real position, in the order of `batch.valid_BL()`, as others than this history say."""
+        real = batch.valid_BL().nonzero()
+        with torch.no_grad():
+            support = self.support(batch.items_BL, real[:, 0], real[:, 1], self._own(batch))
+        return self.weighted(support, states_PD)
+
+    def weighted(self, support: Support, states_PD: Tensor | None = None) -> SparseScores:
+        """What is said, times the weights."""
+        weights_PE = self.weights_E if self.gate_ED is None or states_PD is None else self._gated(states_PD)
+        weights_TE = weights_PE[support.rows_T] if weights_PE.ndim > 1 else weights_PE
+        values_T = (support.values_TE * weights_TE).sum(-1)
+        return SparseScores(support.rows_T, support.items_T, values_T, support.n_rows)
+
+    def _gated(self, states_PD: Tensor) -> Tensor:
+        assert self.gate_ED is not None
+        return self.weights_E * (states_PD.float() @ self.gate_ED.T).exp()
+
+    # ---- what is said
+
+    @torch.no_grad()
+    def support(self, items_BL: Tensor, b_P: Tensor, l_P: Tensor, own: tuple[Tensor, Tensor] | None = None) -> Support:
+        """Of which items the evidence speaks at some positions, and what each kind says.
+
+        Args:
+            b_P, l_P: which history, and the position up to which it is read.
+            own: items [B, S] and what the history itself added to what co-occurrence says of them [B, L, S].
+        """
+        N, E, device = self.n_items, len(self.shapes), items_BL.device
+        n_rows = len(b_P)
+        step = max(1, (CUDA_ROOM if device.type == "cuda" else CPU_ROOM) // N)
+        step = min(step, max(n_rows, 1))
+        first_RN = torch.empty(step * N, dtype=torch.int32, device=device)
+        sums_ERN = torch.zeros(E, step * N, device=device)
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for start in range(0, n_rows, step):
+            b, position = b_P[start : start + step], l_P[start : start + step]
+            values, flat = self._said(items_BL, b, position)
+            order = torch.arange(flat.numel(), dtype=torch.int32, device=device)
+            first_RN.scatter_reduce_(0, flat.view(-1), order, "amin", include_self=False)
+            distinct = flat.view(-1)[first_RN[flat.view(-1)] == order]
+            for sums, columns in zip(sums_ERN, self._columns(), strict=True):
+                sums.index_add_(0, flat[:, columns].reshape(-1), values[:, columns].reshape(-1))
+            said_TE = sums_ERN[:, distinct].T
+            if own is not None:
+                said_TE = self._without_own(sums_ERN, distinct, said_TE, own, b, position)
+            sums_ERN[:, distinct] = 0.0
+            rows = distinct // N
+            largest_RE = said_TE.new_zeros(len(b), E).scatter_reduce_(0, rows[:, None].expand(-1, E), said_TE, "amax")
+            parts.append((rows + start, distinct % N, said_TE / largest_RE.clamp_min(1e-12)[rows]))
+        if not parts:
+            nothing = torch.zeros(0, dtype=torch.int64, device=device)
+            return Support(nothing, nothing, sums_ERN.new_zeros(0, E), 0)
+        rows_T, items_T, values_TE = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Support(rows_T, items_T, values_TE, n_rows)
+
+    def _said(self, items_BL: Tensor, b_R: Tensor, l_R: Tensor) -> tuple[Tensor, Tensor]:
+        """What each of the last items says, [t, K], rows ascending: values, and places in [R, N], flattened."""
+        back = torch.arange(min(self.last, items_BL.shape[1]), device=items_BL.device)
+        at = l_R[:, None] - back
+        real = at >= 0
+        items = items_BL[b_R[:, None], at.clamp_min(0)][real]
+        rows = torch.arange(len(b_R), device=items_BL.device)[:, None].expand_as(at)[real]
+        weights = (self.recency ** back.float()).expand(at.shape)[real]
+        values = self.values_NK[items] * weights[:, None]
+        return values, rows[:, None] * self.n_items + self.items_NK[items]
+
+    def _own(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """The items of each history, its targets among them, and what it added itself to what is said of them.
+
+        c(j, i) has decay^(lag - 1) / (n_j^a n_i^b) of each pair that this history holds. Pairs with a row of the same
+        user's that was cut off (a window before) are not known here.
+        """
+        if batch.targets_BL is None or not any(shape.kind == "met" for shape in self.shapes):
+            return None
+        length = batch.items_BL.shape[1]
+        last_B1 = batch.lengths_B[:, None] - 1
+        items_BS = torch.cat([batch.items_BL, batch.items_BL[:, :1]], dim=1)
+        items_BS = items_BS.scatter(1, last_B1 + 1, batch.targets_BL.gather(1, last_B1))
+        place = torch.arange(length + 1, device=items_BS.device)
+        real_BS = place < batch.lengths_B[:, None] + 1
+        counts_BS = self.counts_N[items_BS].clamp_min(1).float()
+        # what an item says has the pairs of all its places in the history
+        same_BLS = (items_BS[:, :length, None] == items_BS[:, None, :]) & real_BS[:, None, :]
+        own_BLS = same_BLS.float() @ (self._pairs(place) * real_BS[:, None, :])
+        own_BLS = own_BLS.masked_fill(same_BLS, 0.0) * self._is_neighbour(items_BS)
+        own_BLS = own_BLS / counts_BS[:, :length, None] ** FROM_POWER
+        back_LL = place[:length, None] - place[None, :length]
+        heard_LL = self.recency ** back_LL.clamp_min(0).float() * ((back_LL >= 0) & (back_LL < self.last))
+        return items_BS, (heard_LL @ own_BLS) / counts_BS[:, None, :] ** TO_POWER
+
+    def _pairs(self, place_S: Tensor) -> Tensor:
+        """What a pair of places in one history adds to the count of its two items, [S, S]."""
+        lag_SS = place_S[None, :] - place_S[:, None]
+        near_SS = ((lag_SS > 0) if self.directed else (lag_SS != 0)) & (lag_SS.abs() <= self.window)
+        return LAG_DECAY ** (lag_SS.abs() - 1).clamp_min(0).float() * near_SS
+
+    def _is_neighbour(self, items_BS: Tensor) -> Tensor:
+        """Whether each item of a history has each other one among the neighbours it met, [B, L, S]."""
+        columns = next(c for c, shape in zip(self._columns(), self.shapes, strict=True) if shape.kind == "met")
+        known_BLK, real_BLK = (
+            self.items_NK[items_BS[:, :-1]][..., columns],
+            self.values_NK[items_BS[:, :-1]][..., columns] > 0,
+        )
+        known_BLK = known_BLK.masked_fill(~real_BLK, -1)
+        found = torch.zeros(
+            *items_BS.shape[:1], items_BS.shape[1] - 1, items_BS.shape[1], dtype=torch.bool, device=items_BS.device
+        )
+        for known_BL in known_BLK.unbind(-1):
+            found |= known_BL[..., None] == items_BS[:, None, :]
+        return found
+
+    def _without_own(
+        self,
+        sums_ERN: Tensor,
+        distinct: Tensor,
+        said_TE: Tensor,
+        own: tuple[Tensor, Tensor],
+        b_R: Tensor,
+        l_R: Tensor,
+    ) -> Tensor:
+        """What is said less what the history itself added to it."""
+        items_BS, own_BLS = own
+        own_RS = own_BLS[b_R, l_R]
+        rows, places = own_RS.nonzero(as_tuple=True)
+        flat = rows * self.n_items + items_BS[b_R[rows], places]
+        met = next(e for e, shape in enumerate(self.shapes) if shape.kind == "met")
+        sums_ERN[met].index_add_(0, flat, own_RS[rows, places], alpha=-1.0)
+        left_T, whole_T = sums_ERN[met][distinct], said_TE[:, met]
+        said_TE = said_TE.clone()
+        said_TE[:, met] = torch.where(left_T < NOTHING * whole_T, 0.0, left_T)
+        return said_TE

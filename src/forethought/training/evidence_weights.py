@@ -1,0 +1,77 @@
+"""Weights of evidence, chosen on the validation part once the method is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from forethought.data.batches import case_batches
+from forethought.data.histories import Cases
+from forethought.evaluation.metrics import ndcg
+from forethought.evaluation.ranking import filtered_items
+from forethought.methods.interface import Method
+
+GRID = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
+ROUNDS = 2
+MOST_CASES = 20_000  # drawn evenly where there are more
+BATCH = 1024
+
+
+class Fitted(NamedTuple):
+    """What was chosen, and NDCG@10 on the cases that were looked at."""
+
+    weights: list[float]
+    without: float
+    best: float
+
+
+@torch.inference_mode()
+def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: int = 0) -> Fitted:
+    """Set each kind's weight, one after the other and all once more, to that of a grid which ranks the cases best.
+
+    Of equally good ones the smaller is taken, so that evidence that does not help comes to 0.
+
+    Args:
+        method: with evidence; its weights are changed.
+        cases: of the validation part.
+        exclude_history: whether items of the histories are no candidates.
+        seed: of the draw of cases.
+    """
+    evidence = method.evidence
+    assert evidence is not None
+    method.eval()
+    if len(cases) > MOST_CASES:
+        cases = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), MOST_CASES, replace=False)))
+    weights = [0.0] * len(evidence.shapes)
+    without = best = _quality(method, cases, [weights], exclude_history)[0]
+    for _ in range(ROUNDS):
+        for e in range(len(weights)):
+            tried = [[*weights[:e], value, *weights[e + 1 :]] for value in GRID]
+            qualities = _quality(method, cases, tried, exclude_history)
+            at = int(np.argmax(qualities))
+            if qualities[at] > best:
+                weights, best = tried[at], qualities[at]
+    evidence.weights_E.copy_(torch.tensor(weights))
+    return Fitted(weights, without, best)
+
+
+def _quality(method: Method, cases: Cases, tried: list[list[float]], exclude_history: bool) -> list[float]:
+    """NDCG@10 with each of some weights; histories are read once for all of them."""
+    evidence, device = method.evidence, method.device
+    assert evidence is not None
+    totals = np.zeros(len(tried))
+    for rows, histories in case_batches(cases, method.window, BATCH):
+        batch = histories.to(device)
+        represented = method.user_states(batch)
+        some = torch.arange(len(rows), device=device)
+        support = evidence.support(batch.items_BL, some, batch.lengths_B - 1)
+        excluded = filtered_items(cases.met.take(rows), device) if exclude_history else None
+        targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
+        for at, weights in enumerate(tried):
+            evidence.weights_E.copy_(torch.tensor(weights))
+            added = replace(represented, added=evidence.weighted(support))
+            totals[at] += ndcg(method.rank_of(added, targets, excluded).cpu().numpy(), 10).sum()
+    return (totals / len(cases)).tolist()

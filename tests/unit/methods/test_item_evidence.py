@@ -1,0 +1,138 @@
+"""What evidence adds to logits, history by history and pair by pair; and that training does not hear itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from forethought.data.batches import Batch
+from forethought.data.evidence import Evidence, EvidenceShape, EvidenceTable
+from forethought.data.histories import Histories
+from forethought.data.neighbours import Neighbours, alike, co_occurrence
+from forethought.methods import item_evidence
+from forethought.methods.item_evidence import ItemEvidence
+
+N = 12
+CONFIG = Evidence(last=3, recency=0.7, window=4, fit="training")
+
+
+def _lists(seed: int, users: int = 9) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    return [random.integers(0, N, random.integers(2, 8)).tolist() for _ in range(users)]
+
+
+def _tables(lists: list[list[int]], config: Evidence = CONFIG, most: int = N) -> tuple[EvidenceTable, ...]:
+    train = Histories.from_lists(lists).all()
+    met = co_occurrence(train, N, most=most, window=config.window, directed=config.directed)
+    like = alike(np.random.default_rng(1).normal(size=(N, 3)).astype(np.float32), most=4)
+    counts = train.item_counts(N)
+    return tuple(
+        EvidenceTable(EvidenceShape(name, kind, table.items_NK.shape[1]), table, counts)
+        for name, kind, table in (("text", "like", like), ("co_occurrence", "met", met))
+    )
+
+
+def _evidence(tables: tuple[EvidenceTable, ...], config: Evidence = CONFIG, width: int = 2) -> ItemEvidence:
+    evidence = ItemEvidence(config, [each.shape for each in tables], N, width)
+    evidence.take(tables)
+    return evidence
+
+
+def _said(table: Neighbours, history: list[int], config: Evidence) -> np.ndarray:
+    """By the textbook: the last items' rows, the nearest counting most."""
+    matrix, total = table.matrix().toarray(), np.zeros(N)
+    for age, item in enumerate(reversed(history[-config.last :])):
+        total += config.recency**age * matrix[item]
+    return total
+
+
+def _dense(scores: object, n_rows: int) -> np.ndarray:
+    whole = torch.zeros(n_rows, N).index_put((scores.rows_T, scores.items_T), scores.values_T)  # type: ignore[attr-defined]
+    return whole.detach().numpy()
+
+
+def _batch(lists: list[list[int]]) -> Batch:
+    """All but the last item of each, and its targets."""
+    length = max(map(len, lists)) - 1
+    items, targets = torch.zeros(len(lists), length, dtype=torch.int64), torch.zeros(len(lists), length).long()
+    for b, row in enumerate(lists):
+        items[b], targets[b] = row[0], row[1]  # padding repeats the first
+        items[b, : len(row) - 1], targets[b, : len(row) - 1] = torch.tensor(row[:-1]), torch.tensor(row[1:])
+    return Batch(items, torch.tensor([len(row) - 1 for row in lists]), targets, weight=1)
+
+
+@pytest.mark.parametrize("room", [1, 25, 10**6])
+def test_after_a_history_its_last_items_speak(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_evidence, "CPU_ROOM", room)
+    lists = _lists(0)
+    tables = _tables(lists)
+    evidence = _evidence(tables)
+    evidence.weights_E.data = torch.tensor([0.5, 2.0])
+    batch = _batch(lists)
+    scores = evidence.after(batch)
+    assert (scores.rows_T.diff() >= 0).all()
+    assert len({*zip(scores.rows_T.tolist(), scores.items_T.tolist(), strict=True)}) == len(scores.rows_T)
+    for b, row in enumerate(lists):
+        text, met = (_said(each.table, row[:-1], CONFIG) for each in tables)
+        expected = 0.5 * text / text.max() + 2.0 * met / max(met.max(), 1e-12)
+        np.testing.assert_allclose(_dense(scores, len(lists))[b], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("room", [25, 10**6])
+def test_in_training_a_history_does_not_hear_itself(directed: bool, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as with a table that was counted without this history; how often items occur at all stays."""
+    monkeypatch.setattr(item_evidence, "CPU_ROOM", room)
+    config = Evidence(last=3, recency=0.7, window=4, fit="training", directed=directed)
+    lists = _lists(2)
+    tables = _tables(lists, config)
+    evidence = _evidence(tables, config)
+    evidence.weights_E.data = torch.tensor([0.0, 1.0])
+    batch = _batch(lists)
+    scores = _dense(evidence.in_training(batch, torch.zeros(int(batch.lengths_B.sum()), 2)), int(batch.lengths_B.sum()))
+    counts = np.maximum(tables[0].counts_N, 1).astype(float)
+    row_at = 0
+    for b, row in enumerate(lists):
+        others = Histories.from_lists([other for at, other in enumerate(lists) if at != b]).all()
+        table = co_occurrence(others, N, most=N, window=4, directed=directed)
+        theirs = np.maximum(others.item_counts(N), 1).astype(float)
+        matrix = table.matrix().toarray() * np.outer(theirs**0.5, theirs**0.1) / np.outer(counts**0.5, counts**0.1)
+        for position in range(len(row) - 1):
+            total = np.zeros(N)
+            for age, item in enumerate(reversed(row[max(0, position - 2) : position + 1])):
+                total += 0.7**age * matrix[item]
+            np.testing.assert_allclose(scores[row_at], total / max(total.max(), 1e-12), atol=1e-5)
+            row_at += 1
+
+
+def test_a_pair_that_only_the_history_itself_holds_is_not_heard() -> None:
+    lists = [[0, 1, 2], [3, 4], [5, 4]]
+    evidence = _evidence(_tables(lists))
+    evidence.weights_E.data = torch.tensor([0.0, 1.0])
+    heard = _dense(evidence.in_training(_batch(lists), torch.zeros(4, 2)), 4)
+    assert not heard.any()
+
+
+def test_a_gate_multiplies_the_weights_and_both_are_trained() -> None:
+    lists = _lists(3)
+    config = Evidence(last=3, recency=0.7, window=4, fit="training", gate=True)
+    evidence = _evidence(_tables(lists), config)
+    assert evidence.gate_ED is not None
+    evidence.gate_ED.data = torch.tensor([[0.3, -0.2], [0.1, 0.4]])
+    batch = _batch(lists)
+    states = torch.randn(len(lists), 2, generator=torch.Generator().manual_seed(0))
+    support = evidence.support(batch.items_BL, torch.arange(len(lists)), batch.lengths_B - 1)
+    gated = evidence.after(batch, states)
+    weights = evidence.weights_E * (states @ evidence.gate_ED.T).exp()
+    torch.testing.assert_close(gated.values_T, (support.values_TE * weights[support.rows_T]).sum(-1))
+    gated.values_T.sum().backward()
+    assert evidence.weights_E.grad is not None
+    assert evidence.gate_ED.grad is not None
+    assert evidence.gate_ED.grad.abs().min() > 0
+
+
+def test_weights_that_are_fitted_afterwards_begin_at_nothing_and_are_not_trained() -> None:
+    evidence = ItemEvidence(Evidence(), [EvidenceShape("text", "like", 3)], N, 2)
+    assert evidence.silent()
+    assert not [p for p in evidence.parameters() if p.requires_grad]
