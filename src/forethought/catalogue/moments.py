@@ -144,13 +144,14 @@ def _walk(
             else:
                 p.sub_(lse_P[rows, None]).exp_()
             if added is not None and d_added is not None:
-                which, at = added.within(rows, shard)
-                d_added[which] = p.view(-1)[at] * weights_P[added.rows_T[which]]
+                added.gather(p, rows, shard, d_added)
             p = p.to(e.dtype)
             if d_states is not None:
                 d_states[rows] += product(p, e).mul_(w)
             if d_items is not None:
                 _add_product_(d_items[shard], p.T, (w * r).to(p.dtype))  # weights scale the thin side only
+    if added is not None and d_added is not None:
+        d_added *= weights_P[added.rows_T]
     return Walked(lse_P, d_states, d_items, d_added)
 
 

@@ -124,7 +124,7 @@ def walk(
     """
     P, states_PD, weights_P = len(states_PD), padded(states_PD), padded(weights_P)
     scorer = Scorer(states_PD, items_ND)
-    lse_P = states_PD.new_empty(states_PD.shape[0])
+    lse_P, scales_P = states_PD.new_empty(2, states_PD.shape[0])
     d_states = torch.zeros_like(states_PD) if to_states else None
     d_items = torch.zeros_like(items_ND) if to_items else None
     d_added = None if added is None else torch.zeros_like(added.values_T)
@@ -140,8 +140,7 @@ def walk(
         for shard in scorer.shards:
             x_BN = exponentials(rows, shard)
             if added is not None and d_added is not None:
-                which, at = added.within(rows, shard)
-                d_added[which] = x_BN.view(-1)[at].float()
+                added.gather(x_BN, rows, shard, d_added)
             sums_B += row_sums(x_BN)
             if d_states is not None:
                 d_states[rows] += x_BN @ scorer.items_ND[shard]
@@ -156,7 +155,7 @@ def walk(
             if len(scorer.shards) > 1:  # a fourth product: the sum had to be known before the first share
                 x_BN = exponentials(rows, shard)
             d_items[shard] += x_BN.T @ thin_BD  # type: ignore[index]
-        if added is not None and d_added is not None:
-            which, _ = added.within(rows, slice(0, len(items_ND)))
-            d_added[which] *= w_B1[added.rows_T[which] - rows.start, 0]
+        scales_P[rows] = w_B1[:, 0]
+    if added is not None and d_added is not None:
+        d_added *= scales_P[added.rows_T]
     return Walked(lse_P[:P], None if d_states is None else d_states[:P], d_items, d_added)

@@ -8,6 +8,7 @@ scores of a block at hand adds v in place, which costs what its few entries cost
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,48 +18,65 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class SparseScores:
-    """Values of T pairs (row, item), each pair once, rows ascending.
+    """Values of T pairs (row, item), in one part or several that come one after the other.
+
+    A part has rows ascending and each pair once; a pair in several parts has the sum of its values.
 
     Attributes:
         rows_T, items_T: int64.
         values_T: in logits; gradients of walks reach them.
         n_rows: rows there are, with values or without.
+        sizes: pairs of each part; none: there is one.
     """
 
     rows_T: Tensor
     items_T: Tensor
     values_T: Tensor
     n_rows: int
+    sizes: tuple[int, ...] = ()
 
     @cached_property
-    def _offsets(self) -> list[int]:
-        """Where the pairs of each row begin."""
-        counts = torch.bincount(self.rows_T, minlength=self.n_rows)
-        return [0, *counts.cumsum(0).tolist()]
+    def _parts(self) -> list[tuple[int, list[int]]]:
+        """Where each part begins, and in it the pairs of each row."""
+        parts, start = [], 0
+        for rows_T in self.rows_T.split(list(self.sizes or (len(self.rows_T),))):
+            counts = torch.bincount(rows_T, minlength=self.n_rows)
+            parts.append((start, [0, *counts.cumsum(0).tolist()]))
+            start += len(rows_T)
+        return parts
 
-    def within(self, rows: slice, items: slice) -> tuple[slice | Tensor, Tensor]:
-        """The pairs that fall into a block: which they are, and where they stand in its scores, flattened."""
-        first, last = (self._offsets[min(row, self.n_rows)] for row in (rows.start, rows.stop))  # beyond lies padding
-        some = slice(first, last)
-        row, column, width = self.rows_T[some] - rows.start, self.items_T[some] - items.start, items.stop - items.start
-        if len(column) == 0 or (items.start == 0 and int(column.max()) < width):
-            return some, row * width + column
-        inside = ((column >= 0) & (column < width)).nonzero()[:, 0]
-        return inside + some.start, (row * width + column)[inside]
+    def within(self, rows: slice, items: slice) -> Iterator[tuple[slice | Tensor, Tensor]]:
+        """The pairs of each part that fall into a block: which they are, and where they stand in it, flattened."""
+        width = items.stop - items.start
+        for start, offsets in self._parts:
+            first, last = (offsets[min(row, self.n_rows)] for row in (rows.start, rows.stop))  # beyond lies padding
+            some = slice(start + first, start + last)
+            row, column = self.rows_T[some] - rows.start, self.items_T[some] - items.start
+            at = row * width + column
+            if len(column) == 0 or (items.start == 0 and int(column.max()) < width):
+                yield some, at
+            else:
+                inside = ((column >= 0) & (column < width)).nonzero()[:, 0]
+                yield inside + some.start, at[inside]
 
     @torch.no_grad()
     def add_(self, scores_BN: Tensor, rows: slice, items: slice, scale: float = 1.0) -> None:
         """Add them to a block of scores, in place."""
-        which, at = self.within(rows, items)
-        values = self.values_T[which].to(scores_BN.dtype)
-        scores_BN.view(-1).index_add_(0, at, values, alpha=scale)
+        for which, at in self.within(rows, items):
+            scores_BN.view(-1).index_add_(0, at, self.values_T[which].to(scores_BN.dtype), alpha=scale)
 
     @torch.no_grad()
     def multiply_(self, exponentials_BN: Tensor, rows: slice, items: slice) -> None:
         """The same to a block of exp(score), in place."""
-        which, at = self.within(rows, items)
         flat = exponentials_BN.view(-1)
-        flat[at] = (flat[at].float() * self.values_T[which].exp()).to(flat.dtype)
+        for which, at in self.within(rows, items):
+            flat[at] = (flat[at].float() * self.values_T[which].exp()).to(flat.dtype)
+
+    @torch.no_grad()
+    def gather(self, block_BN: Tensor, rows: slice, items: slice, into_T: Tensor) -> None:
+        """Of a block, what stands where they have a value, into their places."""
+        for which, at in self.within(rows, items):
+            into_T[which] = block_BN.view(-1)[at].to(into_T.dtype)
 
     def of(self, items_B: Tensor) -> Tensor:
         """What one item of each row has, [B]."""
@@ -77,11 +95,19 @@ class SparseScores:
         """Those of some rows, each once, in that order."""
         place = torch.full((self.n_rows,), -1, dtype=torch.int64, device=rows_M.device)
         place[rows_M] = torch.arange(len(rows_M), device=rows_M.device)
-        rows_T = place[self.rows_T]
-        order = torch.argsort(rows_T, stable=True)[int((rows_T < 0).sum()) :]
-        return SparseScores(rows_T[order], self.items_T[order], self.values_T[order], len(rows_M))
+        orders = []
+        for start, offsets in self._parts:
+            rows_T = place[self.rows_T[start : start + offsets[-1]]]
+            orders.append(start + torch.argsort(rows_T, stable=True)[int((rows_T < 0).sum()) :])
+        order, sizes = torch.cat(orders), tuple(map(len, orders))
+        return SparseScores(place[self.rows_T[order]], self.items_T[order], self.values_T[order], len(rows_M), sizes)
 
     def repeated(self, times: int) -> SparseScores:
         """The same for every one of `times` copies of the only row."""
-        rows_T = torch.arange(times, device=self.rows_T.device).repeat_interleave(len(self.rows_T))
-        return SparseScores(rows_T, self.items_T.repeat(times), self.values_T.repeat(times), times)
+        copies = torch.arange(times, device=self.rows_T.device)
+        places = torch.arange(len(self.rows_T), device=self.rows_T.device)
+        parts = places.split(list(self.sizes or (len(places),)))
+        order = torch.cat([part.repeat(times) for part in parts])
+        rows_T = torch.cat([copies.repeat_interleave(len(part)) for part in parts])
+        sizes = tuple(len(part) * times for part in parts)
+        return SparseScores(rows_T, self.items_T[order], self.values_T[order], times, sizes)

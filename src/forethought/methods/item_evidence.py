@@ -22,21 +22,25 @@ import torch
 from torch import Tensor, nn
 
 from forethought.catalogue.sparse_scores import SparseScores
+from forethought.catalogue.sparse_table import SparseTable
 from forethought.data.batches import Batch
 from forethought.data.evidence import Evidence, EvidenceShape, EvidenceTable
 from forethought.data.neighbours import FROM_POWER, LAG_DECAY, TO_POWER
 
-CPU_ROOM, CUDA_ROOM = 2**22, 2**27  # numbers [positions, items] that are summed up at once
 FIRST_WEIGHT = 1.0  # of evidence that is trained with the method
-NOTHING = 1e-4  # a share of a sum that is left when a history's own pairs are taken off by rounding alone
+NOTHING = 2e-6  # what rounding may leave of a sum of float32 numbers when all of them are taken off again
 
 
 class Support(NamedTuple):
-    """The items of which evidence speaks, and what each kind says of them, 1 at most; rows ascend, no pair twice."""
+    """The items of which evidence speaks, and what is said of them, 1 at most: kind after kind, each of `sizes` pairs.
+
+    Within a kind rows ascend, and no pair (row, item) comes twice.
+    """
 
     rows_T: Tensor
     items_T: Tensor
-    values_TE: Tensor
+    values_T: Tensor
+    sizes: tuple[int, ...]
     n_rows: int
 
 
@@ -71,6 +75,7 @@ class ItemEvidence(nn.Module):
         self.register_buffer("counts_N", torch.zeros(n_items, dtype=torch.int64))
         first_E = torch.full((len(shapes),), FIRST_WEIGHT if self.trained else 0.0)
         self.weights_E = nn.Parameter(first_E, requires_grad=self.trained)
+        self._made: tuple[object, list[SparseTable]] | None = None
         self.gate_ED = nn.Parameter(torch.zeros(len(shapes), width)) if config.gate else None
 
     def take(self, evidence: Sequence[EvidenceTable]) -> None:
@@ -115,10 +120,14 @@ class ItemEvidence(nn.Module):
 
     def weighted(self, support: Support, states_PD: Tensor | None = None) -> SparseScores:
         """What is said, times the weights."""
-        weights_PE = self.weights_E if self.gate_ED is None or states_PD is None else self._gated(states_PD)
-        weights_TE = weights_PE[support.rows_T] if weights_PE.ndim > 1 else weights_PE
-        values_T = (support.values_TE * weights_TE).sum(-1)
-        return SparseScores(support.rows_T, support.items_T, values_T, support.n_rows)
+        if self.gate_ED is None or states_PD is None:
+            weights = self.weights_E.unbind()
+        else:
+            rows = support.rows_T.split(support.sizes)
+            weights = [of_P[rows_T] for of_P, rows_T in zip(self._gated(states_PD).unbind(-1), rows, strict=True)]
+        parts = zip(support.values_T.split(support.sizes), weights, strict=True)
+        values_T = torch.cat([said_T * weight for said_T, weight in parts])
+        return SparseScores(support.rows_T, support.items_T, values_T, support.n_rows, support.sizes)
 
     def _gated(self, states_PD: Tensor) -> Tensor:
         assert self.gate_ED is not None
@@ -134,44 +143,28 @@ class ItemEvidence(nn.Module):
             b_P, l_P: which history, and the position up to which it is read.
             own: items [B, S] and what the history itself added to what co-occurrence says of them [B, L, S].
         """
-        N, E, device = self.n_items, len(self.shapes), items_BL.device
-        n_rows = len(b_P)
-        step = max(1, (CUDA_ROOM if device.type == "cuda" else CPU_ROOM) // N)
-        step = min(step, max(n_rows, 1))
-        first_RN = torch.empty(step * N, dtype=torch.int32, device=device)
-        sums_ERN = torch.zeros(E, step * N, device=device)
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for start in range(0, n_rows, step):
-            b, position = b_P[start : start + step], l_P[start : start + step]
-            values, flat = self._said(items_BL, b, position)
-            order = torch.arange(flat.numel(), dtype=torch.int32, device=device)
-            first_RN.scatter_reduce_(0, flat.view(-1), order, "amin", include_self=False)
-            distinct = flat.view(-1)[first_RN[flat.view(-1)] == order]
-            for sums, columns in zip(sums_ERN, self._columns(), strict=True):
-                sums.index_add_(0, flat[:, columns].reshape(-1), values[:, columns].reshape(-1))
-            said_TE = sums_ERN[:, distinct].T
-            if own is not None:
-                said_TE = self._without_own(sums_ERN, distinct, said_TE, own, b, position)
-            sums_ERN[:, distinct] = 0.0
-            rows = distinct // N
-            largest_RE = said_TE.new_zeros(len(b), E).scatter_reduce_(0, rows[:, None].expand(-1, E), said_TE, "amax")
-            parts.append((rows + start, distinct % N, said_TE / largest_RE.clamp_min(1e-12)[rows]))
-        if not parts:
-            nothing = torch.zeros(0, dtype=torch.int64, device=device)
-            return Support(nothing, nothing, sums_ERN.new_zeros(0, E), 0)
-        rows_T, items_T, values_TE = (torch.cat(each) for each in zip(*parts, strict=True))
-        return Support(rows_T, items_T, values_TE, n_rows)
-
-    def _said(self, items_BL: Tensor, b_R: Tensor, l_R: Tensor) -> tuple[Tensor, Tensor]:
-        """What each of the last items says, [t, K], rows ascending: values, and places in [R, N], flattened."""
         back = torch.arange(min(self.last, items_BL.shape[1]), device=items_BL.device)
-        at = l_R[:, None] - back
-        real = at >= 0
-        items = items_BL[b_R[:, None], at.clamp_min(0)][real]
-        rows = torch.arange(len(b_R), device=items_BL.device)[:, None].expand_as(at)[real]
-        weights = (self.recency ** back.float()).expand(at.shape)[real]
-        values = self.values_NK[items] * weights[:, None]
-        return values, rows[:, None] * self.n_items + self.items_NK[items]
+        at_PA = l_P[:, None] - back
+        heard_PA = (self.recency ** back.float()).expand(at_PA.shape) * (at_PA >= 0)
+        items_PA = items_BL[b_P[:, None], at_PA.clamp_min(0)]
+        parts = []
+        for shape, table in zip(self.shapes, self._tables(), strict=True):
+            columns, values = items_PA, heard_PA
+            if (
+                own is not None and shape.kind == "met"
+            ):  # rows N, N + 1, .. of a table take off what an item says of itself
+                columns = torch.cat([columns, self.n_items + own[0][b_P]], dim=1)
+                values = torch.cat([values, own[1][b_P, l_P]], dim=1)
+            parts.append(_said(columns, values, table))
+        rows_T, items_T, values_T = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Support(rows_T, items_T, values_T, tuple(len(part[0]) for part in parts), len(b_P))
+
+    def _tables(self) -> list[SparseTable]:
+        """Each kind's table, below it -1 of each item for itself; made once, as long as what they are made of stays."""
+        made_of = self.items_NK.data_ptr(), self.items_NK._version, self.values_NK._version
+        if self._made is None or self._made[0] != made_of:
+            self._made = made_of, [SparseTable.of(self.items_NK[:, c], self.values_NK[:, c]) for c in self._columns()]
+        return self._made[1]
 
     def _own(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """The items of each history, its targets among them, and what it added itself to what is said of them.
@@ -218,23 +211,11 @@ class ItemEvidence(nn.Module):
             found |= known_BL[..., None] == items_BS[:, None, :]
         return found
 
-    def _without_own(
-        self,
-        sums_ERN: Tensor,
-        distinct: Tensor,
-        said_TE: Tensor,
-        own: tuple[Tensor, Tensor],
-        b_R: Tensor,
-        l_R: Tensor,
-    ) -> Tensor:
-        """What is said less what the history itself added to it."""
-        items_BS, own_BLS = own
-        own_RS = own_BLS[b_R, l_R]
-        rows, places = own_RS.nonzero(as_tuple=True)
-        flat = rows * self.n_items + items_BS[b_R[rows], places]
-        met = next(e for e, shape in enumerate(self.shapes) if shape.kind == "met")
-        sums_ERN[met].index_add_(0, flat, own_RS[rows, places], alpha=-1.0)
-        left_T, whole_T = sums_ERN[met][distinct], said_TE[:, met]
-        said_TE = said_TE.clone()
-        said_TE[:, met] = torch.where(left_T < NOTHING * whole_T, 0.0, left_T)
-        return said_TE
+
+def _said(columns_PA: Tensor, values_PA: Tensor, table: SparseTable) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of a table mixed, the largest number of each mixture being 1: rows, items and values of what is above 0."""
+    rows_T, items_T, values_T = table.mixed(columns_PA, values_PA)
+    real = values_T > NOTHING
+    rows_T, items_T, values_T = rows_T[real], items_T[real], values_T[real]
+    largest_P = values_T.new_zeros(len(columns_PA)).scatter_reduce_(0, rows_T, values_T, "amax")
+    return rows_T, items_T, values_T / largest_P[rows_T]

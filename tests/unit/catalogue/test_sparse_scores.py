@@ -16,12 +16,15 @@ P, N, D = 23, 37, 6
 
 def _added(generator: torch.Generator, dtype: torch.dtype = torch.float64) -> tuple[SparseScores, Tensor]:
     """Some rows have none; values of both signs; and the same as a whole matrix."""
-    chosen_PN = torch.rand(P, N, generator=generator) < 0.2
-    chosen_PN[3] = chosen_PN[17] = False
-    rows_T, items_T = chosen_PN.nonzero(as_tuple=True)
+    chosen = []
+    for share in (0.2, 0.3):  # two parts, some of whose pairs are the same
+        chosen_PN = torch.rand(P, N, generator=generator) < share
+        chosen_PN[3] = chosen_PN[17] = False
+        chosen.append(chosen_PN.nonzero())
+    rows_T, items_T = torch.cat(chosen).T
     values_T = torch.randn(len(rows_T), generator=generator, dtype=dtype).requires_grad_()
-    whole_PN = torch.zeros(P, N, dtype=dtype).index_put((rows_T, items_T), values_T)
-    return SparseScores(rows_T, items_T, values_T, P), whole_PN
+    whole_PN = torch.zeros(P, N, dtype=dtype).index_put((rows_T, items_T), values_T, accumulate=True)
+    return SparseScores(rows_T, items_T, values_T, P, tuple(map(len, chosen))), whole_PN
 
 
 def _setting(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, torch.Generator]:
@@ -106,7 +109,7 @@ def test_single_values_sums_and_rows() -> None:
     torch.testing.assert_close(added.sums(), whole.sum(1))
     some = torch.tensor([7, 3, 0, 22])
     taken = added.take(some)
-    assert (taken.rows_T.diff() >= 0).all()
+    assert all((rows.diff() >= 0).all() for rows in taken.rows_T.split(taken.sizes))
     torch.testing.assert_close(taken.of_each(torch.arange(N).expand(4, N)), whole[some])
     one = added.take(torch.tensor([7])).repeated(3)
     torch.testing.assert_close(one.of_each(torch.arange(N).expand(3, N)), whole[[7, 7, 7]])
