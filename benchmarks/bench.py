@@ -1,7 +1,7 @@
 """One table: this machine's floor, us, and three peers, all in the same run.
 
     make bench            everything
-    make bench QUICK=1    our defaults and the floors only, shares of epochs, within two minutes; no peers, no memory
+    make bench QUICK=1    our defaults and the floors only, shares of epochs; no variants, no peers, no memory
     make bench OUT=DIR    writes latest.md and latest.json into DIR; WRITE=1: into benchmarks/results, which is tracked
 
 Without OUT and WRITE the table is printed, and both files lie in the system's folder for temporary files. No timing is

@@ -65,8 +65,8 @@ class Walked(NamedTuple):
 def padded(rows_PD: Tensor) -> Tensor:
     """With rows of zeros up to a whole number of vectors.
 
-    Each shape of a bfloat16 product is compiled when it is first met, which takes as long as a tenth of the walk over a
-    batch, and a megabyte that is kept; batches are of any size, and padded they are of few.
+    Each shape of a bfloat16 product is compiled when it is first met, which takes milliseconds, and the code is kept,
+    about a megabyte for the three products of a walk; batches are of any size, and padded they are of few.
     """
     return F.pad(rows_PD, (0, 0) * (rows_PD.ndim - 1) + (0, -len(rows_PD) % VECTOR))
 
