@@ -37,6 +37,9 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "sse-pt": lambda: Recipe(method=methods.SSEPT()),  # norm of inputs and no replaced items from four trials
     "lightrec": lambda: Recipe(method=methods.LightRec()),  # the temperature from three trials
     "igr-sr": lambda: Recipe(method=methods.IGRSR()),  # eight trials bettered nothing else
+    "popular": lambda: Recipe(method=methods.Popular()),
+    "itemknn": lambda: Recipe(method=methods.ItemKNN()),
+    "ease": lambda: Recipe(method=methods.EASE()),  # five of lambda, six of recency
 }
 """What the command line calls the methods."""
 

@@ -390,7 +390,7 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     shapes = [feature_shape(shape) for shape in about.get("features", [])]
     speaking = [evidence_shape(shape) for shape in about.get("evidence", [])]
     method = built(lambda: with_evidence(with_features(config.method.build(sizes), shapes), config.evidence, speaking))
-    method.load_state_dict(weights)
+    method.load_state_dict(weights, assign=not method.stages())  # what is as large as all pairs is not held twice
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
     return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def train(
     """
     check_all(resume=(resume, bool), overwrite=(overwrite, bool))
     config = _configured(recipe, split)
+    check_options(config)
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
@@ -121,6 +123,7 @@ def train(
             _fit_evidence(recommender, seen, sums, watcher)
             write_card(recommender)
         fabric.barrier()
+    del recommender  # it is not held twice
     return load(folder, device=config.training.device)
 
 
@@ -131,6 +134,7 @@ def _untrained(
     torch.manual_seed(config.seed)
     shapes = [feature.shape for feature in side.features]
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
+    copies = 1 if config.method.closed_form else copies  # what fitting takes beside them, it says by itself
     speaking = [each.shape for each in side.evidence]
     plain_method = lambda: with_features(config.method.build(split.data.sizes), shapes)  # noqa: E731
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
@@ -157,7 +161,7 @@ def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
     """What products are made in, stage by stage, noted in the run."""
     stages, walks = run.method.stages(), walks_items(run.method)
     chosen = choose_for_stages(run.config.training, stages, device.type, len(run.items), walks=walks)
-    names = {precision.name for precision in chosen.values()}
+    names = {precision.name for precision in chosen.values()} or {Precision().name}
     each = ", ".join(f"{stage} {precision.name}" for stage, precision in chosen.items())
     run.about["precision"] = each if len(names) > 1 else names.pop()
     run.about["trained_on"] = machine.described(device) | {"precision": run.about["precision"]}
@@ -179,6 +183,25 @@ def _configured(recipe: Recipe | MethodConfig | BackboneConfig, split: Split) ->
     check(split, Split, "split")
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(method=as_method(recipe))
     return RunConfig(split=split.config, **{each.name: getattr(recipe, each.name) for each in fields(Recipe)})
+
+
+def check_options(recipe: Recipe) -> None:
+    """Refuse what a method that is fitted in closed form would not read.
+
+    Raises:
+        ConfigError: an option of training that makes no difference, features or evidence.
+    """
+    if not recipe.method.closed_form:  # type: ignore[union-attr]
+        return
+    name, default = type(recipe.method).__name__, Training()
+    unread = [f"training.{f.name}" for f in fields(Training) if f.name != "device"]
+    unread = [each for each in unread if attrgetter(each)(recipe) != getattr(default, each.partition(".")[2])]
+    unread += [name for name in ("features", "evidence") if getattr(recipe, name) is not None]
+    if unread:
+        raise ConfigError(
+            f"{name} is fitted in closed form to what was met, so {', '.join(unread)} would change nothing: leave that "
+            "out."
+        )
 
 
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
@@ -254,9 +277,12 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     """`epochs`, `trained_s` and `s_per_epoch` as they were, over all stages; `flops_per_epoch` counted anew, as in the
     best epoch.
 
-    None where no training state lies beside the model. The model and the random generators stay as they are.
+    None where no training state lies beside the model; of a method without stages there are no epochs to count. The
+    model and the random generators stay as they are.
     """
     progress, seed = model.progress(), model.config.seed
+    if progress and not model.method.stages():
+        return {"epochs": 0, "trained_s": progress["trained_s"]}
     if not progress or progress["best_epoch"] < 0:
         return None
     settings, stages, starts = model.config.training, model.method.stages(), progress.get("stages", [0])

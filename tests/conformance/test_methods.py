@@ -23,7 +23,7 @@ from forethought.evaluation.metrics import per_case
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR
-from forethought.methods.interface import Method
+from forethought.methods.interface import DenseStates, Method
 from forethought.methods.items import ItemTable
 from forethought.methods.lares import LARES
 from forethought.methods.sse_pt import SSEPT
@@ -37,7 +37,7 @@ from forethought.training.settings import Training
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 STEPS = {"rearec-erl": (2, 2), "rearec-prl": (2, 2), "dtrec": (1, 3), "lares": (3, 3)}
-SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8}
+SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8, "neighbours": 40}
 
 
 def small(name: str, **changed: Any) -> MethodConfig:
@@ -45,6 +45,8 @@ def small(name: str, **changed: Any) -> MethodConfig:
     method = METHODS[name]().method
     if isinstance(method, DTRec):
         method = replace(method, first_clusters=4, most_clusters=16)
+    if method.closed_form:  # has neither layers nor dropout
+        return replace(method, **{key: value for key, value in (SMALL | changed).items() if hasattr(method, key)})
     if isinstance(method, LARES):  # brings its own layers; an epoch of each of its stages
         method = replace(method, reinforcement=replace(method.reinforcement, epochs=1))
         return replace(method, **{key: value for key, value in (SMALL | changed).items() if hasattr(method, key)})
@@ -56,6 +58,13 @@ def small(name: str, **changed: Any) -> MethodConfig:
         method = replace(method, reasoner=replace(method.reasoner, **own), encoder_epochs=1)
     settings = {key: value for key, value in (SMALL | changed).items() if hasattr(method.backbone, key)}
     return replace(method, backbone=replace(method.backbone, **settings))  # type: ignore[arg-type]
+
+
+def training_of(name: str, quick: Training, **changed: Any) -> Training:
+    """A quick one; of a method that is fitted in closed form all that can be said is where."""
+    if METHODS[name]().method.closed_form:
+        return Training(device=changed["device"])
+    return replace(quick, **changed)
 
 
 def built(name: str, split: Split, **changed: Any) -> Method:
@@ -76,8 +85,13 @@ class Given:
         return history_batch(histories, self.method.window).to(self.device)
 
     def states(self, batch: Batch) -> torch.Tensor:
+        """What histories come to: where that is no state, the scores of all items."""
         with torch.inference_mode():
-            return self.method.user_states(batch).states_BD
+            represented = self.method.user_states(batch)
+            if isinstance(represented, DenseStates):
+                return represented.states_BD
+            every_BN = torch.arange(self.split.data.n_items, device=self.device).expand(len(represented), -1)
+            return self.method.scores_of(represented, every_BN)
 
     def metrics(self, cases: Cases, batch: int = 1024) -> np.ndarray:
         return metrics(self.method, cases, self.device, batch)
@@ -88,11 +102,19 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=[each for each in METHODS if not METHODS[each]().method.closed_form])
+def stepped(request: pytest.FixtureRequest) -> str:
+    """The name of a method that is trained step by step."""
+    return request.param
+
+
 @pytest.fixture(params=TOLERANCE, ids=str)
 def given(request: pytest.FixtureRequest, name: str, split: Split, device: torch.device) -> Given:
     torch.manual_seed(0)
     method = built(name, split).to(request.param).eval()
-    for parameter in method.parameters():
+    if not method.stages():
+        method.fit_closed_form(split.train)
+    for parameter in method.parameters() if method.stages() else ():
         parameter.data += torch.randn_like(parameter) * 0.1
     method.to(device).begin_epoch(0)
     return Given(method, split, device)
@@ -143,7 +165,11 @@ def test_steps_are_told(given: Given, name: str) -> None:
     thought = given.method.user_states(given.batch())
     least, most = STEPS.get(name, (0, 0))
     assert ((thought.steps_B >= least) & (thought.steps_B <= most)).all()
-    assert thought.states_BD.dtype == given.method.catalogue().vectors_ND.dtype
+    if isinstance(thought, DenseStates):
+        assert thought.states_BD.dtype == given.method.catalogue().vectors_ND.dtype
+    else:
+        with pytest.raises(ConfigError, match="no vectors of items"):
+            given.method.catalogue()
 
 
 def test_every_rule_it_names_is_obeyed(given: Given, name: str) -> None:
@@ -179,6 +205,8 @@ def test_every_rule_it_names_is_obeyed(given: Given, name: str) -> None:
 
 def test_an_empty_share_adds_nothing_and_reaches_all_parameters(given: Given) -> None:
     """As a process gets it when a batch has fewer rows than there are processes."""
+    if not given.method.stages():
+        pytest.skip("it is fitted in closed form")
     given.method.train()
     rows = windows(given.split.train, given.method.window).take(np.arange(1))
     losses = given.method.loss(training_batch(rows, rank=1, world=2).to(given.device))
@@ -188,10 +216,10 @@ def test_an_empty_share_adds_nothing_and_reaches_all_parameters(given: Given) ->
     assert [name for name, gradient in trained if gradient is None or gradient.abs().sum() != 0] == []
 
 
-def test_shares_of_a_batch_add_up(name: str, split: Split, device: torch.device) -> None:
+def test_shares_of_a_batch_add_up(stepped: str, split: Split, device: torch.device) -> None:
     """Losses and gradients of two processes sum to those of one; of random masks or beginnings, only the weights."""
     torch.manual_seed(0)
-    method = built(name, split).double().to(device)
+    method = built(stepped, split).double().to(device)
     method.begin_epoch(9)
     rows = windows(split.train, method.window).take(np.arange(9))
 
@@ -203,17 +231,17 @@ def test_shares_of_a_batch_add_up(name: str, split: Split, device: torch.device)
 
     one, two = gradients(1), gradients(2)
     assert len(one) == len(two) == sum(p.requires_grad for p in method.parameters())
-    if name in ("sasrec", "gru4rec", "hstu", "lightrec"):
+    if stepped in ("sasrec", "gru4rec", "hstu", "lightrec"):
         for got, wanted in zip(two, one, strict=True):
             close(got, wanted)
 
 
 def test_bfloat16_products_leave_loss_and_gradients_nearly_as_they_were(
-    name: str, split: Split, device: torch.device
+    stepped: str, split: Split, device: torch.device
 ) -> None:
     """Under autocast, as all of a training is on a GPU."""
     torch.manual_seed(0)
-    method = built(name, split).to(device)
+    method = built(stepped, split).to(device)
     method.begin_epoch(9)
     batch = training_batch(windows(split.train, method.window).take(np.arange(40))).to(device)
 
@@ -243,11 +271,11 @@ class Stop(Quiet):
 
 
 def test_features_of_items_are_read_trained_kept_and_resumed(
-    name: str, split: Split, quick: Training, tmp_path: Path
+    stepped: str, split: Split, quick: Training, tmp_path: Path
 ) -> None:
     """Both tables of a method with two; a run that stopped goes on to the same weights; one loaded ranks alike."""
     training = replace(quick, epochs=1, checkpoint_every_s=1e-9, device="cpu")
-    recipe = Recipe(method=small(name), training=training, features=Features(use="categories,price"))
+    recipe = Recipe(method=small(stepped), training=training, features=Features(use="categories,price"))
     run = train(recipe, split, tmp_path / "run")
     with pytest.raises(Interrupted):
         train(recipe, split, tmp_path / "stopped", observer=Stop())
@@ -255,7 +283,7 @@ def test_features_of_items_are_read_trained_kept_and_resumed(
     for key, tensor in run.method.state_dict().items():
         assert torch.equal(resumed[key], tensor), key
     tables = [part for part in run.method.modules() if isinstance(part, ItemTable)]
-    assert len(tables) == (2 if name == "igr-sr" else 1)
+    assert len(tables) == (2 if stepped == "igr-sr" else 1)
     for table in tables:
         assert table.features is not None
         assert [each.shape.name for each in table.features.maps] == ["categories", "price"]
@@ -269,9 +297,9 @@ def test_features_of_items_are_read_trained_kept_and_resumed(
         train(replace(recipe, features=None), split, tmp_path / "run", resume=True)
 
 
-def test_overfits_twenty_histories(name: str, split: Split, device: torch.device) -> None:
+def test_overfits_twenty_histories(stepped: str, split: Split, device: torch.device) -> None:
     torch.manual_seed(0)
-    method = built(name, split, width=32).to(device)
+    method = built(stepped, split, width=32).to(device)
     spans = split.test.history.take(np.arange(20)).last(6)
     rows = windows(Spans(spans.histories, spans.users, spans.starts, spans.ends + 1), method.window)
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
@@ -286,10 +314,10 @@ def test_overfits_twenty_histories(name: str, split: Split, device: torch.device
 
 
 def test_resume_equals_uninterrupted(
-    name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device
+    stepped: str, split: Split, quick: Training, tmp_path: Path, device: torch.device
 ) -> None:
     settings = replace(quick, checkpoint_every_s=1e-9, device=device.type, precision="32")
-    config = small(name, dropout=0.3)
+    config = small(stepped, dropout=0.3)
     whole = train(Recipe(method=config, training=settings), split, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(Recipe(method=config, training=settings), split, tmp_path / "run", observer=Stop())
@@ -301,7 +329,7 @@ def test_resume_equals_uninterrupted(
 def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device) -> None:
     config = small(name)
     model = train(
-        Recipe(method=config, training=replace(quick, epochs=1, device=device.type, precision="32")),
+        Recipe(method=config, training=training_of(name, quick, epochs=1, device=device.type, precision="32")),
         split,
         tmp_path / "run",
     )
@@ -317,14 +345,19 @@ def test_save_and_load(name: str, split: Split, quick: Training, tmp_path: Path,
 
 def test_explains_itself(name: str, split: Split, quick: Training, tmp_path: Path, device: torch.device) -> None:
     """Every step is told of, and the answer is what is recommended."""
-    settings = replace(quick, epochs=1, device=device.type, precision="32")
+    settings = training_of(name, quick, epochs=1, device=device.type, precision="32")
     model = train(Recipe(method=small(name), training=settings), split, tmp_path / "run")
     history, (target,) = model.items.id_list([3, 1, 4]), model.items.id_list([9])
     told = model.explain(history, k=4, target=target, times=[1, 2, 3])
     (found,) = model.recommend([history], k=4, times=[[1, 2, 3]])
     assert [one.item for one in told.answer] == found.items
-    assert len(told.steps) == 1 + STEPS.get(name, (0, 0))[1]
-    assert [step.stopped for step in told.steps].count(True) == 1
+    if model.method.stages():
+        assert len(told.steps) == 1 + STEPS.get(name, (0, 0))[1]
+        assert [step.stopped for step in told.steps].count(True) == 1
+    else:  # it takes no step, and says what adds up to each score
+        assert told.steps == []
+        assert told.contributions is not None
+        assert len(told.contributions) == len(told.movements)
     assert all(movement.rank is not None for movement in told.movements)
     json.dumps(told.to_json(), allow_nan=False)
 
@@ -345,7 +378,7 @@ def test_metrics_do_not_depend_on_the_batch(given: Given) -> None:
 
 
 def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
-    """Item rows renamed at random, in the data and in every tensor that has one row an item."""
+    """Item rows renamed at random, in the data and in every tensor that has one row an item, or by fitting anew."""
     n_items, cases = given.split.data.n_items, given.split.test
     row_of = np.random.default_rng(0).permutation(n_items)  # old row -> new row
     old_rows = torch.from_numpy(np.argsort(row_of)).to(given.device)
@@ -357,13 +390,24 @@ def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
     histories = cases.history.histories
     renamed = Histories(row_of[histories.items].astype(np.int32), histories.offsets, histories.times)
     others = Cases(replace(cases.history, histories=renamed), row_of[cases.targets])
+    if not shuffled.stages():
+        shuffled.fit_closed_form(replace(given.split.train, histories=renamed))
     tolerance = TOLERANCE[next(given.method.parameters()).dtype]
     assert metrics(shuffled, others, given.device) == pytest.approx(given.metrics(cases), abs=tolerance)
 
 
 def test_lists_agree_with_ranks(given: Given) -> None:
-    cases = given.split.test
-    ranked = rank_cases(given.method, cases, exclude_history=True, k=given.split.data.n_items)
+    """Where scores are equal, the rank is the middle of their places."""
+    cases, n_items = given.split.test, given.split.data.n_items
+    ranked = rank_cases(given.method, cases, exclude_history=True, k=n_items)
     assert ranked.lists is not None
-    for rank, target, items in zip(ranked.ranks, cases.targets, ranked.lists, strict=True):
-        assert items.tolist().index(target) + 1 == rank
+    every_BN = torch.arange(n_items, device=given.device).expand(len(cases), -1)
+    with torch.inference_mode():
+        represented = given.method.user_states(given.batch(np.arange(len(cases))))
+        scores_BN = given.method.scores_of(represented, every_BN).cpu().numpy()
+    for rank, target, items, scores in zip(ranked.ranks, cases.targets, ranked.lists, scores_BN, strict=True):
+        place, listed = items.tolist().index(target), scores[items[items >= 0]]
+        if given.method.stages():
+            assert place + 1 == rank
+        else:
+            assert np.flatnonzero(listed == scores[target]).mean() + 1 == rank

@@ -8,7 +8,7 @@ MOMENTS, LOSSES = "unit/catalogue/test_moments.py", "unit/catalogue/test_losses.
 CATALOGUE, RANKING, SAMPLED, SPLIT = (
     f"unit/catalogue/test_{name}.py" for name in ("catalogue", "ranking", "sampled", "split")
 )
-GUARDS = "unit/test_split_guards.py"
+GUARDS, SUMS = "unit/test_split_guards.py", "unit/catalogue/test_history_sums.py"
 
 MUTANTS = [
     Mutant(
@@ -84,8 +84,8 @@ MUTANTS = [
     Mutant(
         "equal scores count in full",
         "catalogue/ranking.py",
-        "(len(catalogue) + 1 + balance) / 2",
-        "(len(catalogue) + 1 + balance) // 2",
+        "(n_items + 1 + balance) / 2",
+        "(n_items + 1 + balance) // 2",
         f"{RANKING}::test_ranks",
     ),
     Mutant(
@@ -105,8 +105,8 @@ MUTANTS = [
     Mutant(
         "an excluded target has a rank",
         "catalogue/ranking.py",
-        "torch.where(own[:, 0] > -torch.inf, (len(catalogue) + 1 + balance) / 2, torch.inf)",
-        "(len(catalogue) + 1 + balance) / 2",
+        "torch.where(own[:, 0] > -torch.inf, (n_items + 1 + balance) / 2, torch.inf)",
+        "(n_items + 1 + balance) / 2",
         f"{RANKING}::test_an_excluded_target_has_no_rank_and_others_do_not_move",
     ),
     Mutant(
@@ -122,6 +122,27 @@ MUTANTS = [
         "at + first + items.start], dim=1)",
         "at + first], dim=1)",
         f"{RANKING}::test_lists",
+    ),
+    Mutant(
+        "who is last of several equal ones in a list is left to chance",
+        "catalogue/ranking.py",
+        "if len(rows):  # whoever",
+        "if False:  # whoever",
+        f"{SUMS}::test_ranks_and_lists",
+    ),
+    Mutant(
+        "an item that was met twice counts where it was met first",
+        "catalogue/history_sums.py",
+        "last_BL[:, :-1] = sorted_BL[:, 1:] != sorted_BL[:, :-1]",
+        "last_BL[:, 1:] = sorted_BL[:, 1:] != sorted_BL[:, :-1]",
+        f"{SUMS}::test_only_the_latest_of_an_item_counts",
+    ),
+    Mutant(
+        "rows of a block are given back in the order in which they were summed",
+        "catalogue/history_sums.py",
+        "return scores_RN[torch.argsort(order_R)]",
+        "return scores_RN",
+        f"{SUMS}::test_ranks_and_lists",
     ),
     Mutant(
         "a bias is left out of ranking",
@@ -161,7 +182,7 @@ MUTANTS = [
     Mutant(
         "a split catalogue excludes by the whole's rows",
         "catalogue/ranking.py",
-        "excluded.items - catalogue.shard.start",
+        "excluded.items - scorer.shard.start",
         "excluded.items",
         f"{SPLIT}::test_three_processes_equal_the_whole",
     ),

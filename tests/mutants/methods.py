@@ -8,6 +8,7 @@ REAREC, DTREC, LARES = "unit/methods/test_rearec.py", "unit/methods/test_dtrec.p
 IGR, IGR_PARTS = "unit/methods/test_igr_sr.py", "unit/methods/test_igr_sr_parts.py"
 IGR_STAGES, LINKS = "unit/methods/test_igr_sr_stages.py", "unit/methods/test_reasoning_dropout.py"
 START, SSE_PT = "unit/methods/test_lares_start.py", "unit/methods/test_sse_pt.py"
+EASE = "unit/methods/test_ease.py"
 LIGHTREC, MASKED = "unit/methods/test_lightrec.py", "unit/methods/test_masked_item.py"
 
 MUTANTS = [
@@ -366,6 +367,57 @@ MUTANTS = [
         "self.items(items_BN)",
         f"{MASKED}::test_hidden_items_are_not_seen",
     ),
+    # ---- closed form
+    Mutant(
+        "EASE lets an item speak for itself",
+        "methods/ease.py",
+        "P_NN.fill_diagonal_(0.0)",
+        "pass",
+        f"{EASE}::test_weights_are_those_of_the_paper",
+    ),
+    Mutant(
+        "EASE divides rows instead of columns",
+        "methods/ease.py",
+        "P_NN.div_(-P_NN.diagonal().clone())",
+        "P_NN.div_(-P_NN.diagonal().clone()[:, None])",
+        f"{EASE}::test_weights_are_those_of_the_paper",
+    ),
+    Mutant(
+        "EASE counts an item that was met twice as two",
+        "methods/ease.py",
+        "np.divmod(np.unique(users * N + items), N)",
+        "np.divmod(users * N + items, N)",
+        f"{EASE}::test_weights_are_those_of_the_paper",
+    ),
+    Mutant(
+        "EASE is refused only when there is no memory for one copy of it",
+        "methods/ease.py",
+        "check_room(COPIES * _n_bytes(n_items)",
+        "check_room(_n_bytes(n_items)",
+        f"{EASE}::test_what_is_too_large_is_refused_before_memory_is_asked_for",
+    ),
+    Mutant(
+        "the last days are counted back from what is held out",
+        "methods/popular.py",
+        "times[counted_n].max()",
+        "times.max()",
+        "unit/methods/test_popular.py::test_only_the_last_days_count",
+    ),
+    Mutant(
+        "what fills up a row of neighbours is the first item",
+        "methods/item_knn.py",
+        "self.values_NK.zero_()",
+        "self.values_NK.fill_(1.0)",
+        "unit/methods/test_item_knn.py::test_an_item_with_fewer_neighbours_says_nothing_of_the_first_one",
+    ),
+    Mutant(
+        "epochs of a closed form are taken without a word",
+        "runs.py",
+        "    if unread:\n",
+        "    if False:\n",
+        "unit/training/test_closed_form.py::test_what_would_change_nothing_is_refused",
+    ),
+    # ---- what several share
     Mutant(
         "ranking forgets unit length",
         "methods/items.py",

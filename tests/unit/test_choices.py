@@ -30,7 +30,10 @@ from forethought.recipes import backbones_of
 def test_the_lists_hold_what_they_held() -> None:
     """Names stand in run folders, so none may change."""
     assert {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "hstu": HSTU} == BACKBONES
-    assert list(METHODS) == ["next_item", "masked_item", "rearec", "dtrec", "lares", "sse_pt", "lightrec", "igr_sr"]
+    assert list(METHODS) == [
+        *("next_item", "masked_item", "rearec", "dtrec", "lares", "sse_pt", "lightrec", "igr_sr"),
+        *("popular", "item_knn", "ease"),
+    ]
     assert METHODS | BACKBONES == TYPES
     assert {name: cls for cls, name in NAMES.items()} == TYPES
 

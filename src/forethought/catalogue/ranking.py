@@ -1,15 +1,18 @@
 """Exact ranking of the whole catalogue: the k best items, and the rank of a target, in constant memory.
 
-States are comparable (`Catalogue.comparable`). Candidates can be narrowed: `excluded` rows (a user's history) never
-count, `allowed` items alone do. A target's score is taken from the same product as its rivals', and equal scores count
-half.
+What is ranked by is a `Scorer`, which scores a block of rows against a slice of the items: a state's product with a
+catalogue (`StateScorer`, of comparable states: `Catalogue.comparable`), or whatever else a method comes to. Candidates
+can be narrowed: `excluded` rows (a user's history) never count, `allowed` items alone do. A target's score is taken
+from the same block as its rivals', and equal scores count half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +38,12 @@ class FilteredItems:
         rows = torch.arange(items_BL.shape[0], device=items_BL.device)[:, None].expand_as(items_BL)[real_BL]
         return cls(rows, items_BL[real_BL])
 
+    @classmethod
+    def alike(cls, items: np.ndarray, n_rows: int, device: torch.device) -> FilteredItems:
+        """The same items for each row."""
+        one = torch.from_numpy(items.astype(np.int64)).to(device)
+        return cls(torch.arange(n_rows, device=device).repeat_interleave(len(one)), one.repeat(n_rows))
+
     def within(self, rows: slice, items: slice) -> tuple[Tensor, Tensor]:
         """The pairs that fall into a block, in the block's own coordinates."""
         bounds = torch.tensor([rows.start, rows.stop], device=self.rows.device)
@@ -52,7 +61,86 @@ class FilteredItems:
         return FilteredItems(rows[ascending], self.items[ascending])
 
 
-@torch.no_grad()
+class Scorer(Protocol):
+    """Rows, each of a user, that can be held against all items: what ranking walks over, block by block."""
+
+    @property
+    def like_BX(self) -> Tensor:
+        """A tensor with an entry a row, of the type and on the device of the scores."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """Items here."""
+        ...
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which of all items those are, where they are split over processes; None: they are all."""
+        ...
+
+    def take(self, rows: Tensor) -> Self:
+        """Some rows, in this order."""
+        ...
+
+    def scores(self, rows: slice, items: slice, into: Tensor) -> Tensor:
+        """The scores of some rows and a slice of the items here, [B, n], for the caller to write over.
+
+        Args:
+            into: room for them, as `block_room` makes it; a hint.
+        """
+        ...
+
+    def scores_of(self, items_BM: Tensor) -> Tensor:
+        """The scores of some items of each row, [B, M]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StateScorer:
+    """Comparable states, whose inner product with an item is the score.
+
+    Attributes:
+        added: to the logits of a few items of each row.
+    """
+
+    states_BD: Tensor
+    catalogue: Catalogue
+    added: SparseScores | None = None
+
+    def __post_init__(self) -> None:
+        assert self.added is None or self.shard is None, "evidence is read where all items are in one process"
+
+    @property
+    def like_BX(self) -> Tensor:
+        return self.states_BD
+
+    @property
+    def n_items(self) -> int:
+        return len(self.catalogue.vectors_ND)
+
+    @property
+    def shard(self) -> Shard | None:
+        return self.catalogue.shard
+
+    def take(self, rows: Tensor) -> StateScorer:
+        added = None if self.added is None else self.added.take(rows)
+        return replace(self, states_BD=self.states_BD[rows], added=added)
+
+    def scores(self, rows: slice, items: slice, into: Tensor) -> Tensor:
+        """One product."""
+        scores_BN = self.catalogue.scores(self.states_BD[rows], items, into)
+        if self.added is not None:
+            self.added.add_(scores_BN, rows, items, self.catalogue.temperature)
+        return scores_BN
+
+    def scores_of(self, items_BM: Tensor) -> Tensor:
+        scores_BM = self.catalogue.scores_of(self.states_BD, items_BM)
+        if self.added is None:
+            return scores_BM
+        return scores_BM + self.catalogue.temperature * self.added.of_each(items_BM)
+
+
 def rank_of(
     states_BD: Tensor,
     catalogue: Catalogue,
@@ -60,97 +148,93 @@ def rank_of(
     excluded: FilteredItems | None = None,
     added: SparseScores | None = None,
 ) -> Tensor:
+    """`ranks` of comparable states. One product; over several shards, one and a few shards."""
+    return ranks(StateScorer(states_BD, catalogue, added), targets_B, excluded)
+
+
+def top_k(
+    states_BD: Tensor,
+    catalogue: Catalogue,
+    k: int,
+    excluded: FilteredItems | None = None,
+    allowed_N: Tensor | None = None,
+    added: SparseScores | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`best` of comparable states. One product."""
+    return best(StateScorer(states_BD, catalogue, added), k, excluded, allowed_N)
+
+
+@torch.no_grad()
+def ranks(scorer: Scorer, targets_B: Tensor, excluded: FilteredItems | None = None) -> Tensor:
     """Mid-rank of each target among all candidates, float64 [B]; 1 is best.
 
     Infinity where the target is excluded or its score is not a number.
-    rank = 1 + #(better) + #(equal, other than itself) / 2. One product; over several shards, one and a few shards.
-
-    Args:
-        added: to the logits of a few items of each row.
+    rank = 1 + #(better) + #(equal, other than itself) / 2. All scores are made once; over several shards, those of a
+    few shards twice.
     """
-    if catalogue.shard is not None:
-        assert added is None, "evidence is read where all items are in one process"
-        return _split_ranks(states_BD, catalogue, catalogue.shard, targets_B, excluded)
-    if len(catalogue) <= SHARD:
-        return _ranks(states_BD, catalogue, targets_B, excluded, added)
+    if scorer.shard is not None:
+        return _split_ranks(scorer, scorer.shard, targets_B, excluded)
+    if scorer.n_items <= SHARD:
+        return _ranks(scorer, targets_B, excluded)
     order = torch.argsort(targets_B)  # the targets of a block of rows then lie in few shards
     ranks_B = torch.empty(len(order), dtype=torch.float64, device=order.device)
     excluded = None if excluded is None else excluded.take(order, len(order))
-    added = None if added is None else added.take(order)
-    ranks_B[order] = _ranks(states_BD[order], catalogue, targets_B[order], excluded, added)
+    ranks_B[order] = _ranks(scorer.take(order), targets_B[order], excluded)
     return ranks_B
 
 
-def _ranks(
-    states_BD: Tensor,
-    catalogue: Catalogue,
-    targets_B: Tensor,
-    excluded: FilteredItems | None,
-    added: SparseScores | None,
-) -> Tensor:
-    """A target's score comes out of the very product in which its rivals' do, so its shards are scored first."""
+def _ranks(scorer: Scorer, targets_B: Tensor, excluded: FilteredItems | None) -> Tensor:
+    """A target's score comes out of the very block in which its rivals' do, so its shards are scored first."""
     ranks_B = torch.empty(len(targets_B), dtype=torch.float64, device=targets_B.device)
-    shards = list(item_shards(len(catalogue), SHARD))
-    room = block_room(states_BD, min(len(catalogue), SHARD))
-    for rows in row_blocks(states_BD, min(len(catalogue), SHARD)):
-        states, targets = states_BD[rows], targets_B[rows, None]
-        own, home, scores = states.new_tensor(-torch.inf), -1, states
+    like_BX, n_items = scorer.like_BX, scorer.n_items
+    shards = list(item_shards(n_items, SHARD))
+    room = block_room(like_BX, min(n_items, SHARD))
+    for rows in row_blocks(like_BX, min(n_items, SHARD)):
+        targets = targets_B[rows, None]
+        own, home, scores = like_BX.new_tensor(-torch.inf), -1, room
         for home in sorted(set((targets_B[rows] // SHARD).tolist())):
-            scores = _candidates(catalogue, states, rows, shards[home], excluded, room, added)
+            scores = _candidates(scorer, rows, shards[home], excluded, room)
             at = targets - shards[home].start
             inside = (at >= 0) & (at < scores.shape[1])
             own = torch.where(inside, scores.gather(1, at.clamp(0, scores.shape[1] - 1)), own)
         balance = _balance(scores, own)  # the last shard's scores are still at hand
         for shard in shards[:home] + shards[home + 1 :]:
-            balance += _balance(_candidates(catalogue, states, rows, shard, excluded, room, added), own)
-        ranks_B[rows] = torch.where(own[:, 0] > -torch.inf, (len(catalogue) + 1 + balance) / 2, torch.inf)
+            balance += _balance(_candidates(scorer, rows, shard, excluded, room), own)
+        ranks_B[rows] = torch.where(own[:, 0] > -torch.inf, (n_items + 1 + balance) / 2, torch.inf)
     return ranks_B
 
 
-def _split_ranks(
-    states_BD: Tensor, catalogue: Catalogue, shard: Shard, targets_B: Tensor, excluded: FilteredItems | None
-) -> Tensor:
-    """Two products: whoever holds a target tells its score, and each process then counts its own items against it."""
-    own_B1 = states_BD.new_full((len(targets_B), 1), -torch.inf, dtype=accumulator(states_BD.dtype))
+def _split_ranks(scorer: Scorer, shard: Shard, targets_B: Tensor, excluded: FilteredItems | None) -> Tensor:
+    """All scores twice: whoever holds a target tells its score, then each process counts its own items against it."""
+    like_BX = scorer.like_BX
+    own_B1 = like_BX.new_full((len(targets_B), 1), -torch.inf, dtype=accumulator(like_BX.dtype))
     local_B1 = targets_B[:, None] - shard.start
-    for rows, items, scores in _blocks(states_BD, catalogue, excluded):
+    for rows, items, scores in _blocks(scorer, excluded):
         at = local_B1[rows] - items.start
         inside = (at >= 0) & (at < scores.shape[1])
         own_B1[rows] = torch.where(inside, scores.gather(1, at.clamp(0, scores.shape[1] - 1)), own_B1[rows])
     shard.total_(own_B1.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf), largest=True)
     balance_B = torch.zeros(len(targets_B), dtype=torch.float64, device=targets_B.device)
-    for rows, _, scores in _blocks(states_BD, catalogue, excluded):
+    for rows, _, scores in _blocks(scorer, excluded):
         balance_B[rows] += _balance(scores, own_B1[rows])
     shard.total_(balance_B)
     return torch.where(own_B1[:, 0] > -torch.inf, (shard.n_items + 1 + balance_B) / 2, torch.inf)
 
 
-def _blocks(
-    states_BD: Tensor, catalogue: Catalogue, excluded: FilteredItems | None, added: SparseScores | None = None
-) -> Iterator[tuple[slice, slice, Tensor]]:
+def _blocks(scorer: Scorer, excluded: FilteredItems | None) -> Iterator[tuple[slice, slice, Tensor]]:
     """All blocks of scores of the items here: which rows, which items, counted from the first one here, and scores."""
-    n_items = len(catalogue.vectors_ND)
-    if excluded is not None and catalogue.shard is not None:
-        excluded = FilteredItems(excluded.rows, excluded.items - catalogue.shard.start)
-    room = block_room(states_BD, min(n_items, SHARD))
-    for rows in row_blocks(states_BD, min(n_items, SHARD)):
+    like_BX, n_items = scorer.like_BX, scorer.n_items
+    if excluded is not None and scorer.shard is not None:
+        excluded = FilteredItems(excluded.rows, excluded.items - scorer.shard.start)
+    room = block_room(like_BX, min(n_items, SHARD))
+    for rows in row_blocks(like_BX, min(n_items, SHARD)):
         for items in item_shards(n_items, SHARD):
-            yield rows, items, _candidates(catalogue, states_BD[rows], rows, items, excluded, room, added)
+            yield rows, items, _candidates(scorer, rows, items, excluded, room)
 
 
-def _candidates(
-    catalogue: Catalogue,
-    states: Tensor,
-    rows: slice,
-    shard: slice,
-    excluded: FilteredItems | None,
-    room: Tensor,
-    added: SparseScores | None = None,
-) -> Tensor:
+def _candidates(scorer: Scorer, rows: slice, shard: slice, excluded: FilteredItems | None, room: Tensor) -> Tensor:
     """A block of scores, -inf for what is excluded; it lives until the next one is written."""
-    scores = catalogue.scores(states, shard, room)
-    if added is not None:
-        added.add_(scores, rows, shard, catalogue.temperature)
+    scores = scorer.scores(rows, shard, room)
     if excluded is not None:
         scores[excluded.within(rows, shard)] = -torch.inf
     return scores
@@ -165,34 +249,53 @@ def _balance(scores_BN: Tensor, own_B1: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def top_k(
-    states_BD: Tensor,
-    catalogue: Catalogue,
-    k: int,
-    excluded: FilteredItems | None = None,
-    allowed_N: Tensor | None = None,
-    added: SparseScores | None = None,
+def best(
+    scorer: Scorer, k: int, excluded: FilteredItems | None = None, allowed_N: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The k best candidates of each row and their scores, [B, K], best first; rows that run out end in -1, -inf.
 
-    One product.
+    All scores are made once. Of equal ones the item of the lower row comes first, so that a list depends on no block.
 
     Args:
         allowed_N: True for the items that may be recommended; all when None.
-        added: to the logits of a few items of each row.
     """
-    shape = states_BD.shape[0], k
-    best = torch.full(shape, -torch.inf, dtype=accumulator(states_BD.dtype), device=states_BD.device)
-    chosen = torch.full(shape, -1, dtype=torch.int64, device=states_BD.device)
-    first = 0 if catalogue.shard is None else catalogue.shard.start
-    for rows, items, scores in _blocks(states_BD, catalogue, excluded, added):
+    like_BX, shard = scorer.like_BX, scorer.shard
+    shape = like_BX.shape[0], k
+    best = torch.full(shape, -torch.inf, dtype=accumulator(like_BX.dtype), device=like_BX.device)
+    chosen = torch.full(shape, -1, dtype=torch.int64, device=like_BX.device)
+    first = 0 if shard is None else shard.start
+    for rows, items, scores in _blocks(scorer, excluded):
         if allowed_N is not None:
             scores.masked_fill_(~allowed_N[first + items.start : first + items.stop], -torch.inf)
-        top, at = scores.topk(min(k, scores.shape[1]), dim=-1)
-        both = torch.cat([best[rows], top], dim=1)
-        best[rows], order = both.topk(k, dim=-1)
+        top, at = _top(scores, k)
+        best[rows], order = _k_largest(torch.cat([best[rows], top], dim=1), k)
         chosen[rows] = torch.cat([chosen[rows], at + first + items.start], dim=1).gather(1, order)
-    if catalogue.shard is not None:
-        best, order = torch.cat(catalogue.shard.gathered(best), dim=1).topk(k, dim=-1)
-        chosen = torch.cat(catalogue.shard.gathered(chosen), dim=1).gather(1, order)
+    if shard is not None:
+        best, order = _k_largest(torch.cat(shard.gathered(best), dim=1), k)
+        chosen = torch.cat(shard.gathered(chosen), dim=1).gather(1, order)
     return chosen.masked_fill_(best == -torch.inf, -1), best
+
+
+def _top(scores_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest scores of a block and their columns, the largest first, of equal ones the first."""
+    n = scores_BN.shape[1]
+    top_BK, at_BK = scores_BN.topk(min(k + 1, n), dim=-1)
+    if n > k:
+        last_B = top_BK[:, k - 1]
+        rows = ((last_B == top_BK[:, k]) & (last_B > -torch.inf)).nonzero()[:, 0]
+        top_BK, at_BK = top_BK[:, :k], at_BK[:, :k]
+        if len(rows):  # whoever is last is one of several
+            scores, last = scores_BN[rows], last_B[rows, None]
+            better, equal = scores > last, scores == last
+            equal &= equal.cumsum(1) <= k - better.sum(1, keepdim=True)
+            at_BK[rows] = (better | equal).nonzero()[:, 1].view(-1, k)
+            top_BK[rows] = scores.gather(1, at_BK[rows])
+    at_BK, order_BK = at_BK.sort(dim=-1)
+    top_BK, places_BK = _k_largest(top_BK.gather(1, order_BK), k)
+    return top_BK, at_BK.gather(1, places_BK)
+
+
+def _k_largest(scores_BM: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Of a few scores a row: the k largest and their places, of equal ones the first."""
+    scores_BM, places_BM = scores_BM.sort(dim=-1, descending=True, stable=True)
+    return scores_BM[:, :k], places_BM[:, :k]

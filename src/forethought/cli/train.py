@@ -40,16 +40,6 @@ class Options:
     columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     noising: Annotated[Noising, tyro.conf.arg(name="")]
-    features: str | None = None
-    """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
-    evidence: str | None = None
-    """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, vectors; auto."""
-    evidence_fit: Literal["validation", "training"] | None = None
-    """Whether the weights of evidence are chosen on the validation part (as by default) or trained with the model."""
-    evidence_gate: bool = False
-    """Weights of evidence depend on the history; with --evidence-fit training."""
-    seed: int = 0
-    """Of weights, batches and dropout."""
     exclude_history: Choice = "auto"
     """Leave a user's history out of the candidates; auto: where no user ever repeats an item."""
     resume: bool = False
@@ -62,6 +52,30 @@ class Options:
     """No progress."""
     json: bool = False
     """Print the outcome as JSON."""
+
+
+@dataclass(kw_only=True)
+class SteppedOptions(Options):
+    """Of a method that is trained step by step."""
+
+    features: str | None = None
+    """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
+    evidence: str | None = None
+    """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, vectors; auto."""
+    evidence_fit: Literal["validation", "training"] | None = None
+    """Whether the weights of evidence are chosen on the validation part (as by default) or trained with the model."""
+    evidence_gate: bool = False
+    """Weights of evidence depend on the history; with --evidence-fit training."""
+    seed: int = 0
+    """Of weights, batches and dropout."""
+
+
+@dataclass(kw_only=True, frozen=True)
+class Computing:
+    """All that is asked of the training of a method that is fitted in closed form."""
+
+    device: str = "auto"
+    """Where to compute: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
 
 
 def run(arguments: list[str]) -> None:
@@ -96,11 +110,16 @@ def _train(name: str, arguments: list[str]) -> None:
 
     recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
     method = _as_given(recipe.method)
+    stepped = not recipe.method.closed_form  # type: ignore[union-attr]
     parts: list[Any] = [
-        ("options", Annotated[_flat(Options), tyro.conf.FlagCreatePairsOff]),
+        ("options", Annotated[_flat(SteppedOptions if stepped else Options), tyro.conf.FlagCreatePairsOff]),
         ("method", _flat(method), field(default_factory=method)),
+        (
+            "training",
+            _flat(Training if stepped else Computing),
+            field(default=recipe.training if stepped else Computing()),
+        ),
     ]
-    parts += [("training", _flat(Training), field(default=recipe.training))]
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
     if backbones := recipes.backbones_of(name):
@@ -109,9 +128,10 @@ def _train(name: str, arguments: list[str]) -> None:
     options = args.options
     view, first = console(), from_environment("RANK", 0) == 0
     noise, method = options.noising.of(), replace(recipe.method, **vars(args.method))
-    features = None if options.features is None else Features(use=options.features)
-    check(options.seed, Seed, "--seed")
-    evidence = _evidence(options)
+    asked, seed = getattr(options, "features", None), getattr(options, "seed", 0)
+    features = None if asked is None else Features(use=asked)
+    check(seed, Seed, "--seed")
+    evidence = _evidence(options) if stepped else None
     exclude = CHOICES[options.exclude_history]
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
@@ -123,8 +143,8 @@ def _train(name: str, arguments: list[str]) -> None:
         model = train(
             Recipe(
                 method=method,
-                training=args.training,
-                seed=options.seed,
+                training=replace(recipe.training, **vars(args.training)),
+                seed=seed,
                 exclude_history=exclude,
                 noise=noise,
                 features=features,
@@ -147,7 +167,7 @@ def _train(name: str, arguments: list[str]) -> None:
         view.print(f"The run lies in {options.out}; next: forethought evaluate {options.out}")
 
 
-def _evidence(options: Options) -> Evidence | None:
+def _evidence(options: SteppedOptions) -> Evidence | None:
     from forethought.data.evidence import Evidence
     from forethought.errors import ConfigError
 

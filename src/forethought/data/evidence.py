@@ -43,7 +43,7 @@ class Evidence(Settings):
     """How many places apart items co-occur."""
     directed: bool = False
     """What came later speaks for nothing earlier."""
-    last: Annotated[int, Between(1, 1_000)] = 20
+    last: Annotated[int, Between(1, 1_000)] = 10
     """How many items of a history speak, the last ones."""
     recency: Share = 0.8
     """An item k places back counts recency^k."""

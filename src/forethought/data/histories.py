@@ -107,13 +107,16 @@ class Spans:
         """The same rows, cut to their last `window` items."""
         return Spans(self.histories, self.users, np.maximum(self.starts, self.ends - window), self.ends)
 
-    def item_counts(self, n_items: int) -> np.ndarray:
-        """How often each item occurs in these rows, int64 [N] (rows must not overlap)."""
+    def inside(self) -> np.ndarray:
+        """Which interactions of the flat arrays these rows hold, bool [n] (rows must not overlap)."""
         marks = np.zeros(len(self.histories.items) + 1, np.int32)
         np.add.at(marks, self.starts, 1)
         np.add.at(marks, self.ends, -1)
-        inside = np.cumsum(marks[:-1], dtype=np.int32) > 0
-        return np.bincount(self.histories.items[inside], minlength=n_items)
+        return np.cumsum(marks[:-1], dtype=np.int32) > 0
+
+    def item_counts(self, n_items: int) -> np.ndarray:
+        """How often each item occurs in these rows, int64 [N] (rows must not overlap)."""
+        return np.bincount(self.histories.items[self.inside()], minlength=n_items)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def _training(cost: Mapping[str, Any]) -> str:
     training = cost.get("training")
     if not training:
         return ""
+    if not training["epochs"]:
+        return f"Training: fitted in closed form in {training['trained_s']:.1f} s, without epochs."
     return (
         f"Training: {training['epochs']} {'epoch' if training['epochs'] == 1 else 'epochs'} in "
         f"{training['trained_s']:.1f} s; an epoch takes {training['s_per_epoch']:.2f} s "

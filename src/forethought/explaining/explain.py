@@ -1,5 +1,7 @@
 """From a history to an explanation, with whatever method: it knows states, the catalogue, and centroids if any.
 
+What comes to no state and whose score is a sum over the history is explained by that sum (`sums.py`).
+
 Each state of the chain is asked what it would have recommended. Entropy and divergence are those of the exact softmax
 over the whole catalogue, from its moments, whatever the halting rule itself had read.
 
@@ -9,11 +11,9 @@ Shapes: one history; S = T + 1 states of steps, and the final one behind them; N
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,11 +23,8 @@ from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import Moments, moments
 from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import Batch
-from forethought.data.titles import titles
-from forethought.data.vocabulary import UNKNOWN, Vocabulary
-from forethought.errors import DataError
-from forethought.explaining.categories import Categories
 from forethought.explaining.explanation import Explanation
+from forethought.explaining.metadata import ItemMetadata
 from forethought.explaining.parts import (
     Candidate,
     Centroid,
@@ -40,6 +37,7 @@ from forethought.explaining.parts import (
     Step,
 )
 from forethought.explaining.plane import project
+from forethought.explaining.sums import explain_sum
 from forethought.methods.interface import (
     Centroids,
     DenseStates,
@@ -52,36 +50,6 @@ from forethought.reasoning.halting import INDICATORS, Halting, Trace
 NEAREST, CENTRAL = 3, 3  # centroids a step, and items that stand for each (and for an intent)
 LED_TO = 20  # best items by an intent alone, whose category is told
 SAME = 1e-5  # two states are the same answer
-
-
-@dataclass(frozen=True)
-class ItemMetadata:
-    """What is known of the items: ids, titles, categories."""
-
-    ids: Vocabulary
-    titles: list[str | None] | None
-    categories: Categories | None
-
-    @classmethod
-    def read(cls, ids: Vocabulary, table: pl.DataFrame) -> ItemMetadata:
-        return cls(ids, titles(table), Categories.read(table))
-
-    def row_of(self, target: Any) -> int:
-        """The row of an item.
-
-        Raises:
-            DataError: there is no such item.
-        """
-        row = int(self.ids.index_of([target])[0])
-        if row == UNKNOWN:
-            example = self.ids.id_list([0])[0]
-            raise DataError(
-                f"The target {target!r} is no item that the model knows; ids look like {example!r}: correct it."
-            )
-        return row
-
-    def named(self, row: int) -> ItemRef:
-        return ItemRef(self.ids.id_list([row])[0], None if self.titles is None else self.titles[row])
 
 
 class StepStates(NamedTuple):
@@ -107,7 +75,7 @@ def explain(
     excluded: np.ndarray | None = None,
     halting: Halting | None = None,
 ) -> Explanation:
-    """Every step of one history.
+    """Every step of one history, or what its items add to each score where there are no steps but sums.
 
     Args:
         batch: the history, as the method reads it.
@@ -122,6 +90,10 @@ def explain(
     """
     halting = method.resolve_halting(halting)
     made = method.represent(batch.to(method.device), halting, trace=True)
+    if not isinstance(made, DenseStates):
+        asked = {"history": history, "dropped": dropped, "k": k, "target": target, "excluded": excluded}
+        if (explained := explain_sum(method, made, batch, metadata, **asked)) is not None:
+            return explained
     represented = dense_states(made, "Explaining step by step")
     used = 0 if represented.trace is None else int(represented.steps_B[0])
     step_states = _step_states(method.catalogue().whole("Explaining"), represented)
@@ -210,10 +182,7 @@ def _rank(
 
 
 def _left_out(excluded: np.ndarray | None, rows: int, device: torch.device) -> FilteredItems | None:
-    if excluded is None:
-        return None
-    one = torch.from_numpy(excluded.astype(np.int64)).to(device)
-    return FilteredItems(torch.arange(rows, device=device).repeat_interleave(len(one)), one.repeat(rows))
+    return None if excluded is None else FilteredItems.alike(excluded, rows, device)
 
 
 def _intents(

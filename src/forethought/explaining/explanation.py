@@ -17,12 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.escaping import printable
-from forethought.explaining.parts import Candidate, Category, Intent, ItemRef, Plane, RankChange, Step
+from forethought.explaining.parts import Candidate, Category, Contribution, Intent, ItemRef, Plane, RankChange, Step
 from forethought.reasoning.halting import Halting
 from forethought.tables.table import plain, shown
 
 WIDTH = 100  # columns of plain text
 SHOWN = 8  # items of a history, the last ones
+SPEAKING = 3  # items of a history that are shown to speak for one of the answer
 MOVED = 10  # items whose ranks are shown, beside the target
 
 
@@ -33,17 +34,20 @@ class Explanation:
     Attributes:
         history: what was given, oldest first, unknown ids left out.
         dropped: ids that the model does not know.
-        read: how many of the last items the model reads at once; earlier ones it has not seen.
+        read: how many of the last items the model reads at once; earlier ones it has not seen; 0 where its answer is
+            the same for everybody.
         history_excluded: whether the history's items are no candidates.
         halting: the rule that decided; None where the model does not reason.
         centroid: what a centroid is called, such as prototype; None where the method has none.
         answer: the k best items, as `recommend` gives them.
         answer_step: whose state the answer is; None where it blends several.
-        steps: 0 to T, those after the exit too.
+        steps: 0 to T, those after the exit too; none where the score is a sum over the history.
         movements: the best items of any step, best in the answer first; the target among them.
         target: the item that was asked about.
-        plane: where all of it lies.
+        plane: where all of it lies; None where there are no states.
         intents: by slot, for methods that have intents.
+        contributions: what the items of the history add to each score, those that add anything, most first; in the
+            order of the movements. None where the score is no such sum.
     """
 
     history: list[ItemRef]
@@ -57,8 +61,9 @@ class Explanation:
     steps: list[Step]
     movements: list[RankChange]
     target: ItemRef | None
-    plane: Plane
+    plane: Plane | None
     intents: list[Intent] = field(default_factory=list)
+    contributions: list[list[Contribution]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it: null for what is not a number, text for UUIDs."""
@@ -85,7 +90,11 @@ def _as_json(value: Any) -> Any:
 
 def _view(explanation: Explanation) -> RenderableType:
     """All of it for Rich."""
-    parts = [_history(explanation), _answer(explanation), _certainty(explanation)]
+    parts = [_history(explanation), _answer(explanation)]
+    if explanation.steps:
+        parts.append(_certainty(explanation))
+    if explanation.contributions is not None and explanation.read:
+        parts.append(_contributions(explanation, explanation.contributions))
     if len(explanation.steps) > 1 or explanation.target is not None:
         parts.append(_rank_changes(explanation))
     if explanation.centroid is not None:
@@ -107,21 +116,27 @@ def _history(explanation: Explanation) -> RenderableType:
     notes = []
     if explanation.dropped:
         notes.append(f"Unknown and left out: {', '.join(map(printable, explanation.dropped))}.")
-    if explanation.read < len(explanation.history):
+    if 0 < explanation.read < len(explanation.history):
         notes.append(f"The model reads the last {explanation.read} of {len(explanation.history)} items.")
     return Group(table, *map(Text, notes))
 
 
 def _answer(explanation: Explanation) -> RenderableType:
-    table = _table("Next", "item", "title", score="score", probability="probability")
+    likely = {"probability": "probability"} if explanation.steps else {}
+    table = _table("Next", "item", "title", score="score", **likely)
     for named in explanation.answer:
-        table.add_row(*_cells(named), f"{named.score:.3f}", f"{named.probability:.1%}")
+        cells = [] if named.probability is None else [f"{named.probability:.1%}"]
+        table.add_row(*_cells(named), f"{named.score:.3f}", *cells)
     return Group(table, Text(" ".join(_sentences(explanation))))
 
 
 def _sentences(explanation: Explanation) -> Iterator[str]:
     last = len(explanation.steps) - 1
-    if last == 0:
+    if last < 0 and explanation.read == 0:
+        yield "The model reads no history: its answer is the same for everybody."
+    elif last < 0:
+        yield "A score is the sum of what the items of the history add to it."
+    elif last == 0:
         read = "and its intents" if explanation.intents else "alone"
         yield f"The answer is read off the history {read}, without further steps."
     elif explanation.answer_step is None:
@@ -132,7 +147,8 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
     else:
         yield f"The answer is that of step {explanation.answer_step}, the last one."
     if explanation.history_excluded:
-        yield "Items of the history are no candidates, but count in the probabilities."
+        counting = ", but count in the probabilities" if explanation.steps else ""
+        yield f"Items of the history are no candidates{counting}."
 
 
 def _why(explanation: Explanation) -> str:
@@ -144,6 +160,18 @@ def _why(explanation: Explanation) -> str:
     if halting.rule in ("change", "entropy") and step.read is not None:
         return f", where the {halting.rule} it reads was {step.read[halting.rule]:.3f}, less than {halting.threshold:g}"
     return f" by the rule {halting.rule!r}"
+
+
+def _contributions(explanation: Explanation, contributions_of: list[list[Contribution]]) -> RenderableType:
+    """The items of the answer, and the target where it is none of them."""
+    table = _table("What speaks for them", "item", "title", by="left")
+    table.show_header = False
+    for named, contributions in zip(explanation.movements, contributions_of, strict=True):
+        told = [f"{each.score:+.3f} {_short(each)}" for each in contributions[:SPEAKING]]
+        if len(contributions) > SPEAKING:
+            told.append(f"{sum(each.score for each in contributions[SPEAKING:]):+.3f} others")
+        table.add_row(*_cells(named), Text("; ".join(told) or "nothing"))
+    return table
 
 
 def _certainty(explanation: Explanation) -> RenderableType:
@@ -178,9 +206,9 @@ def _rank_changes(explanation: Explanation) -> RenderableType:
         s.step: "*" if s.step == explanation.answer_step and len(explanation.steps) > 1 else ""
         for s in explanation.steps
     }
-    blended = {} if explanation.answer_step is not None else {"answer": "answer*"}
+    blended = {} if explanation.answer_step is not None else {"answer": "answer*" if explanation.steps else "rank"}
     table = _table(
-        "Ranks, step by step",
+        "Ranks, step by step" if explanation.steps else "Ranks",
         "item",
         "title",
         **{f"s{s}": f"step {s}{mark}" for s, mark in marks.items()},
@@ -258,7 +286,7 @@ def _cells(named: ItemRef | Candidate | RankChange) -> tuple[Text, Text]:
     return shown(named.item), shown(named.title or "")
 
 
-def _short(named: ItemRef | Candidate, most: int = 30) -> str:
+def _short(named: ItemRef | Candidate | Contribution, most: int = 30) -> str:
     name = printable(named.title or named.item)
     return name if len(name) <= most else textwrap.shorten(name, most, placeholder="…")
 

@@ -22,13 +22,27 @@ class Candidate:
 
     Attributes:
         score: what items are ranked by; comparable within one list.
-        probability: of the softmax over the whole catalogue, at the temperature of training.
+        probability: of the softmax over the whole catalogue, at the temperature of training; None where there is no
+            softmax.
     """
 
     item: Any
     title: str | None
     score: float
-    probability: float
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What an item of the history adds to a score.
+
+    Attributes:
+        score: its summand; below 0 it speaks against.
+    """
+
+    item: Any
+    title: str | None
+    score: float
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.evidence import EvidenceTable
 from forethought.data.features import Feature
+from forethought.data.histories import Spans
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
@@ -257,8 +258,16 @@ class Method(nn.Module):
             module.compile(dynamic=True)
 
     def stages(self) -> tuple[Stage, ...]:
-        """Pre-train, train, align: one after the other; most methods have one."""
+        """Pre-train, train, align: one after the other; most methods have one, those fitted in closed form none."""
         return (Stage(name="train"),)
+
+    def fit_closed_form(self, train: Spans) -> None:
+        """All of the training, for methods without stages.
+
+        Args:
+            train: the training part, one row a user.
+        """
+        raise NotImplementedError
 
     def fit_side_information(self, side: SideInformation) -> None:
         """Before training: take what no history tells, such as texts of items; most need nothing.
@@ -333,6 +342,14 @@ class Method(nn.Module):
         """What step 0..T is explained by, for methods that think along prototypes or intents; most have none."""
         return None
 
+    def contributions(self, represented: UserRepresentation, items_K: Tensor) -> Tensor | None:
+        """What each position of the first row's history adds to the scores of some items, [K, L].
+
+        For methods whose scores are sums over the history; None where they are not. Without positions where no history
+        is read.
+        """
+        return None
+
     def intent_weights(self, represented: UserRepresentation) -> IntentWeights | None:
         """What it tells of intents, of a representation that was made with `trace`; most methods have none."""
         return None
@@ -341,12 +358,19 @@ class Method(nn.Module):
         """All items as they are now, and how a state is held against them."""
         raise NotImplementedError
 
+    def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
+        """What ranks and recommends: rows that can be held against all items.
+
+        Raises:
+            ConfigError: this needs what the method does not have; the text names the purpose.
+        """
+        return ranking.StateScorer(dense_states(represented, purpose).states_BD, self.catalogue(), represented.added)
+
     def rank_of(
         self, represented: UserRepresentation, targets_B: Tensor, excluded: ranking.FilteredItems | None = None
     ) -> Tensor:
         """Mid-ranks (1 is best, ties count half) of the targets among all items, float64 [B]."""
-        states_BD = dense_states(represented, "Ranking by a product").states_BD
-        return ranking.rank_of(states_BD, self.catalogue(), targets_B, excluded, represented.added)
+        return ranking.ranks(self.scorer(represented, "Ranking by a product"), targets_B, excluded)
 
     def recommend(
         self,
@@ -356,20 +380,23 @@ class Method(nn.Module):
         allowed_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The k best items and their scores, [B, K] each, best first; -1 fills lists that run out of items."""
-        states_BD = dense_states(represented, "Recommending by a product").states_BD
-        return ranking.top_k(states_BD, self.catalogue(), k, excluded, allowed_N, represented.added)
+        return ranking.best(self.scorer(represented, "Recommending by a product"), k, excluded, allowed_N)
 
     def scores_of(self, represented: UserRepresentation, items_BM: Tensor) -> Tensor:
         """The scores of some items of each row, [B, M], as ranking compares them."""
-        states_BD = dense_states(represented, "Ranking among sampled negatives").states_BD
-        catalogue, added = self.catalogue(), represented.added
-        scores_BM = catalogue.scores_of(states_BD, items_BM)
-        return scores_BM if added is None else scores_BM + catalogue.temperature * added.of_each(items_BM)
+        return self.scorer(represented, "Ranking among sampled negatives").scores_of(items_BM)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig(Settings):
-    """A frozen dataclass that builds its method, and says what that needs."""
+    """A frozen dataclass that builds its method, and says what that needs.
+
+    A subclass whose method is fitted in closed form says `closed_form = True`.
+    """
+
+    closed_form = False
+    """The method is fitted at once (`Method.fit_closed_form`): it has no stages, and reads no setting of training but
+    the device."""
 
     def build(self, sizes: DataSizes) -> Method:
         """The untrained method for so many items and users."""

@@ -28,6 +28,7 @@ from forethought.data.evidence import Evidence, EvidenceShape, EvidenceTable
 from forethought.data.neighbours import FROM_POWER, LAG_DECAY, TO_POWER
 
 FIRST_WEIGHT = 1.0  # of evidence that is trained with the method
+LEAST = 0.2  # of what is said, beside the largest: half of the pairs say less, and rank no better
 NOTHING = 2e-6  # what rounding may leave of a sum of float32 numbers when all of them are taken off again
 
 
@@ -218,4 +219,6 @@ def _said(columns_PA: Tensor, values_PA: Tensor, table: SparseTable) -> tuple[Te
     real = values_T > NOTHING
     rows_T, items_T, values_T = rows_T[real], items_T[real], values_T[real]
     largest_P = values_T.new_zeros(len(columns_PA)).scatter_reduce_(0, rows_T, values_T, "amax")
-    return rows_T, items_T, values_T / largest_P[rows_T]
+    values_T = values_T / largest_P[rows_T]
+    heard = values_T >= LEAST
+    return rows_T[heard], items_T[heard], values_T[heard]

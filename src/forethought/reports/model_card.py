@@ -15,8 +15,9 @@ BARE = ("next_item", "masked_item")  # methods that are called by their backbone
 def model_card(name: str, config: Mapping[str, Any], about: Mapping[str, Any], evaluated: str | None = None) -> str:
     """Markdown, from the run's configuration and what it says of its data; `evaluated` is a table of metrics."""
     method = config["method"]
-    backbone = method.get("backbone", method)["type"]
-    kind = backbone if method["type"] in BARE else f"{method['type']}** around a **{backbone}"
+    backbone = method["backbone"]["type"] if "backbone" in method else None
+    kind = f"{method['type']}** around a **{backbone}" if backbone is not None else method["type"]
+    kind = str(backbone) if method["type"] in BARE else kind
     excluded = "left out of" if about["exclude_history"] else "kept among"
     return f"""# {markdown(name)}
 

@@ -6,9 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forethought.errors import ConfigError
 from forethought.escaping import printable
 from forethought.explaining.explanation import Explanation
-from forethought.explaining.parts import PlanePoint
+from forethought.explaining.parts import Plane, PlanePoint
 from forethought.reports.pictures import BLUE, FAINT, GREEN, INK, ORANGE, VERMILION, Label, place_labels, write_picture
 
 if TYPE_CHECKING:
@@ -24,14 +25,19 @@ def write_trajectory(explanation: Explanation, path: str | Path) -> Path:
     """Write the plane of an explanation as .png or .svg.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: another ending, or there is no plane.
         MissingExtraError: matplotlib is not installed.
     """
-    return write_picture(path, lambda axes: _draw(axes, explanation))
+    if (plane := explanation.plane) is None:
+        raise ConfigError(
+            "A picture shows the way of a state, and this model comes to scores without one: leave the picture out (on "
+            "the command line --picture)."
+        )
+    return write_picture(path, lambda axes: _draw(axes, explanation, plane))
 
 
-def _draw(axes: Axes, explanation: Explanation) -> None:
-    points = explanation.plane.points
+def _draw(axes: Axes, explanation: Explanation, plane: Plane) -> None:
+    points = plane.points
     of = {kind: [p for p in points if p.kind == kind] for kind in ("step", "centroid", "item", "target")}
     axes.scatter(*_xy(of["item"]), s=26, color=GREEN, linewidth=0, zorder=2)
     axes.scatter(*_xy(of["centroid"]), s=52, color=ORANGE, marker="D", linewidth=0, zorder=2)
@@ -44,7 +50,7 @@ def _draw(axes: Axes, explanation: Explanation) -> None:
         side.set_visible(False)
     _steps(axes, explanation, of["step"])
     place_labels(axes, _labels(explanation, of), [(p.x, p.y, WIDE[p.kind]) for p in points])
-    _heading(axes, explanation, of)
+    _heading(axes, explanation, plane.share, of)
 
 
 def _steps(axes: Axes, explanation: Explanation, places: list[PlanePoint]) -> None:
@@ -79,7 +85,7 @@ def _labels(explanation: Explanation, of: dict[str, list[PlanePoint]]) -> list[L
     return labels
 
 
-def _heading(axes: Axes, explanation: Explanation, of: dict[str, list[PlanePoint]]) -> None:
+def _heading(axes: Axes, explanation: Explanation, share: float, of: dict[str, list[PlanePoint]]) -> None:
     items = f"{len(explanation.history):,} item{'s' * (len(explanation.history) != 1)}"
     if len(explanation.steps) == 1:
         title = f"Where a history of {items} led"
@@ -97,7 +103,7 @@ def _heading(axes: Axes, explanation: Explanation, of: dict[str, list[PlanePoint
     for words, colour in legend:
         text = axes.figure.text(left, 0.915, words, color=colour, va="top", fontsize=10)
         left = axes.figure.transFigure.inverted().transform(text.get_window_extent().get_points())[1][0] + 0.025
-    note = f"Directions in the plane that shows most of them: {explanation.plane.share:.0%} of the spread."
+    note = f"Directions in the plane that shows most of them: {share:.0%} of the spread."
     axes.figure.text(0.97, 0.02, note, fontsize=8, color=FAINT, ha="right")
 
 

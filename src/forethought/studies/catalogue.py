@@ -14,8 +14,10 @@ def _ablation(name: str, title: str, question: str, *variants: str) -> Study:
     return Study(name, title, question, variants, partial(results_table, study=name))
 
 
+CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat
 LATENT_REASONING = (
     "sasrec",
+    *CLOSED_FORM,
     "gru4rec",
     "bert4rec",
     "sasrec-deeper",
@@ -63,19 +65,19 @@ STUDIES: dict[str, Study] = {
             "backbones",
             "DTRec on other backbones",
             "Does it carry over to GRU4Rec and BERT4Rec?",
-            *("sasrec", "dtrec", "gru4rec", "dtrec-gru4rec", "bert4rec", "dtrec-bert4rec"),
+            *("sasrec", *CLOSED_FORM, "dtrec", "gru4rec", "dtrec-gru4rec", "bert4rec", "dtrec-bert4rec"),
         ),
         _ablation(
             "width",
             "Wider, and eight steps",
             "Does a width of 256 leave more for thinking to find than 64 does?",
-            *("sasrec-wide-norm", "sasrec-wide", "dtrec-wide", "sasrec", "sasrec-norm", "dtrec"),
+            *("sasrec-wide-norm", *CLOSED_FORM, "sasrec-wide", "dtrec-wide", "sasrec", "sasrec-norm", "dtrec"),
         ),
         _ablation(
             "intents",
             "Intent-guided reasoning against its baselines",
             "Does reasoning over distilled intents beat tuned baselines of equal width?",
-            *("sasrec", "sasrec-again", "sasrec-deeper", "bert4rec"),
+            *("sasrec", *CLOSED_FORM, "sasrec-again", "sasrec-deeper", "bert4rec"),
             *("sse-pt", "sse-pt-authors", "lightrec", "rearec-prl", "dtrec", "igr-sr", "igr-sr-no-lid", "igr-sr-texts"),
         ),
         _ablation(

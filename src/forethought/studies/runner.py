@@ -28,6 +28,7 @@ from forethought.evaluation.report import Evaluation
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.evaluation.storage import plain
 from forethought.folders import writable
+from forethought.memory import ShortOfMemoryError
 from forethought.recommender import Recommender
 from forethought.references import resolve
 from forethought.run_files import CONFIG_FILE, METRICS_FILE
@@ -113,14 +114,14 @@ def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
 
 
 def _unserved(variants: Sequence[str], context: StudyContext) -> set[str]:
-    """Those that need what the data does not have, such as texts of items; said once."""
+    """Those that need what the data, or the machine, does not have, such as texts of items; said once."""
     unserved = set()
     for variant in variants:
         try:
             method = as_method(VARIANTS[variant]().method)
             method.check(context.split)
             resolve(method, context.split)
-        except DataError as error:
+        except (DataError, ShortOfMemoryError) as error:
             context.say(f"{variant} is left out. {error}")
             unserved.add(variant)
     return unserved

@@ -14,8 +14,8 @@ from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import filtered_items
 from forethought.methods.interface import Method
 
-GRID = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
-ROUNDS = 2
+COARSE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+FINE = (0.6, 0.8, 1.25, 1.6)  # times what the round before chose
 MOST_CASES = 20_000  # drawn evenly where there are more
 BATCH = 1024
 
@@ -30,7 +30,7 @@ class Fitted(NamedTuple):
 
 @torch.inference_mode()
 def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: int = 0) -> Fitted:
-    """Set each kind's weight, one after the other and all once more, to that of a grid which ranks the cases best.
+    """Set each kind's weight, one after the other, to that of a grid which ranks the cases best; then once more, nearer.
 
     Of equally good ones the smaller is taken, so that evidence that does not help comes to 0.
 
@@ -47,9 +47,10 @@ def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: in
         cases = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), MOST_CASES, replace=False)))
     weights = [0.0] * len(evidence.shapes)
     without = best = _quality(method, cases, [weights], exclude_history)[0]
-    for _ in range(ROUNDS):
+    for fine in (False, True):
         for e in range(len(weights)):
-            tried = [[*weights[:e], value, *weights[e + 1 :]] for value in GRID]
+            values = [weights[e] * factor for factor in FINE] if fine and weights[e] else COARSE
+            tried = [[*weights[:e], value, *weights[e + 1 :]] for value in values]
             qualities = _quality(method, cases, tried, exclude_history)
             at = int(np.argmax(qualities))
             if qualities[at] > best:

@@ -3,6 +3,8 @@
 It knows the interface of a method and nothing of any paper. On one process or under `torchrun` it makes the same
 updates: each process takes its rows of every batch, and losses are divided by the positions of the whole batch. They
 may also share the items (`split_items`): then all validate together, and files are written of what is gathered.
+
+A method without stages is fitted in closed form by the first process, validated and written; it makes no step.
 """
 
 from __future__ import annotations
@@ -104,6 +106,8 @@ class Fit:
             Interrupted: somebody pressed Ctrl-C; the state is saved.
             RunError: the loss is no number any more, or the folder cannot be written.
         """
+        if not self.method.stages():
+            return self._fit_closed_form(fabric)
         saved = state.exists(self.folder / "state")
         if saved:
             self.progress = state.load_progress(self.folder / "state", len(self.method.stages()))
@@ -126,6 +130,28 @@ class Fit:
             self.observer.finish(self.progress)
         finally:
             self.observer.close()
+        return self.progress
+
+    def _fit_closed_form(self, fabric: Fabric) -> Progress:
+        """At once: before it is done there is nothing to go on from, and a state that was saved is of the end."""
+        folder = self.folder / "state"
+        if fabric.is_global_zero and not state.exists(folder):
+            progress, begin = self.progress, time.perf_counter()
+            self.method.to(fabric.device).fit_closed_form(self.split.train)
+            progress.trained_s, begin = time.perf_counter() - begin, time.perf_counter()
+            ranks = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history).ranks
+            progress.best, progress.done = float(ndcg(ranks, 10).mean()), True
+            figures = {"trained_s": progress.trained_s, "valid_s": time.perf_counter() - begin}
+            self.keep_best(self.method.state_dict())
+            self.trackers.lines.rewind(-1)
+            self.trackers.log(figures | {"valid_ndcg@10": progress.best}, 0)
+            bound = {"files": dict(self.sums), "log": self.trackers.lines.mark()}
+            state.save(folder, progress, {}, bound=bound)  # the weights are the run's own
+            self.observer.note(
+                f"Fitted in closed form in {progress.trained_s:.1f} s: valid ndcg@10 {progress.best:.4f}."
+            )
+        fabric.barrier()
+        self.observer.close()
         return self.progress
 
     def _begin_stage(self, fabric: Fabric, rows: Spans) -> tuple[_FabricModule, _FabricOptimizer]:

@@ -174,7 +174,7 @@ def load_progress(folder: Path, n_stages: int) -> Progress:
     """
     with _whole(folder):
         progress = _told(folder).progress
-        if progress.stage >= n_stages:
+        if progress.stage >= max(n_stages, 1):  # what is fitted in closed form has none, and stands at the first
             raise ValueError(f"it is in stage {progress.stage + 1} of {n_stages}")
     return progress
 

@@ -24,6 +24,7 @@ from forethought.explaining.parts import (
     Candidate,
     Category,
     Centroid,
+    Contribution,
     Intent,
     ItemRef,
     Plane,
@@ -319,8 +320,9 @@ def test_intents_lead_to_what_the_model_would_recommend_by_them_alone(models: di
 KEYS = {
     Explanation: [
         *("history", "dropped", "read", "history_excluded", "halting", "centroid", "answer", "answer_step"),
-        *("steps", "movements", "target", "plane", "intents"),
+        *("steps", "movements", "target", "plane", "intents", "contributions"),
     ],
+    Contribution: ["item", "title", "score"],
     Intent: ["number", "weight", "items", "category"],
     Step: [
         *("step", "taken", "stopped", "items", "entropy_nats", "entropy", "on_history", "consistency", "change"),

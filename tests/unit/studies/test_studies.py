@@ -15,6 +15,7 @@ import torch
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
+from forethought import memory
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.batches import Batch
@@ -22,8 +23,10 @@ from forethought.data.noise import KINDS, Noise
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.methods.dtrec import DTRec
+from forethought.methods.ease import EASE
 from forethought.methods.igr_sr import IGRSR
 from forethought.methods.next_item import NextItem
+from forethought.methods.popular import Popular
 from forethought.runs import train
 from forethought.studies import clusters, halting, intent_probing, length, results, runner, variants
 from forethought.studies.catalogue import STUDIES
@@ -438,3 +441,22 @@ def test_probes_read_histories_where_the_model_is(
         length.probe(model, split, 0)
     assert moved
     assert set(moved) == {model.device}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_is_fitted_in_closed_form_stands_in_the_same_table(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "popular", lambda: Recipe(method=Popular()))
+        monkeypatch.setitem(module.VARIANTS, "ease", lambda: Recipe(method=EASE()))
+    page = carry_out(study("sasrec", "popular", "ease"), context, seeds=[0, 1]).read_text()
+    rows = {line.split("|")[1].strip(): line.split("|") for line in page.splitlines() if line.startswith("| ")}
+    assert float(rows["popular"][4].strip().split("**")[1]) > 0
+    assert [cell.strip() for cell in rows["popular"][-3:-1]] == ["", "0.0"]
+    assert "| 0 (0) |" in page
+    monkeypatch.setattr(memory, "machine_memory", lambda: 100)
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "larger", lambda: Recipe(method=EASE(regularisation=2.0)))
+    carry_out(study("sasrec", "larger"), context, seeds=[0])
+    assert any(each.startswith("larger is left out. Fitting EASE to 40 items needs about") for each in said(context))
