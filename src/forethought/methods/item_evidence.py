@@ -217,9 +217,8 @@ class ItemEvidence(nn.Module):
 def _said(columns_PA: Tensor, values_PA: Tensor, table: SparseTable) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of a table mixed, the largest number of each mixture being 1: rows, items and values of what is above 0."""
     rows_T, items_T, values_T = table.mixed(columns_PA, values_PA)
-    real = values_T > NOTHING
-    rows_T, items_T, values_T = rows_T[real], items_T[real], values_T[real]
     largest_P = values_T.new_zeros(len(columns_PA)).scatter_reduce_(0, rows_T, values_T, "amax")
-    values_T = values_T / largest_P[rows_T]
-    heard = values_T >= LEAST
-    return rows_T[heard], items_T[heard], values_T[heard]
+    least_P = (LEAST * largest_P).clamp_min(NOTHING)
+    heard = (values_T >= least_P.index_select(0, rows_T)).nonzero()[:, 0]
+    rows_T, items_T, values_T = (each.index_select(0, heard) for each in (rows_T, items_T, values_T))
+    return rows_T, items_T, values_T / largest_P.index_select(0, rows_T)
