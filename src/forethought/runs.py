@@ -186,10 +186,11 @@ def _features_of_auto(run: Recommender) -> str | None:
 
 def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
     """Weights of evidence that are chosen on the validation part, once the best epoch is known."""
-    if run.method.evidence is None or run.method.evidence.trained or run.folder is None:
+    if run.config.evidence is None or run.config.evidence.fit == "training" or run.folder is None:
         return
     method = load(run.folder, device=run.config.training.device).method
-    assert method.evidence is not None
+    if method.evidence is None:  # auto, where there is none
+        return
     fitted = fit_weights(method, split.valid, exclude_history=run.about["exclude_history"], seed=run.config.seed)
     write_model(run.folder, method.state_dict(), sums)
     weights = ", ".join(f"{shape.name} {w:g}" for shape, w in zip(method.evidence.shapes, fitted.weights, strict=True))

@@ -69,7 +69,7 @@ class ItemEvidence(nn.Module):
             config.window,
             config.directed,
         )
-        self.trained, self.dropout = config.fit == "training", config.dropout
+        self.trained, self.dropout = config.is_trained, config.dropout
         total = sum(shape.neighbours for shape in shapes)
         met = sum(shape.neighbours for shape in shapes if shape.kind == "met")
         self.register_buffer("items_NK", torch.zeros(n_items, total, dtype=torch.int32))

@@ -323,7 +323,7 @@ def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[E
     """
     if config is None or not shapes:
         return method
-    if config.fit == "training":
+    if config.is_trained:
         _check_trains_evidence(method)
     method.evidence = ItemEvidence(config, shapes, len(method.catalogue()), method.catalogue().vectors_ND.shape[1])
     return method
