@@ -17,7 +17,7 @@ from forethought.data.linear import item_regression
 from forethought.data.neighbours import Neighbours, alike, co_occurrence
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, nearest
-from forethought.settings import Between, Count, Settings, Share, ShareBelowOne, check_keys
+from forethought.settings import Between, Count, Settings, Share, check_keys
 
 CO_OCCURRENCE, REPEAT, LINEAR = "co_occurrence", "repeat", "ease"
 Fitting = Literal["validation", "training", "both"]
@@ -35,9 +35,6 @@ class Evidence(Settings):
     fit: Fitting = "validation"
     """`validation`: weights are chosen on the validation part once the model is trained; `training`: they are trained
     with it, which then learns what the evidence does not say; `both`: trained first, and then chosen."""
-    dropout: ShareBelowOne = 0.5
-    """Chance of a position to be trained without the evidence, so that the model learns to do without as well; it
-    trains nothing with `validation`."""
     gate: bool = False
     """Weights depend on what the history came to; where they are trained."""
     neighbours: Annotated[int, Between(1, 1_000)] = 20
@@ -55,11 +52,10 @@ class Evidence(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.is_trained and (self.gate or self.dropout != Evidence.dropout):
-            name = "gate" if self.gate else "dropout"
+        if self.gate and not self.is_trained:
             raise ConfigError(
-                f"Evidence's {name} would do nothing, because weights are chosen on the validation part alone: choose "
-                f"fit training or both, or leave the {name} out."
+                "Evidence's gate would do nothing, because weights are chosen on the validation part alone: choose fit "
+                "training or both, or leave the gate out."
             )
         names = self.asked()
         if twice := [name for at, name in enumerate(names) if name in names[:at]]:

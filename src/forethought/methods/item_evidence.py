@@ -15,7 +15,6 @@ evidence, K neighbours of all kinds together, T pairs (position, item) of which 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -69,7 +68,7 @@ class ItemEvidence(nn.Module):
             config.window,
             config.directed,
         )
-        self.trained, self.dropout = config.is_trained, config.dropout
+        self.trained = config.is_trained
         total = sum(shape.neighbours for shape in shapes)
         met = sum(shape.neighbours for shape in shapes if shape.kind == "met")
         self.register_buffer("items_NK", torch.zeros(n_items, total, dtype=torch.int32))
@@ -119,11 +118,7 @@ class ItemEvidence(nn.Module):
         real = batch.valid_BL().nonzero()
         with torch.no_grad():
             support = self.support(batch.items_BL, real[:, 0], real[:, 1], self._own(batch))
-        added = self.weighted(support, states_PD)
-        if self.dropout and self.training:
-            heard_P = torch.rand(len(real), device=real.device) >= self.dropout
-            return replace(added, values_T=added.values_T * heard_P[added.rows_T])
-        return added
+        return self.weighted(support, states_PD)
 
     def weighted(self, support: Support, states_PD: Tensor | None = None) -> SparseScores:
         """What is said, times the weights."""

@@ -126,7 +126,7 @@ STUDIES: dict[str, Study] = {
             "first.",
             *("sasrec", *CLOSED_FORM, "sasrec-co", "sasrec-ease", "sasrec-evidence"),
             *("sasrec-features", "sasrec-features-co", "sasrec-full", "sasrec-evidence-trained"),
-            *("sasrec-full-no-dropout", "sasrec-full-trained", "sasrec-full-both", "sasrec-full-gate"),
+            *("sasrec-full-trained", "sasrec-full-both", "sasrec-full-gate"),
             *("sasrec-long", "sasrec-full-long", "sasrec-again-full", "sasrec-full-input-noise-0.1"),
         ),
         _ablation(

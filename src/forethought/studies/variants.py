@@ -131,7 +131,6 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-evidence-trained": knowing("sasrec", None, Evidence(fit="training")),
     "sasrec-full-trained": knowing("sasrec", Features(), Evidence(fit="training")),
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
-    "sasrec-full-no-dropout": knowing("sasrec", Features(), Evidence(fit="training", dropout=0.0)),
     "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
     "sasrec-long": longer("sasrec", 28),
     "sasrec-full-long": longer("sasrec-full", 28),
