@@ -9,6 +9,7 @@ IGR, IGR_PARTS = "unit/methods/test_igr_sr.py", "unit/methods/test_igr_sr_parts.
 IGR_STAGES, LINKS = "unit/methods/test_igr_sr_stages.py", "unit/methods/test_reasoning_dropout.py"
 START, SSE_PT = "unit/methods/test_lares_start.py", "unit/methods/test_sse_pt.py"
 EASE = "unit/methods/test_ease.py"
+ENSEMBLE = "unit/test_ensembling.py"
 UNMET = "unit/methods/test_unmet_items.py"
 LIGHTREC, MASKED = "unit/methods/test_lightrec.py", "unit/methods/test_masked_item.py"
 
@@ -425,6 +426,35 @@ MUTANTS = [
         "return comparable(states, cosine=self.loss.cosine)",
         "return states",
         f"{IGR}::test_user_states_by_hand",
+    ),
+    # ---- ensembles
+    Mutant(
+        "an ensemble adds up logits instead of log-probabilities",
+        "methods/ensemble.py",
+        "torch.cat([*states, -total_B[:, None].to(states[0])], dim=1)",
+        "torch.cat([*states, torch.zeros_like(total_B[:, None]).to(states[0])], dim=1)",
+        f"{ENSEMBLE}::test_scores_are_the_mean_of_log_probabilities",
+    ),
+    Mutant(
+        "what speaks beside a member counts whole",
+        "methods/ensemble.py",
+        "weight * each.values_T for weight, each in speaking",
+        "each.values_T for weight, each in speaking",
+        f"{ENSEMBLE}::test_scores_are_the_mean_of_log_probabilities",
+    ),
+    Mutant(
+        "a member reads more than its window",
+        "methods/ensemble.py",
+        "_read(member, batch.last(member.window))",
+        "_read(member, batch)",
+        f"{ENSEMBLE}::test_scores_are_the_mean_of_log_probabilities",
+    ),
+    Mutant(
+        "an index is built of what has evidence beside it",
+        "recommender.py",
+        "if hears_evidence(self.method):",
+        "if self.method.evidence is not None:",
+        f"{ENSEMBLE}::test_what_an_ensemble_does_not_do",
     ),
     # ---- items that training never meets
     Mutant(

@@ -32,7 +32,7 @@ def test_the_lists_hold_what_they_held() -> None:
     assert {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "hstu": HSTU} == BACKBONES
     assert list(METHODS) == [
         *("next_item", "masked_item", "rearec", "dtrec", "lares", "sse_pt", "lightrec", "igr_sr"),
-        *("popular", "item_knn", "ease"),
+        *("popular", "item_knn", "ease", "ensemble"),
     ]
     assert METHODS | BACKBONES == TYPES
     assert {name: cls for cls, name in NAMES.items()} == TYPES

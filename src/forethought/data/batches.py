@@ -47,6 +47,21 @@ class Batch:
         """True where a position is real."""
         return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
 
+    def last(self, window: int) -> Batch:
+        """The last `window` positions of each row, without targets."""
+        if self.items_BL.shape[1] <= window:
+            return self
+        length = min(int(self.lengths_B.max()), window)
+        first_B = (self.lengths_B - window).clamp_min(0)
+        at_BL = first_B[:, None] + torch.arange(length, device=first_B.device)
+        lengths_B = self.lengths_B.clamp_max(window)
+        real_BL = torch.arange(length, device=first_B.device) < lengths_B[:, None]
+        at_BL = torch.where(real_BL, at_BL, first_B[:, None])
+        times_BL = None if self.times_BL is None else self.times_BL.gather(1, at_BL)
+        return replace(
+            self, items_BL=self.items_BL.gather(1, at_BL), lengths_B=lengths_B, targets_BL=None, times_BL=times_BL
+        )
+
     def to(self, device: torch.device) -> Batch:
         fields = (self.items_BL, self.lengths_B, self.targets_BL, self.times_BL, self.users_B)
         items, lengths, targets, times, users = (None if f is None else f.to(device, non_blocking=True) for f in fields)

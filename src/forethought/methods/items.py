@@ -294,6 +294,16 @@ def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
     return method
 
 
+def reads_features(method: nn.Module) -> bool:
+    """Whether a table of items reads features."""
+    return any(isinstance(part, ItemTable) and part.features is not None for part in method.modules())
+
+
+def hears_evidence(method: nn.Module) -> bool:
+    """Whether something beside its own scores speaks for items."""
+    return any(isinstance(part, ItemEvidence) for part in method.modules())
+
+
 def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
     """Tell the tables of items that read features which items training meets."""
     for part in method.modules():
