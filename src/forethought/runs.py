@@ -33,8 +33,9 @@ from forethought.evaluation.settings import EvaluationConfig, RankingConfig
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
-from forethought.methods.interface import Method, MethodConfig, SideInformation
+from forethought.methods.interface import Method, MethodConfig
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
+from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import TRAIN_COUNT, Recommender, load
@@ -93,7 +94,7 @@ def train(
     _check_trainable(seen)
     begun_with = None if start is None else start_from(start, Path(out), config, split)
     scales = None if begun_with is None else scales_of(begun_with)
-    side = resolve(config.method, seen, config.features, config.evidence, scales=scales)
+    side = resolve(config.method, seen, config.features, config.evidence, scales=scales, device=config.training.device)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())

@@ -40,7 +40,7 @@ MOST = 64
 class Ensemble(MethodConfig):
     """Configuration: how many members there are; each brings its own."""
 
-    size: Annotated[int, Between(2, MOST)]
+    size: Annotated[int, Between(2, MOST)] = 2
     """Members."""
     weights: Literal["equal", "validation"] = "equal"
     """Whether all members count alike, or by weights fitted on the validation part."""
@@ -110,7 +110,7 @@ class EnsembleModel(Method):
 
     def read(self, batch: Batch) -> list[MemberStates]:
         """Every member reads the histories, as much of them as it can."""
-        return [_read(member, batch.last(member.window)) for member in self._methods()]
+        return [member_states(member, _represented(member, batch.last(member.window))) for member in self.methods()]
 
     def weighed(self, of: Sequence[MemberStates]) -> DenseStates:
         """Members' states side by side, by their weights."""
@@ -125,16 +125,20 @@ class EnsembleModel(Method):
         """Made once, as long as the members' weights stay."""
         weights = [(tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values()]
         if self._made is None or self._made[0] != weights:
-            scaled = [member.catalogue().scaled_ND for member in self._methods()]
+            scaled = [member.catalogue().scaled_ND for member in self.methods()]
             self._made = weights, Catalogue(torch.cat([*scaled, scaled[0].new_ones(len(scaled[0]), 1)], dim=1))
         return self._made[1]
 
-    def _methods(self) -> Sequence[Method]:
+    def methods(self) -> Sequence[Method]:
         return cast("Sequence[Method]", self.members)
 
 
-def _read(member: Method, batch: Batch) -> MemberStates:
-    represented = dense_states(member.represent(batch, member.resolve_halting(None)), "An ensemble")
+def _represented(member: Method, batch: Batch) -> DenseStates:
+    return dense_states(member.represent(batch, member.resolve_halting(None)), "An ensemble")
+
+
+def member_states(member: Method, represented: DenseStates) -> MemberStates:
+    """A member's representation, held against all its items: one product."""
     catalogue = member.catalogue()
     scaled_BD = catalogue.tempered(represented.states_BD)
     ones_B = scaled_BD.new_ones(len(scaled_BD))

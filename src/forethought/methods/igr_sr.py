@@ -42,14 +42,13 @@ from forethought.methods.interface import (
     Losses,
     Method,
     MethodConfig,
-    References,
-    SideInformation,
     Stage,
     UserRepresentation,
     check_mask,
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.outside import References, SideInformation
 from forethought.methods.pretrained import build_encoder, load_pretrained, rest, train_parts
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import Positions
