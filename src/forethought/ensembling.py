@@ -24,9 +24,9 @@ from forethought.evaluation.ranking import filtered_items
 from forethought.folders import replace_folder
 from forethought.methods.ensemble import MOST, Ensemble, EnsembleModel
 from forethought.recommender import Recommender, load
+from forethought.references import check_same_split
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE
-from forethought.runs import check_same_split
 from forethought.settings import check, check_all
 
 FACTORS = (0.0, 0.5, 0.75, 1.5, 2.0)  # that a member's weight is tried at

@@ -27,10 +27,11 @@ from forethought.data.splits import Split
 from forethought.data.texts import item_texts
 from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, RunError
+from forethought.evaluation.storage import plain
 from forethought.files import first_line, read_json
 from forethought.methods.interface import MethodConfig
 from forethought.methods.outside import References, SideInformation, SoftTargets
-from forethought.recommender import load
+from forethought.recommender import Recommender, load
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
 from forethought.settings import check, check_keys
 from forethought.teaching import soft_targets
@@ -221,3 +222,34 @@ def _check_data(folder: Path, about: Any, split: Split, what: str = "encoder") -
             f"({', '.join(f'{key} {theirs.get(key)!r}, not {split.protocol.get(key)!r}' for key in other)}), and may "
             "have seen what is tested here: take one that was trained on this split."
         )
+
+
+def check_same_split(model: Recommender, split: Split) -> None:
+    """Refuse a split other than the one the run was trained on."""
+    check(split, Split, "split")
+    theirs, ours = split.data.items.ids, model.items.ids
+    if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
+        raise DataError(
+            f"The data has {len(theirs)} items and the run {_trained_on(model)} "
+            f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
+        )
+    if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
+        raise DataError(
+            f"The run keeps a vector for each user of its data (hash {model.about['data_hash']}) and would mistake the "
+            f"users of other data ({split.data.data_hash}) for them: evaluate it on the data it was trained on."
+        )
+    trained_on, asked = model.about["protocol"], plain(split.protocol)
+    other = [key for key in {**trained_on, **asked} if trained_on.get(key) != asked.get(key)]
+    if other:
+        raise DataError(
+            f"The run was trained on another split ({', '.join(f'{k} {trained_on.get(k)!r}' for k in other)}; given "
+            f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
+            "evaluate it on its own split."
+        )
+
+
+def _trained_on(model: Recommender) -> str:
+    """How many items the run knows, and whence."""
+    if not model.about.get("extended"):
+        return f"was trained on {len(model.items)}"
+    return f"was extended to {len(model.items)}, which are more than it was trained on"

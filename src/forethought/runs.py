@@ -20,6 +20,7 @@ from forethought import machine
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
+from forethought.data.features import AUTO
 from forethought.data.histories import Cases
 from forethought.data.origin import NOT_KNOWN
 from forethought.data.splits import Split
@@ -39,7 +40,7 @@ from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import TRAIN_COUNT, Recommender, load
-from forethought.references import resolve
+from forethought.references import check_same_split, resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
@@ -109,6 +110,7 @@ def train(
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
             _tell(_moved(recommender), observer)
             _tell(_began_with(recommender), observer)
+            _note(_features_of_auto(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -171,6 +173,18 @@ def _hold_back_unmet(run: Recommender, split: Split, sums: Sums, watcher: Observ
     watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
 
 
+def _features_of_auto(run: Recommender) -> str | None:
+    """What is said where nobody named the features."""
+    if run.config.features is None or run.config.features.use != "auto":
+        return None
+    if run.about["features"]:
+        return f"Beside its id each item has {', '.join(each['name'] for each in run.about['features'])}."
+    return (
+        "The data has no features of items that auto knows, neither text vectors nor a column "
+        f"{' or '.join(AUTO)} in its item table, so items are their ids alone."
+    )
+
+
 def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
     """Weights of evidence that are chosen on the validation part, once the best epoch is known."""
     if run.method.evidence is None or run.method.evidence.trained or run.folder is None:
@@ -205,6 +219,11 @@ def _began_with(run: Recommender) -> str | None:
     """A run that began with weights which may have seen what is tested says so."""
     of = protocols.started_from(run.about)
     return f"The weights it began with are of {of['started_from']}." if of else None
+
+
+def _note(said: str | None, observer: Observer | None) -> None:
+    if said is not None and observer is not None:
+        observer.note(said)
 
 
 def _tell(said: str | None, observer: Observer | None) -> None:
@@ -373,37 +392,6 @@ def _histories(cases: Cases, split: Split, config: EvaluationConfig) -> list[Cas
     if config.noise is None:
         return [cases]
     return [noise.on_cases(cases, split.data.n_items) for noise in config.noise.seeds(config.noise_seeds)]
-
-
-def check_same_split(model: Recommender, split: Split) -> None:
-    """Refuse a split other than the one the run was trained on."""
-    check(split, Split, "split")
-    theirs, ours = split.data.items.ids, model.items.ids
-    if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
-        raise DataError(
-            f"The data has {len(theirs)} items and the run {_trained_on(model)} "
-            f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
-        )
-    if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
-        raise DataError(
-            f"The run keeps a vector for each user of its data (hash {model.about['data_hash']}) and would mistake the "
-            f"users of other data ({split.data.data_hash}) for them: evaluate it on the data it was trained on."
-        )
-    trained_on, asked = model.about["protocol"], plain(split.protocol)
-    other = [key for key in {**trained_on, **asked} if trained_on.get(key) != asked.get(key)]
-    if other:
-        raise DataError(
-            f"The run was trained on another split ({', '.join(f'{k} {trained_on.get(k)!r}' for k in other)}; given "
-            f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
-            "evaluate it on its own split."
-        )
-
-
-def _trained_on(model: Recommender) -> str:
-    """How many items the run knows, and whence."""
-    if not model.about.get("extended"):
-        return f"was trained on {len(model.items)}"
-    return f"was extended to {len(model.items)}, which are more than it was trained on"
 
 
 def _check_trainable(split: Split) -> None:
