@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from small_methods import small
 
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
@@ -30,10 +31,12 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.extending import extend
 from forethought.methods.dtrec import DTRec
 from forethought.methods.ensemble import Ensemble, EnsembleModel
+from forethought.methods.interface import Method
 from forethought.methods.item_knn import ItemKNN
 from forethought.methods.items import ItemLoss
 from forethought.methods.next_item import NextItem
 from forethought.reasoning.halting import Halting
+from forethought.recipes import METHODS
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train
 from forethought.training.settings import Training
@@ -60,9 +63,9 @@ def made(members: list[Recommender], tmp_path_factory: pytest.TempPathFactory) -
     return ensemble(members, tmp_path_factory.mktemp("made") / "run")
 
 
-def log_probabilities(member: Recommender, split: Split) -> np.ndarray:
+def log_probabilities(method: Method, split: Split) -> np.ndarray:
     """Of all items after each test history, from whole matrices."""
-    method, batch = member.method, history_batch(split.test.history, member.method.window)
+    batch = history_batch(split.test.history, method.window)
     with torch.inference_mode():
         made, catalogue = method.represent(batch), method.catalogue()
         vectors, states = catalogue.vectors_ND, made.states_BD  # type: ignore[attr-defined]
@@ -77,7 +80,7 @@ def log_probabilities(member: Recommender, split: Split) -> np.ndarray:
 
 
 def test_scores_are_the_mean_of_log_probabilities(made: Recommender, members: list[Recommender], split: Split) -> None:
-    wanted = np.mean([log_probabilities(member, split) for member in members], axis=0)
+    wanted = np.mean([log_probabilities(member.method, split) for member in members], axis=0)
     batch = history_batch(split.test.history, made.method.window)
     with torch.inference_mode():
         represented = made.method.represent(batch)
@@ -93,6 +96,21 @@ def test_scores_are_the_mean_of_log_probabilities(made: Recommender, members: li
         assert ranks.lists[row].tolist() == np.argsort(-scores, kind="stable")[:5].tolist()
 
 
+def test_every_method_that_comes_to_a_state_can_be_a_member(split: Split) -> None:
+    torch.manual_seed(0)
+    configs = {name: small(name) for name in METHODS if not METHODS[name]().method.closed_form}  # type: ignore[union-attr]
+    built = [config.build(split.data.sizes).eval() for config in configs.values()]
+    for each in built:
+        each.begin_epoch(0)  # prototypes, for those that think along some
+    method = EnsembleModel(built).eval()
+    with torch.inference_mode():
+        represented = method.represent(history_batch(split.test.history, method.window))
+        every_BN = torch.arange(split.data.n_items).expand(len(split.test), -1)
+        got = method.scores_of(represented, every_BN).numpy()
+    assert len(built) > 8
+    np.testing.assert_allclose(got, np.mean([log_probabilities(each, split) for each in built], axis=0), atol=2e-5)
+
+
 def test_weights_count(made: Recommender, members: list[Recommender], split: Split) -> None:
     method, weights = made.method, torch.tensor([0.5, 0.25, 0.0, 0.25])
     assert isinstance(method, EnsembleModel)
@@ -105,7 +123,7 @@ def test_weights_count(made: Recommender, members: list[Recommender], split: Spl
             got = method.scores_of(represented, every_BN).numpy()
     finally:
         method.weights_K.copy_(before)
-    logs = [weight * log_probabilities(m, split) for weight, m in zip(weights.tolist(), members, strict=True)]
+    logs = [weight * log_probabilities(m.method, split) for weight, m in zip(weights.tolist(), members, strict=True)]
     np.testing.assert_allclose(got, np.sum(logs, axis=0), atol=2e-5)
 
 
