@@ -16,7 +16,7 @@ from forethought.data.features import TEXT, Features, read_features
 from forethought.data.neighbours import Neighbours, alike, co_occurrence
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, nearest
-from forethought.settings import Between, Count, Settings, Share, check_keys
+from forethought.settings import Between, Count, Settings, Share, ShareBelowOne, check_keys
 
 CO_OCCURRENCE, REPEAT = "co_occurrence", "repeat"
 Fitting = Literal["validation", "training"]
@@ -33,6 +33,9 @@ class Evidence(Settings):
     fit: Fitting = "validation"
     """`validation`: weights are chosen on the validation part once the model is trained; `training`: they are trained
     with it, which then learns what the evidence does not say."""
+    dropout: ShareBelowOne = 0.0
+    """Chance of a position to be trained without the evidence, so that the model learns to do without; with `training`
+    alone."""
     gate: bool = False
     """Weights depend on what the history came to; with `training` alone."""
     neighbours: Annotated[int, Between(1, 1_000)] = 20
@@ -50,10 +53,11 @@ class Evidence(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gate and self.fit != "training":
+        if (self.gate or self.dropout) and self.fit != "training":
+            name = "gate" if self.gate else "dropout"
             raise ConfigError(
-                "Evidence's gate would do nothing, because weights are chosen on the validation part: "
-                "choose fit training, or leave the gate out."
+                f"Evidence's {name} would do nothing, because weights are chosen on the validation part: choose fit "
+                f"training, or leave the {name} out."
             )
         names = self.asked()
         if twice := [name for at, name in enumerate(names) if name in names[:at]]:

@@ -15,6 +15,7 @@ evidence, K neighbours of all kinds together, T pairs (position, item) of which 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -68,7 +69,7 @@ class ItemEvidence(nn.Module):
             config.window,
             config.directed,
         )
-        self.trained = config.fit == "training"
+        self.trained, self.dropout = config.fit == "training", config.dropout
         total = sum(shape.neighbours for shape in shapes)
         met = sum(shape.neighbours for shape in shapes if shape.kind == "met")
         self.register_buffer("items_NK", torch.zeros(n_items, total, dtype=torch.int32))
@@ -118,7 +119,11 @@ class ItemEvidence(nn.Module):
         real = batch.valid_BL().nonzero()
         with torch.no_grad():
             support = self.support(batch.items_BL, real[:, 0], real[:, 1], self._own(batch))
-        return self.weighted(support, states_PD)
+        added = self.weighted(support, states_PD)
+        if self.dropout and self.training:
+            heard_P = torch.rand(len(real), device=real.device) >= self.dropout
+            return replace(added, values_T=added.values_T * heard_P[added.rows_T])
+        return added
 
     def weighted(self, support: Support, states_PD: Tensor | None = None) -> SparseScores:
         """What is said, times the weights."""
@@ -217,9 +222,8 @@ class ItemEvidence(nn.Module):
 def _said(columns_PA: Tensor, values_PA: Tensor, table: SparseTable) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of a table mixed, the largest number of each mixture being 1: rows, items and values of what is above 0."""
     rows_T, items_T, values_T = table.mixed(columns_PA, values_PA)
-    real = values_T > NOTHING
-    rows_T, items_T, values_T = rows_T[real], items_T[real], values_T[real]
     largest_P = values_T.new_zeros(len(columns_PA)).scatter_reduce_(0, rows_T, values_T, "amax")
-    values_T = values_T / largest_P[rows_T]
-    heard = values_T >= LEAST
-    return rows_T[heard], items_T[heard], values_T[heard]
+    least_P = (LEAST * largest_P).clamp_min(NOTHING)
+    heard = (values_T >= least_P.index_select(0, rows_T)).nonzero()[:, 0]
+    rows_T, items_T, values_T = (each.index_select(0, heard) for each in (rows_T, items_T, values_T))
+    return rows_T, items_T, values_T / largest_P.index_select(0, rows_T)
