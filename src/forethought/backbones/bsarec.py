@@ -39,8 +39,8 @@ class BSARec(TransformerConfig):
     """Share of embedding and branch units dropped in training, 0 to 1 (the paper: 0.5)."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
-    alpha: Share = 0.7
-    """Share of the filter against self-attention (the paper: 0.7 on Beauty, 0.3 on others)."""
+    alpha: Share = 0.3
+    """Share of the filter against self-attention (the paper: 0.7 on Beauty)."""
     frequencies: Annotated[int, Between(1, 50_001)] = 3
     """Lowest frequencies of the window that are kept as they are, the constant one among them; others are scaled by
     beta (the paper's c = 5 keeps three)."""
