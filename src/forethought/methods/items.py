@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
@@ -91,7 +92,7 @@ class ItemTable(nn.Module):
         self.loss, self.n_items, self.std = loss, n_items, std
         self.shard: Shard | None = None
         self.features: ItemFeatures | None = None
-        self._made: tuple[list[tuple[int, int]], Tensor] | None = None  # of what weights, and the vectors
+        self._made: tuple[list[tuple[int, int]], dict[bool, Catalogue]] = [], {}  # of what weights, and what
         self.weight = nn.Parameter(torch.randn(n_items, width) * std)
         self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
         counts_N = None if loss.proposal == "uniform" else torch.zeros(n_items, dtype=torch.int64)
@@ -109,10 +110,10 @@ class ItemTable(nn.Module):
         """Which items training meets, where features tell something of the others."""
         met_N = train_counts_N > 0
         self.trained_N1 = None if self.features is None or met_N.all() else met_N.to(self.weight)[:, None]
-        self._made = None
+        self._made = [], {}
 
     def train(self, mode: bool = True) -> Self:
-        self._made = None  # a fused optimiser leaves no mark on the weights that it changes
+        self._made = [], {}  # a fused optimiser leaves no mark on the weights that it changes
         return super().train(mode)
 
     def forward(self, items: Tensor) -> Tensor:
@@ -146,15 +147,8 @@ class ItemTable(nn.Module):
         return self.weight
 
     def vectors(self) -> Tensor:
-        """E, [N, D], of ids and features. Those of a trained model are made once, as long as its weights stay."""
-        if self.features is None:
-            return self.all_ids()
-        if self.training or torch.is_grad_enabled():
-            return self._with_features(self.features())
-        weights = [(tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values()]
-        if self._made is None or self._made[0] != weights:
-            self._made = weights, self._with_features(self.features())
-        return self._made[1]
+        """E, [N, D], of ids and features."""
+        return self.all_ids() if self.features is None else self._with_features(self.features())
 
     def _with_features(self, features_ND: Tensor) -> Tensor:
         """E of ids and what features add."""
@@ -167,9 +161,22 @@ class ItemTable(nn.Module):
     def catalogue(self, *, held_back: bool = True) -> Catalogue:
         """All items as they are now: what losses, indicators, ranking and explanations hold states against.
 
+        That of a trained model is made once, as long as its weights stay: with the items' lengths that is half of the
+        time of a single history.
+
         Args:
             held_back: whether `unmet_nats` count; they are one more column of the scaled items, as a bias is.
         """
+        if self.training or torch.is_grad_enabled():
+            return self._catalogue(held_back)
+        weights = [(tensor.data_ptr(), tensor._version) for tensor in chain(self.parameters(), self.buffers())]
+        if self._made[0] != weights:
+            self._made = weights, {}
+        if held_back not in self._made[1]:
+            self._made[1][held_back] = self._catalogue(held_back)
+        return self._made[1][held_back]
+
+    def _catalogue(self, held_back: bool) -> Catalogue:
         bias_N, trained_N1 = self.bias, self.trained_N1
         if bias_N is not None and trained_N1 is not None:
             bias_N = bias_N * trained_N1[:, 0]
