@@ -195,11 +195,13 @@ class ItemTable(nn.Module):
         batch: Batch,
         constants_BL: Tensor | None = None,
         evidence: ItemEvidence | None = None,
+        soft: losses.FewTargets | None = None,
     ) -> Losses:
         """Every real position names the item that follows it: the mean of `loss_of` over the global batch.
 
         Args:
             evidence: beside the scores, where its weights are trained with them.
+            soft: targets beside the items that follow.
         """
         assert batch.targets_BL is not None
         real_BL = batch.valid_BL()
@@ -211,7 +213,7 @@ class ItemTable(nn.Module):
         added = None
         if evidence is not None and evidence.trained:
             added = evidence.in_training(batch, self.states(states_PD))
-        total = self.loss_of(states_PD, batch.targets_BL[real_BL], weights_P, constants_P, added)
+        total = self.loss_of(states_PD, batch.targets_BL[real_BL], weights_P, constants_P, added, soft)
         return Losses(total, {"loss": total.detach()})
 
     def loss_of(
@@ -221,6 +223,7 @@ class ItemTable(nn.Module):
         weights_P: Tensor,
         constants_P: Tensor | None = None,
         added: SparseScores | None = None,
+        soft: losses.FewTargets | None = None,
     ) -> Tensor:
         """sum_p w_p loss_p for the configured loss.
 
@@ -231,10 +234,12 @@ class ItemTable(nn.Module):
             constants_P: what a state adds to its scores of all items, before the temperature. Only the losses that
                 judge each item alone (bce, gbce) feel it: a softmax does not move, nor does its gradient.
             added: to the logits of a few items of each row; ce alone takes it.
+            soft: targets beside the items, for ce without that.
         """
         if self.shard is None:
-            return self._loss_of(states_PD, targets_P, weights_P, constants_P, added)
+            return self._loss_of(states_PD, targets_P, weights_P, constants_P, added, soft)
         assert added is None, "evidence is read where all items are in one process"
+        assert soft is None, "a teacher is heard where all items are in one process"
         own = [x for x in (states_PD, targets_P, weights_P, constants_P) if x is not None]
         states_PD, targets_P, weights_P, *constants = self.shard.pooled(*own)
         return self.shard.share(self._loss_of(states_PD, targets_P, weights_P, constants[0] if constants else None))
@@ -246,12 +251,16 @@ class ItemTable(nn.Module):
         weights_P: Tensor,
         constants_P: Tensor | None = None,
         added: SparseScores | None = None,
+        soft: losses.FewTargets | None = None,
     ) -> Tensor:
         config, catalogue = self.loss, self.catalogue()
         r_PD = catalogue.scaled(states_PD)
         if config.kind == "ce":
-            return losses.cross_entropy(r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing, added=added)
+            return losses.cross_entropy(
+                r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing, added=added, soft=soft
+            )
         assert added is None
+        assert soft is None
         if config.kind == "sampled_softmax":
             return sampled.sampled_softmax(r_PD, catalogue, targets_P, *self.negatives(targets_P), weights_P)
         negatives_PM = self._same(torch.randint(self.n_items, (len(targets_P), config.negatives), device=r_PD.device))
@@ -299,6 +308,16 @@ def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
         if isinstance(part, ItemTable):
             part.read_features(shapes)
     return method
+
+
+def reads_features(method: nn.Module) -> bool:
+    """Whether a table of items reads features."""
+    return any(isinstance(part, ItemTable) and part.features is not None for part in method.modules())
+
+
+def hears_evidence(method: nn.Module) -> bool:
+    """Whether something beside its own scores speaks for items."""
+    return any(isinstance(part, ItemEvidence) for part in method.modules())
 
 
 def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
