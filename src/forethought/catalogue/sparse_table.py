@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+
+warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)  # nobody else can do a thing
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,12 @@ class SparseTable:
         parts = [tensor.numpy() for tensor in (self.values, self.items, self.offsets)]
         return sparse.csr_array(tuple(parts), shape=(2 * self.n_items, self.n_items))
 
+    @cached_property
+    def for_torch(self) -> Tensor:
+        """The same as a sparse tensor."""
+        parts = self.offsets, self.items, self.values
+        return torch.sparse_csr_tensor(*parts, size=(2 * self.n_items, self.n_items), check_invariants=False)
+
     def mixed(self, rows_PA: Tensor, weights_PA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """sum_a weight_pa row_a for each p: rows p ascending, items, and values, each pair once."""
         real_PA = weights_PA != 0
@@ -64,7 +73,7 @@ def _on_cpu(table: SparseTable, offsets: Tensor, rows: Tensor, weights: Tensor) 
 
 def _on_gpu(table: SparseTable, offsets: Tensor, rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     n, p = table.n_items, len(offsets) - 1
-    mixing = torch.sparse_csr_tensor(offsets, rows, weights, size=(p, 2 * n))
-    mixture = mixing @ torch.sparse_csr_tensor(table.offsets, table.items, table.values, size=(2 * n, n))
+    mixing = torch.sparse_csr_tensor(offsets, rows, weights, size=(p, 2 * n), check_invariants=False)
+    mixture = mixing @ table.for_torch
     places = torch.arange(p, device=rows.device).repeat_interleave(mixture.crow_indices().diff())
     return places, mixture.col_indices(), mixture.values()
