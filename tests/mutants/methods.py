@@ -373,21 +373,21 @@ MUTANTS = [
     # ---- closed form
     Mutant(
         "EASE lets an item speak for itself",
-        "methods/ease.py",
+        "data/linear.py",
         "P_NN.fill_diagonal_(0.0)",
         "pass",
         f"{EASE}::test_weights_are_those_of_the_paper",
     ),
     Mutant(
         "EASE divides rows instead of columns",
-        "methods/ease.py",
+        "data/linear.py",
         "P_NN.div_(-P_NN.diagonal().clone())",
         "P_NN.div_(-P_NN.diagonal().clone()[:, None])",
         f"{EASE}::test_weights_are_those_of_the_paper",
     ),
     Mutant(
         "EASE counts an item that was met twice as two",
-        "methods/ease.py",
+        "data/linear.py",
         "np.divmod(np.unique(users * N + items), N)",
         "np.divmod(users * N + items, N)",
         f"{EASE}::test_weights_are_those_of_the_paper",
