@@ -393,6 +393,8 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
         know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
+    if method.evidence is not None:
+        method.evidence.check()
     return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)
 
 

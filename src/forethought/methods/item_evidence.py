@@ -75,6 +75,7 @@ class ItemEvidence(nn.Module):
     """Tables of neighbours and the weights of what they say, kept with the method's own weights."""
 
     item_dims: ClassVar[Mapping[str, int]] = {"items_NK": 0, "values_NK": 0, "pairs_NM": 0, "counts_N": 0}
+    of_its_training: ClassVar[tuple[str, ...]] = tuple(item_dims)  # another one counts anew
     items_NK: Tensor
     values_NK: Tensor
     pairs_NM: Tensor
@@ -116,6 +117,16 @@ class ItemEvidence(nn.Module):
         met = [each.table.pairs_NK for each in evidence if each.table.pairs_NK is not None]
         if met:
             self.pairs_NM.copy_(torch.from_numpy(np.concatenate(met, axis=1)))
+
+    def check(self) -> None:
+        """Whether the tables, as a run folder has them, are of these items.
+
+        Raises:
+            ValueError: they are not, and would be read beyond their ends.
+        """
+        inside = (self.items_NK >= 0) & (self.items_NK < self.n_items)
+        if not inside.all() or any(bool((part < 0).any()) for part in (self.values_NK, self.pairs_NM, self.counts_N)):
+            raise ValueError("its evidence names items that there are not, or counts below 0")
 
     def _columns(self) -> Iterator[slice]:
         """The columns of each kind."""
