@@ -1,7 +1,7 @@
 """One table: this machine's floor, us, and three peers, all in the same run.
 
     make bench            everything
-    make bench QUICK=1    us and the floors only, shares of epochs, within two minutes; the peers stay as last measured
+    make bench QUICK=1    our defaults and the floors only, shares of epochs; no variants, no peers, no memory
     make bench OUT=DIR    writes latest.md and latest.json into DIR; WRITE=1: into benchmarks/results, which is tracked
 
 Without OUT and WRITE the table is printed, and both files lie in the system's folder for temporary files. No timing is
@@ -33,7 +33,7 @@ WORK = ROOT / ".bench"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="leave the peers out")
+    parser.add_argument("--quick", action="store_true", help="leave out the peers, memory, and variants")
     parser.add_argument(
         "--data", type=Path, help="data folder; Amazon Beauty where it is at hand, else a simulated shop"
     )
@@ -48,8 +48,9 @@ def main() -> None:
     about = {"machine": _machine(args.threads), "commit": _commit(), "date": time.strftime("%Y-%m-%d")}
     result: dict[str, Any] = {"data": data.name, **about}
     repetitions = min(args.repetitions, 3) if args.quick else args.repetitions
-    result |= _measured("ours", data, repetitions, args.threads, "--share", "0.2" if args.quick else "1")
-    share = ["--share", "0.04" if args.quick else "0.1"]
+    quick = ["--quick"] if args.quick else []
+    result |= _measured("ours", data, repetitions, args.threads, "--share", "0.2" if args.quick else "1", *quick)
+    share = ["--share", "0.04" if args.quick else "0.1", *quick]
     result["reasoning"] = _measured("reasoning", data, min(args.repetitions, 3), args.threads, *share)
     result["intents"] = _measured("intents", data, min(args.repetitions, 3), args.threads, *share)
     if not args.quick:
@@ -115,8 +116,10 @@ def _page(r: dict[str, Any]) -> str:
         f"| top-20 lists of all users | {r['lists_s']:.2f} s | | |",
         f"| one history to top 10 | p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms | | |",
         f"| `import forethought` | {r['import_s']:.3f} s | | |",
-        f"| peak memory | {r['peak_rss_mb']:,.0f} MB, of which {r['base_rss_mb']:,.0f} MB interpreter and torch | | |",
     ]
+    if "peak_rss_mb" in r:
+        torch = f"{r['base_rss_mb']:,.0f} MB interpreter and torch"
+        lines.append(f"| peak memory | {r['peak_rss_mb']:,.0f} MB, of which {torch} | | |")
     lines += _reasoning(r["reasoning"])
     lines += _intents(r["intents"])
     if "peers" in r:
@@ -145,30 +148,40 @@ def _epochs(r: dict[str, Any]) -> list[str]:
 def _reasoning(t: dict[str, float]) -> list[str]:
     """Epochs of the methods that think, scaled from a share of one."""
     floors = {"prl": "prl", "dtrec": "dtrec", "dtrec_32": "dtrec", "dtrec_all_steps": "dtrec_all_steps"}
-    prl, dtrec, dtrec_32, all_steps = (
-        f"{t[f'{name}_epoch_s']:.1f} s | {t[f'{floor}_floor_epoch_s']:.1f} s | **{t[f'{name}_over_floor']:.2f}**"
-        for name, floor in floors.items()
-    )
-    return [
+    rows = {
+        "prl": "ReaRec-PRL with contrast, K = 2, all steps of each position",
+        "prl_drawn": "the same, one step of each position drawn (default)",
+        "dtrec": "DTRec, T = 3, one step of each position drawn (default)",
+        "dtrec_32": "the same, float32",
+        "dtrec_all_steps": "DTRec, T = 3, all steps of each position",
+        "dtrec_all_steps_exact": "the same, exact indicators",
+        "dtrec_all_steps_without_hps": "the same, without HPS",
+        "rows": "the same PRL, a row per prefix padded to 50, 256 rows and their noisy twins, all logits",
+    }
+    lines = [
         "",
         "## Thinking, same data and backbone",
         "",
         "| training epoch | measured | floor (bare products, float32) | ratio |",
         "|---|---|---|---|",
-        f"| ReaRec-PRL with contrast, K = 2, all steps of each position | {prl} |",
-        f"| the same, one step of each position drawn (default) | {t['prl_drawn_epoch_s']:.1f} s | | |",
-        f"| DTRec, T = 3, one step of each position drawn (default) | {dtrec} |",
-        f"| the same, float32 | {dtrec_32} |",
-        f"| DTRec, T = 3, all steps of each position | {all_steps} |",
-        f"| the same, exact indicators | {t['dtrec_all_steps_exact_epoch_s']:.1f} s | | |",
-        f"| the same, without HPS | {t['dtrec_all_steps_without_hps_epoch_s']:.1f} s | | |",
-        "| the same PRL, a row per prefix padded to 50, 256 rows and their noisy twins, all logits "
-        f"| {t['rows_epoch_s']:.0f} s | | |",
-        "",
-        f"A chain behind every position is **{t['rows_over_prl']:.1f} x** faster than a row per prefix, and "
-        f"**{t['rows_over_prl_drawn']:.1f} x** with drawn steps, the same loss on average. Of DTRec's epoch with "
-        f"all steps HPS takes {t['hps_share']:.0%}, HPS and exact indicators together {t['hps_and_exact_share']:.0%}.",
     ]
+    for name, text in rows.items():
+        if f"{name}_epoch_s" in t:
+            over = (
+                f"{t[f'{floors[name]}_floor_epoch_s']:.1f} s | **{t[f'{name}_over_floor']:.2f}**"
+                if name in floors
+                else "|"
+            )
+            lines.append(f"| {text} | {t[f'{name}_epoch_s']:.1f} s | {over} |")
+    if "rows_over_prl" in t:
+        lines += [
+            "",
+            f"A chain behind every position is **{t['rows_over_prl']:.1f} x** faster than a row per prefix, and "
+            f"**{t['rows_over_prl_drawn']:.1f} x** with drawn steps, the same loss on average. Of DTRec's epoch "
+            f"with all steps HPS takes {t['hps_share']:.0%}, HPS and exact indicators together "
+            f"{t['hps_and_exact_share']:.0%}.",
+        ]
+    return lines
 
 
 def _intents(t: dict[str, float]) -> list[str]:
@@ -182,6 +195,7 @@ def _intents(t: dict[str, float]) -> list[str]:
     rows = [
         f"| {text} | {t[f'{n}_epoch_s']:.1f} s | **{t[f'{n}_over_sasrec']:.2f}** | **{t[f'{n}_over_sasrec_32']:.2f}** |"
         for n, text in what.items()
+        if f"{n}_epoch_s" in t
     ]
     return [
         "",

@@ -1,9 +1,10 @@
 """Our side of the table, in a process of its own: floor, epoch and evaluation in turns, so that noise hits all alike.
 
-python benchmarks/ours.py DATA OUT.json [--repetitions 3] [--threads 2] [--share 1]
+python benchmarks/ours.py DATA OUT.json [--repetitions 3] [--threads 2] [--share 1] [--quick]
 
 Epochs are timed in float32 and as `precision=auto` has them, against a float32 floor and one whose products over the
-items are bfloat16; with a share, of every so manieth batch, scaled to the epoch.
+items are bfloat16; with a share, of every so manieth batch, scaled to the epoch. A quick run leaves
+memory out, which needs a whole training.
 """
 
 from __future__ import annotations
@@ -156,6 +157,12 @@ def import_seconds(repetitions: int) -> float:
     return statistics.median(float(run.stdout) for run in runs)
 
 
+def _memory(data: Path) -> dict[str, float]:
+    """Of a training and an evaluation in a process of their own."""
+    command = [sys.executable, str(Path(__file__).with_name("memory.py")), str(data)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
@@ -163,13 +170,12 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--share", type=float, default=1.0, help="of an epoch's batches")
+    parser.add_argument("--quick", action="store_true", help="leave memory out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    memory = [sys.executable, str(Path(__file__).with_name("memory.py")), str(args.data)]
-    told = subprocess.run(memory, capture_output=True, text=True, check=True).stdout
     result = {
         "import_s": import_seconds(args.repetitions),
-        **json.loads(told),
+        **({} if args.quick else _memory(args.data)),
         **measure(args.data, args.repetitions, args.share),
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from forethought import machine
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
+from forethought.data.features import AUTO
 from forethought.data.histories import Cases
 from forethought.data.origin import NOT_KNOWN
 from forethought.data.splits import Split
@@ -108,6 +109,7 @@ def train(
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
             _tell(_moved(recommender), observer)
             _tell(_began_with(recommender), observer)
+            _note(_features_of_auto(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -170,6 +172,18 @@ def _hold_back_unmet(run: Recommender, split: Split, sums: Sums, watcher: Observ
     watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
 
 
+def _features_of_auto(run: Recommender) -> str | None:
+    """What is said where nobody named the features."""
+    if run.config.features is None or run.config.features.use != "auto":
+        return None
+    if run.about["features"]:
+        return f"Beside its id each item has {', '.join(each['name'] for each in run.about['features'])}."
+    return (
+        "The data has no features of items that auto knows, neither text vectors nor a column "
+        f"{' or '.join(AUTO)} in its item table, so items are their ids alone."
+    )
+
+
 def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
     """Weights of evidence that are chosen on the validation part, once the best epoch is known."""
     if run.method.evidence is None or run.method.evidence.trained or run.folder is None:
@@ -204,6 +218,11 @@ def _began_with(run: Recommender) -> str | None:
     """A run that began with weights which may have seen what is tested says so."""
     of = protocols.started_from(run.about)
     return f"The weights it began with are of {of['started_from']}." if of else None
+
+
+def _note(said: str | None, observer: Observer | None) -> None:
+    if said is not None and observer is not None:
+        observer.note(said)
 
 
 def _tell(said: str | None, observer: Observer | None) -> None:

@@ -237,8 +237,8 @@ MUTANTS = [
     Mutant(
         "IGR-SR's consistency does not reach the intents",
         "methods/igr_sr.py",
-        "self._consistency(batch, cases, intents_BPMD)",
-        "self._consistency(batch, cases, intents_BPMD.detach())",
+        "self._consistency(batch, cases, beside)",
+        "self._consistency(batch, cases, Beside(beside.vectors_BPMD.detach()))",
         f"{IGR_PARTS}::test_gradients_of_consistency_reach_all_that_made_the_views",
     ),
     Mutant(

@@ -185,8 +185,8 @@ MUTANTS = [
     Mutant(
         "masked intents are looked at",
         "reasoning/intent_reasoner.py",
-        "beside.vectors_BPMD, beside.kept_BM)\n        y_BLD",
-        "beside.vectors_BPMD, None)\n        y_BLD",
+        "keys_values, beside.kept_BM)",
+        "keys_values, None)",
         "unit/reasoning/test_intent_reasoner.py::test_a_masked_intent_might_as_well_not_be_there",
     ),
     Mutant(

@@ -63,3 +63,20 @@ def test_every_benchmark_can_be_imported() -> None:
     command = [sys.executable, "-c", f"import {names}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_quick_benchmark_shows_what_it_measured_and_nothing_else() -> None:
+    """It leaves variants out, and its page had a row for each of them."""
+    thinking = ["prl_epoch_s", "prl_drawn_epoch_s", "dtrec_epoch_s", "dtrec_32_epoch_s", "prl_floor_epoch_s"]
+    thinking += ["dtrec_floor_epoch_s", "prl_over_floor", "dtrec_over_floor", "dtrec_32_over_floor"]
+    intents = ["sasrec_epoch_s", "sasrec_32_epoch_s"]
+    for name in ("causal", "causal_32"):
+        intents += [f"{name}_epoch_s", f"{name}_over_sasrec", f"{name}_over_sasrec_32"]
+    code = f"import bench; print('\\n'.join(bench._reasoning(dict.fromkeys({thinking}, 2.0))))"
+    code += f"; print('\\n'.join(bench._intents(dict.fromkeys({intents}, 2.0))))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if " 2.0 s " in line]
+    assert len(rows) == 4 + 4
+    assert {row.count("|") for row in rows} == {5}

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from forethought.catalogue.blocks import item_shards, row_blocks
+from forethought.catalogue.blocks import VECTOR, item_shards, row_blocks
 from forethought.catalogue.sparse_scores import SparseScores
 
 LOG2_E = 1 / math.log(2)  # exp(z) = 2^(z log2 e), and exp2 takes a seventh less time
@@ -59,6 +60,15 @@ class Walked(NamedTuple):
     d_states_PD: Tensor | None
     d_items_ND: Tensor | None
     d_added_T: Tensor | None = None
+
+
+def padded(rows_PD: Tensor) -> Tensor:
+    """With rows of zeros up to a whole number of vectors.
+
+    Each shape of a bfloat16 product is compiled when it is first met, which takes milliseconds, and the code is kept,
+    about a megabyte for the three products of a walk; batches are of any size, and padded they are of few.
+    """
+    return F.pad(rows_PD, (0, 0) * (rows_PD.ndim - 1) + (0, -len(rows_PD) % VECTOR))
 
 
 class Scorer:
@@ -112,6 +122,7 @@ def walk(
 
     exp(score) is never divided by its sum: the sum goes into the thin sides of the two gradient products.
     """
+    P, states_PD, weights_P = len(states_PD), padded(states_PD), padded(weights_P)
     scorer = Scorer(states_PD, items_ND)
     lse_P, scales_P = states_PD.new_empty(2, states_PD.shape[0])
     d_states = torch.zeros_like(states_PD) if to_states else None
@@ -147,4 +158,4 @@ def walk(
         scales_P[rows] = w_B1[:, 0]
     if added is not None and d_added is not None:
         d_added *= scales_P[added.rows_T]
-    return Walked(lse_P, d_states, d_items, d_added)
+    return Walked(lse_P[:P], None if d_states is None else d_states[:P], d_items, d_added)

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from forethought.catalogue.blocks import MAX_ITEMS, accumulator, block_room, product, row_blocks
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import share_of, weighted_lse
-from forethought.catalogue.narrow import Scorer, bearable, is_narrow, row_sums
+from forethought.catalogue.narrow import Scorer, bearable, is_narrow, padded, row_sums
 
 
 def soft_target(prototypes_CD: Tensor, catalogue: Catalogue) -> Tensor:
@@ -66,6 +66,7 @@ class _NarrowSoftTarget(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, prototypes_CD: Tensor, items_ND: Tensor) -> Tensor | None:
         everything = slice(0, items_ND.shape[0])
+        C, prototypes_CD = len(prototypes_CD), padded(prototypes_CD)
         scorer = Scorer(prototypes_CD, items_ND, [everything])
         m_CD, sums_C1 = torch.empty_like(prototypes_CD), prototypes_CD.new_empty(len(prototypes_CD), 1)
         x_CN = None
@@ -77,14 +78,14 @@ class _NarrowSoftTarget(torch.autograd.Function):
             return None
         ctx.scorer, ctx.sums_C1 = scorer, sums_C1
         ctx.kept_CN = x_CN if len(scorer.blocks) == 1 else None
-        return m_CD.div_(sums_C1)
+        return m_CD.div_(sums_C1)[:C]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[None, Tensor | None]:  # type: ignore[override]
         if not ctx.needs_input_grad[1]:
             return None, None
-        scorer, thin_CD = ctx.scorer, (grads[0] / ctx.sums_C1).bfloat16()
+        scorer, thin_CD = ctx.scorer, (padded(grads[0]) / ctx.sums_C1).bfloat16()
         everything = slice(0, len(scorer.items_ND))
         d_items = torch.zeros_like(scorer.items_ND, dtype=grads[0].dtype)
         for rows in scorer.blocks:

@@ -49,7 +49,8 @@ class SparseScores:
         """The pairs of each part that fall into a block: which they are, and where they stand in it, flattened."""
         width = items.stop - items.start
         for start, offsets in self._parts:
-            some = slice(start + offsets[rows.start], start + offsets[min(rows.stop, self.n_rows)])
+            first, last = (offsets[min(row, self.n_rows)] for row in (rows.start, rows.stop))  # beyond lies padding
+            some = slice(start + first, start + last)
             row, column = self.rows_T[some] - rows.start, self.items_T[some] - items.start
             at = row * width + column
             if len(column) == 0 or (items.start == 0 and int(column.max()) < width):

@@ -145,16 +145,20 @@ def read_features(
     asked = config.asked()
     if asked == [("auto", None)]:
         columns = [name for name in AUTO if name in data.item_table.columns]
-        asked = [(name, None) for name in [*([TEXT] if data.texts is not None else []), *columns]]
-        if not asked:
-            raise DataError(
-                "There are no features of the items that auto knows: the data has neither text vectors nor a column "
-                f"{' or '.join(AUTO)} in its item table; name others, or leave features out."
-            )
+        names = [*([TEXT] if data.texts is not None else []), *columns]
+        return tuple(found for name in names if (found := _read_if_it_tells(data, name, scales)) is not None)
     features = tuple(_read(data, name, kind, scales) for name, kind in asked)
     if twice := [name for name, n in Counter(each.shape.name for each in features).items() if n > 1]:
         raise ConfigError(f"Features' use names {twice[0]!r} twice.")
     return features
+
+
+def _read_if_it_tells(data: Interactions, name: str, scales: Mapping[str, FeatureScale] | None) -> Feature | None:
+    """A feature that nobody named: one that tells no two items apart, or fits no data, is left out."""
+    try:
+        return _read(data, name, None, scales)
+    except DataError:
+        return None
 
 
 def _read(

@@ -58,7 +58,7 @@ from forethought.reasoning.chain import History
 from forethought.reasoning.contrast import info_nce_both
 from forethought.reasoning.diagnostics import Diagnostics, of_intents
 from forethought.reasoning.halting import Halting
-from forethought.reasoning.intent_reasoner import IntentReasoner, Reasoner
+from forethought.reasoning.intent_reasoner import Beside, IntentReasoner, Reasoner
 from forethought.reasoning.intents import (
     Intents,
     IntentSource,
@@ -74,6 +74,9 @@ ENCODER, REASONER = "encoder", "reasoner"
 Over = Literal["causal", "rows"]
 Source = Literal["distilled", "texts", "learned"]
 At = Literal["last", "all"]
+INTENT_NUMBERS = 2**20
+"""Of all intents that are read together where nothing is trained: those of 1,024 long histories, made of texts, take
+more than a gigabyte at once, and small pieces stay in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +304,8 @@ class IGRSRModel(Method):
         cases = self._cases(batch)
         intents = self._intents(cases.history)
         intents_BPMD = self.projection(intents.raw_BPMD)
-        states_PD, weights_PJHM = self._attend_intents(cases.history, intents_BPMD, everywhere=self.causal)
+        beside = self.intent_reasoner.beside(intents_BPMD)
+        states_PD, weights_PJHM = self._attend_intents(cases.history, beside, everywhere=self.causal)
         total = named = self.items.loss_of(states_PD, cases.targets_P, cases.weights_P)
         figures = self._signs(cases, intents, states_PD, weights_PJHM)
         read_PMD = self._read(cases.history, intents_BPMD, everywhere=intents_BPMD.shape[1] > 1)
@@ -309,7 +313,7 @@ class IGRSRModel(Method):
         same = same_P.sum() / max(len(same_P), 1) * cases.weights_P.sum()
         total, figures["intent_redundancy"] = total + self.config.distinct * same, same.detach()
         if self.config.consistency.weight:
-            consistency = self._consistency(batch, cases, intents_BPMD)
+            consistency = self._consistency(batch, cases, beside)
             total, figures["icr"] = total + self.config.consistency.weight * consistency, consistency.detach()
         return Losses(total, {"loss": total.detach(), "named": named.detach(), **figures})
 
@@ -335,7 +339,7 @@ class IGRSRModel(Method):
             at_P == at_BL.masked_fill(~taken_BL, -1).amax(1)[row_P],
         )
 
-    def _consistency(self, batch: Batch, cases: Cases, intents_BPMD: Tensor) -> Tensor:
+    def _consistency(self, batch: Batch, cases: Cases, beside: Beside) -> Tensor:
         """L_icr: InfoNCE, both ways, between two views with masked intents (eq. 6)."""
         settings, history = self.config.consistency, cases.history
         targets_P, users_P, weights_P = cases.targets_P, cases.users_P, cases.weights_P
@@ -344,13 +348,11 @@ class IGRSRModel(Method):
             targets_P, users_P = targets_P[ends_P], users_P[ends_P]
             weights_P = batch.lengths_B.to(weights_P.dtype) / batch.weight
             if not self.causal:
-                history, intents_BPMD = history.select(ends_P), intents_BPMD[ends_P]
+                history, beside = history.select(ends_P), beside.select(ends_P)
         twice_B = torch.arange(len(history.lengths_B), device=targets_P.device).repeat(2)
-        kept_BM = keep_some(len(twice_B), intents_BPMD.shape[2], settings.mask_share, targets_P.device)
+        kept_BM = keep_some(len(twice_B), beside.vectors_BPMD.shape[2], settings.mask_share, targets_P.device)
         everywhere = self.causal and settings.at == "all"
-        both_PD, _ = self._attend_intents(
-            history.select(twice_B), intents_BPMD[twice_B], kept_BM, everywhere=everywhere
-        )
+        both_PD, _ = self._attend_intents(history.select(twice_B), beside, kept_BM, everywhere=everywhere)
         one_PD, other_PD = F.normalize(both_PD, dim=-1).chunk(2)
         alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P)
         return (info_nce_both(one_PD, other_PD, settings.temperature, alike_PP) * weights_P).sum()
@@ -400,12 +402,12 @@ class IGRSRModel(Method):
         return intents._replace(raw_BPMD=intents.raw_BPMD.expand(len(history.lengths_B), -1, -1, -1))
 
     def _attend_intents(
-        self, history: History, intents_BPMD: Tensor, kept_BM: Tensor | None = None, *, everywhere: bool
+        self, history: History, beside: Beside, kept_BM: Tensor | None = None, *, everywhere: bool
     ) -> tuple[Tensor, Tensor]:
         """h behind every position, or behind each row's last one, [P, D], and the weights over intents (eq. 4)."""
         items_BL, lengths_B, _ = history
         x_BLD = self.dropout(self.items(items_BL) + self.positions(lengths_B, items_BL.shape[1]))
-        states, weights = self.intent_reasoner(x_BLD, lengths_B, intents_BPMD, kept_BM, last_only=not everywhere)
+        states, weights = self.intent_reasoner(x_BLD, lengths_B, beside, kept_BM, last_only=not everywhere)
         return self._read(history, states, everywhere=everywhere), self._read(history, weights, everywhere=everywhere)
 
     @staticmethod
@@ -420,18 +422,26 @@ class IGRSRModel(Method):
         if self.stage == ENCODER:
             return self.encoder.user_states(batch)
         history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
-        intents_BPMD = self.projection(self._intents(history).raw_BPMD)
-        states_BD, weights_BJHM = self._attend_intents(history, intents_BPMD, everywhere=False)
-        weights_BM, alone_BMD = weights_BJHM.mean((1, 2)), None
-        if trace:
-            B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
-            alone = torch.eye(M, dtype=torch.bool, device=states_BD.device)
-            each = [
-                self._attend_intents(history, intents_BPMD, one_M.expand(B, M), everywhere=False)[0] for one_M in alone
-            ]
-            alone_BMD = self.items.states(torch.stack(each, dim=1))
-        steps_B = torch.zeros_like(batch.lengths_B)
-        return IntentStates(steps_B, self.items.states(states_BD), weights_BM=weights_BM, alone_BMD=alone_BMD)
+        numbers = self.config.slots * cast("nn.Linear", self.projection[0]).in_features  # a position's intents have
+        at_once = INTENT_NUMBERS * (64 if self.device.type == "cuda" else 1)
+        pieces = history.pieces(at_once // numbers)
+        states, weights, alone = zip(*(self._read_intents(piece, alone=trace) for piece in pieces), strict=True)
+        return IntentStates(
+            torch.zeros_like(batch.lengths_B),
+            torch.cat(states),
+            weights_BM=torch.cat(weights),
+            alone_BMD=torch.cat(alone) if trace else None,
+        )
+
+    def _read_intents(self, history: History, *, alone: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each row its state, the weights of intents [B, M], and what each alone would lead to [B, M or 0, D]."""
+        beside = self.intent_reasoner.beside(self.projection(self._intents(history).raw_BPMD))
+        states_BD, weights_BJHM = self._attend_intents(history, beside, everywhere=False)
+        B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
+        only = torch.eye(M, dtype=torch.bool, device=states_BD.device)[: M * alone, None].expand(-1, B, M)
+        each = [self._attend_intents(history, beside, kept_BM, everywhere=False)[0] for kept_BM in only]
+        alone_BMD = torch.stack(each, dim=1) if each else states_BD.new_empty(B, 0, states_BD.shape[-1])
+        return self.items.states(states_BD), weights_BJHM.mean((1, 2)), self.items.states(alone_BMD)
 
     def intent_weights(self, represented: UserRepresentation) -> IntentWeights | None:
         if not isinstance(represented, IntentStates) or represented.alone_BMD is None:

@@ -10,7 +10,7 @@ Shapes: B rows, P chains a row, D width, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -40,6 +40,14 @@ class History(NamedTuple):
         """Some rows, or some of them several times."""
         times = None if self.times_BL is None else self.times_BL[rows]
         return History(self.items_BL[rows], self.lengths_B[rows], times)
+
+    def pieces(self, positions: int) -> Iterator[History]:
+        """Runs of rows, in order, of at most so many positions with their padding; of one row at least."""
+        rows = max(1, positions // max(1, self.items_BL.shape[1]))
+        for at in range(0, max(1, len(self.lengths_B)), rows):
+            piece = slice(at, at + rows)
+            times = None if self.times_BL is None else self.times_BL[piece]
+            yield History(self.items_BL[piece], self.lengths_B[piece], times)
 
 
 class InitialStates(NamedTuple):

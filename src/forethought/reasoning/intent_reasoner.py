@@ -65,10 +65,16 @@ class Beside(NamedTuple):
     Attributes:
         vectors_BPMD: T_D, or what layers made of it.
         kept_BM: False for those that are masked; None: none is.
+        keys_values: what the cross-attention of each layer to come makes of the vectors, where it is shared.
     """
 
     vectors_BPMD: Tensor
     kept_BM: Tensor | None = None
+    keys_values: tuple[tuple[Tensor, Tensor], ...] = ()
+
+    def select(self, rows: Tensor) -> Beside:
+        """Of some rows; what is masked is not chosen yet."""
+        return Beside(self.vectors_BPMD[rows], None, tuple((k[rows], v[rows]) for k, v in self.keys_values))
 
 
 class CrossLayer(Block):
@@ -83,7 +89,9 @@ class CrossLayer(Block):
         self, x_BLD: Tensor, beside: Beside, lengths_B: Tensor, last_only: bool
     ) -> tuple[Tensor, Beside, Tensor]:
         """States, the intents for the next layer, and the attention weights over them, [B, L, H, M]."""
-        retrieved, weights = self.cross(self.cross_norm(x_BLD), beside.vectors_BPMD, beside.kept_BM)
+        keys_values, *later = beside.keys_values or (self.cross.project(beside.vectors_BPMD),)
+        beside = beside._replace(keys_values=tuple(later))
+        retrieved, weights = self.cross(self.cross_norm(x_BLD), keys_values, beside.kept_BM)
         y_BLD = x_BLD + self.cross_dropout(retrieved)
         if last_only:
             last_B1 = last_positions(lengths_B)
@@ -99,12 +107,13 @@ class ConcatLayer(Block):
         self, x_BLD: Tensor, beside: Beside, lengths_B: Tensor, last_only: bool
     ) -> tuple[Tensor, Beside, Tensor]:
         """As `CrossLayer.attend_intents`; weights are those of the tokens, scaled to a sum of 1."""
-        (B, P, M, _), L = beside.vectors_BPMD.shape, x_BLD.shape[1]
+        vectors_BPMD = beside.vectors_BPMD.repeat(len(x_BLD) // max(len(beside.vectors_BPMD), 1), 1, 1, 1)
+        (B, P, M, _), L = vectors_BPMD.shape, x_BLD.shape[1]
         sees = torch.ones(M, M, dtype=torch.bool, device=x_BLD.device).tril()
         if beside.kept_BM is not None:  # a masked token still sees itself: a softmax over nothing is no number
             own = torch.eye(M, dtype=torch.bool, device=x_BLD.device)
             sees = (sees & beside.kept_BM.repeat_interleave(P, 0)[:, None] | own)[:, None]
-        tokens, k, v = self(beside.vectors_BPMD.flatten(0, 1), sees, False)
+        tokens, k, v = self(vectors_BPMD.flatten(0, 1), sees, False)
         k, v = (each.transpose(1, 2).unflatten(0, (B, P)) for each in (k, v))  # [B, P, M, H, C]
         q_BHLC, past_k, past_v = self._project(x_BLD)
         q_BLHC = q_BHLC.transpose(1, 2)
@@ -138,11 +147,16 @@ class IntentReasoner(nn.Module):
         self.layers = cast("Sequence[CrossLayer | ConcatLayer]", nn.ModuleList(made))
         self.norm = nn.LayerNorm(config.width)
 
+    def beside(self, intents_BPMD: Tensor) -> Beside:
+        """What `forward` may be told of intents that several calls share: their keys and values are made once."""
+        crosses = [layer.cross for layer in self.layers if isinstance(layer, CrossLayer)]
+        return Beside(intents_BPMD, None, tuple(cross.project(intents_BPMD) for cross in crosses))
+
     def forward(
         self,
         x_BLD: Tensor,
         lengths_B: Tensor,
-        intents_BPMD: Tensor,
+        intents: Tensor | Beside,
         kept_BM: Tensor | None = None,
         *,
         last_only: bool = False,
@@ -151,13 +165,15 @@ class IntentReasoner(nn.Module):
 
         Args:
             x_BLD: X^(0), items with their positions; padded anyhow on the right.
-            intents_BPMD: T_D of whole rows (P = 1), or of each position (P = L).
+            intents: T_D of whole rows (P = 1), or of each position (P = L), [B, P, M, D]; or what `beside` made of it.
+                Those of B / V rows are shared by V views of the rows, one after the other in x.
             kept_BM: False for masked intents.
 
         Returns:
             [B, L, D] and [B, L, J, H, M]; with `last_only` L is 1, each row's last position.
         """
-        beside, kept = Beside(intents_BPMD, kept_BM), []
+        beside = intents if isinstance(intents, Beside) else Beside(intents)
+        beside, kept = beside._replace(kept_BM=kept_BM), []
         for layer in self.layers:
             x_BLD, beside, weights = layer.attend_intents(
                 x_BLD, beside, lengths_B, last_only and layer is self.layers[-1]

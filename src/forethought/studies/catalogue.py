@@ -118,6 +118,25 @@ STUDIES: dict[str, Study] = {
             "sasrec",
             *(f"{name}-input-noise-{share}" for name, shares in INPUT_NOISE.items() for share in shares),
         ),
+        _ablation(
+            "evidence",
+            "Features of items and evidence of crowds beside a sequence model",
+            "What are texts, categories and co-occurrence worth, in the item vectors and beside the scores, and should "
+            "the weights of what stands beside be fitted afterwards or trained along? What everybody must beat stands "
+            "first.",
+            *("sasrec", *CLOSED_FORM, "sasrec-co", "sasrec-evidence", "sasrec-features", "sasrec-features-co"),
+            *("sasrec-full", "sasrec-evidence-trained", "sasrec-full-trained", "sasrec-full-gate"),
+            *("sasrec-long", "sasrec-full-long", "sasrec-again-full", "sasrec-full-input-noise-0.1"),
+        ),
+        _ablation(
+            "reasoning-on-evidence",
+            "Reasoning on a base that knows items and crowds",
+            "Does any method that thinks before it recommends add to a SASRec with the same features, evidence, rounds "
+            "and input noise?",
+            *("sasrec-full", "sasrec-deeper-full", "rearec-prl-full", "dtrec-full", "lares-full"),
+            *("sasrec-again-full", "igr-sr-full", "igr-sr-no-lid-full", "igr-sr-texts-full"),
+            *("sasrec-full-input-noise-0.1", "rearec-prl-full-input-noise-0.1"),
+        ),
         halting.STUDY,
         clusters.STUDY,
         intent_probing.STUDY,

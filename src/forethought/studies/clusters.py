@@ -110,7 +110,7 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
         for run in (r for r in runs if r.probe is not None):
             name = run_name(run.variant, run.dataset, run.seed)
             page.heading(name)
-            _one_run(page, f"{variant}-{run.dataset.data}-{run.dataset.ties}-{run.seed}", name, run.probe or {})
+            _one_run(page, f"{variant}-{run.dataset.data}-{run.dataset.cut}-{run.seed}", name, run.probe or {})
 
 
 def _one_run(page: Page, plot: str, name: str, figures: dict[str, Any]) -> None:

@@ -211,7 +211,7 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
             if run.probe is None:
                 continue
             page.heading(run_name(run.variant, run.dataset, run.seed))
-            _one_run(page, f"{variant}-{run.dataset.data}-{run.dataset.ties}-{run.seed}", run.probe)
+            _one_run(page, f"{variant}-{run.dataset.data}-{run.dataset.cut}-{run.seed}", run.probe)
 
 
 def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
             f"{untouched['positions']:.1%}, in {untouched['cases']:.0%} of the cases."
         )
         kinds = list(dict.fromkeys(point["kind"] for point in first["points"]))
-        _plot(page, probes_of, kinds, f"{dataset.data}-{dataset.ties}")
+        _plot(page, probes_of, kinds, f"{dataset.data}-{dataset.cut}")
         _table(page, probes_of, kinds)
         _paired(page, next(iter(probes_of)), results.aggregated(page.folder, page.name, dataset), kinds)
 

@@ -16,6 +16,7 @@ from forethought.files import first_line, read_json, write_json
 from forethought.settings import Number, Seed, Share, Whole, check, check_keys, fits
 from forethought.studies.variants import canonical
 
+TEMPORAL = "temporal"
 MEND = "remove it, and the study makes it anew"
 
 
@@ -40,13 +41,17 @@ COST = {
 
 @dataclass(frozen=True)
 class DatasetKey:
-    """Which data, cut how."""
+    """Which data, cut how: "temporal", or leave-last-out with ties in order of the "file" or "shuffle"d.
+
+    In the JSON of a run it is called `ties`, as before there were temporal ones.
+    """
 
     data: str
-    ties: str
+    cut: str
 
     def __str__(self) -> str:
-        return f"{self.data}, ties {'shuffled' if self.ties == 'shuffle' else 'in file order'}"
+        ties = f"ties {'shuffled' if self.cut == 'shuffle' else 'in file order'}"
+        return f"{self.data}, {'split by time' if self.cut == TEMPORAL else ties}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Result:
 
 
 def run_name(variant: str, dataset: DatasetKey, seed: int) -> str:
-    return f"{variant}-{dataset.data}-{dataset.ties}-{seed}"
+    return f"{variant}-{dataset.data}-{dataset.cut}-{seed}"
 
 
 def read_results(folder: Path, variants: Sequence[str], study: str | None = None) -> dict[str, list[Result]]:
@@ -105,7 +110,7 @@ def read_run(path: Path) -> dict[str, Any]:
     sound = {
         "variant": is_name(parts["variant"]),
         "data": is_name(parts["data"]),
-        "ties": parts["ties"] in get_args(Ties),
+        "ties": parts["ties"] in (*get_args(Ties), TEMPORAL),
         "seed": fits(parts["seed"], Seed),
     }
     for part, is_sound in sound.items():  # files are called after them
@@ -157,14 +162,14 @@ def over_seeds(runs: Sequence[Result], metric: str) -> tuple[float, float]:
 
 def differences(folder: Path, study: str, dataset: DatasetKey) -> dict[str, dict[str, Any]]:
     """ "variant metric" -> what `compare` found against the first variant; empty where it could not."""
-    path = folder / study / f"differences-{dataset.data}-{dataset.ties}.json"
+    path = folder / study / f"differences-{dataset.data}-{dataset.cut}.json"
     differences = read(path)["differences"] if path.is_file() else []
     return {f"{each['method']} {each['metric']}": each for each in differences}
 
 
 def aggregated_file(folder: Path, study: str, dataset: DatasetKey) -> Path:
     """Where what `Study.relate` found is kept."""
-    return folder / study / f"related-{dataset.data}-{dataset.ties}.json"
+    return folder / study / f"related-{dataset.data}-{dataset.cut}.json"
 
 
 def aggregated(folder: Path, study: str, dataset: DatasetKey) -> dict[str, Any]:

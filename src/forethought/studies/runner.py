@@ -36,12 +36,14 @@ from forethought.runs import evaluate, train
 from forethought.studies import results
 from forethought.studies.differences import COMPARED, paired
 from forethought.studies.page import Page
-from forethought.studies.results import DatasetKey, Result, run_name
+from forethought.studies.results import TEMPORAL, DatasetKey, Result, run_name
 from forethought.studies.study import Study
 from forethought.studies.variants import VARIANTS, canonical
 from forethought.training import state
 from forethought.training.loop import Observer
 from forethought.training.settings import Training
+
+BESIDE = ("noise", "features", "evidence")  # parts of a recipe beside its method and training, or None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class StudyContext:
 
     @property
     def dataset(self) -> DatasetKey:
-        return DatasetKey(self.split.data.name, self.split.protocol.get("ties", "file"))
+        temporal = self.split.config.kind == "temporal"
+        return DatasetKey(self.split.data.name, TEMPORAL if temporal else self.split.protocol.get("ties", "file"))
 
 
 def carry_out(study: Study, context: StudyContext, seeds: Sequence[int], only: Sequence[str] = ()) -> Path:
@@ -118,9 +121,10 @@ def _unserved(variants: Sequence[str], context: StudyContext) -> set[str]:
     unserved = set()
     for variant in variants:
         try:
-            method = as_method(VARIANTS[variant]().method)
+            recipe = VARIANTS[variant]()
+            method = as_method(recipe.method)
             method.check(context.split)
-            resolve(method, context.split)
+            resolve(method, context.split, recipe.features, recipe.evidence)
         except (DataError, ShortOfMemoryError) as error:
             context.say(f"{variant} is left out. {error}")
             unserved.add(variant)
@@ -160,15 +164,19 @@ def _one(study: Study, variant: str, seed: int, context: StudyContext) -> None:
         results.write(probed, plain(study.probe(model, context.split, seed)) | {"run": name, "commit": _commit()})
 
 
+def _settings(part: Any) -> dict[str, Any] | None:
+    return None if part is None else asdict(part)
+
+
 def _same_recipe(config: Mapping[str, Any], recipe: Recipe) -> bool:
     """Settings that are newer than the run are as they were, their defaults; a device is no part of a recipe."""
     try:
         method = from_json(type(recipe.method), config["method"])
     except ConfigError:
         return False
-    noise = None if recipe.noise is None else asdict(recipe.noise)
     trained = asdict(Training()) | config["training"] | {"device": recipe.training.device}
-    return method == recipe.method and trained == asdict(recipe.training) and config.get("noise") == noise
+    beside = all(config.get(part) == _settings(getattr(recipe, part)) for part in BESIDE)
+    return method == recipe.method and trained == asdict(recipe.training) and beside
 
 
 def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tuple[Recommender, float]:
@@ -195,14 +203,14 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: S
     return {
         "variant": variant,
         "data": context.dataset.data,
-        "ties": context.dataset.ties,
+        "ties": context.dataset.cut,
         "seed": seed,
         "command": context.command,
         "commit": _commit(),
         "config": {
             "method": to_json(model.config.method),
             "training": asdict(model.config.training),
-            "noise": None if model.config.noise is None else asdict(model.config.noise),
+            **{part: _settings(getattr(model.config, part)) for part in BESIDE},
         },
         "split": plain(context.split.protocol),
         "protocol": parts["protocol"] | {"data_hash": context.split.data.data_hash},
@@ -226,7 +234,7 @@ def _compare(
     }
     sound = {name: e for name, e in evaluations.items() if e and len(e) == len(runs_of[name])}
     if study.variants[0] in sound and (differences := paired(sound)):
-        results.write(folder / study.name / f"differences-{dataset.data}-{dataset.ties}.json", differences)
+        results.write(folder / study.name / f"differences-{dataset.data}-{dataset.cut}.json", differences)
 
 
 def _aggregate(

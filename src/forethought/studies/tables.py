@@ -88,7 +88,7 @@ def _cost(runs: Sequence[Result]) -> list[object]:
 
 
 def _plot(page: Page, runs_of: Mapping[str, Sequence[Result]], dataset: DatasetKey) -> None:
-    with page.plot(f"{dataset.data}-{dataset.ties}", f"NDCG@10 of every variant on {dataset}: a dot a seed") as (axes,):
+    with page.plot(f"{dataset.data}-{dataset.cut}", f"NDCG@10 of every variant on {dataset}: a dot a seed") as (axes,):
         for at, runs in enumerate(runs_of.values()):
             values = [run.mean("ndcg@10") for run in runs]
             low, high = (

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from forethought.config import Recipe
+from forethought.data.evidence import Evidence
+from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.recipes import METHODS, on_backbone
 
@@ -37,6 +39,21 @@ def with_input_noise(name: str, chance: float) -> Callable[[], Recipe]:
     return make
 
 
+def knowing(name: str, features: Features | None, evidence: Evidence | None) -> Callable[[], Recipe]:
+    """A recipe that reads features of the items, and has evidence beside its scores."""
+    return lambda: replace(VARIANTS[name](), features=features, evidence=evidence)
+
+
+def longer(name: str, epochs: int) -> Callable[[], Recipe]:
+    """One schedule over more epochs."""
+
+    def make() -> Recipe:
+        recipe = VARIANTS[name]()
+        return replace(recipe, training=replace(recipe.training, epochs=epochs))
+
+    return make
+
+
 def on(name: str, backbone: str) -> Callable[[], Recipe]:
     return lambda: on_backbone(METHODS[name](), backbone)
 
@@ -49,6 +66,19 @@ INPUT_NOISE = {
     "igr-sr-no-lid": (0.1,),
     "igr-sr-texts": (0.1, 0.2),
 }
+
+FULL = (
+    "sasrec",
+    "sasrec-again",
+    "sasrec-deeper",
+    "rearec-prl",
+    "dtrec",
+    "lares",
+    "igr-sr",
+    "igr-sr-no-lid",
+    "igr-sr-texts",
+)
+"""What is tried with all that is known of items and crowds."""
 
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
@@ -92,6 +122,17 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     **{f"igr-sr-k-{n}": changed("igr-sr", prefix=n) for n in (2, 4, 8, 16)},
     **{f"igr-sr-mask-{n}": changed("igr-sr", consistency={"mask_share": n}) for n in (0.1, 0.3, 0.5)},
     **{f"igr-sr-{name}": on("igr-sr", name) for name in ("gru4rec", "hstu", "bert4rec")},
+    "sasrec-co": knowing("sasrec", None, Evidence(use="co_occurrence")),
+    "sasrec-evidence": knowing("sasrec", None, Evidence()),
+    "sasrec-features": knowing("sasrec", Features(), None),
+    "sasrec-features-co": knowing("sasrec", Features(), Evidence(use="co_occurrence")),
+    **{f"{name}-full": knowing(name, Features(), Evidence()) for name in FULL},
+    "sasrec-evidence-trained": knowing("sasrec", None, Evidence(fit="training")),
+    "sasrec-full-trained": knowing("sasrec", Features(), Evidence(fit="training")),
+    "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
+    "sasrec-long": longer("sasrec", 28),
+    "sasrec-full-long": longer("sasrec-full", 28),
+    **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in ("sasrec", "rearec-prl")},
 }
 
 

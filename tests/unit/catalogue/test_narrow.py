@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from forethought.catalogue import blocks, losses, narrow
+from forethought.catalogue.blocks import VECTOR
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments, weighted_lse
-from forethought.catalogue.narrow import Scorer, narrow_products, row_sums
+from forethought.catalogue.narrow import Scorer, narrow_products, padded, row_sums
 from forethought.catalogue.soft_targets import soft_target
 
 P, N, D = 70, 1500, 16
@@ -196,4 +197,22 @@ def test_three_products_with_gradients_and_one_without(monkeypatch: pytest.Monke
     with narrow_products():
         told(lambda r, e: losses.cross_entropy(r, Catalogue(e), targets, weights.float()), torch.float32, states, items)
         told(lambda e: soft_target(states.float(), Catalogue(e)).sum(), torch.float32, items)
-    assert made == [P, P]
+    assert made == [len(padded(states))] * 2
+
+
+def test_batches_of_any_size_are_multiplied_in_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shape is compiled anew: a training whose batches are of a thousand sizes kept a gigabyte of such code."""
+    shapes: set[int] = set()
+    exponentials = Scorer.exponentials
+
+    def noted(self: Scorer, rows: slice, shard: slice) -> Tensor:
+        shapes.add(rows.stop - rows.start)
+        return exponentials(self, rows, shard)
+
+    monkeypatch.setattr(Scorer, "exponentials", noted)
+    states, items, targets, weights = draw()
+    with narrow_products():
+        for n in range(1, P):
+            losses.cross_entropy(states[:n].float(), Catalogue(items.float()), targets[:n], weights[:n].float())
+            soft_target(states[:n].float(), Catalogue(items.float()))
+    assert shapes == set(range(VECTOR, P + VECTOR, VECTOR))

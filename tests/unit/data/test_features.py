@@ -75,8 +75,9 @@ def test_vectors_are_centred_and_of_unit_length(data: Interactions, use: str) ->
 def test_auto_is_text_and_what_shops_call_categories(data: Interactions) -> None:
     assert [f.shape.name for f in read_features(data, Features())] == ["text", "categories", "brand"]
     bare = replace(data, texts=None, item_table=data.item_table.select("item_id", "price"))
-    with pytest.raises(DataError, match="no features of the items that auto knows"):
-        read_features(bare, Features())
+    assert read_features(bare, Features()) == ()
+    alone = data.item_table.with_columns(brand=pl.Series([f"b{n}" for n in range(data.item_table.height)]))
+    assert "brand" not in [f.shape.name for f in read_features(replace(data, item_table=alone), Features())]
 
 
 def test_a_file_of_vectors_is_named(data: Interactions, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from igr_models import BACKBONE, REASONER, model_of, training
+from igr_models import BACKBONE, BACKBONES, REASONER, model_of, training
 from torch.nn import functional as F
 
 import reference
@@ -15,6 +15,7 @@ from forethought.data.interactions import DataSizes
 from forethought.methods import igr_sr
 from forethought.methods.igr_sr import IGRSR, Consistency
 from forethought.nn.dropout import Dropout
+from forethought.reasoning.chain import History
 from forethought.reasoning.intent_reasoner import Beside, CrossLayer, IntentReasoner, Reasoner
 
 
@@ -129,3 +130,30 @@ def test_texts_are_those_of_the_items() -> None:
     for intent in range(4):
         np.testing.assert_allclose(raw[:, 0, intent].numpy(), centred, rtol=1e-6)
     assert F.cosine_similarity(raw[0, 0, 0], raw[1, 0, 0], dim=0) < 0.99
+
+
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"over": "rows"}, {"intents": "learned"}, {"backbone": BACKBONES[2]}])
+def test_histories_are_read_in_pieces_that_fit_the_memory(
+    settings: dict[str, Any], trace: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text profiles of 1,024 long histories took a gigabyte; the pieces come to the same, row by row."""
+    model, batch = model_of(**settings).eval(), training()
+    model.begin_stage("reasoner")
+    whole = model.user_states(batch, trace=trace)
+    read: list[tuple[int, ...]] = []
+    intents = type(model)._intents
+
+    def noted(self: Any, history: History) -> Any:
+        read.append(tuple(history.items_BL.shape))
+        return intents(self, history)
+
+    monkeypatch.setattr(type(model), "_intents", noted)
+    monkeypatch.setattr(igr_sr, "INTENT_NUMBERS", 2 * batch.items_BL.shape[1] * model.config.slots * BACKBONE.width)
+    pieces = model.user_states(batch, trace=trace)
+    assert read == [(2, batch.items_BL.shape[1])] * 2
+    for name in ("states_BD", "weights_BM", "alone_BMD", "steps_B"):
+        wanted, got = getattr(whole, name), getattr(pieces, name)
+        assert (wanted is None) == (got is None) == (name == "alone_BMD" and not trace)
+        if wanted is not None:
+            torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import reference
+from forethought.nn.cross_attention import CrossAttention
 from forethought.reasoning.intent_reasoner import CrossLayer, IntentReasoner, Reasoner
 from reference import attend
 
@@ -130,3 +131,27 @@ def test_later_items_and_their_intents_change_nothing(fusion: str) -> None:
     states, _ = net(x, LENGTHS, intents)
     x[:, 3:], intents[:, 3:] = 7.0, -3.0
     torch.testing.assert_close(net(x, LENGTHS, intents)[0][:, :3], states[:, :3], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("fusion", ["cross", "concat"])
+@pytest.mark.parametrize("places", [1, L])
+def test_views_share_the_keys_and_values_of_their_rows(
+    fusion: str, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made once for a pass and the two views after it, they come to what each view makes of a copy of its own."""
+    net, (x, intents) = made(fusion), inputs(places)
+    kept = torch.tensor([[True, False, True], [False, True, False], [True, True, True], [False, False, True]])
+    both, lengths = torch.cat([x, torch.randn_like(x)]), LENGTHS.repeat(2)
+    wanted, wanted_weights = net(both, lengths, intents.repeat(2, 1, 1, 1), kept)
+    made_of: list[int] = []
+    project = CrossAttention.project
+    monkeypatch.setattr(CrossAttention, "project", lambda *given: made_of.append(len(given[1])) or project(*given))
+    beside = net.beside(intents)
+    once = net(x, LENGTHS, beside)[0]
+    states, weights = net(both, lengths, beside, kept)
+    torch.testing.assert_close(states, wanted, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(weights, wanted_weights, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(once, net(x, LENGTHS, beside)[0], rtol=0, atol=0)
+    assert made_of == ([B] * len(net.layers) if fusion == "cross" else [])
+    second = beside.select(torch.tensor([1]))
+    torch.testing.assert_close(net(x[1:], LENGTHS[1:], second, kept[1:2])[0][0], states[1], rtol=1e-9, atol=1e-9)

@@ -242,8 +242,12 @@ def test_a_study_trains_on_noise(context: StudyContext, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("tiny")
 def test_other_data_and_other_splits_are_not_passed_off(context: StudyContext) -> None:
+    data = context.split.data
+    by_time, later = (temporal(data, valid_from=at, test_from=0.9) for at in (0.7, 0.8))
     carry_out(study("sasrec"), context, seeds=[0])
-    data, later = context.split.data, temporal(context.split.data, valid_from=0.8, test_from=0.9)
+    carry_out(study("sasrec"), replace(context, split=by_time), seeds=[0])  # a place of its own
+    names = sorted(path.stem for path in (context.results / "runs").glob("*.json"))
+    assert names == [f"sasrec-{data.name}-{cut}-0" for cut in ("file", "temporal")]
     fewer = leave_last_out(data.where(np.arange(len(data)) > 50))
     assert fewer.data.name == data.name
     for other in (later, fewer):
