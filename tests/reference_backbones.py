@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from forethought.backbones.gru4rec import GRU4RecEncoder
 from forethought.backbones.hstu import HSTUEncoder
 from forethought.backbones.transformer import TransformerEncoder
+from forethought.nn.frequency import FilteredBlock
+
+ALPHA, KEPT = 0.4, 2  # what BSARec's reader is configured with
 
 
 class Row(NamedTuple):
@@ -40,12 +43,25 @@ def read_transformer(model: TransformerEncoder, row: Row) -> Tensor:
             q, k, v = (part[:, h * C : (h + 1) * C] for part in (queries, keys, values))
             scores = torch.where(sees, q @ k.T / math.sqrt(C), -math.inf)
             mixed.append((scores.exp() / scores.exp().sum(1, keepdim=True)) @ v)
-        x = x + block.out(torch.cat(mixed, dim=1))
+        branch = block.out(torch.cat(mixed, dim=1))
+        if isinstance(block, FilteredBlock):
+            slow = torch.stack([lowest(y[: t + 1], model.window, KEPT) for t in range(len(y))])
+            fast = block.sqrt_beta_D**2 * (y - slow)
+            branch = ALPHA * (slow + fast) + (1 - ALPHA) * branch
+        x = x + branch
         x = x if block.norm_first else block.attention_norm(x)
         y = block.ffn_norm(x) if block.norm_first else x
         x = x + block.down(block.activation(block.up(y)))
         x = x if block.norm_first else block.ffn_norm(x)
     return model.transformer.norm(x)
+
+
+def lowest(x_LD: Tensor, window: int, kept: int) -> Tensor:
+    """The last of a window's vectors, made of its lowest frequencies alone; zeros stand before the first."""
+    padded = torch.cat([x_LD.new_zeros(window, x_LD.shape[1]), x_LD])[-window:]
+    bins = torch.fft.rfft(padded, dim=0, norm="ortho")
+    bins = torch.cat([bins[:kept], torch.zeros_like(bins[kept:])])
+    return torch.fft.irfft(bins, n=window, dim=0, norm="ortho")[-1]
 
 
 def read_gru(model: GRU4RecEncoder, row: Row) -> Tensor:

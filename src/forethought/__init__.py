@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from forethought.data.shop import Shop
     from forethought.data.splits import Split, SplitConfig, leave_last_out, temporal
     from forethought.data.sql import sql
+    from forethought.ensembling import ensemble
     from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
@@ -59,6 +60,7 @@ _ROOMS = {
     "data.shop": ("Shop",),
     "data.splits": ("Split", "SplitConfig", "leave_last_out", "temporal"),
     "data.sql": ("sql",),
+    "ensembling": ("ensemble",),
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),
     "evaluation.compare": ("compare",),
     "evaluation.report": ("Evaluation",),

@@ -63,6 +63,8 @@ def extend(
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} is already there and not empty: choose another folder.")
     shapes = model.about.get("features", [])
+    if model.about.get("members"):
+        raise ConfigError("An ensemble is not extended itself: extend its members one by one, and average those.")
     if not shapes:
         raise ConfigError(
             "The run reads no features of its items, so that nothing it has learned tells of items that no training "

@@ -22,7 +22,8 @@ def alone(name: str) -> Recipe:
     """A backbone trained by itself.
 
     The defaults are SASRec's, tuned on Beauty's validation part (leave-last-out, ties shuffled). Loss and training of
-    the others are as found for it; GRU4Rec's dropout was tried on the same part, HSTU is not tuned further.
+    the others are as found for it; GRU4Rec's dropout was tried on the same part, HSTU is not tuned further. BSARec's
+    alpha, frequencies and layers are from six trials on MovieLens-100K's validation part, its rest SASRec's.
     """
     return Recipe(method=BACKBONES[name](), training=TRAINING.get(name, Training()))
 

@@ -33,8 +33,16 @@ from forethought.explaining.explanation import Explanation
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.item_lists import candidates, known_items
 from forethought.memory import ShortOfMemoryError
+from forethought.methods.ensemble import Ensemble
 from forethought.methods.interface import Method
-from forethought.methods.items import know_trained, with_evidence, with_features
+from forethought.methods.items import (
+    check_evidence,
+    hears_evidence,
+    know_trained,
+    reads_features,
+    with_evidence,
+    with_features,
+)
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
@@ -105,7 +113,7 @@ class Recommender:
         Where the folder cannot be written to, a warning says so and the index lives in memory alone.
         """
         kind = choose_index(len(self.items))
-        if self.method.evidence is not None:
+        if hears_evidence(self.method):
             raise ConfigError(
                 "An index searches for what the model alone thinks best, and this run has evidence beside it: rank all "
                 "items (on the command line without --approximate)."
@@ -384,18 +392,30 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     about = check_keys(parts["about"], configuration.ABOUT, "about")
     table = read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
-    sizes = DataSizes(len(items), about["users"])
-    shapes = [feature_shape(shape) for shape in about.get("features", [])]
-    speaking = [evidence_shape(shape) for shape in about.get("evidence", [])]
-    method = built(lambda: with_evidence(with_features(config.method.build(sizes), shapes), config.evidence, speaking))
+    method = built(lambda: _untrained(config, about, DataSizes(len(items), about["users"])))
     method.load_state_dict(weights, assign=not method.stages())  # what is as large as all pairs is not held twice
-    if shapes and TRAIN_COUNT in table.columns:
+    if TRAIN_COUNT in table.columns and reads_features(method):
         know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
-    if method.evidence is not None:
-        method.evidence.check()
+    check_evidence(method)
     return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)
+
+
+def _untrained(config: RunConfig, about: dict[str, Any], sizes: DataSizes) -> Method:
+    """The method of a run folder, before it has its weights."""
+    if isinstance(config.method, Ensemble):
+        members = []
+        check(about.get("members"), list[dict], "about.members")
+        for each in about["members"]:
+            member = configuration.from_json(RunConfig, each["config"])
+            if isinstance(member.method, Ensemble):
+                raise ValueError("a member of its ensemble is one itself")
+            members.append(_untrained(member, each, sizes))
+        return config.method.of(members)
+    shapes = [feature_shape(shape) for shape in about.get("features", [])]
+    speaking = [evidence_shape(shape) for shape in about.get("evidence", [])]
+    return with_evidence(with_features(config.method.build(sizes), shapes), config.evidence, speaking)
 
 
 def write_bound(folder: Path, run: Recommender) -> Sums:

@@ -25,11 +25,16 @@ from forethought.data.features import Feature, Features, FeatureScale, feature_s
 from forethought.data.sources import read_parquet
 from forethought.data.splits import Split
 from forethought.data.texts import item_texts
+from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, RunError
+from forethought.evaluation.storage import plain
 from forethought.files import first_line, read_json
-from forethought.methods.interface import MethodConfig, References, SideInformation
+from forethought.methods.interface import MethodConfig
+from forethought.methods.outside import References, SideInformation, SoftTargets
+from forethought.recommender import Recommender, load
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
 from forethought.settings import check, check_keys
+from forethought.teaching import soft_targets
 from forethought.tensor_files import checksum
 
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
@@ -45,6 +50,7 @@ def resolve(
     evidence: Evidence | None = None,
     *,
     scales: Mapping[str, FeatureScale] | None = None,
+    device: Device = "auto",
 ) -> SideInformation:
     """All that a method takes from outside of its training histories.
 
@@ -54,6 +60,7 @@ def resolve(
         features: of the items, which it is to read.
         evidence: beside its scores.
         scales: what features are made with by name, where weights were trained with such; None: with their own.
+        device: where a teacher is asked.
 
     Raises:
         RunError: there is no such run, or it is damaged.
@@ -62,7 +69,7 @@ def resolve(
             no text vectors or features, or they do not fit.
     """
     asked, hashes = method.references(), dict[str, str]()
-    encoder = texts = None
+    encoder = texts = taught = None
     known = () if features is None else read_features(split.data, features, scales)
     if asked.encoder_run is not None and asked.backbone is not None:
         about = _check_run(asked.encoder_run, asked.backbone, split)
@@ -71,6 +78,8 @@ def resolve(
     if asked.texts:
         texts = _texts(asked, split)
         hashes["texts"] = checksum({"texts": texts})
+    if asked.teacher_run is not None:
+        taught, hashes["teacher_run"] = _taught(asked.teacher_run, asked.teacher_items, split, device)
     for feature in known:
         tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
         hashes[f"features.{feature.shape.name}"] = checksum(tensors)
@@ -81,8 +90,26 @@ def resolve(
     targets = replace(split.train, starts=np.minimum(split.train.starts + 1, split.train.ends))  # none names the first
     counts_N = torch.from_numpy(targets.item_counts(split.data.n_items))
     return SideInformation(
-        target_counts_N=counts_N, encoder=encoder, item_texts_NE=texts, features=known, evidence=tables, hashes=hashes
+        target_counts_N=counts_N,
+        encoder=encoder,
+        item_texts_NE=texts,
+        features=known,
+        evidence=tables,
+        taught=taught,
+        hashes=hashes,
     )
+
+
+def _taught(run: str, k: int, split: Split, device: Device) -> tuple[SoftTargets, str]:
+    """What a teacher says of the training part, and the checksum of its weights."""
+    teacher = load(run, device=device)
+    if teacher.config.method.closed_form:  # type: ignore[union-attr]
+        raise ConfigError(
+            f"The teacher in {run!r} is one of {type(teacher.config.method).__name__}, whose scores are no "
+            "log-probabilities: choose one that was trained with a softmax."
+        )
+    _check_data(Path(run), teacher.about, split, "teacher")
+    return soft_targets(teacher.method, split.train, k), str(teacher.weights_sum)
 
 
 def _texts(asked: References, split: Split) -> Tensor:
@@ -171,7 +198,7 @@ def _check_backbone(run: str, backbone: Any, theirs: dict[str, Any]) -> None:
         )
 
 
-def _check_data(folder: Path, about: Any, split: Split) -> None:
+def _check_data(folder: Path, about: Any, split: Split, what: str = "encoder") -> None:
     try:
         ids = read_parquet(folder / ITEMS_FILE, ["item_id"])["item_id"]
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -179,19 +206,50 @@ def _check_data(folder: Path, about: Any, split: Split) -> None:
     mine = split.data.items.ids
     if len(ids) != len(mine) or ids.dtype.is_integer() != mine.dtype.is_integer() or bool((ids != mine).any()):
         raise DataError(
-            f"The encoder in {str(folder)!r} knows {len(ids)} items and the data has {len(mine)}, not the same ones: "
+            f"The {what} in {str(folder)!r} knows {len(ids)} items and the data has {len(mine)}, not the same ones: "
             "take one that was trained on this data."
         )
     if about.get("data_hash") != split.data.data_hash:
         raise DataError(
-            f"The encoder in {str(folder)!r} was trained on other interactions ({about.get('data')!r}) of the same "
+            f"The {what} in {str(folder)!r} was trained on other interactions ({about.get('data')!r}) of the same "
             "items, and may have seen what is tested here: take one that was trained on this data."
         )
     theirs = about.get("protocol", {})
     other = [key for key in DIVIDES if theirs.get(key) != split.protocol.get(key)]
     if other:
         raise DataError(
-            f"The encoder in {str(folder)!r} was trained on another split "
+            f"The {what} in {str(folder)!r} was trained on another split "
             f"({', '.join(f'{key} {theirs.get(key)!r}, not {split.protocol.get(key)!r}' for key in other)}), and may "
             "have seen what is tested here: take one that was trained on this split."
         )
+
+
+def check_same_split(model: Recommender, split: Split) -> None:
+    """Refuse a split other than the one the run was trained on."""
+    check(split, Split, "split")
+    theirs, ours = split.data.items.ids, model.items.ids
+    if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
+        raise DataError(
+            f"The data has {len(theirs)} items and the run {_trained_on(model)} "
+            f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
+        )
+    if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
+        raise DataError(
+            f"The run keeps a vector for each user of its data (hash {model.about['data_hash']}) and would mistake the "
+            f"users of other data ({split.data.data_hash}) for them: evaluate it on the data it was trained on."
+        )
+    trained_on, asked = model.about["protocol"], plain(split.protocol)
+    other = [key for key in {**trained_on, **asked} if trained_on.get(key) != asked.get(key)]
+    if other:
+        raise DataError(
+            f"The run was trained on another split ({', '.join(f'{k} {trained_on.get(k)!r}' for k in other)}; given "
+            f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
+            "evaluate it on its own split."
+        )
+
+
+def _trained_on(model: Recommender) -> str:
+    """How many items the run knows, and whence."""
+    if not model.about.get("extended"):
+        return f"was trained on {len(model.items)}"
+    return f"was extended to {len(model.items)}, which are more than it was trained on"

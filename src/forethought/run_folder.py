@@ -165,6 +165,9 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
             f"The run in {folder} began with {'other weights' if started[0] else 'weights of its own'}: resume it with "
             f"{'the same run to start from (--from)' if started[0] else 'no run to start from (--from)'}."
         )
+    taught = [each.get("references", {}).get("teacher_run") for each in (about, run.about)]
+    if taught[0] != taught[1]:
+        raise ConfigError(f"The run in {folder} had a teacher of other weights: resume it with the same one, or {NEW}.")
     if about["data_hash"] != run.about["data_hash"]:
         raise DataError(f"The run in {folder} was trained on other data ({about['data']!r}): resume on that.")
     bound = state.load_bound(folder / STATE_FOLDER)

@@ -34,12 +34,13 @@ from forethought.evaluation.settings import EvaluationConfig, RankingConfig
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
-from forethought.methods.interface import Method, MethodConfig, SideInformation
+from forethought.methods.interface import Method, MethodConfig
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
+from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import TRAIN_COUNT, Recommender, load
-from forethought.references import resolve
+from forethought.references import check_same_split, resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
@@ -94,7 +95,7 @@ def train(
     _check_trainable(seen)
     begun_with = None if start is None else start_from(start, Path(out), config, split)
     scales = None if begun_with is None else scales_of(begun_with)
-    side = resolve(config.method, seen, config.features, config.evidence, scales=scales)
+    side = resolve(config.method, seen, config.features, config.evidence, scales=scales, device=config.training.device)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
@@ -186,10 +187,11 @@ def _features_of_auto(run: Recommender) -> str | None:
 
 def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
     """Weights of evidence that are chosen on the validation part, once the best epoch is known."""
-    if run.method.evidence is None or run.method.evidence.trained or run.folder is None:
+    if run.config.evidence is None or run.config.evidence.fit == "training" or run.folder is None:
         return
     method = load(run.folder, device=run.config.training.device).method
-    assert method.evidence is not None
+    if method.evidence is None:  # auto, where there is none
+        return
     fitted = fit_weights(method, split.valid, exclude_history=run.about["exclude_history"], seed=run.config.seed)
     write_model(run.folder, method.state_dict(), sums)
     weights = ", ".join(f"{shape.name} {w:g}" for shape, w in zip(method.evidence.shapes, fitted.weights, strict=True))
@@ -391,37 +393,6 @@ def _histories(cases: Cases, split: Split, config: EvaluationConfig) -> list[Cas
     if config.noise is None:
         return [cases]
     return [noise.on_cases(cases, split.data.n_items) for noise in config.noise.seeds(config.noise_seeds)]
-
-
-def check_same_split(model: Recommender, split: Split) -> None:
-    """Refuse a split other than the one the run was trained on."""
-    check(split, Split, "split")
-    theirs, ours = split.data.items.ids, model.items.ids
-    if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
-        raise DataError(
-            f"The data has {len(theirs)} items and the run {_trained_on(model)} "
-            f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
-        )
-    if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
-        raise DataError(
-            f"The run keeps a vector for each user of its data (hash {model.about['data_hash']}) and would mistake the "
-            f"users of other data ({split.data.data_hash}) for them: evaluate it on the data it was trained on."
-        )
-    trained_on, asked = model.about["protocol"], plain(split.protocol)
-    other = [key for key in {**trained_on, **asked} if trained_on.get(key) != asked.get(key)]
-    if other:
-        raise DataError(
-            f"The run was trained on another split ({', '.join(f'{k} {trained_on.get(k)!r}' for k in other)}; given "
-            f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
-            "evaluate it on its own split."
-        )
-
-
-def _trained_on(model: Recommender) -> str:
-    """How many items the run knows, and whence."""
-    if not model.about.get("extended"):
-        return f"was trained on {len(model.items)}"
-    return f"was extended to {len(model.items)}, which are more than it was trained on"
 
 
 def _check_trainable(split: Split) -> None:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.bsarec import BSARec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU, HSTUEncoder, time_bucket
 from forethought.backbones.interface import Backbone, Chain, Encoding
 from forethought.backbones.sasrec import SASRec
 from forethought.errors import ConfigError
 from forethought.nn.transformer import at_positions, last_positions
-from reference_backbones import READERS, Row
+from reference_backbones import ALPHA, KEPT, READERS, Row
 
 WIDTH, WINDOW, LINKS = 8, 7, 3
 LENGTHS = torch.tensor([3, 1, WINDOW, 5])
@@ -33,6 +34,10 @@ CONFIGS = {
     "bert4rec": BERT4Rec(width=WIDTH, window=WINDOW, ffn_width=12),
     "sasrec-from-end": SASRec(width=WIDTH, window=WINDOW, ffn_width=12),
     "bert4rec-pre-norm": BERT4Rec(width=WIDTH, window=WINDOW, ffn_width=12, norm_first=True),
+    "bsarec": BSARec(width=WIDTH, window=WINDOW, ffn_width=12, alpha=ALPHA, frequencies=KEPT, count_from="start"),
+    "bsarec-2-post-norm": BSARec(
+        width=WIDTH, window=WINDOW, ffn_width=12, alpha=ALPHA, frequencies=KEPT, layers=2, norm_first=False
+    ),
     "gru4rec": GRU4Rec(width=WIDTH, window=WINDOW),
     "gru4rec-2-layers": GRU4Rec(width=WIDTH, window=WINDOW, layers=2),
     "hstu": HSTU(width=WIDTH, window=WINDOW, head_width=5),

@@ -14,6 +14,7 @@ from forethought.config import Recipe
 from forethought.data.features import Features
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
+from forethought.errors import ForethoughtError
 from forethought.extending import extend
 from forethought.methods.items import ItemTable
 from forethought.methods.lightrec import LightRec
@@ -25,6 +26,8 @@ from forethought.training.settings import Training
 LATER = 4  # items that come later
 
 FEATURES = Features(use="categories,price")
+STEPPED = [name for name, make in METHODS.items() if not make().method.closed_form]
+"""Methods that are fitted in closed form know items by who met them, and nothing else."""
 
 
 def recipe(name: str, quick: Training) -> Recipe:
@@ -34,7 +37,7 @@ def recipe(name: str, quick: Training) -> Recipe:
     return Recipe(method=method, training=replace(quick, epochs=1, device="cpu"), features=FEATURES)
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=STEPPED)
 def run(
     request: pytest.FixtureRequest, split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory
 ) -> Recommender:
@@ -115,3 +118,12 @@ def test_a_training_begins_with_the_weights_of_a_run(
             torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0, msg=key)
     assert after.about["references"]["start"] == before.weights_sum
     assert after.about["started_from"]["may_have_seen"]
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in STEPPED])
+def test_what_knows_items_by_who_met_them_takes_no_new_ones(name: str, split: Split, tmp_path: Path) -> None:
+    fitted = train(Recipe(method=small(name)), split, tmp_path / "run")
+    new = pl.DataFrame({"item_id": ["new"]})
+    with pytest.raises(ForethoughtError, match="features"):
+        extend(fitted, new, tmp_path / "extended")
+    assert not (tmp_path / "extended").exists()

@@ -71,22 +71,22 @@ MUTANTS = [
     Mutant(
         "what is said is not divided by the most that is said",
         "methods/item_evidence.py",
-        "values_T = values_T / largest_P[rows_T]",
-        "values_T = values_T / 1.0",
+        "return rows_T, items_T, values_T / largest_P.index_select(0, rows_T)",
+        "return rows_T, items_T, values_T",
         f"{SAID}::test_after_a_history_its_last_items_speak",
     ),
     Mutant(
         "what is hardly said is heard",
         "methods/item_evidence.py",
-        "heard = values_T >= LEAST",
-        "heard = values_T >= 0",
+        "least_P = (LEAST * largest_P)",
+        "least_P = (0 * largest_P)",
         f"{SAID}::test_after_a_history_its_last_items_speak",
     ),
     Mutant(
         "what rounding leaves of nothing is heard",
         "methods/item_evidence.py",
-        "real = values_T > NOTHING",
-        "real = values_T > 0",
+        ".clamp_min(NOTHING)",
+        "",
         f"{SAID}::test_a_pair_that_only_the_history_itself_holds_is_not_heard",
     ),
     Mutant(
@@ -141,7 +141,7 @@ MUTANTS = [
     Mutant(
         "an index is built beside evidence",
         "recommender.py",
-        "if self.method.evidence is not None:",
+        "if hears_evidence(self.method):",
         "if False:",
         f"{RUNS}::test_an_index_is_refused",
     ),
@@ -234,9 +234,23 @@ MUTANTS = [
     Mutant(
         "a gate is no part of the explained weight",
         "methods/item_evidence.py",
-        "self.said_KA * (self.weight * (1.0 if self.gate is None else self.gate))",
-        "self.said_KA * self.weight",
+        "return self.said_KA * self.most",
+        "return self.said_KA * self.weight",
         f"{SUMS}::test_a_gate_is_part_of_the_weight",
+    ),
+    Mutant(
+        "what speaks with a member of an ensemble does so as if there were no others",
+        "methods/ensemble.py",
+        "each._replace(weight=weight * each.weight)",
+        "each",
+        f"{SUMS}::test_an_ensemble_is_explained_by_what_speaks_with_its_members",
+    ),
+    Mutant(
+        "a finished fit of weights is begun from, and comes to others",
+        "training/evidence_weights.py",
+        "evidence.weights_E.tolist() if evidence.trained else [0.0] * len(evidence.shapes)",
+        "evidence.weights_E.tolist()",
+        f"{RUNS}::test_a_finished_run_that_goes_on_stays_as_it_is",
     ),
     Mutant(
         "the counts that are told are of another kind's columns",

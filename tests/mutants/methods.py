@@ -9,6 +9,8 @@ IGR, IGR_PARTS = "unit/methods/test_igr_sr.py", "unit/methods/test_igr_sr_parts.
 IGR_STAGES, LINKS = "unit/methods/test_igr_sr_stages.py", "unit/methods/test_reasoning_dropout.py"
 START, SSE_PT = "unit/methods/test_lares_start.py", "unit/methods/test_sse_pt.py"
 EASE = "unit/methods/test_ease.py"
+TEACHING = "unit/test_teaching.py"
+ENSEMBLE = "unit/test_ensembling.py"
 UNMET = "unit/methods/test_unmet_items.py"
 LIGHTREC, MASKED = "unit/methods/test_lightrec.py", "unit/methods/test_masked_item.py"
 
@@ -371,21 +373,21 @@ MUTANTS = [
     # ---- closed form
     Mutant(
         "EASE lets an item speak for itself",
-        "methods/ease.py",
+        "data/linear.py",
         "P_NN.fill_diagonal_(0.0)",
         "pass",
         f"{EASE}::test_weights_are_those_of_the_paper",
     ),
     Mutant(
         "EASE divides rows instead of columns",
-        "methods/ease.py",
+        "data/linear.py",
         "P_NN.div_(-P_NN.diagonal().clone())",
         "P_NN.div_(-P_NN.diagonal().clone()[:, None])",
         f"{EASE}::test_weights_are_those_of_the_paper",
     ),
     Mutant(
         "EASE counts an item that was met twice as two",
-        "methods/ease.py",
+        "data/linear.py",
         "np.divmod(np.unique(users * N + items), N)",
         "np.divmod(users * N + items, N)",
         f"{EASE}::test_weights_are_those_of_the_paper",
@@ -425,6 +427,57 @@ MUTANTS = [
         "return comparable(states, cosine=self.loss.cosine)",
         "return states",
         f"{IGR}::test_user_states_by_hand",
+    ),
+    # ---- ensembles
+    Mutant(
+        "an ensemble adds up logits instead of log-probabilities",
+        "methods/ensemble.py",
+        "torch.cat([*states, -total_B[:, None].to(states[0])], dim=1)",
+        "torch.cat([*states, torch.zeros_like(total_B[:, None]).to(states[0])], dim=1)",
+        f"{ENSEMBLE}::test_scores_are_the_mean_of_log_probabilities",
+    ),
+    Mutant(
+        "what speaks beside a member counts whole",
+        "methods/ensemble.py",
+        "weight * each.values_T for weight, each in speaking",
+        "each.values_T for weight, each in speaking",
+        f"{ENSEMBLE}::test_scores_are_the_mean_of_log_probabilities",
+    ),
+    Mutant(
+        "a member reads more than its window",
+        "methods/ensemble.py",
+        "_represented(member, batch.last(member.window))",
+        "_represented(member, batch)",
+        f"{ENSEMBLE}::test_scores_are_the_mean_of_log_probabilities",
+    ),
+    Mutant(
+        "an index is built of what has evidence beside it",
+        "recommender.py",
+        "if hears_evidence(self.method):",
+        "if self.method.evidence is not None:",
+        f"{ENSEMBLE}::test_what_an_ensemble_does_not_do",
+    ),
+    # ---- a teacher
+    Mutant(
+        "a teacher's evidence hears the history that it is asked about",
+        "teaching.py",
+        "replace(made, added=method.evidence.in_training(training_batch(rows).to(method.device), states_PD))",
+        "replace(made, added=method.evidence.after(history_batch(prefixes, method.window), states_PD))",
+        f"{TEACHING}::test_a_teacher_does_not_hear_what_the_history_itself_added",
+    ),
+    Mutant(
+        "what a teacher says is taken at another temperature",
+        "teaching.py",
+        "(scores_PK / catalogue.temperature).softmax(-1)",
+        "scores_PK.div(2).softmax(-1)",
+        f"{TEACHING}::test_every_position_is_asked_as_the_end_of_its_history",
+    ),
+    Mutant(
+        "a batch is taught what follows its targets",
+        "methods/outside.py",
+        "places_BL = batch.starts_B[:, None] + torch",
+        "places_BL = batch.starts_B[:, None] + 1 + torch",
+        f"{TEACHING}::test_a_batch_finds_its_own_positions",
     ),
     # ---- items that training never meets
     Mutant(

@@ -7,6 +7,7 @@ from mutants import Mutant
 KMEANS, PROTOTYPES = "unit/reasoning/test_kmeans.py", "unit/reasoning/test_prototypes.py"
 HALTING, CHAIN, GRPO = "unit/reasoning/test_halting.py", "unit/reasoning/test_chain.py", "unit/reasoning/test_grpo.py"
 CONTRAST, INTENTS = "unit/reasoning/test_contrast.py", "unit/reasoning/test_intents.py"
+FREQUENCY = "unit/nn/test_frequency.py"
 BACKBONES = "conformance/test_backbones.py"
 
 MUTANTS = [
@@ -17,6 +18,27 @@ MUTANTS = [
         "if int(self.made_in) == epoch:",
         "if int(self.made_in) >= 0:",
         f"{KMEANS}::test_the_next_epoch_goes_on_from_the_last_centres",
+    ),
+    Mutant(
+        "BSARec's filter hears what is to come",
+        "nn/frequency.py",
+        "((ages >= 0) & (ages < window))",
+        "(ages < window)",
+        f"{FREQUENCY}::test_inside_the_window_the_papers_filter_sees_what_comes",
+    ),
+    Mutant(
+        "BSARec's filter goes round the window",
+        "nn/frequency.py",
+        "((ages >= 0) & (ages < window))",
+        "(ages >= 0)",
+        f"{FREQUENCY}::test_what_lies_before_the_window_is_not_heard",
+    ),
+    Mutant(
+        "BSARec scales fast parts by the root of beta",
+        "nn/frequency.py",
+        "self.sqrt_beta_D.square()",
+        "self.sqrt_beta_D",
+        f"{BACKBONES}::test_encoding_is_the_formula",
     ),
     Mutant(
         "k-means begins anew in each epoch",

@@ -12,6 +12,7 @@ import forethought as ft
 from forethought.backbones import all as backbones
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.bsarec import BSARec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.interface import BackboneConfig
@@ -29,18 +30,18 @@ from forethought.recipes import backbones_of
 
 def test_the_lists_hold_what_they_held() -> None:
     """Names stand in run folders, so none may change."""
-    assert {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "hstu": HSTU} == BACKBONES
+    assert {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "hstu": HSTU, "bsarec": BSARec} == BACKBONES
     assert list(METHODS) == [
         *("next_item", "masked_item", "rearec", "dtrec", "lares", "sse_pt", "lightrec", "igr_sr"),
-        *("popular", "item_knn", "ease"),
+        *("popular", "item_knn", "ease", "ensemble"),
     ]
     assert METHODS | BACKBONES == TYPES
     assert {name: cls for cls, name in NAMES.items()} == TYPES
 
 
 def test_what_a_field_may_hold_follows_from_the_list() -> None:
-    assert get_args(backbones.AnyBackbone) == (SASRec, GRU4Rec, BERT4Rec, HSTU)
-    assert get_args(backbones.CausalBackbone) == (SASRec, GRU4Rec, HSTU)
+    assert get_args(backbones.AnyBackbone) == (SASRec, GRU4Rec, BERT4Rec, HSTU, BSARec)
+    assert get_args(backbones.CausalBackbone) == (SASRec, GRU4Rec, HSTU, BSARec)
     assert backbones.BidirectionalBackbone is BERT4Rec
     assert get_args(get_type_hints(RunConfig)["method"]) == tuple(METHODS.values())
     with pytest.raises(
@@ -49,7 +50,7 @@ def test_what_a_field_may_hold_follows_from_the_list() -> None:
         NextItem(backbone=BERT4Rec())
 
 
-@pytest.mark.parametrize("config", [SASRec(), GRU4Rec(), BERT4Rec(), HSTU(), HSTU(use_times=False)], ids=str)
+@pytest.mark.parametrize("config", [SASRec(), GRU4Rec(), BERT4Rec(), HSTU(), HSTU(use_times=False), BSARec()], ids=str)
 def test_a_network_is_what_its_configuration_said(config: BackboneConfig) -> None:
     config = replace(config, width=8, window=5)
     network = config.build()

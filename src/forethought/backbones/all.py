@@ -14,6 +14,7 @@ from forethought.backbones.sasrec import SASRec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.hstu import HSTU
+from forethought.backbones.bsarec import BSARec
 # isort: on
 
 BACKBONES: dict[str, type[BackboneConfig]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -13,7 +14,7 @@ from forethought.errors import ConfigError
 from forethought.nn.attention import AttentionChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
-from forethought.nn.transformer import Activation, Transformer, initialise, last_positions
+from forethought.nn.transformer import Activation, Block, Transformer, initialise, last_positions
 from forethought.settings import Heads, Layers, ShareBelowOne, Width
 
 
@@ -49,6 +50,10 @@ class TransformerConfig(BackboneConfig):
     def for_reasoning(self) -> Self:
         return replace(self, input_norm=True)
 
+    def block(self) -> Callable[..., Block]:
+        """What makes one of its blocks."""
+        return Block
+
     def build(self) -> TransformerEncoder:
         return TransformerEncoder(self)
 
@@ -68,6 +73,7 @@ class TransformerEncoder(Backbone):
             activation=config.activation,
             norm_first=config.norm_first,
             causal=config.causal,
+            block=config.block(),
         )
         initialise(self)
 

@@ -5,12 +5,34 @@ States are scaled (`Catalogue.scaled`), as are the item vectors e of the formula
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import Moments, weighted_lse
 from forethought.catalogue.sparse_scores import SparseScores
+
+
+class FewTargets(NamedTuple):
+    """A soft target over a few items of each row, which takes a part of the hard one's place.
+
+    Attributes:
+        items_PK: item rows.
+        shares_PK: of each, summing to 1; constant.
+        weight: of the soft target, 0 to 1; the hard one has the rest.
+    """
+
+    items_PK: Tensor
+    shares_PK: Tensor
+    weight: float
+
+    def moment(self, catalogue: Catalogue) -> Tensor:
+        """m_p = sum_i q_pi e_i, [P, D]: differentiable in the items, and no product over all of them."""
+        scaled_ND = catalogue.scaled_ND
+        return F.embedding_bag(self.items_PK, scaled_ND, mode="sum", per_sample_weights=self.shares_PK.to(scaled_ND))
 
 
 def cross_entropy(
@@ -21,6 +43,7 @@ def cross_entropy(
     *,
     smoothing: float = 0.0,
     added: SparseScores | None = None,
+    soft: FewTargets | None = None,
 ) -> Tensor:
     """sum_p w_p (lse_p - r_p.e_y): the full softmax in 3 products, gradients included.
 
@@ -30,8 +53,13 @@ def cross_entropy(
         smoothing: share of the target's mass spread evenly over all items; its soft target has the moment
             (1 - s) e_y + s mean(E), so it costs no product.
         added: to the logits, of targets and all others.
+        soft: target in part, beside the item; not with what is added, nor where items are split over processes.
     """
     target_PD = catalogue.scaled_of(targets_P)
+    if soft is not None:
+        assert added is None
+        assert catalogue.shard is None
+        target_PD = torch.lerp(target_PD, soft.moment(catalogue), soft.weight)
     if smoothing:
         target_PD = (1 - smoothing) * target_PD + smoothing * catalogue.scaled_mean()
     if added is None:

@@ -70,13 +70,14 @@ class SparseScores:
         """The same to a block of exp(score), in place."""
         flat = exponentials_BN.view(-1)
         for which, at in self.within(rows, items):
-            flat[at] = (flat[at].float() * self.values_T[which].exp()).to(flat.dtype)
+            moved = flat.index_select(0, at).float().mul_(self.values_T[which].exp())
+            flat.index_copy_(0, at, moved.to(flat.dtype))
 
     @torch.no_grad()
     def gather(self, block_BN: Tensor, rows: slice, items: slice, into_T: Tensor) -> None:
         """Of a block, what stands where they have a value, into their places."""
         for which, at in self.within(rows, items):
-            into_T[which] = block_BN.view(-1)[at].to(into_T.dtype)
+            into_T[which] = block_BN.view(-1).index_select(0, at).to(into_T.dtype)
 
     def of(self, items_B: Tensor) -> Tensor:
         """What one item of each row has, [B]."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+
+warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)  # nobody else can do a thing
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,18 @@ class SparseTable:
             n,
         )
 
+    @cached_property
+    def for_scipy(self) -> sparse.csr_array:
+        """The same, made once: its indices are checked and narrowed."""
+        parts = [tensor.numpy() for tensor in (self.values, self.items, self.offsets)]
+        return sparse.csr_array(tuple(parts), shape=(2 * self.n_items, self.n_items))
+
+    @cached_property
+    def for_torch(self) -> Tensor:
+        """The same as a sparse tensor."""
+        parts = self.offsets, self.items, self.values
+        return torch.sparse_csr_tensor(*parts, size=(2 * self.n_items, self.n_items), check_invariants=False)
+
     def mixed(self, rows_PA: Tensor, weights_PA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """sum_a weight_pa row_a for each p: rows p ascending, items, and values, each pair once."""
         real_PA = weights_PA != 0
@@ -48,9 +64,8 @@ class SparseTable:
 def _on_cpu(table: SparseTable, offsets: Tensor, rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """By SciPy: PyTorch's product of sparse matrices needs a library that not all processors have."""
     n, p = table.n_items, len(offsets) - 1
-    parts = [tensor.numpy() for tensor in (table.values, table.items, table.offsets)]
     mixing = sparse.csr_array((weights.numpy(), rows.numpy(), offsets.numpy()), shape=(p, 2 * n))
-    mixture = sparse.csr_array(mixing @ sparse.csr_array(tuple(parts), shape=(2 * n, n)))
+    mixture = sparse.csr_array(mixing @ table.for_scipy)
     counts = torch.from_numpy(np.diff(mixture.indptr).astype(np.int64))
     places = torch.arange(p).repeat_interleave(counts)
     return places, torch.from_numpy(mixture.indices.astype(np.int64)), torch.from_numpy(mixture.data)
@@ -58,7 +73,7 @@ def _on_cpu(table: SparseTable, offsets: Tensor, rows: Tensor, weights: Tensor) 
 
 def _on_gpu(table: SparseTable, offsets: Tensor, rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     n, p = table.n_items, len(offsets) - 1
-    mixing = torch.sparse_csr_tensor(offsets, rows, weights, size=(p, 2 * n))
-    mixture = mixing @ torch.sparse_csr_tensor(table.offsets, table.items, table.values, size=(2 * n, n))
+    mixing = torch.sparse_csr_tensor(offsets, rows, weights, size=(p, 2 * n), check_invariants=False)
+    mixture = mixing @ table.for_torch
     places = torch.arange(p, device=rows.device).repeat_interleave(mixture.crow_indices().diff())
     return places, mixture.col_indices(), mixture.values()

@@ -23,6 +23,7 @@ VERBS = {
     "embed": "make text vectors of items with a sentence encoder",
     "train": "train a method into a run folder",
     "extend": "add items to a trained run that it never saw",
+    "ensemble": "average several runs in a run folder of its own",
     "evaluate": "rank every held-out item; metrics with 95% intervals",
     "compare": "hold runs against each other with paired tests",
     "recommend": "recommend items for histories",

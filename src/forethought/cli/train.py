@@ -64,8 +64,9 @@ class SteppedOptions(Options):
     """A run folder whose weights it begins with: of the same method, its items all in the data."""
     evidence: str | None = None
     """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, vectors; auto."""
-    evidence_fit: Literal["validation", "training"] | None = None
-    """Whether the weights of evidence are chosen on the validation part (as by default) or trained with the model."""
+    evidence_fit: Literal["validation", "training", "both"] | None = None
+    """Whether the weights of evidence are chosen on the validation part (as by default), trained with the model, or
+    trained and then chosen."""
     evidence_gate: bool = False
     """Weights of evidence depend on the history; with --evidence-fit training."""
     seed: int = 0

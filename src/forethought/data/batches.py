@@ -34,6 +34,7 @@ class Batch:
         times_BL: Unix seconds, int64, or None where the data has only an order.
         users_B: user rows, int64; -1 for somebody unknown.
         weight: supervised positions of the whole (global) batch; losses divide by it.
+        starts_B: in training, where each row begins in the flat array of histories, int64.
     """
 
     items_BL: Tensor
@@ -42,17 +43,30 @@ class Batch:
     times_BL: Tensor | None = None
     users_B: Tensor | None = None
     weight: int = 0
+    starts_B: Tensor | None = None
 
     def valid_BL(self) -> Tensor:
         """True where a position is real."""
         return torch.arange(self.items_BL.shape[1], device=self.items_BL.device) < self.lengths_B[:, None]
 
+    def last(self, window: int) -> Batch:
+        """The last `window` positions of each row, without targets."""
+        if self.items_BL.shape[1] <= window:
+            return self
+        length = min(int(self.lengths_B.max()), window)
+        first_B = (self.lengths_B - window).clamp_min(0)
+        at_BL = first_B[:, None] + torch.arange(length, device=first_B.device)
+        lengths_B = self.lengths_B.clamp_max(window)
+        real_BL = torch.arange(length, device=first_B.device) < lengths_B[:, None]
+        at_BL = torch.where(real_BL, at_BL, first_B[:, None])
+        times_BL = None if self.times_BL is None else self.times_BL.gather(1, at_BL)
+        return replace(
+            self, items_BL=self.items_BL.gather(1, at_BL), lengths_B=lengths_B, targets_BL=None, times_BL=times_BL
+        )
+
     def to(self, device: torch.device) -> Batch:
-        fields = (self.items_BL, self.lengths_B, self.targets_BL, self.times_BL, self.users_B)
-        items, lengths, targets, times, users = (None if f is None else f.to(device, non_blocking=True) for f in fields)
-        assert items is not None
-        assert lengths is not None
-        return replace(self, items_BL=items, lengths_B=lengths, targets_BL=targets, times_BL=times, users_B=users)
+        parts = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in parts.items()})
 
 
 def replace_randomly(rows: Tensor, chance: float, n_rows: int) -> tuple[Tensor, Tensor]:
@@ -115,6 +129,7 @@ def training_batch(rows: Spans, *, rank: int = 0, world: int = 1) -> Batch:
         targets_BL=_gather(histories.items, index_BL + 1),
         times_BL=None if histories.times is None else _gather(histories.times, index_BL),
         users_B=torch.from_numpy(mine.users.astype(np.int64)),
+        starts_B=torch.from_numpy(mine.starts.astype(np.int64)),
         weight=weight,
     )
 

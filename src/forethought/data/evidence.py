@@ -14,15 +14,16 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 
 from forethought.data.features import TEXT, Feature, Features, read_features
+from forethought.data.linear import item_regression
 from forethought.data.neighbours import Neighbours, alike, co_occurrence
 from forethought.data.splits import Split
 from forethought.data.texts import VECTORS
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Count, Settings, Share, check_keys
 
-CO_OCCURRENCE, REPEAT = "co_occurrence", "repeat"
-KNOWN = (CO_OCCURRENCE, TEXT, REPEAT)
-Fitting = Literal["validation", "training"]
+CO_OCCURRENCE, REPEAT, LINEAR = "co_occurrence", "repeat", "ease"
+KNOWN = (CO_OCCURRENCE, TEXT, REPEAT, LINEAR)
+Fitting = Literal["validation", "training", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +32,14 @@ class Evidence(Settings):
 
     use: str = "auto"
     """Names with commas between: `co_occurrence` (items that users met near each other), `text` (items with like text
-    vectors), `repeat` (an item speaks for itself), or any feature that is vectors, as `--features` names it; `auto`:
-    co_occurrence, text if there are text vectors, repeat where users meet items again."""
+    vectors), `repeat` (an item speaks for itself), `ease` (the largest weights of EASE, which takes some minutes and
+    two matrices of all pairs of items; not where weights are trained), or any feature that is vectors, as `--features`
+    names it; `auto`: co_occurrence, text if there are text vectors, repeat where users meet items again."""
     fit: Fitting = "validation"
     """`validation`: weights are chosen on the validation part once the model is trained; `training`: they are trained
-    with it, which then learns what the evidence does not say."""
+    with it, which then learns what the evidence does not say; `both`: trained first, and then chosen."""
     gate: bool = False
-    """Weights depend on what the history came to; with `training` alone."""
+    """Weights depend on what the history came to; where they are trained."""
     neighbours: Annotated[int, Between(1, 1_000)] = 20
     """Most neighbours of an item by co-occurrence; more found nothing more on Beauty."""
     likenesses: Annotated[int, Between(1, 1_000)] = 50
@@ -53,14 +55,19 @@ class Evidence(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gate and self.fit != "training":
+        if self.gate and not self.is_trained:
             raise ConfigError(
-                "Evidence's gate would do nothing, because weights are chosen on the validation part: "
-                "choose fit training, or leave the gate out."
+                "Evidence's gate would do nothing, because weights are chosen on the validation part alone: choose fit "
+                "training or both, or leave the gate out."
             )
         names = self.asked()
         if twice := [name for at, name in enumerate(names) if name in names[:at]]:
             raise ConfigError(f"Evidence's use names {twice[0]!r} twice.")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights are trained with the model."""
+        return self.fit != "validation"
 
     def asked(self) -> list[str]:
         """The names."""
@@ -124,6 +131,24 @@ def read_evidence(split: Split, config: Evidence) -> tuple[EvidenceTable, ...]:
     return tables
 
 
+def _linear(split: Split, config: Evidence) -> Neighbours:
+    """The largest weights of EASE's matrix.
+
+    Raises:
+        ConfigError: they are to be trained with, and every history is among what they were fitted to.
+    """
+    if config.is_trained:
+        raise ConfigError(
+            "Evidence 'ease' is fitted to the histories that are trained on, and what one of them added cannot be "
+            "taken off again: choose evidence's fit validation."
+        )
+    values_NN = item_regression(split.train, split.data.n_items)
+    values_NK, items_NK = values_NN.topk(min(config.likenesses, len(values_NN)), dim=1)
+    values_NK = values_NK.clamp_min_(0.0)
+    items_NK = items_NK.masked_fill(values_NK == 0, 0)
+    return Neighbours(items_NK.numpy().astype(np.int32), values_NK.numpy())
+
+
 def _read(split: Split, config: Evidence, name: str, counts_N: np.ndarray) -> EvidenceTable:
     n_items = split.data.n_items
     if name == CO_OCCURRENCE:
@@ -134,6 +159,10 @@ def _read(split: Split, config: Evidence, name: str, counts_N: np.ndarray) -> Ev
     if name == REPEAT:
         itself = Neighbours(np.arange(n_items, dtype=np.int32)[:, None], np.ones((n_items, 1), np.float32))
         return EvidenceTable(EvidenceShape(name, "like", 1), itself, counts_N)
+    if name == LINEAR:
+        return EvidenceTable(
+            EvidenceShape(name, "like", min(config.likenesses, n_items)), _linear(split, config), counts_N
+        )
     if name == "auto":
         raise ConfigError("Evidence's use says auto beside other names: say auto alone, or the names.")
     feature = _feature(split, name)
@@ -168,7 +197,7 @@ def _feature(split: Split, name: str) -> Feature:
         )
     if kind not in (None, "vectors"):
         raise ConfigError(f"Evidence {name!r} is read as {kind}, but only vectors are more or less alike: say vectors.")
-    if called.endswith(".npy") and (stem := Path(called).stem) in (CO_OCCURRENCE, REPEAT):
+    if called.endswith(".npy") and (stem := Path(called).stem) in (CO_OCCURRENCE, REPEAT, LINEAR):
         raise ConfigError(f"Evidence {called!r} would be called {stem!r}, which is a kind of its own: rename the file.")
     (feature,) = read_features(split.data, Features(use=name))
     return feature

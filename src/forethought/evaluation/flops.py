@@ -1,16 +1,17 @@
 """FLOPs of reading, thinking, ranking and training, counted by watching every product that is really computed.
 
 A multiplication and an addition are two. Only products and attention are counted, as `FlopCounterMode` does it; norms,
-activations and softmaxes are not, nor what is done outside PyTorch (faiss's clustering), nor the attention of a
-reasoning step to the few steps before it, which is made of sums. Padding is computed, so it
-counts, and causal attention counts whole. Rows that have halted are gone and count no more.
+activations and softmaxes are not, nor what is done outside PyTorch (faiss's clustering), nor products of
+sparse matrices, nor the attention of a reasoning step to the few steps before it, which is made of sums. Padding is
+computed, so it counts, and causal attention counts whole. Rows that have halted are gone and count no more.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,18 @@ def counter() -> FlopCounterMode:
     """A context whose `get_total_flops()` knows the products inside it, CPU kernels and in-place sums included."""
     mode = FlopCounterMode(display=False)
     mode.flop_registry |= {op: mode.flop_registry[kin] for op, kin in KIN.items()}
+    mode.flop_registry |= {op: _of_dense(mode.flop_registry[op]) for op in (aten.mm, aten.addmm)}
     return mode
+
+
+def _of_dense(count: Callable[..., int]) -> Callable[..., int]:
+    """Products of sparse matrices are not as large as they look, and the counter would take their shapes for it."""
+
+    def counted(*args: Any, **kwargs: Any) -> int:
+        sparse = any(isinstance(arg, torch.Tensor) and arg.layout != torch.strided for arg in args)
+        return 0 if sparse else count(*args, **kwargs)
+
+    return counted
 
 
 @contextmanager

@@ -9,7 +9,6 @@ added once, behind the last one. Whatever is said of the answer (scores, ranks, 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,11 +18,11 @@ from torch import Tensor
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.sparse_scores import SparseScores
 from forethought.data.batches import Batch
-from forethought.data.evidence import REPEAT
+from forethought.data.evidence import LINEAR, REPEAT
 from forethought.data.neighbours import LIKENESS_POWER
 from forethought.explaining.metadata import ItemMetadata
 from forethought.explaining.parts import Certainty, Contribution, EvidenceUse, ItemSum
-from forethought.methods.interface import DenseStates, Method
+from forethought.methods.interface import DenseStates, Method, Spoken
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,31 +92,41 @@ def evidence_in_use(
 ) -> tuple[list[EvidenceUse], list[list[Contribution]]]:
     """The kinds of evidence, and for each of some items who speaks for it in the first history, most first.
 
-    Items that stand in the history several times speak once, with all that they add.
+    An item that stands in the history several times speaks once, with all that it adds; so does one that speaks by
+    several members of an ensemble.
     """
-    if (evidence := method.evidence) is None:
-        return [], []
     batch, scale = batch.to(method.device), method.catalogue().temperature
     items_K = torch.tensor(items, dtype=torch.int64, device=method.device)
-    spoken = evidence.spoken(batch, items_K, represented.states_BD)
-    read = min(evidence.last, int(batch.lengths_B[0]))
-    heard = batch.items_BL[0, : int(batch.lengths_B[0])].flip(0)[:read].tolist()
-    kinds, of_each = [], [list[Contribution]() for _ in items]
-    for said in spoken:
-        name, is_met = said.shape.name, said.shape.kind == "met"
-        near = (evidence.window, evidence.directed) if is_met else (None, None)
-        most = said.weight * (1.0 if said.gate is None else said.gate) * scale
-        kinds.append(EvidenceUse(name, said.weight, said.gate, most, read, *near))
+    kinds: dict[str, EvidenceUse] = {}
+    of_each: list[dict[tuple[str, int], Contribution]] = [{} for _ in items]
+    for said in method.spoken(batch, items_K, represented):
+        name, heard = said.shape.name, said.items_A.tolist()
+        kinds[name] = _together(kinds.get(name), said, scale)
         for k, row_A in enumerate((said.added_KA * scale).tolist()):
-            added: dict[int, float] = defaultdict(float)
-            for item, score in zip(heard, row_A, strict=True):
-                added[item] += score
-            for item, score in added.items():
+            for at, (item, score) in enumerate(zip(heard, row_A, strict=True)):
                 if not score:
                     continue
-                named, at = metadata.named(item), heard.index(item)
-                alike = None if is_met or name == REPEAT else float(said.values_KA[k, at]) ** (1 / LIKENESS_POWER)
-                together = None if said.pairs_KA is None else int(said.pairs_KA[k, at])
-                met = int(said.counts_A[at]) if is_met else None
-                of_each[k].append(Contribution(named.item, named.title, score, name, met, together, alike))
-    return kinds, [sorted(each, key=lambda c: -abs(c.score)) for each in of_each]
+                if (before := of_each[k].get((name, item))) is not None:
+                    of_each[k][name, item] = replace(before, score=before.score + score)
+                    continue
+                named = metadata.named(item)
+                of_each[k][name, item] = Contribution(named.item, named.title, score, name, *_basis(said, k, at))
+    return list(kinds.values()), [sorted(each.values(), key=lambda c: -abs(c.score)) for each in of_each]
+
+
+def _together(before: EvidenceUse | None, said: Spoken, scale: float) -> EvidenceUse:
+    """A kind as one member has it, with what others have of it."""
+    most, read = said.most * scale, len(said.items_A)
+    if before is None:
+        return EvidenceUse(said.shape.name, said.weight, said.gate, most, read, said.window, said.directed)
+    weight = before.weight * (1.0 if before.gate is None else before.gate) + said.most
+    return replace(before, weight=weight, gate=None, most=before.most + most, read=max(before.read, read))
+
+
+def _basis(said: Spoken, k: int, at: int) -> tuple[int | None, int | None, float | None]:
+    """Of one item and one place of the history: how often they were met, how often near each other, their cosine."""
+    if said.pairs_KA is not None:
+        return int(said.counts_A[at]), int(said.pairs_KA[k, at]), None
+    if said.shape.name in (REPEAT, LINEAR):
+        return None, None, None
+    return None, None, float(said.values_KA[k, at]) ** (1 / LIKENESS_POWER)

@@ -61,7 +61,8 @@ class EvidenceUse:
     Attributes:
         name: as it was asked for.
         weight: fitted or trained, in logits.
-        gate: what this history makes of the weight, a factor; None where there is no gate.
+        gate: what this history makes of the weight, a factor; None where there is no gate, and where several members
+            of an ensemble speak: then `weight` is the sum of theirs, gates in it.
         most: what is added to the score of the item for which most speaks; the others have their share of it.
         read: how many of the last items speak.
         window: how many places apart items are near each other; of co-occurrence alone, as is `directed`.

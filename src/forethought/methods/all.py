@@ -21,6 +21,7 @@ from forethought.methods.igr_sr import IGRSR
 from forethought.methods.popular import Popular
 from forethought.methods.item_knn import ItemKNN
 from forethought.methods.ease import EASE
+from forethought.methods.ensemble import Ensemble
 # isort: on
 
 METHODS: dict[str, type[MethodConfig]] = {

@@ -19,16 +19,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from forethought.catalogue.history_sums import DenseSimilarities, latest_weights
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
 from forethought.data.interactions import DataSizes
+from forethought.data.linear import LEAVE, REGULARISATION, item_regression
 from forethought.data.splits import Split
-from forethought.errors import ConfigError
 from forethought.memory import check_room
 from forethought.methods.closed_form import ItemToItemModel, WeightedHistory
 from forethought.methods.interface import MethodConfig
@@ -36,8 +35,6 @@ from forethought.reasoning.halting import Halting
 from forethought.settings import Between, Window
 
 COPIES = 3  # of B while it is written; fitting takes two
-STRIPE = 2**26  # numbers of X'X that are made together
-LEAVE = "take another method (itemknn needs far less), or fewer items (forethought prepare --k-core)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class EASE(MethodConfig):
 
     closed_form = True
 
-    regularisation: Annotated[float, Between(0, 1e9, above=True)] = 100.0
+    regularisation: Annotated[float, Between(0, 1e9, above=True)] = REGULARISATION
     """lambda > 0: what it takes, in users, to believe that one item leads to another."""
     recency: Annotated[float, Between(0, 1, above=True)] = 0.8
     """What an item of the history counts against the one behind it; 1: all alike."""
@@ -70,22 +67,10 @@ class EASEModel(ItemToItemModel):
 
     @torch.no_grad()
     def fit_closed_form(self, train: Spans) -> None:
-        """No more than two matrices are alive at any moment; the weights that were are let go."""
-        self.weights_NN.data, G_NN = self.weights_NN.new_empty(0), self.weights_NN.data
-        _gram(train, G_NN)
-        G_NN.diagonal().add_(self.regularisation)
-        L_NN, failed = torch.linalg.cholesky_ex(G_NN)
-        del G_NN
-        P_NN = L_NN if failed else torch.cholesky_inverse(L_NN).mT  # symmetric, and so in rows
-        del L_NN
-        P_NN.div_(-P_NN.diagonal().clone())
-        P_NN.fill_diagonal_(0.0)
-        if failed or not P_NN.sum().isfinite():
-            raise ConfigError(
-                f"regularisation is {self.regularisation:g}, which is too little for these items to be told apart in "
-                "the precision at hand: give more."
-            )
-        self.weights_NN.data = P_NN.contiguous()
+        """What was there before is let go first, so that no more than two matrices are alive at any moment."""
+        n_items, kind = len(self.weights_NN), self.weights_NN
+        self.weights_NN.data = kind.new_empty(0)
+        self.weights_NN.data = item_regression(train, n_items, self.regularisation, kind.dtype, kind.device)
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> WeightedHistory:
         dtype = self.weights_NN.dtype
@@ -94,23 +79,6 @@ class EASEModel(ItemToItemModel):
 
     def similarities(self) -> DenseSimilarities:
         return DenseSimilarities(self.weights_NN)
-
-
-def _gram(train: Spans, into_NN: Tensor) -> None:
-    """X'X: in how many users' histories two items occur together, [N, N]; made stripe by stripe."""
-    from scipy.sparse import csr_array
-
-    N = len(into_NN)
-    users = np.repeat(np.arange(len(train)), train.lengths)
-    first = train.starts - np.cumsum(train.lengths) + train.lengths
-    items = train.histories.items[np.arange(len(users)) + first[users]]
-    users, items = np.divmod(np.unique(users * N + items), N)
-    ones = np.ones(len(users), np.float64 if into_NN.dtype == torch.float64 else np.float32)
-    X_UN = csr_array((ones, (users, items)), shape=(len(train), N))
-    X_NU, height = X_UN.T.tocsr(), max(1, STRIPE // N)
-    for start in range(0, N, height):
-        stripe = (X_NU[start : start + height] @ X_UN).toarray()
-        into_NN[start : start + height].copy_(torch.from_numpy(stripe))
 
 
 def _n_bytes(n_items: int) -> int:

@@ -42,14 +42,13 @@ from forethought.methods.interface import (
     Losses,
     Method,
     MethodConfig,
-    References,
-    SideInformation,
     Stage,
     UserRepresentation,
     check_mask,
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.outside import References, SideInformation
 from forethought.methods.pretrained import build_encoder, load_pretrained, rest, train_parts
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import Positions
@@ -206,8 +205,7 @@ class IGRSRModel(Method):
 
     def __init__(self, config: IGRSR, n_items: int, intents_from: IntentSource | None = None) -> None:
         super().__init__()
-        self.config, reasoner = config, config.reasoner
-        self.causal = config.over == "causal"
+        self.config, self.causal, reasoner = config, config.over == "causal", config.reasoner
         self.encoder = build_encoder(config.backbone, n_items, config.loss, config.item_std)
         self.items = ItemTable(n_items, reasoner.width, config.loss, config.item_std)
         self.window = self.encoder.window

@@ -16,14 +16,13 @@ from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
-from forethought.data.evidence import EvidenceTable
-from forethought.data.features import Feature
 from forethought.data.histories import Spans
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
-from forethought.methods.item_evidence import ItemEvidence
+from forethought.methods.item_evidence import ItemEvidence, Spoken
 from forethought.methods.item_features import ItemFeatures
+from forethought.methods.outside import References, SideInformation
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting, Rule, Trace
 from forethought.settings import Settings
@@ -152,45 +151,6 @@ class Centroids(NamedTuple):
     vectors_KD: Tensor
     sizes_K: Tensor
     cluster_N: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class References:
-    """What a method's configuration refers to outside of it; `forethought.references` makes tensors of it.
-
-    Attributes:
-        encoder_run: a run folder whose encoder is taken over.
-        backbone: configuration that this encoder must have.
-        texts: whether text vectors of the items are read: from `texts_file`, or those beside the data.
-        text_width: numbers that each of them must have.
-    """
-
-    encoder_run: str | None = None
-    backbone: BackboneConfig | None = None
-    texts: bool = False
-    texts_file: str | None = None
-    text_width: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SideInformation:
-    """What methods may take from outside the histories they are trained on, as tensors.
-
-    Attributes:
-        target_counts_N: how often each item is to be named in training.
-        encoder: weights of another run's encoder by name, items among them.
-        item_texts_NE: text vectors, zeros where an item has none.
-        features: of the items, for their tables.
-        evidence: beside the method's own scores.
-        hashes: checksum of each of these but the first, for the record.
-    """
-
-    target_counts_N: Tensor
-    encoder: Mapping[str, Tensor] | None = None
-    item_texts_NE: Tensor | None = None
-    features: tuple[Feature, ...] = ()
-    evidence: tuple[EvidenceTable, ...] = ()
-    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,6 +316,17 @@ class Method(nn.Module):
         is read.
         """
         return None
+
+    def spoken(self, batch: Batch, items_K: Tensor, represented: UserRepresentation) -> list[Spoken]:
+        """Which items of the first history speak for some items by evidence, kind after kind.
+
+        Args:
+            represented: what `represent` made of the batch.
+        """
+        if self.evidence is None:
+            return []
+        states_BD = represented.states_BD if isinstance(represented, DenseStates) else None
+        return self.evidence.spoken(batch, items_K, states_BD)
 
     def intent_weights(self, represented: UserRepresentation) -> IntentWeights | None:
         """What it tells of intents, of a representation that was made with `trace`; most methods have none."""

@@ -54,7 +54,10 @@ class Spoken(NamedTuple):
         said_KA: shares that add up to what is said of each item; none of them where that is too little to be heard.
         values_KA: of the table, from the item of the history to each of the K.
         pairs_KA: how often the two were met near each other, as `Neighbours` counts; None where it is not about that.
-        counts_A: how often training met each item of the history.
+        items_A: the items of the history.
+        counts_A: how often training met each of them.
+        window, directed: how far apart items are near each other, and whether only what came later is; None where it
+            is not about that.
     """
 
     shape: EvidenceShape
@@ -63,12 +66,20 @@ class Spoken(NamedTuple):
     said_KA: Tensor
     values_KA: Tensor
     pairs_KA: Tensor | None
+    items_A: Tensor
     counts_A: Tensor
+    window: int | None
+    directed: bool | None
+
+    @property
+    def most(self) -> float:
+        """What is added to the logit of the item of which most is said."""
+        return self.weight * (1.0 if self.gate is None else self.gate)
 
     @property
     def added_KA(self) -> Tensor:
         """What is added to logits."""
-        return self.said_KA * (self.weight * (1.0 if self.gate is None else self.gate))
+        return self.said_KA * self.most
 
 
 class ItemEvidence(nn.Module):
@@ -95,7 +106,7 @@ class ItemEvidence(nn.Module):
             config.window,
             config.directed,
         )
-        self.trained = config.fit == "training"
+        self.trained = config.is_trained
         total = sum(shape.neighbours for shape in shapes)
         met = sum(shape.neighbours for shape in shapes if shape.kind == "met")
         self.register_buffer("items_NK", torch.zeros(n_items, total, dtype=torch.int32))
@@ -206,8 +217,9 @@ class ItemEvidence(nn.Module):
             largest = said_MA[-1].sum() if len(of_T) else said_MA.new_ones(())
             said_KA = said_MA[: len(items_K)] / largest * torch.isin(items_K, of_T)[:, None]
             weight, gate = float(self.weights_E[e]), None if gates is None else gates[e]
-            values_KA = values_MA[: len(items_K)]
-            spoken.append(Spoken(shape, weight, gate, said_KA, values_KA, pairs_KA, self.counts_N[items_A]))
+            near = (self.window, self.directed) if shape.kind == "met" else (None, None)
+            of_table = values_MA[: len(items_K)], pairs_KA, items_A, self.counts_N[items_A]
+            spoken.append(Spoken(shape, weight, gate, said_KA, *of_table, *near))
         return spoken
 
     @torch.no_grad()
@@ -290,9 +302,8 @@ class ItemEvidence(nn.Module):
 def _said(columns_PA: Tensor, values_PA: Tensor, table: SparseTable) -> tuple[Tensor, Tensor, Tensor]:
     """Rows of a table mixed, the largest number of each mixture being 1: rows, items and values of what is above 0."""
     rows_T, items_T, values_T = table.mixed(columns_PA, values_PA)
-    real = values_T > NOTHING
-    rows_T, items_T, values_T = rows_T[real], items_T[real], values_T[real]
     largest_P = values_T.new_zeros(len(columns_PA)).scatter_reduce_(0, rows_T, values_T, "amax")
-    values_T = values_T / largest_P[rows_T]
-    heard = values_T >= LEAST
-    return rows_T[heard], items_T[heard], values_T[heard]
+    least_P = (LEAST * largest_P).clamp_min(NOTHING)
+    heard = (values_T >= least_P.index_select(0, rows_T)).nonzero()[:, 0]
+    rows_T, items_T, values_T = (each.index_select(0, heard) for each in (rows_T, items_T, values_T))
+    return rows_T, items_T, values_T / largest_P.index_select(0, rows_T)

@@ -62,7 +62,7 @@ class FeatureMap(nn.Module):
             flat = F.embedding_bag(
                 values.flatten(0, -2), self.weight, mode="mean", padding_idx=self.shape.tags
             )  # of no tag it is zero
-            mapped = flat.view(*values.shape[:-1], -1)
+            mapped = flat.view(*values.shape[:-1], flat.shape[-1])  # a width that an empty batch does not tell
         return mapped + missing * self.missing
 
 

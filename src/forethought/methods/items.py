@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
@@ -91,7 +92,7 @@ class ItemTable(nn.Module):
         self.loss, self.n_items, self.std = loss, n_items, std
         self.shard: Shard | None = None
         self.features: ItemFeatures | None = None
-        self._made: tuple[list[tuple[int, int]], Tensor] | None = None  # of what weights, and the vectors
+        self._made: tuple[list[tuple[int, int]], dict[bool, Catalogue]] = [], {}  # of what weights, and what
         self.weight = nn.Parameter(torch.randn(n_items, width) * std)
         self.bias = nn.Parameter(torch.zeros(n_items)) if loss.bias else None
         counts_N = None if loss.proposal == "uniform" else torch.zeros(n_items, dtype=torch.int64)
@@ -109,10 +110,10 @@ class ItemTable(nn.Module):
         """Which items training meets, where features tell something of the others."""
         met_N = train_counts_N > 0
         self.trained_N1 = None if self.features is None or met_N.all() else met_N.to(self.weight)[:, None]
-        self._made = None
+        self._made = [], {}
 
     def train(self, mode: bool = True) -> Self:
-        self._made = None  # a fused optimiser leaves no mark on the weights that it changes
+        self._made = [], {}  # a fused optimiser leaves no mark on the weights that it changes
         return super().train(mode)
 
     def forward(self, items: Tensor) -> Tensor:
@@ -146,15 +147,8 @@ class ItemTable(nn.Module):
         return self.weight
 
     def vectors(self) -> Tensor:
-        """E, [N, D], of ids and features. Those of a trained model are made once, as long as its weights stay."""
-        if self.features is None:
-            return self.all_ids()
-        if self.training or torch.is_grad_enabled():
-            return self._with_features(self.features())
-        weights = [(tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values()]
-        if self._made is None or self._made[0] != weights:
-            self._made = weights, self._with_features(self.features())
-        return self._made[1]
+        """E, [N, D], of ids and features."""
+        return self.all_ids() if self.features is None else self._with_features(self.features())
 
     def _with_features(self, features_ND: Tensor) -> Tensor:
         """E of ids and what features add."""
@@ -167,9 +161,22 @@ class ItemTable(nn.Module):
     def catalogue(self, *, held_back: bool = True) -> Catalogue:
         """All items as they are now: what losses, indicators, ranking and explanations hold states against.
 
+        That of a trained model is made once, as long as its weights stay: with the items' lengths that is half of the
+        time of a single history.
+
         Args:
             held_back: whether `unmet_nats` count; they are one more column of the scaled items, as a bias is.
         """
+        if self.training or torch.is_grad_enabled():
+            return self._catalogue(held_back)
+        weights = [(tensor.data_ptr(), tensor._version) for tensor in chain(self.parameters(), self.buffers())]
+        if self._made[0] != weights:
+            self._made = weights, {}
+        if held_back not in self._made[1]:
+            self._made[1][held_back] = self._catalogue(held_back)
+        return self._made[1][held_back]
+
+    def _catalogue(self, held_back: bool) -> Catalogue:
         bias_N, trained_N1 = self.bias, self.trained_N1
         if bias_N is not None and trained_N1 is not None:
             bias_N = bias_N * trained_N1[:, 0]
@@ -188,11 +195,13 @@ class ItemTable(nn.Module):
         batch: Batch,
         constants_BL: Tensor | None = None,
         evidence: ItemEvidence | None = None,
+        soft: losses.FewTargets | None = None,
     ) -> Losses:
         """Every real position names the item that follows it: the mean of `loss_of` over the global batch.
 
         Args:
             evidence: beside the scores, where its weights are trained with them.
+            soft: targets beside the items that follow.
         """
         assert batch.targets_BL is not None
         real_BL = batch.valid_BL()
@@ -204,7 +213,7 @@ class ItemTable(nn.Module):
         added = None
         if evidence is not None and evidence.trained:
             added = evidence.in_training(batch, self.states(states_PD))
-        total = self.loss_of(states_PD, batch.targets_BL[real_BL], weights_P, constants_P, added)
+        total = self.loss_of(states_PD, batch.targets_BL[real_BL], weights_P, constants_P, added, soft)
         return Losses(total, {"loss": total.detach()})
 
     def loss_of(
@@ -214,6 +223,7 @@ class ItemTable(nn.Module):
         weights_P: Tensor,
         constants_P: Tensor | None = None,
         added: SparseScores | None = None,
+        soft: losses.FewTargets | None = None,
     ) -> Tensor:
         """sum_p w_p loss_p for the configured loss.
 
@@ -224,10 +234,12 @@ class ItemTable(nn.Module):
             constants_P: what a state adds to its scores of all items, before the temperature. Only the losses that
                 judge each item alone (bce, gbce) feel it: a softmax does not move, nor does its gradient.
             added: to the logits of a few items of each row; ce alone takes it.
+            soft: targets beside the items, for ce without that.
         """
         if self.shard is None:
-            return self._loss_of(states_PD, targets_P, weights_P, constants_P, added)
+            return self._loss_of(states_PD, targets_P, weights_P, constants_P, added, soft)
         assert added is None, "evidence is read where all items are in one process"
+        assert soft is None, "a teacher is heard where all items are in one process"
         own = [x for x in (states_PD, targets_P, weights_P, constants_P) if x is not None]
         states_PD, targets_P, weights_P, *constants = self.shard.pooled(*own)
         return self.shard.share(self._loss_of(states_PD, targets_P, weights_P, constants[0] if constants else None))
@@ -239,12 +251,16 @@ class ItemTable(nn.Module):
         weights_P: Tensor,
         constants_P: Tensor | None = None,
         added: SparseScores | None = None,
+        soft: losses.FewTargets | None = None,
     ) -> Tensor:
         config, catalogue = self.loss, self.catalogue()
         r_PD = catalogue.scaled(states_PD)
         if config.kind == "ce":
-            return losses.cross_entropy(r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing, added=added)
+            return losses.cross_entropy(
+                r_PD, catalogue, targets_P, weights_P, smoothing=config.smoothing, added=added, soft=soft
+            )
         assert added is None
+        assert soft is None
         if config.kind == "sampled_softmax":
             return sampled.sampled_softmax(r_PD, catalogue, targets_P, *self.negatives(targets_P), weights_P)
         negatives_PM = self._same(torch.randint(self.n_items, (len(targets_P), config.negatives), device=r_PD.device))
@@ -294,6 +310,27 @@ def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
     return method
 
 
+def reads_features(method: nn.Module) -> bool:
+    """Whether a table of items reads features."""
+    return any(isinstance(part, ItemTable) and part.features is not None for part in method.modules())
+
+
+def hears_evidence(method: nn.Module) -> bool:
+    """Whether something beside its own scores speaks for items."""
+    return any(isinstance(part, ItemEvidence) for part in method.modules())
+
+
+def check_evidence(method: nn.Module) -> None:
+    """Whether all that speaks for items speaks of items there are.
+
+    Raises:
+        ValueError: it does not.
+    """
+    for part in method.modules():
+        if isinstance(part, ItemEvidence):
+            part.check()
+
+
 def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
     """Tell the tables of items that read features which items training meets."""
     for part in method.modules():
@@ -316,7 +353,7 @@ def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[E
     """
     if config is None or not shapes:
         return method
-    if config.fit == "training":
+    if config.is_trained:
         _check_trains_evidence(method)
     method.evidence = ItemEvidence(config, shapes, len(method.catalogue()), method.catalogue().vectors_ND.shape[1])
     return method

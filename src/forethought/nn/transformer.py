@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, cast
@@ -40,34 +40,47 @@ class Block(nn.Module):
         self.activation = F.relu if activation == "relu" else F.gelu
         self.dropout = Dropout(dropout)
 
-    def forward(self, x_BLD: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """States, and the keys and values that tokens will look back at."""
-        q, k, v = self._project(x_BLD)
+    def forward(self, x_BLD: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Memory]:
+        """States, and what tokens will look back at."""
+        normed = self._normed(x_BLD)
+        q, k, v = self._split(normed)
         mixed = attention(q, k, v, mask, causal)
-        return self._finish(x_BLD, join_heads(mixed)), k, v
+        return self._finish(x_BLD, self._branch(join_heads(mixed), normed)), self._memory(k, v, normed)
 
-    def at(self, x_BLD: Tensor, at_BP: Tensor, sees_BHPL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `forward`, for the given positions alone: everything but keys and values is spared for the others."""
+    def at(self, x_BLD: Tensor, at_BP: Tensor, sees_BHPL: Tensor) -> tuple[Tensor, Memory]:
+        """As `forward`, for the given positions alone: everything but the memory is spared for the others."""
         D = x_BLD.shape[-1]
-        normed = self.attention_norm(x_BLD) if self.norm_first else x_BLD
+        normed = self._normed(x_BLD)
         k, v = F.linear(normed, self.qkv.weight[D:], self.qkv.bias[D:]).chunk(2, dim=-1)
         q = F.linear(at_positions(normed, at_BP), self.qkv.weight[:D], self.qkv.bias[:D])
         q, k, v = (split_heads(each, self.heads) for each in (q, k, v))
-        mixed = attention(q, k, v, sees_BHPL)
-        return self._finish(at_positions(x_BLD, at_BP), join_heads(mixed)), k, v
+        mixed = self._branch(join_heads(attention(q, k, v, sees_BHPL)), normed, at_BP)
+        return self._finish(at_positions(x_BLD, at_BP), mixed), self._memory(k, v, normed)
 
     def reason(self, x_BPD: Tensor, memory: Memory, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
-        q, k, v = self._project(x_BPD)
+        q, k, v = self._split(self._normed(x_BPD))
         memory = memory.with_token(k, v)
-        return self._finish(x_BPD, join_heads(attend_token(q, memory, sees_BPL))), memory
+        return self._finish(x_BPD, self.out(join_heads(attend_token(q, memory, sees_BPL)))), memory
 
-    def _project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x_BLD = self.attention_norm(x_BLD) if self.norm_first else x_BLD
-        q, k, v = self.qkv(x_BLD).chunk(3, dim=-1)
+    def _normed(self, x: Tensor) -> Tensor:
+        """What the first branch reads."""
+        return self.attention_norm(x) if self.norm_first else x
+
+    def _split(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, by heads."""
+        q, k, v = self.qkv(normed).chunk(3, dim=-1)
         return split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
 
-    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + self.dropout(self.out(mixed))
+    def _branch(self, mixed: Tensor, normed_BLD: Tensor, at_BP: Tensor | None = None) -> Tensor:
+        """What attention adds to the states, all of them or those at some positions."""
+        return self.out(mixed)
+
+    def _memory(self, k: Tensor, v: Tensor, normed_BLD: Tensor) -> Memory:
+        return Memory(k, v)
+
+    def _finish(self, x: Tensor, branch: Tensor) -> Tensor:
+        """The residual of the first branch, and the second."""
+        x = x + self.dropout(branch)
         if not self.norm_first:
             x = self.attention_norm(x)
         hidden = self.activation(self.up(self.ffn_norm(x) if self.norm_first else x))
@@ -92,11 +105,12 @@ class Transformer(nn.Module):
         activation: Activation,
         norm_first: bool,
         causal: bool,
+        block: Callable[..., Block] = Block,
     ) -> None:
         super().__init__()
         self.causal = causal
         block = partial(
-            Block,
+            block,
             width=width,
             heads=heads,
             ffn_width=ffn_width,
@@ -128,11 +142,11 @@ class Transformer(nn.Module):
             if last_only and block is self.blocks[-1]:
                 last_B1 = last_positions(lengths_B - prefix) + prefix
                 sees = mask if mask is not None else key_mask(last_B1[:, 0] + 1, x_BLD.shape[1])
-                x_BLD, k, v = block.at(x_BLD, last_B1, sees)
+                x_BLD, memory = block.at(x_BLD, last_B1, sees)
             else:
-                x_BLD, k, v = block(x_BLD, mask, self.causal)
+                x_BLD, memory = block(x_BLD, mask, self.causal)
             if at_BP is not None:
-                memories.append(Memory(k, v))
+                memories.append(memory)
         chain = None if at_BP is None else AttentionChain(tuple(memories), at_BP, prefix)
         return self.norm(x_BLD), chain
 

@@ -113,9 +113,9 @@ class ConcatLayer(Block):
         if beside.kept_BM is not None:  # a masked token still sees itself: a softmax over nothing is no number
             own = torch.eye(M, dtype=torch.bool, device=x_BLD.device)
             sees = (sees & beside.kept_BM.repeat_interleave(P, 0)[:, None] | own)[:, None]
-        tokens, k, v = self(vectors_BPMD.flatten(0, 1), sees, False)
-        k, v = (each.transpose(1, 2).unflatten(0, (B, P)) for each in (k, v))  # [B, P, M, H, C]
-        q_BHLC, past_k, past_v = self._project(x_BLD)
+        tokens, of = self(vectors_BPMD.flatten(0, 1), sees, False)
+        k, v = (each.transpose(1, 2).unflatten(0, (B, P)) for each in (of.keys_BHLC, of.values_BHLC))  # [B, P, M, H, C]
+        q_BHLC, past_k, past_v = self._split(self._normed(x_BLD))
         q_BLHC = q_BHLC.transpose(1, 2)
         before_BLHM = beside_scores(q_BLHC, k, beside.kept_BM)
         past_BHLL = q_BHLC @ past_k.transpose(-1, -2) * q_BHLC.shape[-1] ** -0.5
@@ -124,7 +124,7 @@ class ConcatLayer(Block):
         weights = F.softmax(torch.cat([before_BLHM.transpose(1, 2), past_BHLL], dim=-1), dim=-1)
         before_BLHM, past_BHLL = weights[..., :M].transpose(1, 2), weights[..., M:]
         mixed = past_BHLL @ past_v + beside_values(before_BLHM, v).transpose(1, 2)
-        x_BLD = self._finish(x_BLD, join_heads(mixed))
+        x_BLD = self._finish(x_BLD, self.out(join_heads(mixed)))
         if last_only:
             x_BLD = at_positions(x_BLD, last_positions(lengths_B))
         return x_BLD, beside._replace(vectors_BPMD=tokens.unflatten(0, (B, P))), F.normalize(before_BLHM, 1.0, -1)

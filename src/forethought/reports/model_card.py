@@ -21,7 +21,7 @@ def model_card(name: str, config: Mapping[str, Any], about: Mapping[str, Any], e
     excluded = "left out of" if about["exclude_history"] else "kept among"
     return f"""# {markdown(name)}
 
-A **{kind}** that recommends the next item of a history, trained by Forethought.
+{"An" if kind[0] in "aeiou" else "A"} **{kind}** that recommends the next item of a history, trained by Forethought.
 
 - **Data:** {markdown(about["data"])}: {about["users"]:,} users, {about["items"]:,} items,
   {about["interactions"]:,} interactions (hash {markdown(about["data_hash"])}).
@@ -59,6 +59,8 @@ def _noise(noise: Mapping[str, Any] | None) -> str:
 def _more(about: Mapping[str, Any]) -> str:
     """What came before its training, and after it."""
     lines = [f"- **Began with** weights of {markdown(each)}." for each in started_from(about).values()]
+    names = [str(each["run"]) for each in about.get("members", [])]
+    lines += [f"- **Members:** {markdown(', '.join(names))}."] if names else []
     added = sum(each["items"] for each in about.get("extended", []))
     lines += [f"- **New items:** {added:,} that no training met, known by their features alone."] if added else []
     return "".join(f"\n{line}" for line in lines)

@@ -124,8 +124,9 @@ STUDIES: dict[str, Study] = {
             "What are texts, categories and co-occurrence worth, in the item vectors and beside the scores, and should "
             "the weights of what stands beside be fitted afterwards or trained along? What everybody must beat stands "
             "first.",
-            *("sasrec", *CLOSED_FORM, "sasrec-co", "sasrec-evidence", "sasrec-features", "sasrec-features-co"),
-            *("sasrec-full", "sasrec-evidence-trained", "sasrec-full-trained", "sasrec-full-gate"),
+            *("sasrec", *CLOSED_FORM, "sasrec-co", "sasrec-ease", "sasrec-evidence"),
+            *("sasrec-features", "sasrec-features-co", "sasrec-full", "sasrec-evidence-trained"),
+            *("sasrec-full-trained", "sasrec-full-both", "sasrec-full-gate"),
             *("sasrec-long", "sasrec-full-long", "sasrec-again-full", "sasrec-full-input-noise-0.1"),
         ),
         _ablation(

@@ -48,8 +48,8 @@ def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: in
     method.eval()
     if len(cases) > MOST_CASES:
         cases = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), MOST_CASES, replace=False)))
-    weights = [0.0] * len(evidence.shapes)
-    without_C = best_C = _quality(method, cases, [weights], exclude_history)[0]
+    weights = evidence.weights_E.tolist() if evidence.trained else [0.0] * len(evidence.shapes)
+    without_C, best_C = _quality(method, cases, [[0.0] * len(weights), weights], exclude_history)
     for fine in (False, True):
         for e in range(len(weights)):
             values = [weights[e] * factor for factor in FINE] if fine and weights[e] else COARSE

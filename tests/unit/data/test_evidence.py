@@ -89,7 +89,7 @@ def test_a_column_or_a_file_of_vectors_may_speak(split: Split, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("use", "error", "said"),
     [
-        ("nothing", ConfigError, "There is no evidence 'nothing': choose co_occurrence, text, repeat, a column"),
+        ("nothing", ConfigError, "There is no evidence 'nothing': choose co_occurrence, text, repeat, ease, a column"),
         ("cooccurrence", ConfigError, "Did you mean 'co_occurrence'?"),
         ("imgae", ConfigError, "Did you mean 'image'?"),
         ("categories", ConfigError, "is no vector of an item"),

@@ -351,3 +351,11 @@ def test_losses_without_the_whole_catalogue_are_counted_too(split: Split) -> Non
     many = flops_per_epoch(more.build(split.data.sizes), rows, positions=64, seed=0, epoch=0)
     positions = int((rows.lengths - 1).sum())
     assert many - few == pytest.approx(3 * linear(positions, D, 7))  # forward, and to states and items back
+
+
+def test_products_of_sparse_matrices_are_not_taken_for_dense_ones() -> None:
+    some = torch.eye(5).to_sparse_csr()
+    with counter() as counting:
+        some @ some
+        torch.eye(5) @ torch.ones(5, 2)
+    assert counting.get_total_flops() == 2 * 5 * 5 * 2

@@ -18,6 +18,7 @@ from forethought.config import MethodConfig, Recipe
 from forethought.data.batches import lists_batch
 from forethought.data.evidence import Evidence
 from forethought.data.splits import Split
+from forethought.ensembling import ensemble
 from forethought.explaining.explanation import Explanation
 from forethought.explaining.parts import Contribution, ItemSum
 from forethought.methods.dtrec import DTRec
@@ -291,6 +292,51 @@ def test_a_gate_is_part_of_the_weight(split: Split, quick: Training, tmp_path: P
     for whole in said.sums:
         assert whole.score - whole.model == near(total[row(model, whole.item)])
     assert f"x gate {gates[0]:.2f}" in " ".join(str(said).split())
+
+
+def test_an_ensemble_is_explained_by_what_speaks_with_its_members(
+    models: dict[str, Recommender], split: Split, quick: Training, tmp_path: Path
+) -> None:
+    """Two that read as much, one that reads less, one that hears nothing; kinds of one name are one."""
+    evidence = Evidence(use="co_occurrence", fit="training", gate=True, last=6, recency=0.7, window=4)
+    short = NextItem(backbone=replace(BACKBONE, window=3), loss=DOT)
+    gated = train(Recipe(method=short, training=quick, evidence=evidence), split, tmp_path / "gated")
+    spoken: Any = gated.method.evidence
+    spoken.gate_ED.data = torch.randn(1, 16, generator=torch.Generator().manual_seed(0))
+    deaf = train(Recipe(method=BACKBONE, training=quick, seed=1), split, tmp_path / "deaf")
+    members = [models["plain"], models["prl"], gated, deaf]
+    model = ensemble(members, tmp_path / "four")
+    said = told(model)
+    (found,) = model.recommend([ids(model, HISTORY)], k=5)
+    assert [each.item for each in said.answer] == found.items
+    assert [each.score for each in said.answer] == pytest.approx(found.scores, abs=1e-5)
+    assert [kind.name for kind in said.evidence] == ["co_occurrence", "shape", "repeat"]
+    total = np.zeros(len(model.items))
+    for member in members[:3]:
+        state = states(member)[0].double().numpy()
+        gates = None if member is not gated else np.exp(spoken.gate_ED.detach().double().numpy() @ state)
+        parts = speaks(member, read_by(member), gates)
+        total += sum(each.sum(0) for each in parts) / member.method.catalogue().temperature / len(members)
+    assert said.sums is not None
+    assert said.contributions is not None
+    for whole, contributions in zip(said.sums, said.contributions, strict=True):
+        assert whole.score - whole.model == pytest.approx(total[row(model, whole.item)], abs=1e-4)
+        assert sum(whole.added.values()) == pytest.approx(total[row(model, whole.item)], abs=1e-4)
+        assert len({(each.item, each.by) for each in contributions}) == len(contributions)
+    assert max(total) > 0.1
+    assert "co-occurrence" in str(said)
+
+
+def test_ease_speaks_without_a_cosine(split: Split, quick: Training, tmp_path: Path) -> None:
+    evidence = Evidence(use="ease")
+    model = train(Recipe(method=METHODS["plain"], training=quick, evidence=evidence), split, tmp_path / "run")
+    spoken: Any = model.method.evidence
+    spoken.weights_E.data = torch.tensor([3.0])
+    said = told(model)
+    assert said.contributions is not None
+    of_ease = [each for contributions in said.contributions for each in contributions]
+    assert len(of_ease) > 3
+    assert {(each.by, each.met, each.near, each.cosine) for each in of_ease} == {("ease", None, None, None)}
 
 
 # ---- its form

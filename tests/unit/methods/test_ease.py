@@ -11,6 +11,7 @@ import torch
 from forethought import memory
 from forethought.catalogue import ranking
 from forethought.config import Recipe
+from forethought.data import linear
 from forethought.data.batches import lists_batch
 from forethought.data.histories import Histories
 from forethought.data.interactions import DataSizes
@@ -18,7 +19,6 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.ranking import rank_cases
 from forethought.memory import ShortOfMemoryError
-from forethought.methods import ease
 from forethought.methods.ease import EASE, EASEModel
 from forethought.runs import train
 
@@ -60,7 +60,7 @@ def test_each_column_is_a_ridge_regression_on_the_other_items() -> None:
 
 def test_stripes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = fitted(EASE()).weights_NN
-    monkeypatch.setattr(ease, "STRIPE", 2 * N)
+    monkeypatch.setattr(linear, "STRIPE", 2 * N)
     assert torch.equal(fitted(EASE()).weights_NN, wanted)
 
 

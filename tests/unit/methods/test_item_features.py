@@ -68,17 +68,17 @@ def test_gradients_reach_ids_maps_and_what_is_missing_from_both_sides(table: Ite
         assert not filler.any()
 
 
-def test_vectors_of_a_trained_model_are_made_once_and_anew_when_weights_change(table: ItemTable) -> None:
+def test_the_catalogue_of_a_trained_model_is_made_once_and_anew_when_weights_change(table: ItemTable) -> None:
     table.eval()
     with torch.inference_mode():
-        first = table.vectors()
-        assert table.vectors() is first
+        first = table.catalogue()
+        assert table.catalogue() is first
     with torch.no_grad():
         table.features.maps[0].weight.mul_(2.0)  # type: ignore[union-attr]
-        again = table.vectors()
+        again = table.catalogue()
     assert again is not first
-    np.testing.assert_allclose(again.numpy(), vectors(table), rtol=1e-5, atol=1e-6)
-    assert table.vectors().requires_grad
+    np.testing.assert_allclose(again.vectors_ND.numpy(), vectors(table), rtol=1e-5, atol=1e-6)
+    assert table.catalogue().vectors_ND.requires_grad
 
 
 def test_vectors_follow_a_fused_optimiser(table: ItemTable) -> None:
@@ -91,7 +91,7 @@ def test_vectors_follow_a_fused_optimiser(table: ItemTable) -> None:
         optimiser.zero_grad()
         table.eval()
         with torch.inference_mode():
-            np.testing.assert_allclose(table.vectors().numpy(), vectors(table), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(table.catalogue().vectors_ND.numpy(), vectors(table), rtol=1e-5, atol=1e-6)
 
 
 def test_without_features_a_table_is_its_weights() -> None:
