@@ -35,7 +35,14 @@ from forethought.item_lists import candidates, known_items
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.ensemble import Ensemble
 from forethought.methods.interface import Method
-from forethought.methods.items import hears_evidence, know_trained, reads_features, with_evidence, with_features
+from forethought.methods.items import (
+    check_evidence,
+    hears_evidence,
+    know_trained,
+    reads_features,
+    with_evidence,
+    with_features,
+)
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
@@ -391,6 +398,7 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
         know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")
+    check_evidence(method)
     return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)
 
 

@@ -95,6 +95,8 @@ def places() -> list[Place]:
         )
         for method in fixtures.methods()
     ]
+    resume = (*fixtures.train("sasrec", run, *fixtures.EVIDENCE), "--resume")
+    made.append(Place("runs/evidence", "config.json", (recommend, evaluate, explain, resume)))
     made += [
         Place(f"{fixtures.STOPPED}/{method}", file, ((*fixtures.train(method, run), "--resume"),))
         for method in fixtures.STAGED

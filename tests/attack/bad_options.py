@@ -49,7 +49,7 @@ PLACES = (
     ),
 )
 PLACED = {"--out", "--data", "--items", "--input", "--picture", "--results", "--runs", "--texts", "--encoder-run"}
-PLACED |= {"--model", "--allow", "--deny", "--from"}
+PLACED |= {"--model", "--allow", "--deny", "--from", "--features", "--evidence"}
 ENDLESS = ("--epochs", "--encoder-epochs", "--reinforcement.epochs")
 SLOW = {"--compile", "--no-compile"}  # a compiler of its own, minutes a run
 FLAGS = (
@@ -61,6 +61,7 @@ FLAGS = (
     "--noise-curve",
     "--across-noise",
     "--strict-lists",
+    "--evidence-gate",
 )
 
 BASES: dict[str, tuple[str, ...]] = {
@@ -104,8 +105,13 @@ ALWAYS = {
         ],
         ("--out", "out[0.003]"),
         ("--tie-seed", "3"),
+        *[
+            ("--evidence", value)
+            for value in ("text", "price", "auto,text", "repeat,repeat", "x.npy", "run/model.safetensors", "other.npy")
+        ],
+        ("--evidence-fit", "training"),
     ),
-    "train dtrec": (("--base-weight", "1e308"),),
+    "train dtrec": (("--base-weight", "1e308"), ("--evidence-fit", "validation")),
     "train rearec-prl": (("--temperature_scale", "1e308"),),
     "doctor": (("SOURCE", "sql:"), ("SOURCE", "sql: COPY (SELECT 1) TO 'owned.txt'"), ("SOURCE", "fifo")),
     "prepare": (("--k-core", "-1 5"), ("--tie-seed", "3"), ("SOURCE", "fifo"), ("--name", "../../x")),

@@ -25,6 +25,7 @@ OWN_SIZE = {
 }
 CLOSED_FORM = ("popular", "itemknn", "ease")  # fitted at once
 STAGED, STOPPED = ("sasrec", "igr-sr", "lares"), "stopped"
+EVIDENCE = ("--evidence", "co_occurrence,repeat")  # of the run `evidence`
 
 
 def import_all() -> None:
@@ -81,6 +82,8 @@ def build(lane: Lane, say: Callable[[str], None]) -> None:
     _do(lane, ["evaluate", "runs/seed1", "--resamples", "50"])
     _do(lane, ["recommend", "runs/sasrec", "--history", "i00001", "--approximate"])
     _do(lane, train("sasrec", "runs/prepared", data="prep"))
+    _do(lane, train("sasrec", "runs/evidence", *EVIDENCE))
+    _do(lane, ["evaluate", "runs/evidence", "--resamples", "50"])
     for method in STAGED:
         say(f"a stopped run of {method}")
         _stopped(lane, method)

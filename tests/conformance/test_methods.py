@@ -16,13 +16,15 @@ from small_methods import small
 
 from forethought.config import Recipe
 from forethought.data.batches import Batch, history_batch, training_batch, windows
+from forethought.data.evidence import Evidence
 from forethought.data.features import Features
 from forethought.data.histories import Cases, Histories, Spans
+from forethought.data.neighbours import co_occurrence
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.metrics import per_case
 from forethought.evaluation.ranking import rank_cases
-from forethought.methods.interface import DenseStates, Method
+from forethought.methods.interface import DenseStates, Method, dense_states
 from forethought.methods.items import ItemTable
 from forethought.reasoning.halting import Halting, Rule
 from forethought.recipes import METHODS
@@ -271,6 +273,49 @@ def test_features_of_items_are_read_trained_kept_and_resumed(
     assert np.array_equal(first, again)
     with pytest.raises(ConfigError, match=r"configured otherwise .*features"):
         train(replace(recipe, features=None), split, tmp_path / "run", resume=True)
+
+
+def test_evidence_speaks_beside_it(
+    stepped: str, split: Split, quick: Training, tmp_path: Path, device: torch.device
+) -> None:
+    """Fitted on the validation part, saved, loaded; ranks and lists are those of whole matrices."""
+    training = replace(quick, epochs=1, device=device.type, precision="32")
+    run = train(Recipe(method=small(stepped), training=training, evidence=Evidence()), split, tmp_path / "run")
+    evidence = run.method.evidence
+    assert evidence is not None
+    assert [shape.name for shape in evidence.shapes] == ["co_occurrence"]
+    with torch.no_grad():
+        evidence.weights_E.fill_(1.5)
+    again, cases = load(run.save(tmp_path / "copy"), device=device.type), split.test
+    first, second = (rank_cases(m.method, cases, exclude_history=True, k=10) for m in (run, again))
+    assert np.array_equal(first.ranks, second.ranks)
+    assert first.lists is not None
+    assert second.lists is not None
+    assert np.array_equal(first.lists, second.lists)
+    scores_BN = _with_evidence(run.method, split, cases)
+    for row, (target, rank, items) in enumerate(zip(cases.targets, first.ranks, first.lists, strict=True)):
+        met = cases.met.take(np.array([row]))
+        scores_BN[row, met.histories.items[met.starts[0] : met.ends[0]]] = -np.inf
+        scores = scores_BN[row]
+        assert 1 + (scores > scores[target] + 1e-5).sum() <= rank <= (scores > scores[target] - 1e-5).sum()
+        assert (np.diff(scores[items]) <= 1e-5).all()
+        assert scores[items].min() >= np.delete(scores, items).max() - 1e-5
+    run.method.evidence = None
+    assert not np.array_equal(rank_cases(run.method, cases, exclude_history=True).ranks, first.ranks)
+
+
+def _with_evidence(method: Method, split: Split, cases: Cases) -> np.ndarray:
+    """The model's scores of all items, and 1.5 times what the last ten items were met with in training."""
+    batch, catalogue = history_batch(cases.history, method.window).to(method.device), method.catalogue()
+    with torch.inference_mode():
+        states_BD = dense_states(method.user_states(batch), "This test").states_BD
+        scores_BN = catalogue.scores(states_BD).double().cpu().numpy()
+    table_NN = co_occurrence(split.train, split.data.n_items).matrix().toarray()
+    for row, (items_L, length) in enumerate(zip(batch.items_BL.tolist(), batch.lengths_B.tolist(), strict=True)):
+        said_N = sum(0.8**age * table_NN[item] for age, item in enumerate(items_L[:length][::-1][:10]))
+        share_N = said_N / np.maximum(np.max(said_N), 1e-12)
+        scores_BN[row] += 1.5 * catalogue.temperature * np.where(share_N >= 0.2, share_N, 0.0)
+    return scores_BN
 
 
 def test_overfits_twenty_histories(stepped: str, split: Split, device: torch.device) -> None:

@@ -57,6 +57,7 @@ class Mutant:
 
 def everything() -> list[Mutant]:
     """All mutants of all lists."""
-    from mutants import catalogue, data, evaluation, methods, reasoning, training
+    from mutants import catalogue, data, evaluation, evidence, methods, reasoning, training
 
-    return [mutant for part in (methods, reasoning, catalogue, data, training, evaluation) for mutant in part.MUTANTS]
+    lists = (methods, reasoning, catalogue, data, training, evaluation, evidence)
+    return [mutant for part in lists for mutant in part.MUTANTS]

@@ -8,18 +8,21 @@ for new items too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
-from forethought.data.features import TEXT, Features, read_features
+from forethought.data.features import TEXT, Feature, Features, read_features
 from forethought.data.linear import item_regression
 from forethought.data.neighbours import Neighbours, alike, co_occurrence
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, nearest
+from forethought.data.texts import VECTORS
+from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Count, Settings, Share, check_keys
 
 CO_OCCURRENCE, REPEAT, LINEAR = "co_occurrence", "repeat", "ease"
+KNOWN = (CO_OCCURRENCE, TEXT, REPEAT, LINEAR)
 Fitting = Literal["validation", "training", "both"]
 
 
@@ -121,7 +124,11 @@ def read_evidence(split: Split, config: Evidence) -> tuple[EvidenceTable, ...]:
         texts = [TEXT] if split.data.texts is not None else []
         names = [CO_OCCURRENCE, *texts, *([REPEAT] if split.data.repeats else [])]
     counts_N = split.train.item_counts(split.data.n_items)
-    return tuple(_read(split, config, name, counts_N) for name in names)
+    tables = tuple(_read(split, config, name, counts_N) for name in names)
+    called = [each.shape.name for each in tables]
+    if twice := [name for at, name in enumerate(called) if name in called[:at]]:
+        raise ConfigError(f"Evidence's use has two kinds called {twice[0]!r}: leave one out, or rename its file.")
+    return tables
 
 
 def _linear(split: Split, config: Evidence) -> Neighbours:
@@ -158,12 +165,39 @@ def _read(split: Split, config: Evidence, name: str, counts_N: np.ndarray) -> Ev
         )
     if name == "auto":
         raise ConfigError("Evidence's use says auto beside other names: say auto alone, or the names.")
-    (feature,) = read_features(split.data, Features(use=name))
+    feature = _feature(split, name)
     if feature.shape.kind != "vectors" or feature.shape.width < 2:
-        known = (CO_OCCURRENCE, TEXT, REPEAT)
         raise ConfigError(
             f"Evidence {name!r} is no vector of an item, so that no two are more alike than others: "
-            f"choose one of {', '.join(known)}, or a feature that is vectors.{nearest(name, known)}"
+            f"choose one of {', '.join(KNOWN)}, or a feature that is vectors."
         )
     table = alike(feature.values, most=config.likenesses)
     return EvidenceTable(EvidenceShape(feature.shape.name, "like", table.items_NK.shape[1]), table, counts_N)
+
+
+def _feature(split: Split, name: str) -> Feature:
+    """The feature whose likeness is evidence.
+
+    Raises:
+        ConfigError: no feature is called so, or it is asked for as something other than vectors.
+        DataError: it does not fit the data.
+    """
+    ((called, kind),) = Features(use=name).asked()
+    columns = [column for column in split.data.item_table.columns if column not in ("item_id", "source_row")]
+    if called == TEXT and TEXT not in columns and split.data.texts is None:
+        raise DataError(
+            f"There are no text vectors of items beside the data ({VECTORS}) whose likeness could be evidence: make "
+            "them with forethought embed, or name an .npy file."
+        )
+    if called != TEXT and called not in columns and not called.endswith(".npy"):
+        known = [*KNOWN, *columns]
+        raise ConfigError(
+            f"There is no evidence {name!r}: choose {', '.join(KNOWN)}, a column of vectors of the item table, or an "
+            f".npy file.{nearest(name, known)}"
+        )
+    if kind not in (None, "vectors"):
+        raise ConfigError(f"Evidence {name!r} is read as {kind}, but only vectors are more or less alike: say vectors.")
+    if called.endswith(".npy") and (stem := Path(called).stem) in (CO_OCCURRENCE, REPEAT, LINEAR):
+        raise ConfigError(f"Evidence {called!r} would be called {stem!r}, which is a kind of its own: rename the file.")
+    (feature,) = read_features(split.data, Features(use=name))
+    return feature

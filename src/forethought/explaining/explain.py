@@ -1,6 +1,7 @@
 """From a history to an explanation, with whatever method: it knows states, the catalogue, and centroids if any.
 
-What comes to no state and whose score is a sum over the history is explained by that sum (`sums.py`).
+What comes to no state and whose score is a sum over the history is explained by that sum (`sums.py`); what evidence
+adds to the answer, by who speaks for it (`evidence_sums.py`).
 
 Each state of the chain is asked what it would have recommended. Entropy and divergence are those of the exact softmax
 over the whole catalogue, from its moments, whatever the halting rule itself had read.
@@ -11,6 +12,7 @@ Shapes: one history; S = T + 1 states of steps, and the final one behind them; N
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import Moments, moments
 from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import Batch
+from forethought.explaining.evidence_sums import SummedScores, behind, evidence_in_use
 from forethought.explaining.explanation import Explanation
 from forethought.explaining.metadata import ItemMetadata
 from forethought.explaining.parts import (
@@ -77,6 +80,8 @@ def explain(
 ) -> Explanation:
     """Every step of one history, or what its items add to each score where there are no steps but sums.
 
+    Steps are the model's own. The answer is that of `recommend`, with evidence where there is some.
+
     Args:
         batch: the history, as the method reads it.
         history: all of its item rows.
@@ -98,9 +103,12 @@ def explain(
     used = 0 if represented.trace is None else int(represented.steps_B[0])
     step_states = _step_states(method.catalogue().whole("Explaining"), represented)
     met_S = _mass(step_states, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
-    lists, tracked = _rank(method, step_states, min(k, len(step_states.catalogue)), target, excluded)
+    summed = SummedScores.of(step_states.catalogue, represented)
+    lists, tracked = _rank(method, step_states, represented, summed, k, target, excluded)
     intents = _intents(method, step_states.catalogue, method.intent_weights(made), metadata, excluded)
-    answer, *best = [_candidates(each, metadata) for each in (lists[-1], *lists[:-1])]
+    answer, *best = [_candidates(each, metadata) for each in (lists[-1], *lists[: len(step_states.ready_SD) - 1])]
+    items, steps_taken = [item for item, _ in tracked], len(best)
+    kinds, contributions = evidence_in_use(method, batch, represented, items, metadata)
     centroids_S = [method.centroids(step) for step in range(len(best))]
     steps = _steps(step_states, best, centroids_S, met_S, used, represented.trace, metadata)
     own = torch.allclose(step_states.ready_SD[used], step_states.ready_SD[-1], rtol=SAME, atol=SAME)
@@ -114,10 +122,18 @@ def explain(
         answer=answer,
         answer_step=used if own else None,
         steps=steps,
-        movements=[RankChange(n.item, n.title, r[:-1], r[-1]) for n, r in ((metadata.named(u), r) for u, r in tracked)],
+        movements=[
+            RankChange(n.item, n.title, r[:steps_taken], r[-1]) for n, r in ((metadata.named(u), r) for u, r in tracked)
+        ],
         target=None if target is None else metadata.named(target),
-        plane=_plane(step_states, steps, centroids_S, [u for u, _ in tracked], target, metadata, used),
+        plane=_plane(step_states, steps, centroids_S, items, target, metadata, used),
         intents=intents,
+        contributions=None if summed is None else contributions,
+        evidence=kinds,
+        sums=None
+        if summed is None
+        else summed.sums(items, [r[steps_taken] for _, r in tracked], contributions, kinds, metadata),
+        certainty=None if summed is None else summed.certainty(history),
     )
 
 
@@ -157,26 +173,43 @@ def _step_states(catalogue: Catalogue, represented: DenseStates) -> StepStates:
 
 
 def _rank(
-    method: Method, step_states: StepStates, k: int, target: int | None, excluded: np.ndarray | None
+    method: Method,
+    step_states: StepStates,
+    represented: DenseStates,
+    summed: SummedScores | None,
+    k: int,
+    target: int | None,
+    excluded: np.ndarray | None,
 ) -> tuple[list[list[tuple[int, float, float]]], list[tuple[int, list[float | None]]]]:
-    """Each state's k best as (item, score, probability), and the ranks of all of these items at each state."""
-    S = len(step_states.ready_SD)
-    items_SK, scores_SK = method.recommend(
-        DenseStates.unreasoned(step_states.ready_SD), k, _left_out(excluded, S, step_states.ready_SD.device)
-    )
-    logs_SK = scores_SK / step_states.catalogue.temperature - step_states.of.lse_P[:, None]
+    """Each state's k best as (item, score, probability), and the ranks of all of these items at each state.
+
+    With evidence the final state stands there twice: alone, and behind that with what is added to it.
+    """
+    ready_SD, lse_S, added = step_states.ready_SD, step_states.of.lse_P, represented.added
+    if summed is not None:
+        ready_SD, lse_S = torch.cat([ready_SD, ready_SD[-1:]]), torch.cat([lse_S, lse_S.new_tensor([summed.lse])])
+    S, device, catalogue = len(ready_SD), ready_SD.device, step_states.catalogue
+
+    def states(times: int) -> DenseStates:
+        """So many times all of them, one after the other."""
+        last_M = S - 1 + S * torch.arange(times, device=device)
+        more = None if added is None else behind(added, last_M, S * times)
+        return replace(DenseStates.unreasoned(ready_SD.repeat(times, 1)), added=more)
+
+    k = min(k, len(catalogue))
+    items_SK, scores_SK = method.recommend(states(1), k, _left_out(excluded, S, device))
+    logs_SK = scores_SK / catalogue.temperature - lse_S[:, None]
     candidates = zip(items_SK.tolist(), scores_SK.tolist(), logs_SK.exp().tolist(), strict=True)
     lists = [[each for each in zip(*row, strict=True) if each[0] >= 0] for row in candidates]
-    if step_states.catalogue.bias_N is None:  # a state of nothing likes all items alike: it has no best ones
-        lists = [each if state.any() else [] for each, state in zip(lists, step_states.ready_SD, strict=True)]
+    if catalogue.bias_N is None:  # a state of nothing likes all items alike: it has no best ones
+        lists = [
+            each if state.any() or (summed is not None and s == S - 1) else []
+            for s, (each, state) in enumerate(zip(lists, ready_SD, strict=True))
+        ]
     tracked = list(dict.fromkeys([i for each in lists for i, _, _ in each] + ([] if target is None else [target])))
-    states = step_states.ready_SD.repeat(len(tracked), 1)
-    targets = torch.tensor(tracked, dtype=torch.int64, device=states.device).repeat_interleave(S)
-    ranks = (
-        method.rank_of(DenseStates.unreasoned(states), targets, _left_out(excluded, len(states), states.device))
-        .view(len(tracked), S)
-        .tolist()
-    )
+    targets = torch.tensor(tracked, dtype=torch.int64, device=device).repeat_interleave(S)
+    left_out = _left_out(excluded, S * len(tracked), device)
+    ranks = method.rank_of(states(len(tracked)), targets, left_out).view(len(tracked), S).tolist()
     moved = [(u, [r if math.isfinite(r) else None for r in each]) for u, each in zip(tracked, ranks, strict=True)]
     return lists, sorted(moved, key=lambda each: math.inf if each[1][-1] is None else each[1][-1])
 

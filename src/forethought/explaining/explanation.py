@@ -17,11 +17,24 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.escaping import printable
-from forethought.explaining.parts import Candidate, Category, Contribution, Intent, ItemRef, Plane, RankChange, Step
+from forethought.explaining.parts import (
+    Candidate,
+    Category,
+    Certainty,
+    Contribution,
+    EvidenceUse,
+    Intent,
+    ItemRef,
+    ItemSum,
+    Plane,
+    RankChange,
+    Step,
+)
 from forethought.reasoning.halting import Halting
 from forethought.tables.table import plain, shown
 
 WIDTH = 100  # columns of plain text
+BROAD, NARROW = 44, 32  # columns of ids and titles: alone, and where much stands beside them
 SHOWN = 8  # items of a history, the last ones
 SPEAKING = 3  # items of a history that are shown to speak for one of the answer
 MOVED = 10  # items whose ranks are shown, beside the target
@@ -40,14 +53,18 @@ class Explanation:
         halting: the rule that decided; None where the model does not reason.
         centroid: what a centroid is called, such as prototype; None where the method has none.
         answer: the k best items, as `recommend` gives them.
-        answer_step: whose state the answer is; None where it blends several.
+        answer_step: whose state the answer is, before evidence is added; None where it blends several.
         steps: 0 to T, those after the exit too; none where the score is a sum over the history.
         movements: the best items of any step, best in the answer first; the target among them.
         target: the item that was asked about.
         plane: where all of it lies; None where there are no states.
         intents: by slot, for methods that have intents.
         contributions: what the items of the history add to each score, those that add anything, most first; in the
-            order of the movements. None where the score is no such sum.
+            order of the movements. None where the score is no such sum, and nothing of it is.
+        evidence: what speaks for items beside the model, in the order in which it was asked for.
+        sums: how the model's own score and what evidence adds come to each score, in the order of the movements; None
+            where no evidence adds anything.
+        certainty: how sure the answer is where evidence is part of it; None where it is as sure as its step.
     """
 
     history: list[ItemRef]
@@ -64,6 +81,9 @@ class Explanation:
     plane: Plane | None
     intents: list[Intent] = field(default_factory=list)
     contributions: list[list[Contribution]] | None = None
+    evidence: list[EvidenceUse] = field(default_factory=list)
+    sums: list[ItemSum] | None = None
+    certainty: Certainty | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it: null for what is not a number, text for UUIDs."""
@@ -91,10 +111,12 @@ def _as_json(value: Any) -> Any:
 def _view(explanation: Explanation) -> RenderableType:
     """All of it for Rich."""
     parts = [_history(explanation), _answer(explanation)]
-    if explanation.steps:
-        parts.append(_certainty(explanation))
+    if explanation.sums is not None:
+        parts.append(_sums(explanation, explanation.sums))
     if explanation.contributions is not None and explanation.read:
         parts.append(_contributions(explanation, explanation.contributions))
+    if explanation.steps:
+        parts.append(_certainty(explanation))
     if len(explanation.steps) > 1 or explanation.target is not None:
         parts.append(_rank_changes(explanation))
     if explanation.centroid is not None:
@@ -146,6 +168,11 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
         yield "Later steps show what it would have thought."
     else:
         yield f"The answer is that of step {explanation.answer_step}, the last one."
+    if explanation.sums is not None:
+        own = ": steps are the model's own" if last > 0 else ""
+        yield f"Evidence is added to it{own}."
+    elif explanation.evidence:
+        yield "Evidence adds nothing: all its weights are 0."
     if explanation.history_excluded:
         counting = ", but count in the probabilities" if explanation.steps else ""
         yield f"Items of the history are no candidates{counting}."
@@ -163,32 +190,99 @@ def _why(explanation: Explanation) -> str:
 
 
 def _contributions(explanation: Explanation, contributions_of: list[list[Contribution]]) -> RenderableType:
-    """The items of the answer, and the target where it is none of them."""
+    """The items of the answer, and the target where it is none of them; kinds of evidence one below the other."""
+    kinds = [kind.name for kind in explanation.evidence] or [None]
     table = _table("What speaks for them", "item", "title", by="left")
     table.show_header = False
+    if explanation.evidence:
+        _narrow(table)
+    asked = [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
     for named, contributions in zip(explanation.movements, contributions_of, strict=True):
-        told = [f"{each.score:+.3f} {_short(each)}" for each in contributions[:SPEAKING]]
-        if len(contributions) > SPEAKING:
-            told.append(f"{sum(each.score for each in contributions[SPEAKING:]):+.3f} others")
-        table.add_row(*_cells(named), Text("; ".join(told) or "nothing"))
-    return table
+        if named.item in asked:
+            by = {kind: [each for each in contributions if each.by == kind] for kind in kinds}
+            lines = [_speakers(kind, speaking) for kind, speaking in by.items() if speaking]
+            nothing = "the model alone" if explanation.evidence else "nothing"
+            table.add_row(*_cells(named), Text("\n".join(lines) or nothing))
+    legend = _counted(explanation, [each for row in contributions_of for each in row])
+    return Group(table, *([Text(legend, style="dim")] if legend else []))
+
+
+def _speakers(kind: str | None, contributions: list[Contribution]) -> str:
+    told = [f"{each.score:+.3f} {_short(each)}{_basis(each)}" for each in contributions[:SPEAKING]]
+    if len(contributions) > SPEAKING:
+        told.append(f"{sum(each.score for each in contributions[SPEAKING:]):+.3f} others")
+    return "; ".join(told) if kind is None else f"{_called(kind)}: {'; '.join(told)}"
+
+
+def _basis(of: Contribution) -> str:
+    """What a contribution is made of, in brackets."""
+    if of.near is not None:
+        return f" (met {of.met:,}, near {of.near:,})"
+    return "" if of.cosine is None else f" (cosine {of.cosine:.2f})"
+
+
+def _counted(explanation: Explanation, contributions: list[Contribution]) -> str:
+    """What the brackets say."""
+    legend = []
+    for kind in explanation.evidence:
+        if kind.window is not None:
+            side = "behind it" if kind.directed else "from it"
+            most = f"{kind.window} place{'s' * (kind.window > 1)} {side}"
+            legend.append(
+                f"Met: how often training has that item; near: how often the recommended one stands at most {most} "
+                "there, in pairs of places, close ones weighing more."
+            )
+    if any(each.cosine is not None for each in contributions):
+        legend.append("Cosine: how alike the two items' vectors are.")
+    if explanation.evidence:
+        last = explanation.evidence[0].read
+        legend.append(f"The last {last} items speak, later ones louder." if last > 1 else "The last item speaks.")
+    return " ".join(legend)
+
+
+def _sums(explanation: Explanation, sums: list[ItemSum]) -> RenderableType:
+    """Of the answer and the target."""
+    kinds = [kind.name for kind in explanation.evidence]
+    numbers = {"model": "model", "rank": "its rank"} | {f"+ {kind}": f"+ {_called(kind)}" for kind in kinds}
+    table = _narrow(_table("Sums", "item", "title", **numbers, score="= score"))
+    asked = [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
+    for each in sums:
+        if each.item in asked:
+            rank = "no" if each.model_rank is None else f"{each.model_rank:g}"
+            added = [f"{each.added[kind]:.3f}" if each.added[kind] else "" for kind in kinds]
+            table.add_row(*_cells(each), f"{each.model:.3f}", rank, *added, f"{each.score:.3f}")
+    weights = "; ".join(map(_weighed, explanation.evidence))
+    return Group(table, Text(f"Most that evidence adds: {weights}.", style="dim"))
+
+
+def _weighed(kind: EvidenceUse) -> str:
+    gate = "" if kind.gate is None else f" x gate {kind.gate:.2f}"
+    return f"{_called(kind.name)} {kind.most:.3f} (weight {kind.weight:.2f}{gate})"
+
+
+def _called(kind: str) -> str:
+    """A kind of evidence, by its name."""
+    return printable(kind).replace("_", "-")
 
 
 def _certainty(explanation: Explanation) -> RenderableType:
     """Columns that hold nothing are left out."""
     steps = explanation.steps
+    sure = [*steps, *([explanation.certainty] if explanation.certainty else [])]
     columns = {
-        "entropy": [f"{s.entropy_nats:.2f} nats" for s in steps],
-        "of ln N": [f"{s.entropy:.0%}" for s in steps],
-        "on history": [f"{s.on_history:.0%}" for s in steps],
+        "entropy": [f"{s.entropy_nats:.2f} nats" for s in sure],
+        "of ln N": [f"{s.entropy:.0%}" for s in sure],
+        "on history": [f"{s.on_history:.0%}" for s in sure],
         "KL": [_or_blank(s.consistency) for s in steps],
         "change": [_or_blank(s.change) for s in steps],
         "p(halt)": [_or_blank(s.halt) for s in steps],
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     table = _table("How sure", "step", **{name: name for name in filled}, end="left")
-    for step, *cells in zip(steps, *filled.values(), strict=True):
+    for step, *cells in zip(steps, *[cells[: len(steps)] for cells in filled.values()], strict=True):
         table.add_row(str(step.step), *cells, _fate(step, explanation), style=_style(step))
+    if explanation.certainty:
+        table.add_row("answer", *[cells[-1] if len(cells) > len(steps) else "" for cells in filled.values()], "")
     legend = "Entropy: 0 nats is certain, ln N knows nothing. On history: probability on items met already."
     if "KL" in filled:
         legend += " KL: how far the prediction moved since the step before; change: how far the state did."
@@ -202,11 +296,12 @@ def _fate(step: Step, explanation: Explanation) -> str:
 
 
 def _rank_changes(explanation: Explanation) -> RenderableType:
+    apart = explanation.answer_step is None or explanation.sums is not None  # the answer is no step's
     marks = {
-        s.step: "*" if s.step == explanation.answer_step and len(explanation.steps) > 1 else ""
+        s.step: "*" if s.step == explanation.answer_step and len(explanation.steps) > 1 and not apart else ""
         for s in explanation.steps
     }
-    blended = {} if explanation.answer_step is not None else {"answer": "answer*" if explanation.steps else "rank"}
+    blended = {"answer": "answer*" if explanation.steps else "rank"} if apart else {}
     table = _table(
         "Ranks, step by step" if explanation.steps else "Ranks",
         "item",
@@ -274,14 +369,21 @@ def _table(title: str, *names: str, **others: str) -> Table:
     table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name in names:
         heading = "" if name in ("item", "title") else name
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=44)
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=BROAD)
     for heading in others.values():
         blank = heading == "left"
         table.add_column("" if blank else heading, justify="left" if blank else "right", no_wrap=not blank)
     return table
 
 
-def _cells(named: ItemRef | Candidate | RankChange) -> tuple[Text, Text]:
+def _narrow(table: Table) -> Table:
+    """Ids and titles leave room for what stands beside them."""
+    for column in table.columns[:2]:
+        column.max_width = NARROW
+    return table
+
+
+def _cells(named: ItemRef | Candidate | RankChange | ItemSum) -> tuple[Text, Text]:
     """As `Text`, so that Rich takes nothing in them for markup."""
     return shown(named.item), shown(named.title or "")
 

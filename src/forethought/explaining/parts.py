@@ -38,11 +38,76 @@ class Contribution:
 
     Attributes:
         score: its summand; below 0 it speaks against.
+        by: the kind of evidence that says so; None where the method itself does.
+        met: how often training histories hold it; of co-occurrence alone, as is `near`.
+        near: how often the item that it speaks for stands near it in training: pairs of places in one history, which
+            are more than `met` where histories repeat items.
+        cosine: of the two items' vectors; of likeness alone.
     """
 
     item: Any
     title: str | None
     score: float
+    by: str | None = None
+    met: int | None = None
+    near: int | None = None
+    cosine: float | None = None
+
+
+@dataclass(frozen=True)
+class EvidenceUse:
+    """A kind of evidence beside the model, as it is weighed for one history.
+
+    Attributes:
+        name: as it was asked for.
+        weight: fitted or trained, in logits.
+        gate: what this history makes of the weight, a factor; None where there is no gate, and where several members
+            of an ensemble speak: then `weight` is the sum of theirs, gates in it.
+        most: what is added to the score of the item for which most speaks; the others have their share of it.
+        read: how many of the last items speak.
+        window: how many places apart items are near each other; of co-occurrence alone, as is `directed`.
+        directed: whether only what came later is near.
+    """
+
+    name: str
+    weight: float
+    gate: float | None
+    most: float
+    read: int
+    window: int | None
+    directed: bool | None
+
+
+@dataclass(frozen=True)
+class ItemSum:
+    """A score as the sum that it is.
+
+    Attributes:
+        score: what items are ranked by: `model` and all that is `added`.
+        model: what the model itself says.
+        model_rank: the rank by that alone; None where the item is no candidate.
+        added: by each kind of evidence, 0 where it says too little to be heard.
+    """
+
+    item: Any
+    title: str | None
+    score: float
+    model: float
+    model_rank: float | None
+    added: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How sure an answer is.
+
+    Attributes:
+        entropy_nats, entropy, on_history: as a step has them.
+    """
+
+    entropy_nats: float
+    entropy: float
+    on_history: float
 
 
 @dataclass(frozen=True)

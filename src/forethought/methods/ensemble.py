@@ -29,7 +29,16 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Method, MethodConfig, Stage, dense_states
+from forethought.methods.interface import (
+    DenseStates,
+    Inputs,
+    Method,
+    MethodConfig,
+    Spoken,
+    Stage,
+    UserRepresentation,
+    dense_states,
+)
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between
 
@@ -120,6 +129,15 @@ class EnsembleModel(Method):
         steps_B = torch.stack([each.steps_B for each in of]).sum(0)
         states_BD = torch.cat([*states, -total_B[:, None].to(states[0])], dim=1)
         return DenseStates(steps_B, states_BD, added=_side_by_side(weights, [each.added for each in of]))
+
+    def spoken(self, batch: Batch, items_K: Tensor, represented: UserRepresentation) -> list[Spoken]:
+        """All that speaks with any member, by its weight."""
+        found = []
+        for weight, member in zip(self.weights_K.tolist(), self.methods(), strict=True):
+            own = batch.last(member.window)
+            said = member.spoken(own, items_K, _represented(member, own))
+            found += [each._replace(weight=weight * each.weight) for each in said]
+        return found
 
     def catalogue(self) -> Catalogue:
         """Made once, as long as the members' weights stay."""

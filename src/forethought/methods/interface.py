@@ -20,7 +20,7 @@ from forethought.data.histories import Spans
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
-from forethought.methods.item_evidence import ItemEvidence
+from forethought.methods.item_evidence import ItemEvidence, Spoken
 from forethought.methods.item_features import ItemFeatures
 from forethought.methods.outside import References, SideInformation
 from forethought.reasoning.diagnostics import Diagnostics
@@ -316,6 +316,17 @@ class Method(nn.Module):
         is read.
         """
         return None
+
+    def spoken(self, batch: Batch, items_K: Tensor, represented: UserRepresentation) -> list[Spoken]:
+        """Which items of the first history speak for some items by evidence, kind after kind.
+
+        Args:
+            represented: what `represent` made of the batch.
+        """
+        if self.evidence is None:
+            return []
+        states_BD = represented.states_BD if isinstance(represented, DenseStates) else None
+        return self.evidence.spoken(batch, items_K, states_BD)
 
     def intent_weights(self, represented: UserRepresentation) -> IntentWeights | None:
         """What it tells of intents, of a representation that was made with `trace`; most methods have none."""

@@ -45,10 +45,48 @@ class Support(NamedTuple):
     n_rows: int
 
 
+class Spoken(NamedTuple):
+    """What one kind of evidence says of K items after one history, by the A last items of it, the last one first.
+
+    Attributes:
+        weight: as it was fitted or trained, in logits: what the item of which most is said gets.
+        gate: what the history makes of the weight, a factor; None where there is no gate.
+        said_KA: shares that add up to what is said of each item; none of them where that is too little to be heard.
+        values_KA: of the table, from the item of the history to each of the K.
+        pairs_KA: how often the two were met near each other, as `Neighbours` counts; None where it is not about that.
+        items_A: the items of the history.
+        counts_A: how often training met each of them.
+        window, directed: how far apart items are near each other, and whether only what came later is; None where it
+            is not about that.
+    """
+
+    shape: EvidenceShape
+    weight: float
+    gate: float | None
+    said_KA: Tensor
+    values_KA: Tensor
+    pairs_KA: Tensor | None
+    items_A: Tensor
+    counts_A: Tensor
+    window: int | None
+    directed: bool | None
+
+    @property
+    def most(self) -> float:
+        """What is added to the logit of the item of which most is said."""
+        return self.weight * (1.0 if self.gate is None else self.gate)
+
+    @property
+    def added_KA(self) -> Tensor:
+        """What is added to logits."""
+        return self.said_KA * self.most
+
+
 class ItemEvidence(nn.Module):
     """Tables of neighbours and the weights of what they say, kept with the method's own weights."""
 
     item_dims: ClassVar[Mapping[str, int]] = {"items_NK": 0, "values_NK": 0, "pairs_NM": 0, "counts_N": 0}
+    of_its_training: ClassVar[tuple[str, ...]] = tuple(item_dims)  # another one counts anew
     items_NK: Tensor
     values_NK: Tensor
     pairs_NM: Tensor
@@ -91,6 +129,16 @@ class ItemEvidence(nn.Module):
         if met:
             self.pairs_NM.copy_(torch.from_numpy(np.concatenate(met, axis=1)))
 
+    def check(self) -> None:
+        """Whether the tables, as a run folder has them, are of these items.
+
+        Raises:
+            ValueError: they are not, and would be read beyond their ends.
+        """
+        inside = (self.items_NK >= 0) & (self.items_NK < self.n_items)
+        if not inside.all() or any(bool((part < 0).any()) for part in (self.values_NK, self.pairs_NM, self.counts_N)):
+            raise ValueError("its evidence names items that there are not, or counts below 0")
+
     def _columns(self) -> Iterator[slice]:
         """The columns of each kind."""
         start = 0
@@ -132,10 +180,47 @@ class ItemEvidence(nn.Module):
         return SparseScores(support.rows_T, support.items_T, values_T, support.n_rows, support.sizes)
 
     def _gated(self, states_PD: Tensor) -> Tensor:
+        return self.weights_E * self._gates(states_PD)
+
+    def _gates(self, states_PD: Tensor) -> Tensor:
+        """What each history makes of the weights, [P, E], above 0."""
         assert self.gate_ED is not None
-        return self.weights_E * (states_PD.float() @ self.gate_ED.T).exp()
+        return (states_PD.float() @ self.gate_ED.T).exp()
 
     # ---- what is said
+
+    @torch.no_grad()
+    def spoken(self, batch: Batch, items_K: Tensor, states_BD: Tensor | None = None) -> list[Spoken]:
+        """Who speaks for some items after the first history, of each kind: the summands of what `after` adds to them.
+
+        Args:
+            states_BD: as for `after`.
+        """
+        first, last_P = torch.zeros_like(batch.lengths_B[:1]), batch.lengths_B[:1] - 1
+        support = self.support(batch.items_BL, first, last_P)
+        back_A = torch.arange(min(self.last, int(batch.lengths_B[0])), device=items_K.device)
+        items_A = batch.items_BL[0, last_P - back_A]
+        heard_A = self.recency ** back_A.float()
+        gates = None if self.gate_ED is None or states_BD is None else self._gates(states_BD[:1])[0].tolist()
+        spoken, met = [], 0
+        said = zip(support.items_T.split(support.sizes), support.values_T.split(support.sizes), strict=True)
+        for e, (shape, columns, (of_T, most_T)) in enumerate(zip(self.shapes, self._columns(), said, strict=True)):
+            # the item of which most is said has 1: what is said of it before is what all others were divided by
+            asked_M = torch.cat([items_K, of_T[most_T.argmax()][None]]) if len(of_T) else items_K
+            items_AC, values_AC = self.items_NK[items_A, columns], self.values_NK[items_A, columns]
+            same_MAC = (items_AC == asked_M[:, None, None]) & (values_AC > 0)
+            values_MA, pairs_KA = (same_MAC * values_AC).sum(-1), None
+            if shape.kind == "met":
+                pairs_AC = self.pairs_NM[items_A, met : met + shape.neighbours]
+                pairs_KA, met = (same_MAC[: len(items_K)] * pairs_AC).sum(-1), met + shape.neighbours
+            said_MA = values_MA * heard_A
+            largest = said_MA[-1].sum() if len(of_T) else said_MA.new_ones(())
+            said_KA = said_MA[: len(items_K)] / largest * torch.isin(items_K, of_T)[:, None]
+            weight, gate = float(self.weights_E[e]), None if gates is None else gates[e]
+            near = (self.window, self.directed) if shape.kind == "met" else (None, None)
+            of_table = values_MA[: len(items_K)], pairs_KA, items_A, self.counts_N[items_A]
+            spoken.append(Spoken(shape, weight, gate, said_KA, *of_table, *near))
+        return spoken
 
     @torch.no_grad()
     def support(self, items_BL: Tensor, b_P: Tensor, l_P: Tensor, own: tuple[Tensor, Tensor] | None = None) -> Support:

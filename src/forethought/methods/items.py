@@ -320,6 +320,17 @@ def hears_evidence(method: nn.Module) -> bool:
     return any(isinstance(part, ItemEvidence) for part in method.modules())
 
 
+def check_evidence(method: nn.Module) -> None:
+    """Whether all that speaks for items speaks of items there are.
+
+    Raises:
+        ValueError: it does not.
+    """
+    for part in method.modules():
+        if isinstance(part, ItemEvidence):
+            part.check()
+
+
 def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
     """Tell the tables of items that read features which items training meets."""
     for part in method.modules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from forethought.methods.interface import Method
 
 COARSE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 FINE = (0.6, 0.8, 1.25, 1.6)  # times what the round before chose
+CERTAIN = 2.0  # standard errors of the gain by which a kind must help to be heard at all
 MOST_CASES = 20_000  # drawn evenly where there are more
 BATCH = 1024
 
@@ -32,7 +34,8 @@ class Fitted(NamedTuple):
 def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: int = 0) -> Fitted:
     """Set each kind's weight, one after the other, to the one of a grid that ranks the cases best; then nearer.
 
-    Of equally good ones the smaller is taken, so that evidence that does not help comes to 0.
+    Of equally good ones the smaller is taken, and a gain that may be chance is none, so that evidence that does not
+    help comes to 0: the best of several weights is always a little better on the cases that it was chosen by.
 
     Args:
         method: with evidence; its weights are changed.
@@ -45,25 +48,27 @@ def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: in
     method.eval()
     if len(cases) > MOST_CASES:
         cases = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), MOST_CASES, replace=False)))
-    weights = evidence.weights_E.tolist()  # 0, or as they were trained
-    without, best = _quality(method, cases, [[0.0] * len(weights), weights], exclude_history)
+    weights = evidence.weights_E.tolist() if evidence.trained else [0.0] * len(evidence.shapes)
+    without_C, best_C = _quality(method, cases, [[0.0] * len(weights), weights], exclude_history)
     for fine in (False, True):
         for e in range(len(weights)):
             values = [weights[e] * factor for factor in FINE] if fine and weights[e] else COARSE
             tried = [[*weights[:e], value, *weights[e + 1 :]] for value in values]
-            qualities = _quality(method, cases, tried, exclude_history)
-            at = int(np.argmax(qualities))
-            if qualities[at] > best:
-                weights, best = tried[at], qualities[at]
+            quality_TC = _quality(method, cases, tried, exclude_history)
+            at = int(np.argmax(quality_TC.mean(1)))
+            gain_C = quality_TC[at] - best_C
+            by_chance = 0.0 if weights[e] else CERTAIN * float(gain_C.std()) / math.sqrt(len(gain_C))
+            if gain_C.mean() > by_chance:
+                weights, best_C = tried[at], quality_TC[at]
     evidence.weights_E.copy_(torch.tensor(weights))
-    return Fitted(weights, without, best)
+    return Fitted(weights, float(without_C.mean()), float(best_C.mean()))
 
 
-def _quality(method: Method, cases: Cases, tried: list[list[float]], exclude_history: bool) -> list[float]:
-    """NDCG@10 with each of some weights; histories are read once for all of them."""
+def _quality(method: Method, cases: Cases, tried: list[list[float]], exclude_history: bool) -> np.ndarray:
+    """NDCG@10 of each case with each of some weights, [T, C]; histories are read once for all of them."""
     evidence, device = method.evidence, method.device
     assert evidence is not None
-    totals = np.zeros(len(tried))
+    quality_TC = np.zeros((len(tried), len(cases)))
     for rows, histories in case_batches(cases, method.window, BATCH):
         batch = histories.to(device)
         represented = method.user_states(batch)
@@ -74,5 +79,5 @@ def _quality(method: Method, cases: Cases, tried: list[list[float]], exclude_his
         for at, weights in enumerate(tried):
             evidence.weights_E.copy_(torch.tensor(weights))
             added = replace(represented, added=evidence.weighted(support))
-            totals[at] += ndcg(method.rank_of(added, targets, excluded).cpu().numpy(), 10).sum()
-    return (totals / len(cases)).tolist()
+            quality_TC[at, rows] = ndcg(method.rank_of(added, targets, excluded).cpu().numpy(), 10)
+    return quality_TC

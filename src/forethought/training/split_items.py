@@ -44,8 +44,14 @@ class SplitItems:
         """Cut the method's items into even parts, of which this process keeps its own.
 
         Raises:
-            ConfigError: there is one process only, or there are more than items; or the method cannot be split.
+            ConfigError: there is one process only, or there are more than items; or the method cannot be split, or has
+                evidence beside it.
         """
+        if method.evidence is not None:
+            raise ConfigError(
+                "Evidence is read where all items are in one process, so a catalogue that has some beside it cannot be "
+                "split: leave split_catalogue or the evidence out (on the command line --split-catalogue, --evidence)."
+            )
         world, rank = fabric.world_size, fabric.global_rank
         if world == 1:
             raise ConfigError(

@@ -109,6 +109,31 @@ def test_in_training_a_history_does_not_hear_itself(directed: bool) -> None:
             row_at += 1
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_own_pairs_are_taken_off_kept_neighbours_alone(most: int) -> None:
+    """Of the table that is cut to the best neighbours, what others say is left, and no less than nothing."""
+    lists = _lists(4, users=12)
+    full, tables = _tables(lists), _tables(lists, most=most)
+    evidence = _evidence(tables)
+    evidence.weights_E.data = torch.tensor([0.0, 1.0])
+    kept = tables[1].table.matrix().toarray() > 0
+    assert 0 < kept.sum() < (full[1].table.matrix().toarray() > 0).sum()
+    batch = _batch(lists)
+    n_rows = int(batch.lengths_B.sum())
+    scores = _dense(evidence.in_training(batch, torch.zeros(n_rows, 2)), n_rows)
+    counts = np.maximum(tables[0].counts_N, 1).astype(float)
+    row_at = 0
+    for b, row in enumerate(lists):
+        others = Histories.from_lists([other for at, other in enumerate(lists) if at != b]).all()
+        theirs = np.maximum(others.item_counts(N), 1).astype(float)
+        matrix = co_occurrence(others, N, most=N, window=4).matrix().toarray()
+        matrix = kept * matrix * np.outer(theirs**0.5, theirs**0.1) / np.outer(counts**0.5, counts**0.1)
+        for position in range(len(row) - 1):
+            said = sum(0.7**age * matrix[j] for age, j in enumerate(reversed(row[max(0, position - 2) : position + 1])))
+            np.testing.assert_allclose(scores[row_at], _heard(said), atol=1e-5)  # type: ignore[arg-type]
+            row_at += 1
+
+
 def test_a_pair_that_only_the_history_itself_holds_is_not_heard() -> None:
     lists = [[0, 1, 2], [3, 4], [5, 4]]
     evidence = _evidence(_tables(lists))
