@@ -27,9 +27,8 @@ def test_a_run_from_beginning_to_end(shell: Shell, shop: Path, tmp_path: Path, n
     (line,) = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert line.keys() == {"trained_s", "valid_s", "valid_ndcg@10", "step"}
     assert line["valid_ndcg@10"] == told["valid_ndcg@10"]
-    assert f"A **{json.loads((run / 'config.json').read_text())['config']['method']['type']}** that" in (
-        run / "README.md"
-    ).read_text().replace("\\_", "_")
+    kind = json.loads((run / "config.json").read_text())["config"]["method"]["type"]
+    assert f" **{kind}** that" in (run / "README.md").read_text().replace("\\_", "_")
 
     evaluated = shell.json("evaluate", run)
     assert evaluated["cost"]["training"] == {"epochs": 0, "trained_s": told["trained_s"]}

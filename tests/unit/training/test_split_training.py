@@ -32,7 +32,7 @@ from forethought.training.settings import Training
 from forethought.training.split_items import SplitItems
 
 CLOSE = 1e-10  # in float64: nothing but rounding
-CAN = {"sasrec", "gru4rec", "hstu", "bert4rec"}
+CAN = {"sasrec", "gru4rec", "hstu", "bsarec", "bert4rec"}
 
 
 @pytest.fixture(scope="module")
