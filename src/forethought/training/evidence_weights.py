@@ -13,7 +13,7 @@ from forethought.data.batches import case_batches
 from forethought.data.histories import Cases
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import filtered_items
-from forethought.methods.interface import Method
+from forethought.methods.interface import DenseStates, Method
 
 COARSE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 FINE = (0.6, 0.8, 1.25, 1.6)  # times what the round before chose
@@ -48,8 +48,8 @@ def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: in
     method.eval()
     if len(cases) > MOST_CASES:
         cases = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), MOST_CASES, replace=False)))
-    weights = evidence.weights_E.tolist() if evidence.trained else [0.0] * len(evidence.shapes)
-    without_C, best_C = _quality(method, cases, [[0.0] * len(weights), weights], exclude_history)
+    weights = [0.0] * len(evidence.shapes)  # whatever they are now, so that a finished run comes to the same again
+    without_C = best_C = _quality(method, cases, [weights], exclude_history)[0]
     for fine in (False, True):
         for e in range(len(weights)):
             values = [weights[e] * factor for factor in FINE] if fine and weights[e] else COARSE
@@ -72,12 +72,13 @@ def _quality(method: Method, cases: Cases, tried: list[list[float]], exclude_his
     for rows, histories in case_batches(cases, method.window, BATCH):
         batch = histories.to(device)
         represented = method.user_states(batch)
+        states_BD = represented.states_BD if isinstance(represented, DenseStates) else None
         some = torch.arange(len(rows), device=device)
         support = evidence.support(batch.items_BL, some, batch.lengths_B - 1)
         excluded = filtered_items(cases.met.take(rows), device) if exclude_history else None
         targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
         for at, weights in enumerate(tried):
             evidence.weights_E.copy_(torch.tensor(weights))
-            added = replace(represented, added=evidence.weighted(support))
+            added = replace(represented, added=evidence.weighted(support, states_BD))
             quality_TC[at, rows] = ndcg(method.rank_of(added, targets, excluded).cpu().numpy(), 10)
     return quality_TC

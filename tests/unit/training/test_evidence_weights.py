@@ -17,6 +17,8 @@ from forethought.data.neighbours import Neighbours
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
+from forethought.evaluation.metrics import ndcg
+from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method
 from forethought.methods.items import with_evidence
 from forethought.methods.next_item import NextItem
@@ -139,3 +141,25 @@ def test_many_cases_are_drawn_from(big: Split, sasrec: Any, monkeypatch: pytest.
     assert {len(each) for each in looked} == {50}
     assert first[0] == first[1]
     assert looked[0] != looked[-1]
+
+
+def test_what_was_trained_or_fitted_before_changes_nothing(big: Split, sasrec: Any) -> None:
+    """A finished run that is resumed comes to the same weights again."""
+    config = Evidence(use="co_occurrence", fit="both")
+    method = untrained(big, read_evidence(big, config), config, sasrec)
+    first = fit_weights(method, big.valid, exclude_history=False)
+    again = fit_weights(method, big.valid, exclude_history=False)
+    assert first == again
+    assert first.weights[0] > 0
+
+
+def test_a_gate_is_heard_where_weights_are_chosen(big: Split, sasrec: Any) -> None:
+    """The quality that is told is that of the ranks which the fitted method gives."""
+    config = Evidence(use="co_occurrence", fit="both", gate=True)
+    method = untrained(big, read_evidence(big, config), config, sasrec)
+    assert method.evidence is not None
+    assert method.evidence.gate_ED is not None
+    method.evidence.gate_ED.data.normal_(0, 3.0)
+    fitted = fit_weights(method, big.valid, exclude_history=False)
+    ranks = rank_cases(method, big.valid, exclude_history=False).ranks
+    assert fitted.best == pytest.approx(float(ndcg(ranks, 10).mean()))
