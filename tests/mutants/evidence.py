@@ -7,7 +7,7 @@ from mutants import Mutant
 NEIGHBOURS, READ = "unit/data/test_neighbours.py", "unit/data/test_evidence.py"
 SAID, SPARSE = "unit/methods/test_item_evidence.py", "unit/catalogue/test_sparse_scores.py"
 WEIGHTS, RUNS = "unit/training/test_evidence_weights.py", "unit/test_evidence_runs.py"
-SUMS, FEATURES = "unit/explaining/test_evidence_sums.py", "unit/methods/test_item_features.py"
+SUMS = "unit/explaining/test_evidence_sums.py"
 
 MUTANTS = [
     # ---- what is counted
@@ -87,7 +87,7 @@ MUTANTS = [
         "methods/item_evidence.py",
         ".clamp_min(NOTHING)",
         "",
-        f"{SAID}::test_a_pair_that_only_the_history_itself_holds_is_not_heard",
+        f"{SAID}::test_of_one_history_alone_nothing_is_heard",
     ),
     Mutant(
         "earlier items speak as loudly as later ones",
@@ -248,7 +248,7 @@ MUTANTS = [
     Mutant(
         "a finished fit of weights is begun from, and comes to others",
         "training/evidence_weights.py",
-        "evidence.weights_E.tolist() if evidence.trained else [0.0] * len(evidence.shapes)",
+        "[0.0] * len(evidence.shapes)",
         "evidence.weights_E.tolist()",
         f"{RUNS}::test_a_finished_run_that_goes_on_stays_as_it_is",
     ),

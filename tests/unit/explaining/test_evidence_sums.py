@@ -291,6 +291,7 @@ def test_a_gate_is_part_of_the_weight(split: Split, quick: Training, tmp_path: P
     assert said.sums is not None
     for whole in said.sums:
         assert whole.score - whole.model == near(total[row(model, whole.item)])
+        assert sum(whole.added.values()) == near(total[row(model, whole.item)])
     assert f"x gate {gates[0]:.2f}" in " ".join(str(said).split())
 
 

@@ -142,6 +142,15 @@ def test_a_pair_that_only_the_history_itself_holds_is_not_heard() -> None:
     assert not heard.any()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_of_one_history_alone_nothing_is_heard(seed: int) -> None:
+    """Of all that is counted its own part is taken off, which leaves what rounding leaves."""
+    lists = [np.random.default_rng(seed).integers(0, N, 30).tolist()]
+    evidence = _evidence(_tables(lists))
+    evidence.weights_E.data = torch.tensor([0.0, 1.0])
+    assert not _dense(evidence.in_training(_batch(lists), torch.zeros(29, 2)), 29).any()
+
+
 def test_a_gate_multiplies_the_weights_and_both_are_trained() -> None:
     lists = _lists(3)
     config = Evidence(last=3, recency=0.7, window=4, fit="training", gate=True)
