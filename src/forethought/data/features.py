@@ -145,8 +145,9 @@ def read_features(
     asked = config.asked()
     if asked == [("auto", None)]:
         columns = [name for name in AUTO if name in data.item_table.columns]
-        names = [*([TEXT] if data.texts is not None else []), *columns]
-        return tuple(found for name in names if (found := _read_if_it_tells(data, name, scales)) is not None)
+        texts = [_read(data, TEXT, None, scales)] if data.texts is not None else []
+        told = [_read_if_it_tells(data, name, scales) for name in columns]
+        return (*texts, *(feature for feature in told if feature is not None))
     features = tuple(_read(data, name, kind, scales) for name, kind in asked)
     if twice := [name for name, n in Counter(each.shape.name for each in features).items() if n > 1]:
         raise ConfigError(f"Features' use names {twice[0]!r} twice.")
@@ -154,7 +155,7 @@ def read_features(
 
 
 def _read_if_it_tells(data: Interactions, name: str, scales: Mapping[str, FeatureScale] | None) -> Feature | None:
-    """A feature that nobody named: one that tells no two items apart, or fits no data, is left out."""
+    """A column that nobody named: one that no two items share anything of is left out."""
     try:
         return _read(data, name, None, scales)
     except DataError:

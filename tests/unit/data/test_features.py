@@ -80,6 +80,12 @@ def test_auto_is_text_and_what_shops_call_categories(data: Interactions) -> None
     assert "brand" not in [f.shape.name for f in read_features(replace(data, item_table=alone), Features())]
 
 
+def test_auto_does_not_pass_over_text_vectors_that_do_not_fit(data: Interactions, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.eye(2, dtype=np.float32))
+    with pytest.raises(DataError, match="rows, but the item table"):
+        read_features(replace(data, texts=tmp_path / "few.npy"), Features())
+
+
 def test_a_file_of_vectors_is_named(data: Interactions, tmp_path: Path) -> None:
     np.save(tmp_path / "pictures.npy", np.eye(5, dtype=np.float32))
     assert one(data, str(tmp_path / "pictures.npy")).shape == FeatureShape("pictures", "vectors", 5)
