@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import reference
@@ -22,6 +22,7 @@ from forethought.evaluation.metrics import CUTS, METRICS, named, per_case
 half_ranks = st.one_of(st.integers(2, 200).map(lambda twice: twice / 2), st.just(math.inf))
 
 
+@example([4.5, 5.0, 5.5, 10.0, 10.5, 20.0, 20.5])  # the borders, which chance may miss
 @given(st.lists(half_ranks, min_size=1, max_size=30))
 def test_metrics_equal_brute_force(ranks):
     found = per_case(np.array(ranks))
