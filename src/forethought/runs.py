@@ -130,9 +130,7 @@ def train(
             shares=shares,
         ).run(fabric)
         if fabric.is_global_zero:
-            if side.features:
-                _hold_back_unmet(recommender, split, sums, watcher)
-            _fit_evidence(recommender, seen, sums, watcher)
+            _fit_on_validation(recommender, split, seen, sums, watcher)
             write_card(recommender)
         fabric.barrier()
     del recommender  # it is not held twice
@@ -164,13 +162,30 @@ def _untrained(
     return Recommender(method, config, split.data.items, table, about, folder)
 
 
-def _hold_back_unmet(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
-    """At the best weights, how far items that training never met are held back; kept with them."""
-    assert run.folder is not None
-    best = load(run.folder, device=run.config.training.device)
-    nats = fit_unmet(best.method, split, exclude_history=run.about["exclude_history"], seed=run.config.seed)
-    write_model(run.folder, best.method.state_dict(), sums)
-    watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
+def _fit_on_validation(run: Recommender, split: Split, seen: Split, sums: Sums, watcher: Observer) -> None:
+    """What is fitted on the validation part once the best epoch is known, and kept with its weights: how far items that
+    training never met are held back, and the weights of evidence that are chosen.
+
+    It begins from no evidence whatever the weights are, so that a finished run that goes on comes to the same again.
+    """
+    chosen = run.config.evidence is not None and run.config.evidence.fit != "training"
+    if run.folder is None or not (run.about["features"] or (chosen and run.about["evidence"])):
+        return
+    exclude, seed = run.about["exclude_history"], run.config.seed
+    method = load(run.folder, device=run.config.training.device).method
+    if chosen and method.evidence is not None:
+        torch.nn.init.zeros_(method.evidence.weights_E)
+    if run.about["features"]:
+        nats = fit_unmet(method, split, exclude_history=exclude, seed=seed)
+        watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
+    if chosen and method.evidence is not None:
+        fitted = fit_weights(method, seen.valid, exclude_history=exclude, seed=seed)
+        kinds = zip(method.evidence.shapes, fitted.weights, strict=True)
+        watcher.note(
+            f"Evidence: {', '.join(f'{shape.name} {weight:g}' for shape, weight in kinds)}; NDCG@10 on validation "
+            f"{fitted.without:.4f} without, {fitted.best:.4f} with."
+        )
+    write_model(run.folder, method.state_dict(), sums)
 
 
 def _features_of_auto(run: Recommender) -> str | None:
@@ -183,19 +198,6 @@ def _features_of_auto(run: Recommender) -> str | None:
         "The data has no features of items that auto knows, neither text vectors nor a column "
         f"{' or '.join(AUTO)} in its item table, so items are their ids alone."
     )
-
-
-def _fit_evidence(run: Recommender, split: Split, sums: Sums, watcher: Observer) -> None:
-    """Weights of evidence that are chosen on the validation part, once the best epoch is known."""
-    if run.config.evidence is None or run.config.evidence.fit == "training" or run.folder is None:
-        return
-    method = load(run.folder, device=run.config.training.device).method
-    if method.evidence is None:  # auto, where there is none
-        return
-    fitted = fit_weights(method, split.valid, exclude_history=run.about["exclude_history"], seed=run.config.seed)
-    write_model(run.folder, method.state_dict(), sums)
-    weights = ", ".join(f"{shape.name} {w:g}" for shape, w in zip(method.evidence.shapes, fitted.weights, strict=True))
-    watcher.note(f"Evidence: {weights}; NDCG@10 on validation {fitted.without:.4f} without, {fitted.best:.4f} with.")
 
 
 def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:

@@ -17,6 +17,7 @@ from forethought import runs
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.evidence import Evidence
+from forethought.data.features import Features
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
@@ -171,6 +172,18 @@ def test_a_finished_run_that_goes_on_stays_as_it_is(
     folder = Path(shutil.copytree(done[name].folder or Path(), tmp_path / "run"))
     train(Recipe(method=sasrec, training=quick, evidence=KINDS[name]), split, folder, resume=True)
     assert same_weights(folder, done[name].folder or Path())
+
+
+@pytest.mark.parametrize("fit", ["validation", "both"])
+def test_with_features_it_stays_too(fit: str, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:
+    """What holds unmet items back was fitted before any evidence was heard, and is so again."""
+    evidence = Evidence(use="co_occurrence", fit=fit)  # type: ignore[arg-type]
+    recipe = Recipe(method=sasrec, training=quick, features=Features(use="categories"), evidence=evidence)
+    first = train(recipe, split, tmp_path / "run")
+    before = Path(shutil.copytree(tmp_path / "run", tmp_path / "before"))
+    assert first.method.evidence is not None
+    train(recipe, split, tmp_path / "run", resume=True)
+    assert same_weights(tmp_path / "run", before)
 
 
 # ---- taken further

@@ -160,9 +160,8 @@ def _read(split: Split, config: Evidence, name: str, counts_N: np.ndarray) -> Ev
         itself = Neighbours(np.arange(n_items, dtype=np.int32)[:, None], np.ones((n_items, 1), np.float32))
         return EvidenceTable(EvidenceShape(name, "like", 1), itself, counts_N)
     if name == LINEAR:
-        return EvidenceTable(
-            EvidenceShape(name, "like", min(config.likenesses, n_items)), _linear(split, config), counts_N
-        )
+        table = _linear(split, config)
+        return EvidenceTable(EvidenceShape(name, "like", table.items_NK.shape[1]), table, counts_N)
     if name == "auto":
         raise ConfigError("Evidence's use says auto beside other names: say auto alone, or the names.")
     feature = _feature(split, name)

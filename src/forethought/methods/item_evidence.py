@@ -100,12 +100,8 @@ class ItemEvidence(nn.Module):
         """
         super().__init__()
         self.shapes, self.n_items = tuple(shapes), n_items
-        self.last, self.recency, self.window, self.directed = (
-            config.last,
-            config.recency,
-            config.window,
-            config.directed,
-        )
+        self.last, self.recency = config.last, config.recency
+        self.window, self.directed = config.window, config.directed
         self.trained = config.is_trained
         total = sum(shape.neighbours for shape in shapes)
         met = sum(shape.neighbours for shape in shapes if shape.kind == "met")
@@ -237,9 +233,7 @@ class ItemEvidence(nn.Module):
         parts = []
         for shape, table in zip(self.shapes, self._tables(), strict=True):
             columns, values = items_PA, heard_PA
-            if (
-                own is not None and shape.kind == "met"
-            ):  # rows N, N + 1, .. of a table take off what an item says of itself
+            if own is not None and shape.kind == "met":  # rows N, N + 1, .. of a table take 1 off an item
                 columns = torch.cat([columns, self.n_items + own[0][b_P]], dim=1)
                 values = torch.cat([values, own[1][b_P, l_P]], dim=1)
             parts.append(_said(columns, values, table))
@@ -286,14 +280,10 @@ class ItemEvidence(nn.Module):
     def _is_neighbour(self, items_BS: Tensor) -> Tensor:
         """Whether each item of a history has each other one among the neighbours it met, [B, L, S]."""
         columns = next(c for c, shape in zip(self._columns(), self.shapes, strict=True) if shape.kind == "met")
-        known_BLK, real_BLK = (
-            self.items_NK[items_BS[:, :-1]][..., columns],
-            self.values_NK[items_BS[:, :-1]][..., columns] > 0,
-        )
-        known_BLK = known_BLK.masked_fill(~real_BLK, -1)
-        found = torch.zeros(
-            *items_BS.shape[:1], items_BS.shape[1] - 1, items_BS.shape[1], dtype=torch.bool, device=items_BS.device
-        )
+        items_BL = items_BS[:, :-1]
+        filling_BLK = self.values_NK[items_BL][..., columns] == 0
+        known_BLK = self.items_NK[items_BL][..., columns].masked_fill(filling_BLK, -1)
+        found = torch.zeros_like(items_BL, dtype=torch.bool)[..., None].repeat(1, 1, items_BS.shape[1])
         for known_BL in known_BLK.unbind(-1):
             found |= known_BL[..., None] == items_BS[:, None, :]
         return found
