@@ -6,7 +6,7 @@
 Both are sparse tables of the same form, so that whatever reads one reads the other.
 
 Sources: item-based collaborative filtering (Sarwar et al. 2001), sequence-aware as in Quadrana et al. 2018. The powers
-a and b, the decay and the number of neighbours are as found on Beauty's validation part (docs/results/evidence.md):
+a and b, the decay and the number of neighbours are as found on Beauty's validation part (docs/results/tuning.md):
 b near 0, hence nearly plain counts, is a third better than the cosine's 1/2.
 """
 
