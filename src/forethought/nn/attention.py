@@ -38,6 +38,12 @@ class Memory:
         tokens = (tuple(token[rows] for token in each) for each in (self.token_keys, self.token_values))
         return Memory(self.keys_BHLC[rows], self.values_BHLC[rows], *tokens)
 
+    def branch(self, from_BP: Tensor) -> Memory:
+        """Other chains behind the same history: each goes on from one of those there are."""
+        at_BHPC = from_BP[:, None, :, None].expand(-1, self.keys_BHLC.shape[1], -1, self.keys_BHLC.shape[3])
+        keys, values = (tuple(x.gather(2, at_BHPC) for x in each) for each in (self.token_keys, self.token_values))
+        return replace(self, token_keys=keys, token_values=values)
+
 
 @dataclass(frozen=True)
 class AttentionChain:
@@ -66,6 +72,14 @@ class AttentionChain:
             layers=tuple(layer.select(rows) for layer in self.layers),
             at_BP=self.at_BP[rows],
             times_BL=None if self.times_BL is None else self.times_BL[rows],
+        )
+
+    def branch(self, from_BP: Tensor) -> AttentionChain:
+        """Beams that moved: chain p goes on from what chain `from_BP[:, p]` of its row has come to."""
+        return replace(
+            self,
+            layers=tuple(layer.branch(from_BP) for layer in self.layers),
+            at_BP=self.at_BP.gather(1, from_BP),
         )
 
     def sees_BPL(self) -> Tensor:

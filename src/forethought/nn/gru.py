@@ -21,6 +21,10 @@ class RecurrentChain:
         """The chains of some rows only."""
         return RecurrentChain(tuple(h[rows] for h in self.hidden))
 
+    def branch(self, from_BP: Tensor) -> RecurrentChain:
+        """Beams that moved: chain p goes on from what chain `from_BP[:, p]` of its row has come to."""
+        return RecurrentChain(tuple(h.gather(1, from_BP[..., None].expand(-1, -1, h.shape[-1])) for h in self.hidden))
+
 
 class GRUStack(nn.Module):
     """Layers of `nn.GRU`, kept apart because a chain needs the hidden state of each at every position."""
