@@ -23,7 +23,7 @@ from forethought.config import ABOUT, to_json
 from forethought.data.evidence import Evidence, read_evidence
 from forethought.data.features import Feature, Features, FeatureScale, feature_shape, read_features
 from forethought.data.sources import read_parquet
-from forethought.data.splits import Split
+from forethought.data.splits import DIVIDES, Split
 from forethought.data.texts import item_texts
 from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, RunError
@@ -38,8 +38,6 @@ from forethought.teaching import soft_targets
 from forethought.tensor_files import checksum
 
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
-# of a protocol: who trains on what
-DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets", "hold_out_items", "hold_out_seed")
 MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
 
 

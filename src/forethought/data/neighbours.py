@@ -63,7 +63,7 @@ def co_occurrence(
         window: how many places apart two items may stand.
         directed: only what came after j speaks for j; else what came before counts the same.
     """
-    weighted, plain = _pairs(train, n_items, window)
+    weighted, plain = met_near(train, n_items, window)
     if not directed:
         weighted, plain = sparse.csr_array(weighted + weighted.T), sparse.csr_array(plain + plain.T)
     counts_N = np.maximum(train.item_counts(n_items), 1).astype(np.float64)
@@ -72,7 +72,7 @@ def co_occurrence(
     return _kept(values.row, values.col, value_of, plain.tocoo().data, n_items, most)
 
 
-def _pairs(train: Spans, n_items: int, window: int) -> tuple[sparse.csr_array, sparse.csr_array]:
+def met_near(train: Spans, n_items: int, window: int) -> tuple[sparse.csr_array, sparse.csr_array]:
     """How often i came up to `window` places behind j, [j, i]: decayed by the distance, and plainly counted.
 
     Both have the same places, so that their entries stand in the same order. No item is a neighbour of itself.

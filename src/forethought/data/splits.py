@@ -25,6 +25,8 @@ SplitKind = Literal["leave_last_out", "temporal"]
 Ties = Literal["file", "shuffle"]
 Targets = Literal["first", "last", "all"]
 Policy = Literal["keep", "drop"]
+# of a protocol: who trains on what
+DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets", "hold_out_items", "hold_out_seed")
 Moment = str | Second | Annotated[float, Between(0, 1, above=True, below=True)]
 
 

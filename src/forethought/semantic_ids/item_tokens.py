@@ -1,0 +1,160 @@
+"""Tokens of all items with the tokenizer that made them: fitted on a split, or put together again.
+
+Whoever has an `ItemTokens` can read items as tokens, say what tokens mean, and tokenise items that come later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from forethought.data.features import Feature, feature_scale, feature_shape
+from forethought.data.progress import Report, silent
+from forethought.data.splits import Split
+from forethought.errors import DataError
+from forethought.semantic_ids.all import tokenizer_config
+from forethought.semantic_ids.collisions import resolve
+from forethought.semantic_ids.inputs import (
+    COLLABORATIVE,
+    TAG_WIDTH,
+    collaborative_vectors,
+    input_json,
+    source_weights,
+    tokenizer_inputs,
+)
+from forethought.semantic_ids.token_table import TokenTable
+from forethought.semantic_ids.tokenizer import Tokenizer, TokenizerConfig
+from forethought.settings import Count, Width, check, check_keys
+from forethought.tensor_files import checksum
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTokens:
+    """Tokens of all items, and how they came about.
+
+    Attributes:
+        table: the tokens.
+        tokenizer: fitted.
+        config: of the tokenizer.
+        inputs: what items are tokenised by, as `input_json` says it.
+        checksum: over tokens and tokenizer.
+    """
+
+    table: TokenTable
+    tokenizer: Tokenizer
+    config: TokenizerConfig
+    inputs: list[dict[str, Any]]
+    checksum: str
+
+    @classmethod
+    def of(
+        cls, table: TokenTable, tokenizer: Tokenizer, config: TokenizerConfig, inputs: list[dict[str, Any]]
+    ) -> ItemTokens:
+        """With the checksum of these tensors."""
+        return cls(table, tokenizer, config, inputs, checksum(token_tensors(table, tokenizer)))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `rebuild` makes a tokenizer and a table of the same shapes of."""
+        return {"config": self.config.to_json(), "inputs": self.inputs, "checksum": self.checksum}
+
+
+def token_tensors(table: TokenTable, tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """The codes and the tokenizer's state, by the names that files have them under."""
+    state = {f"tokenizer.{name}": tensor.cpu() for name, tensor in tokenizer.state_dict().items()}
+    return {"codes": table.codes_NM.cpu(), **state}
+
+
+def fit_tokens(
+    split: Split, features: Sequence[Feature], config: TokenizerConfig, seed: int, observer: Report = silent
+) -> ItemTokens:
+    """Tokens of a split's items; of interactions its training part alone is read.
+
+    Args:
+        features: of all items, as `read_features` gives them; none where collaborative vectors do.
+        seed: of all that is drawn.
+        observer: told how far it is.
+
+    Raises:
+        DataError: nothing is known that items could be told apart by.
+        ConfigError: more items share their tokens than a counter has codes.
+    """
+    collaborative_NE = collaborative_part(split, config)
+    values_NF = tokenizer_inputs(features, collaborative_NE)
+    width = 0 if collaborative_NE is None else config.collaborative_width
+    tokenizer = config.build(values_NF.shape[1])
+    tokenizer.fit(values_NF, seed=seed, observer=observer, weights_F=source_weights(features, width))
+    counts_N = torch.from_numpy(split.train.item_counts(split.data.n_items))
+    codes = resolve(tokenizer.encode(values_NF), tokenizer, values_NF, counts_N, config.collisions)
+    table = TokenTable(codes, config.size, config.ordered)
+    return ItemTokens.of(table, tokenizer, config, input_json(features, width))
+
+
+def collaborative_part(split: Split, config: TokenizerConfig) -> Tensor | None:
+    """The collaborative vectors that the configuration asks for."""
+    if config.collaborative == "none":
+        return None
+    return collaborative_vectors(split, config.collaborative_width)
+
+
+def rebuild(parts: Any, n_items: int) -> ItemTokens:
+    """An untrained tokenizer and a table of zeros, of the shapes that `ItemTokens.to_json` describes, to be loaded.
+
+    Raises:
+        ConfigError: the description is damaged.
+    """
+    known = check_keys(parts, {"config": dict, "inputs": list[dict], "checksum": str}, "tokens")
+    config = tokenizer_config(known["config"])
+    width = sum(_width_of(each) for each in known["inputs"])
+    check(width, Count, "the width of the tokens' inputs")
+    codes = torch.zeros(n_items, config.table_codebooks, dtype=torch.int64)
+    table = TokenTable(codes, config.size, config.ordered)
+    return ItemTokens(table, config.build(width), config, known["inputs"], known["checksum"])
+
+
+def _width_of(source: dict[str, Any]) -> int:
+    if source.get("kind") == COLLABORATIVE:
+        return check_keys(source, {"width": Width}, "tokens.inputs")["width"]
+    feature_scale(source.get("scale"))
+    shape = feature_shape({key: value for key, value in source.items() if key != "scale"})
+    return TAG_WIDTH if shape.kind == "tags" else shape.width
+
+
+def encode_new(tokens: ItemTokens, features: Sequence[Feature]) -> Tensor:
+    """Tokens of items that come later, int64 [n, M]; those of known items stay as they are.
+
+    Nobody has met them, so that they have the mean in the place of collaborative vectors. Of collisions they give way,
+    to known items and to the new ones before them.
+
+    Args:
+        features: made with the scales of the fit (`data/new_items`), in the same order.
+
+    Raises:
+        DataError: they are not the features that the tokens were made of, or there are none, so that nothing tells the
+            new items apart.
+        ConfigError: more items share their tokens than a counter has codes.
+    """
+    sources = [each for each in tokens.inputs if each["kind"] != COLLABORATIVE]
+    if not sources:
+        raise DataError(
+            "The tokens were made of what users meet together alone, which tells nothing of items that nobody met: fit "
+            "them with features (text, or columns of the item table)."
+        )
+    named, read = ([str(name) for name in names] for names in _names(sources, features))
+    if named != read:
+        raise DataError(
+            f"The tokens were made of the features {', '.join(named)}, but the new items have {', '.join(read)}."
+        )
+    n = len(features[0].known_N)
+    width = sum(each["width"] for each in tokens.inputs if each["kind"] == COLLABORATIVE)
+    values_NF = tokenizer_inputs(features, torch.zeros(n, width) if width else None)
+    tokenizer = tokens.tokenizer
+    codes_NM = tokenizer.encode(values_NF.to(tokenizer.mean_F.device)).cpu()
+    return resolve(codes_NM, tokenizer.cpu(), values_NF, torch.zeros(n), tokens.config.collisions, taken=tokens.table)
+
+
+def _names(sources: Sequence[dict[str, Any]], features: Sequence[Feature]) -> tuple[list[Any], list[Any]]:
+    return [each["name"] for each in sources], [each.shape.name for each in features]
