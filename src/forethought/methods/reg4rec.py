@@ -1,0 +1,266 @@
+"""REG4Rec: an item is a set of tokens, and reasoning is to decide one after the other (arXiv 2508.15308).
+
+    s_t = f(history; (r_1, j_1), .., (r_{t-1}, j_{t-1}))          the state with t - 1 tokens decided
+    p_t^r(j) = softmax_j( cos(g_r(s_t), e_r(j)) / tau )            a head per codebook
+    p_t^cat = softmax(W_c s_t)                                     the belief in categories
+    L = -mean_t mean_{r open} ln p_t^r(c_r) - lambda mean_t ln p_t^cat(cat)
+
+Tokens are unordered, so a path may decide the codebooks in any order: the one it is surest of comes first (CRSS). In
+training orders are random at first, then those the model would choose. All codebooks that are still open are supervised
+at every step, which teaches each step to name whole items.
+
+Where a token goes is a choice. In a single stack (`decoder_layers=0`) it is one more token behind the history, in the
+very layers that read it: all positions of a history train at once. With `decoder_layers` it enters a decoder that
+attends to the encoded history, as the paper has it.
+
+The paper's body and code are not public: heads, losses and the order of training are our reading of its summary
+(specs: "REG4Rec-style").
+
+Shapes: B rows, L history, P paths (in training: chains, one a position), T steps, M codebooks, C codes, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from forethought.backbones.all import AnyBackbone
+from forethought.backbones.interface import Chain
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue import ranking
+from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
+from forethought.data.splits import Split
+from forethought.decoding.beam import BeamSettings, search
+from forethought.errors import ConfigError
+from forethought.methods.interface import (
+    Inputs,
+    Losses,
+    Method,
+    Reasoning,
+    UserRepresentation,
+    check_times,
+)
+from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.nn.decoder import Decoder, DecoderChain
+from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
+from forethought.reasoning.halting import Halting
+from forethought.settings import Between, Epoch, Heads, ShareBelowOne, Steps, Weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class REG4Rec(TokenMethodConfig):
+    """Configuration: a backbone that decides the tokens of the next item one after the other."""
+
+    backbone: AnyBackbone = field(default_factory=lambda: SASRec(input_norm=True))
+    """The encoder of histories; in a single stack it reads the tokens of a path too."""
+    decoder_layers: Annotated[int, Between(0, 64)] = 0
+    """Blocks of a decoder that attends to the encoded history (the paper's encoder-decoder); 0: a single stack."""
+    decoder_heads: Heads = 2
+    """Attention heads of the decoder."""
+    decoder_dropout: ShareBelowOne = 0.2
+    """Share of units dropped in the decoder."""
+    steps: Steps = 8
+    """Tokens that a path decides (T), at most one of each codebook; the books that are left are read from the last
+    state."""
+    category_weight: Weight = 0.1
+    """lambda, of the category of the next item; without effect where items have none."""
+    confident_from: Epoch = 8
+    """Epochs with random orders, before those are trained that the model would choose."""
+    decoding: BeamSettings = field(default_factory=BeamSettings)
+    """How paths are sought."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens is None and self.steps > self.tokenizer.table_codebooks:
+            raise ConfigError(
+                f"A path cannot decide {self.steps} tokens where an item has {self.tokenizer.table_codebooks}: choose "
+                "fewer steps, or more codebooks of the tokenizer."
+            )
+        if self.decoder_layers and self.backbone.width % self.decoder_heads:
+            raise ConfigError(
+                f"The width is {self.backbone.width}, but must be a multiple of the decoder's {self.decoder_heads} "
+                "heads."
+            )
+
+    def build(self, sizes: DataSizes) -> REG4RecModel:
+        return REG4RecModel(self, sizes.n_items)
+
+    def check(self, split: Split) -> None:
+        check_times(self.backbone, split)
+
+
+@dataclass(frozen=True, eq=False)
+class PathState:
+    """Where paths stand: the state behind the last token, and what the next one will look back at."""
+
+    states_BPD: Tensor
+    chain: Chain | DecoderChain
+
+    def select(self, paths_BP: Tensor) -> PathState:
+        """Some of the paths of each row, in this order, some perhaps more than once."""
+        at_BPD = paths_BP[..., None].expand(-1, -1, self.states_BPD.shape[-1])
+        return PathState(self.states_BPD.gather(1, at_BPD), self.chain.branch(paths_BP))
+
+
+class REG4RecModel(Method):
+    def __init__(self, config: REG4Rec, n_items: int) -> None:
+        super().__init__()
+        width = config.backbone.width
+        self.config = config
+        self.tokens = TokenItems(n_items, width, config)
+        self.backbone = config.backbone.build()
+        self.decoder = None
+        if config.decoder_layers:
+            self.decoder = Decoder(
+                width=width,
+                layers=config.decoder_layers,
+                heads=config.decoder_heads,
+                ffn_width=4 * width,
+                dropout=config.decoder_dropout,
+            )
+            self.first_D = nn.Parameter(torch.randn(width) * config.token_std)  # BOS
+        self.window = config.backbone.window
+        self.inputs = Inputs(times=self.backbone.needs_times)
+        self.reasoning = Reasoning(config.steps, Halting(rule="fixed"), ("fixed",))
+        self.confident = False
+
+    @property
+    def n_items(self) -> int:
+        return self.tokens.n_items
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.confident = epoch >= self.config.confident_from
+
+    # ---- training
+
+    def loss(self, batch: Batch) -> Losses:
+        """All positions at once: M + (M - 1) + .. products of (positions x codes x width) over the steps."""
+        assert batch.targets_BL is not None
+        state, real_BP = self._everywhere(batch)
+        targets_P = batch.targets_BL[batch.valid_BL()]
+        codes_PM = self.tokens.codes_NM[targets_P]
+        open_PM = torch.ones_like(codes_PM, dtype=torch.bool)
+        drawn_PM = torch.rand(codes_PM.shape, device=codes_PM.device)
+        tokens, categories, steps = [], [], min(self.config.steps, codes_PM.shape[1] - 1)
+        for step in range(steps + 1):
+            states_PD = state.states_BPD[real_BP]
+            named_PM = self.tokens.losses(states_PD, codes_PM, open_PM if step else None)
+            tokens.append((named_PM.sum(1) / open_PM.sum(1)).sum() / batch.weight)
+            category_P = self.tokens.category_losses(states_PD, targets_P)
+            categories += [] if category_P is None else [category_P.sum() / batch.weight]
+            if step == steps:
+                break
+            book_P = self._next(named_PM.detach(), drawn_PM, open_PM)
+            open_PM = open_PM.scatter(1, book_P[:, None], value=False)
+            state = self._decided(state, real_BP, book_P, codes_PM.gather(1, book_P[:, None])[:, 0])
+        token_loss = torch.stack(tokens).mean()
+        parts = {"tokens": token_loss, "first": tokens[0], "last": tokens[-1]}
+        total = token_loss
+        if categories:
+            parts["category"] = torch.stack(categories).mean()
+            total = total + self.config.category_weight * parts["category"]
+        return Losses(total, {"loss": total.detach()} | {name: part.detach() for name, part in parts.items()})
+
+    def _next(self, named_PM: Tensor, drawn_PM: Tensor, open_PM: Tensor) -> Tensor:
+        """The codebook that is decided next: one at random, or that whose true token is the most probable (CRSS)."""
+        order_PM = named_PM if self.confident else drawn_PM
+        return order_PM.masked_fill(~open_PM, torch.inf).argmin(1)
+
+    def _decided(self, state: PathState, real_BP: Tensor, book_P: Tensor, token_P: Tensor) -> PathState:
+        """With one more token behind each real position."""
+        vectors_PD = self.tokens.vectors(book_P, token_P)
+        x_BPD = vectors_PD.new_zeros(state.states_BPD.shape).masked_scatter(real_BP[..., None], vectors_PD)
+        return self._advanced(state, x_BPD)
+
+    def _everywhere(self, batch: Batch) -> tuple[PathState, Tensor]:
+        """A path behind every position, and which of them are real."""
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        if self.decoder is None:
+            states_BPD, chain, real_BP = initial_states_everywhere(self.backbone, self.tokens, history)
+            return PathState(states_BPD, chain), real_BP
+        if self.backbone.causal:
+            real_BP = batch.valid_BL()
+            at_L = torch.arange(real_BP.shape[1], device=real_BP.device)
+            return self._decoding(history, (at_L <= at_L[:, None]).expand(len(real_BP), -1, -1)), real_BP
+        prefixes = history.prefixes()
+        state = self._decoding(prefixes, _seen(prefixes))
+        return state, torch.ones_like(state.states_BPD[..., 0], dtype=torch.bool)
+
+    # ---- both
+
+    def _at_end(self, batch: Batch) -> PathState:
+        """A path behind each row's last position."""
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        if self.decoder is not None:
+            return self._decoding(history, _seen(history))
+        states_B1D, chain, _ = initial_states_at_end(self.backbone, self.tokens, history)
+        return PathState(states_B1D, chain)
+
+    def _decoding(self, history: History, sees_BPL: Tensor) -> PathState:
+        """The decoder's first token, behind the encoded history."""
+        assert self.decoder is not None
+        x_BLD = self.tokens(history.items_BL)
+        encoded_BLD = self.backbone.encode(x_BLD, history.lengths_B, times=history.times_BL).states_BLD
+        chain = self.decoder.begin(encoded_BLD, sees_BPL)
+        states_BPD, chain = self.decoder(self.first_D.expand(*sees_BPL.shape[:2], -1), chain)
+        return PathState(states_BPD, chain)
+
+    def _advanced(self, state: PathState, x_BPD: Tensor) -> PathState:
+        """One more token on each path."""
+        if self.decoder is not None:
+            assert isinstance(state.chain, DecoderChain)
+            return PathState(*self.decoder(x_BPD, state.chain))
+        assert not isinstance(state.chain, DecoderChain)
+        return PathState(*self.backbone.reason(x_BPD, state.chain))
+
+    # ---- inference
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
+        steps = self.config.steps if halting is None else halting.steps(self.config.steps)
+        decoder = PathDecoder(self, self._at_end(batch))
+        paths = search(decoder, len(batch.lengths_B), replace(self.config.decoding, steps=steps))
+        steps_B = torch.full_like(batch.lengths_B, paths.books_BPT.shape[2])
+        return TokenStates(steps_B, paths.table_BPMC, paths.weights_BP, paths if trace else None)
+
+    def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
+        assert isinstance(represented, TokenStates)
+        return token_scorer(self.tokens, represented)
+
+
+def _seen(history: History) -> Tensor:
+    """What the one path of each row sees, [B, 1, L]."""
+    at_L = torch.arange(history.items_BL.shape[1], device=history.items_BL.device)
+    return (at_L < history.lengths_B.clamp_min(1)[:, None])[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class PathDecoder:
+    """A batch of histories as `decoding.beam.search` asks it."""
+
+    model: REG4RecModel
+    first: PathState
+
+    @property
+    def codebooks(self) -> int:
+        return self.model.tokens.codebooks
+
+    @property
+    def size(self) -> int:
+        return self.model.tokens.size
+
+    def begin(self, rows: int) -> PathState:
+        assert rows == len(self.first.states_BPD)
+        return self.first
+
+    def log_probs(self, state: PathState) -> tuple[Tensor, Tensor | None]:
+        tokens = self.model.tokens
+        return tokens.log_probs(state.states_BPD), tokens.category_log_probs(state.states_BPD)
+
+    def advance(self, state: PathState, books_BP: Tensor, tokens_BP: Tensor) -> PathState:
+        return self.model._advanced(state, self.model.tokens.vectors(books_BP, tokens_BP))
+
+

@@ -1,0 +1,79 @@
+"""RPG: all tokens of the next item at once, from one state (Hou et al., KDD 2025, arXiv 2506.05781).
+
+    score(i) = sum_m ln p_m(c_im | s)          L = -mean_m ln p_m(c_m | s)           (section 3.2)
+
+A state names each of the M tokens by a head of its own, and all items are ranked by the sum, exactly. Tokens are a set:
+nothing is decoded one after the other, so there is nothing to reason over. It is the control of REG4Rec, which decides
+one token after the other: with the same tokens, encoder and heads.
+
+Deviations: the encoder is a causal backbone of this house (the authors': GPT-2 of width 448, M = 16 to 64, temperature
+.03, codes by OPQ of large text vectors), an item is read as the sum of its tokens' vectors and an MLP of them (theirs:
+the mean), and positions count from a row's end. Their graph decoding, which visits a part of the items, is
+`decoding/graph.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from forethought.backbones.all import CausalBackbone
+from forethought.backbones.sasrec import SASRec
+from forethought.catalogue import ranking
+from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
+from forethought.data.splits import Split
+from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
+from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.reasoning.halting import Halting
+
+
+@dataclass(frozen=True, kw_only=True)
+class RPG(TokenMethodConfig):
+    """Configuration: a causal backbone that names all tokens of the next item."""
+
+    backbone: CausalBackbone = field(default_factory=lambda: SASRec(input_norm=True))
+    """The encoder of histories."""
+
+    def build(self, sizes: DataSizes) -> RPGModel:
+        return RPGModel(self, sizes.n_items)
+
+    def check(self, split: Split) -> None:
+        check_times(self.backbone, split)
+
+
+class RPGModel(Method):
+    def __init__(self, config: RPG, n_items: int) -> None:
+        super().__init__()
+        self.tokens = TokenItems(n_items, config.backbone.width, config)
+        self.backbone = config.backbone.build()
+        self.window = config.backbone.window
+        self.inputs = Inputs(times=self.backbone.needs_times)
+
+    @property
+    def n_items(self) -> int:
+        return self.tokens.n_items
+
+    def loss(self, batch: Batch) -> Losses:
+        assert batch.targets_BL is not None
+        real_BL = batch.valid_BL()
+        x_BLD = self.tokens(batch.items_BL)
+        states_PD = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL).states_BLD[real_BL]
+        named_PM = self.tokens.losses(states_PD, self.tokens.codes_NM[batch.targets_BL[real_BL]])
+        loss = named_PM.mean(1).sum() / batch.weight
+        return Losses(loss, {"loss": loss.detach()})
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
+        x_BLD = self.tokens(batch.items_BL)
+        encoded = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL, last_only=True)
+        table_BPMC = self.tokens.log_probs(encoded.states_BLD)
+        steps_B = torch.zeros(len(table_BPMC), dtype=torch.int64, device=table_BPMC.device)
+        return TokenStates(steps_B, table_BPMC, table_BPMC.new_zeros(len(table_BPMC), 1))
+
+    def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
+        assert isinstance(represented, TokenStates)
+        return token_scorer(self.tokens, represented)
+
+
