@@ -72,8 +72,8 @@ class TokenScorer:
         if R * n_items == 0:
             return scores_RN
         together = max(1, (CUDA_COLUMNS if scores_RN.is_cuda else CPU_COLUMNS) // P)  # rows
-        # the paths of a row lie a whole group of rows apart, so that merging them fills vector registers
-        groups = [group.permute(2, 3, 1, 0).reshape(M * C, -1) for group in table_RPMC.split(together)]
+        # columns: the first path of each row of a group, the second one of each ..
+        groups = [group.permute(2, 3, 1, 0).reshape(M * C, -1).contiguous() for group in table_RPMC.split(together)]
         n_block = max(1, (CUDA_BLOCK if scores_RN.is_cuda else CPU_BLOCK) // (P * min(together, R)))
         books_M = torch.arange(M, device=scores_RN.device, dtype=torch.int32) * C
         for block_RN, codes_NM in zip(
@@ -81,8 +81,8 @@ class TokenScorer:
         ):
             at_NM = codes_NM.int() + books_M
             for part_RN, table_XS in zip(block_RN.split(together), groups, strict=True):
-                sums_NPR = _sums(table_XS, at_NM).view(len(at_NM), P, -1)
-                part_RN.copy_(merged(sums_NPR, self.merge).T)
+                sums_SN = _sums(table_XS, at_NM)
+                part_RN.copy_(merged(sums_SN.view(P, *part_RN.shape), self.merge))
         if self.added is not None:
             self.added.add_(scores_RN, rows, items)
         return scores_RN
@@ -97,7 +97,7 @@ class TokenScorer:
             at_BPK = (codes_BKM[:, None, :, book] + book * C).expand(-1, P, -1)
             said_BPK = table_BPX.gather(2, at_BPK)
             sums_BPK = said_BPK if book == 0 else sums_BPK.add_(said_BPK)
-        scores_BK = merged(sums_BPK, self.merge)
+        scores_BK = merged(sums_BPK.transpose(0, 1), self.merge)
         return scores_BK if self.added is None else self.added.add_each_(scores_BK, items_BM)
 
     def contributions(self, items_BK: Tensor) -> Tensor:
@@ -116,31 +116,29 @@ class TokenScorer:
 
 
 def _sums(table_XS: Tensor, at_NM: Tensor) -> Tensor:
-    """The sum of M rows of a table for each item, [N, S], from the first book to the last."""
+    """The sum of M rows of a table for each item, [S, N], from the first book to the last."""
     if table_XS.shape[1] > FEW_COLUMNS:
-        return F.embedding_bag(at_NM, table_XS, mode="sum")
+        return F.embedding_bag(at_NM, table_XS, mode="sum").T.contiguous()
     table_SX, at_MN = table_XS.T.contiguous(), at_NM.T.contiguous()
     sums_SN = table_SX.index_select(1, at_MN[0])
     for at_N in at_MN[1:]:
         sums_SN.add_(table_SX.index_select(1, at_N))
-    return sums_SN.T
+    return sums_SN
 
 
-def merged(sums_APZ: Tensor, merge: Merge) -> Tensor:
-    """The scores of paths (the second axis) become one, [A, Z]. Overwrites them.
+def merged(sums_PX: Tensor, merge: Merge) -> Tensor:
+    """The scores of paths, the first axis, become one. Overwrites them.
 
-    One path after the other is added, and no reduction used, whose order depends on where a number stands.
+    One path after the other is added: the order of a reduction depends on where a number stands.
     """
-    if sums_APZ.shape[1] == 1:
-        return sums_APZ[:, 0]
-    most_AZ = sums_APZ[:, 0].clone()
-    for sums_AZ in sums_APZ.unbind(1)[1:]:
-        torch.maximum(most_AZ, sums_AZ, out=most_AZ)
+    if len(sums_PX) == 1:
+        return sums_PX[0]
+    most_X = sums_PX.amax(0)
     if merge == "max":
-        return most_AZ
-    most_AZ.clamp_(min=torch.finfo(most_AZ.dtype).min)  # where all paths are at -inf, the mixture is too
-    exp_APZ = sums_APZ.sub_(most_AZ[:, None]).exp_()
-    total_AZ = exp_APZ[:, 0]
-    for exp_AZ in exp_APZ.unbind(1)[1:]:
-        total_AZ.add_(exp_AZ)
-    return total_AZ.log_().add_(most_AZ)
+        return most_X
+    most_X.clamp_(min=torch.finfo(most_X.dtype).min)  # where all paths are at -inf, the mixture is too
+    exp_PX = sums_PX.sub_(most_X).exp_()
+    total_X = exp_PX[0]
+    for exp_X in exp_PX[1:]:
+        total_X.add_(exp_X)
+    return total_X.log_().add_(most_X)
