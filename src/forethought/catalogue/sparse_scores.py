@@ -88,6 +88,17 @@ class SparseScores:
         """What several items of each row have, [B, M]."""
         return torch.stack([self.of(items_B) for items_B in items_BM.T], dim=1)
 
+    @torch.no_grad()
+    def add_each_(self, scores_BM: Tensor, items_BM: Tensor) -> Tensor:
+        """Add them to the scores of several items of each row, in place; the numbers are those that `add_` comes to."""
+        for start, offsets in self._parts:
+            some = slice(start, start + offsets[-1])
+            rows_T, values_T = self.rows_T[some], self.values_T[some].to(scores_BM.dtype)
+            for column, items_B in enumerate(items_BM.T):
+                hit = self.items_T[some] == items_B[rows_T]
+                scores_BM[:, column].index_add_(0, rows_T[hit], values_T[hit])
+        return scores_BM
+
     def sums(self) -> Tensor:
         """Over all items, [B]."""
         return self.values_T.new_zeros(self.n_rows).index_add(0, self.rows_T, self.values_T)

@@ -1,0 +1,1 @@
+"""Decoding: scores of tokens become items."""

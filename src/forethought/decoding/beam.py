@@ -1,0 +1,189 @@
+"""Beam search over unordered tokens: each path decides one book after the other, and keeps its whole row.
+
+All rows and all paths are worked on together, and paths of equal length alone are compared. What is sought is no item
+but rows of log-probabilities; all items are ranked by them afterwards (`token_scores.py`), so that one wrong token
+costs an item its place and not its existence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from forethought.decoding.constraints import Constraints
+from forethought.decoding.corp import Followed, Prunings, Slots, jensen_shannon, reflect
+from forethought.decoding.crss import Children, Order, children, drawn_ranks, merge_equal_sets, token_keys
+from forethought.decoding.decoder import TokenDecoder
+from forethought.decoding.paths import Paths
+from forethought.settings import Between, Seed, Settings, Steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamSettings(Settings):
+    """How paths over tokens are sought."""
+
+    beams: Annotated[int, Between(1, 1_024)] = 8
+    """Paths that are kept of each history."""
+    steps: Steps = 8
+    """Tokens on a path; never more than there are codebooks. The books that are left are read after the last one."""
+    order: Order = "confident"
+    """The next codebook: the most confident one (CRSS), as they stand, random, or any of them (joint)."""
+    merge_sets: bool = True
+    """In joint order: paths that come to the same set of tokens count as one."""
+    corp: bool = True
+    """Prune tokens with which the belief in categories moves too far; without categories there is nothing to prune."""
+    theta: Annotated[float, Between(0, 1)] = 0.06
+    """How far it may move: Jensen-Shannon divergence, in nats; log 2 is the most there is."""
+    rollbacks: Annotated[int, Between(0, 100)] = 3
+    """How often the next best token is tried in place of a pruned one, before the path is given up."""
+    seed: Seed = 0
+    """Of the random order."""
+
+
+@torch.no_grad()
+def search(decoder: TokenDecoder, rows: int, settings: BeamSettings, constraints: Constraints | None = None) -> Paths:
+    """The best paths of each row; fewer where there are not as many.
+
+    The decoder is asked once a step, and once behind the last one where books are left or paths may be pruned; and
+    once more for each round of rollbacks.
+    """
+    steps = min(settings.steps, decoder.codebooks)
+    keys_MC = None
+    beams = _Beams.start(_asked(decoder, decoder.begin(rows), constraints))
+    ranks_BM = drawn_ranks(beams.now.log_probs_BPMC[:, 0], settings.seed)
+    prunings, corp = Prunings(), settings.corp and beams.now.categories_BPG is not None
+    width = settings.beams * (1 + settings.rollbacks * corp)  # so many siblings may be tried
+    for step in range(steps):
+        open_BPM = beams.tokens_BPM < 0
+        ways = children(beams.now.log_probs_BPMC, beams.log_probs_BP, open_BPM, settings.order, ranks_BM, width)
+        if settings.order == "joint" and settings.merge_sets:
+            keys_MC = token_keys(*beams.now.log_probs_BPMC.shape[2:], open_BPM.device) if keys_MC is None else keys_MC
+            ways = merge_equal_sets(ways, beams.keys(keys_MC), keys_MC)
+        slots = _best(ways, settings.beams)
+        if step + 1 == decoder.codebooks and not corp:
+            beams = beams.grown(ways, slots, None)
+            break
+
+        follow = partial(_followed, decoder, constraints, ways, beams.now)
+        if corp:
+            slots, after = reflect(ways, slots, follow, beams.now, settings.theta, settings.rollbacks, step, prunings)
+        else:
+            after = follow(slots)
+        beams = beams.grown(ways, slots, after)
+    return beams.paths(prunings if corp else None)
+
+
+def _followed(
+    decoder: TokenDecoder, constraints: Constraints | None, ways: Children, before: Followed, slots: Slots
+) -> Followed:
+    state = decoder.advance(before.state.select(slots.parents_BS), *slots.chosen(ways))
+    return _asked(decoder, state, constraints)
+
+
+def _asked(decoder: TokenDecoder, state: Any, constraints: Constraints | None) -> Followed:
+    log_probs_BPMC, categories_BPG = decoder.log_probs(state)
+    if constraints is not None:
+        log_probs_BPMC = constraints.applied(log_probs_BPMC)
+    return Followed(state, log_probs_BPMC, categories_BPG)
+
+
+def _best(ways: Children, n: int) -> Slots:
+    """The n best of all ways, or as many as there are."""
+    K = ways.log_probs_BPK.shape[2]
+    flat_BQ = ways.log_probs_BPK.flatten(1)
+    best_BS, at_BS = flat_BQ.topk(min(n, flat_BQ.shape[1]), dim=1)
+    return Slots(at_BS // K, at_BS % K, best_BS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Beams:
+    """Paths on their way.
+
+    Attributes:
+        tokens_BPM: what each book was decided to be, -1 for open ones.
+        table_BPMC: the rows of decided books.
+        now: what the decoder says where they stand; None behind the last token where nobody asks.
+    """
+
+    log_probs_BP: Tensor
+    tokens_BPM: Tensor
+    table_BPMC: Tensor
+    books_BPT: Tensor
+    confidence_BPT: Tensor
+    jensen_shannon_BPT: Tensor
+    categories_BPTG: Tensor | None
+    now: Followed
+
+    @classmethod
+    def start(cls, now: Followed) -> _Beams:
+        B, P, M, _ = now.log_probs_BPMC.shape
+        like = now.log_probs_BPMC
+        whole = torch.int64
+        return cls(
+            like.new_zeros(B, P),
+            like.new_full((B, P, M), -1, dtype=whole),
+            like,
+            like.new_empty(B, P, 0, dtype=whole),
+            like.new_empty(B, P, 0),
+            like.new_empty(B, P, 0),
+            None if now.categories_BPG is None else now.categories_BPG[:, :, None, :][:, :, :0],
+            now,
+        )
+
+    def keys(self, keys_MC: Tensor) -> Tensor:
+        """What tells the sets of tokens of the paths apart, [B, P]."""
+        books_M = torch.arange(keys_MC.shape[0], device=keys_MC.device)
+        return torch.where(self.tokens_BPM < 0, 0, keys_MC[books_M, self.tokens_BPM.clamp(min=0)]).sum(-1)
+
+    def grown(self, ways: Children, slots: Slots, after: Followed | None) -> _Beams:
+        """With one more token each."""
+        parents_BS = slots.parents_BS
+        books_BS, tokens_BS = slots.chosen(ways)
+        decided_BSM = books_BS[..., None] == torch.arange(self.tokens_BPM.shape[2], device=books_BS.device)
+        rows_BSMC = taken(self.now.log_probs_BPMC, parents_BS)
+        before_BPG = self.now.categories_BPG
+        confidence_BSM = rows_BSMC.amax(-1).exp()
+        categories, moved_BS = None, torch.full_like(slots.log_probs_BS, torch.nan)
+        if before_BPG is not None and self.categories_BPTG is not None:
+            before_BSG = taken(before_BPG, parents_BS)
+            categories = torch.cat([taken(self.categories_BPTG, parents_BS), before_BSG[:, :, None]], dim=2)
+            if after is not None and after.categories_BPG is not None:
+                moved_BS = jensen_shannon(before_BSG, after.categories_BPG)
+        return _Beams(
+            slots.log_probs_BS,
+            torch.where(decided_BSM, tokens_BS[..., None], taken(self.tokens_BPM, parents_BS)),
+            torch.where(decided_BSM[..., None], rows_BSMC, taken(self.table_BPMC, parents_BS)),
+            torch.cat([taken(self.books_BPT, parents_BS), books_BS[..., None]], dim=2),
+            torch.cat([taken(self.confidence_BPT, parents_BS), confidence_BSM.gather(2, books_BS[..., None])], dim=2),
+            torch.cat([taken(self.jensen_shannon_BPT, parents_BS), moved_BS[..., None]], dim=2),
+            categories,
+            self.now if after is None else after,
+        )
+
+    def paths(self, prunings: Prunings | None) -> Paths:
+        log_probs_BP, order_BP = self.log_probs_BP.sort(dim=1, descending=True, stable=True)
+        table_BPMC = self.table_BPMC
+        if bool((self.tokens_BPM < 0).any()):
+            table_BPMC = torch.where((self.tokens_BPM < 0)[..., None], self.now.log_probs_BPMC, table_BPMC)
+        books_BPT = taken(self.books_BPT, order_BP)
+        categories = None if self.categories_BPTG is None else taken(self.categories_BPTG, order_BP).transpose(1, 2)
+        return Paths(
+            books_BPT,
+            taken(self.tokens_BPM, order_BP).gather(2, books_BPT),
+            log_probs_BP,
+            taken(table_BPMC, order_BP),
+            taken(self.confidence_BPT, order_BP),
+            categories,
+            taken(self.jensen_shannon_BPT, order_BP),
+            None if prunings is None else prunings.gathered(),
+        )
+
+
+def taken(values_BPX: Tensor, paths_BS: Tensor) -> Tensor:
+    """Of each row the values of some of its paths."""
+    rest = values_BPX.shape[2:]
+    return values_BPX.gather(1, paths_BS.view(*paths_BS.shape, *(1 for _ in rest)).expand(*paths_BS.shape, *rest))
