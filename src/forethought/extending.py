@@ -25,6 +25,7 @@ from forethought.errors import ConfigError, DataError, RunError
 from forethought.folders import replace_folder
 from forethought.methods.interface import Method
 from forethought.methods.item_features import ItemFeatures
+from forethought.methods.item_tokens import TokenItems, token_shape, with_tokens
 from forethought.methods.items import know_trained, with_evidence, with_features
 from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
@@ -120,9 +121,14 @@ def _grown(model: Recommender, features: list[Feature], n_items: int) -> Method:
     shapes = [feature.shape for feature in features]
     speaking = [evidence_shape(shape) for shape in model.about.get("evidence", [])]
     plain = partial(model.config.method.build, sizes)
-    method = built(lambda: with_evidence(with_features(plain(), shapes), model.config.evidence, speaking))
+    tokens = token_shape(model.about["tokens"]) if model.about.get("tokens") else None
+    method = built(
+        lambda: with_evidence(with_features(with_tokens(plain(), tokens), shapes), model.config.evidence, speaking)
+    )
     take_over(method, model.method, torch.arange(known), trains=False)
     for part in method.modules():
         if isinstance(part, ItemFeatures):
             part.take(features, first=known)
+        if isinstance(part, TokenItems):
+            part.take_new(features, first=known)
     return method

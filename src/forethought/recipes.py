@@ -38,6 +38,8 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "sse-pt": lambda: Recipe(method=methods.SSEPT()),  # norm of inputs and no replaced items from four trials
     "lightrec": lambda: Recipe(method=methods.LightRec()),  # the temperature from three trials
     "igr-sr": lambda: Recipe(method=methods.IGRSR()),  # eight trials bettered nothing else
+    "rpg": lambda: Recipe(method=methods.RPG(), features=Features()),
+    "reg4rec": lambda: Recipe(method=methods.REG4Rec(), features=Features()),
     "popular": lambda: Recipe(method=methods.Popular()),
     "itemknn": lambda: Recipe(method=methods.ItemKNN()),
     "ease": lambda: Recipe(method=methods.EASE()),  # five of lambda, six of recency

@@ -35,6 +35,7 @@ from forethought.item_lists import candidates, known_items
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.ensemble import Ensemble
 from forethought.methods.interface import Method
+from forethought.methods.item_tokens import token_shape, with_tokens
 from forethought.methods.items import (
     check_evidence,
     hears_evidence,
@@ -415,7 +416,9 @@ def _untrained(config: RunConfig, about: dict[str, Any], sizes: DataSizes) -> Me
         return config.method.of(members)
     shapes = [feature_shape(shape) for shape in about.get("features", [])]
     speaking = [evidence_shape(shape) for shape in about.get("evidence", [])]
-    return with_evidence(with_features(config.method.build(sizes), shapes), config.evidence, speaking)
+    tokens = token_shape(about["tokens"]) if about.get("tokens") else None
+    method = with_features(with_tokens(config.method.build(sizes), tokens), shapes)
+    return with_evidence(method, config.evidence, speaking)
 
 
 def write_bound(folder: Path, run: Recommender) -> Sums:

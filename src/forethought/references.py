@@ -28,15 +28,21 @@ from forethought.data.texts import item_texts
 from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation.storage import plain
+from forethought.explaining.categories import Categories
 from forethought.files import first_line, read_json
 from forethought.methods.interface import MethodConfig
-from forethought.methods.outside import References, SideInformation, SoftTargets
+from forethought.methods.outside import References, SideInformation, SoftTargets, TokensAndCategories
 from forethought.recommender import Recommender, load
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
+from forethought.semantic_ids.inputs import COLLABORATIVE
+from forethought.semantic_ids.item_tokens import ItemTokens, fit_tokens
+from forethought.semantic_ids.storage import read_tokens
 from forethought.settings import check, check_keys
 from forethought.teaching import soft_targets
 from forethought.tensor_files import checksum
 
+LEAST_OF_A_CATEGORY = 30  # items; rarer ones count to the category above
+TOKEN_SEED = 0  # items have the same tokens whatever the seed of a run
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
 MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
 
@@ -81,6 +87,9 @@ def resolve(
     for feature in known:
         tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
         hashes[f"features.{feature.shape.name}"] = checksum(tensors)
+    tokens = _tokens(asked, split, known)
+    if tokens is not None:
+        hashes["tokens"] = tokens.tokens.checksum
     tables = () if evidence is None else read_evidence(split, evidence)
     for each in tables:
         arrays = {"items": each.table.items_NK, "values": each.table.values_NK}
@@ -94,8 +103,35 @@ def resolve(
         features=known,
         evidence=tables,
         taught=taught,
+        tokens=tokens,
         hashes=hashes,
     )
+
+
+def _tokens(asked: References, split: Split, features: tuple[Feature, ...]) -> TokensAndCategories | None:
+    """Tokens of the items, made or read, and their categories."""
+    if asked.tokenizer is None:
+        return None
+    if asked.tokens is None:
+        tokens = fit_tokens(split, features, asked.tokenizer, TOKEN_SEED)
+    else:
+        tokens = read_tokens(asked.tokens, split)
+        _check_token_features(asked.tokens, tokens, features)
+    categories = Categories.read(split.data.item_table)
+    names, category_N = ([], None) if categories is None else categories.classes(split.data.n_items, LEAST_OF_A_CATEGORY)
+    known_N = np.zeros(split.data.n_items, np.int64) if category_N is None else category_N
+    return TokensAndCategories(tokens=tokens, categories=tuple(names), category_N=torch.from_numpy(known_N))
+
+
+def _check_token_features(folder: str, tokens: ItemTokens, features: tuple[Feature, ...]) -> None:
+    """New items are tokenised by the features that the run reads, so these are those that the tokens were made of."""
+    theirs = [str(each["name"]) for each in tokens.inputs if each["kind"] != COLLABORATIVE]
+    mine = [feature.shape.name for feature in features]
+    if theirs != mine:
+        raise DataError(
+            f"The tokens in {folder!r} were made of the features {', '.join(theirs) or 'none'}, and this run is to read "
+            f"{', '.join(mine) or 'none'}: give the same (on the command line --features)."
+        )
 
 
 def _taught(run: str, k: int, split: Split, device: Device) -> tuple[SoftTargets, str]:

@@ -35,7 +35,8 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig
-from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
+from forethought.methods.item_tokens import token_shape_of, with_tokens
+from forethought.methods.items import know_trained, reads_features, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
@@ -147,7 +148,8 @@ def _untrained(
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
     copies = 1 if config.method.closed_form else copies  # what fitting takes beside them, it says by itself
     speaking = [each.shape for each in side.evidence]
-    plain_method = lambda: with_features(config.method.build(split.data.sizes), shapes)  # noqa: E731
+    tokens = token_shape_of(side.tokens)
+    plain_method = lambda: with_features(with_tokens(config.method.build(split.data.sizes), tokens), shapes)  # noqa: E731
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
     _check_inputs(method, config.training)
     if start is not None:
@@ -159,6 +161,8 @@ def _untrained(
     hashes = {} if start is None else {"start": start.weights_sum}
     about["references"], about["features"] = {**side.hashes, **hashes}, [feature.to_json() for feature in side.features]
     about["evidence"] = [shape._asdict() for shape in speaking]
+    if tokens is not None:
+        about["tokens"] = tokens.to_json()
     return Recommender(method, config, split.data.items, table, about, folder)
 
 
@@ -175,7 +179,7 @@ def _fit_on_validation(run: Recommender, split: Split, seen: Split, sums: Sums, 
     method = load(run.folder, device=run.config.training.device).method
     if chosen and method.evidence is not None:
         torch.nn.init.zeros_(method.evidence.weights_E)
-    if run.about["features"]:
+    if reads_features(method):
         nats = fit_unmet(method, split, exclude_history=exclude, seed=seed)
         watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
     if chosen and method.evidence is not None:

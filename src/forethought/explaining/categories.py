@@ -63,6 +63,22 @@ class Categories:
         overall = counts["items"].to_numpy() / n_items
         return cls(pairs["item"].to_numpy().astype(np.int64), labels, names, np.array(parents), overall)
 
+    def classes(self, n_items: int, least: int) -> tuple[list[str], np.ndarray]:
+        """One class an item: the rarest of its labels that so many items carry; the last class is of those without.
+
+        Returns:
+            names of the classes, and that of each item.
+        """
+        counts = np.bincount(self.labels, minlength=len(self.names))
+        common = counts[self.labels] >= least
+        order = np.argsort(-counts[self.labels[common]], kind="stable")  # of an item's labels the rarest is last
+        label_N = np.full(n_items, -1)
+        label_N[self.items[common][order]] = self.labels[common][order]
+        used = np.unique(label_N[label_N >= 0])
+        class_of = np.full(len(self.names) + 1, len(used))  # of -1 the last
+        class_of[used] = np.arange(len(used))
+        return [*(self.names[label] for label in used), "other"], class_of[label_N]
+
     def typical(self, member_N: np.ndarray) -> Category | None:
         """The label with the largest share * ln(share / overall share), its part of the divergence from the catalogue.
 

@@ -333,8 +333,25 @@ class Method(nn.Module):
         return None
 
     def catalogue(self) -> Catalogue:
-        """All items as they are now, and how a state is held against them."""
-        raise NotImplementedError
+        """All items as they are now, and how a state is held against them.
+
+        Raises:
+            ConfigError: its items are no vectors.
+        """
+        raise ConfigError(
+            f"{type(self).__name__.removesuffix('Model')} knows no vectors of items that one vector a user could be held "
+            "against, and this needs some."
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Items that it knows."""
+        return len(self.catalogue())
+
+    @property
+    def state_width(self) -> int | None:
+        """Numbers of the vector that a user comes to; None: it comes to none."""
+        return self.catalogue().vectors_ND.shape[1]
 
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         """What ranks and recommends: rows that can be held against all items.

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.data.features import Feature
+from forethought.decoding.paths import Paths
 from forethought.decoding.token_scores import Merge, TokenScorer
 from forethought.methods.interface import MethodConfig, UserRepresentation
-from forethought.methods.outside import References
+from forethought.methods.outside import References, TokensAndCategories
 from forethought.semantic_ids.all import AnyTokenizer
 from forethought.semantic_ids.item_tokens import ItemTokens, encode_new, rebuild
 from forethought.semantic_ids.mpq import MPQ
@@ -47,6 +48,11 @@ class TokenMethodConfig(MethodConfig):
 
     def references(self) -> References:
         return References(tokens=self.tokens, tokenizer=self.tokenizer)
+
+
+def token_shape_of(known: TokensAndCategories | None) -> TokenShape | None:
+    """The shape of tokens that were made."""
+    return None if known is None else TokenShape(known.tokens.to_json(), known.categories)
 
 
 class TokenShape(NamedTuple):
@@ -108,11 +114,11 @@ class TokenItems(nn.Module):
         self.mix = nn.Sequential(nn.Linear(self.codebooks * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         self.categories = nn.Linear(D, len(shape.categories)) if shape.categories else None
 
-    def take(self, made: ItemTokens, category_N: Tensor) -> None:
+    def take(self, known: TokensAndCategories) -> None:
         """The tokens as they were made, before training."""
-        self.codes_NM.copy_(made.table.codes_NM)
-        self.category_N.copy_(category_N)
-        self.tokenizer.load(made.tokenizer.state_dict())
+        self.codes_NM.copy_(known.tokens.table.codes_NM)
+        self.category_N.copy_(known.category_N)
+        self.tokenizer.load(known.tokens.tokenizer.state_dict())
 
     def take_new(self, features: Sequence[Feature], first: int) -> None:
         """Tokens of items that joined from row `first` on, of what is known of them.
@@ -189,10 +195,12 @@ class TokenStates(UserRepresentation):
     Attributes:
         table_BPMC: log-probabilities of the tokens of each book.
         weights_BP: log-weights of the paths.
+        paths: how they came about, if it was asked for and there is more than one step.
     """
 
     table_BPMC: Tensor
     weights_BP: Tensor
+    paths: Paths | None = None
 
 
 def token_scorer(tokens: TokenItems, states: TokenStates, merge: Merge = "mixture") -> TokenScorer:

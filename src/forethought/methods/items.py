@@ -355,7 +355,12 @@ def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[E
         return method
     if config.is_trained:
         _check_trains_evidence(method)
-    method.evidence = ItemEvidence(config, shapes, len(method.catalogue()), method.catalogue().vectors_ND.shape[1])
+    if config.gate and method.state_width is None:
+        raise ConfigError(
+            f"A gate of evidence reads one vector a user, and {type(method).__name__.removesuffix('Model')} comes to "
+            "none: leave the gate out (on the command line --evidence-gate)."
+        )
+    method.evidence = ItemEvidence(config, shapes, method.n_items, method.state_width or 0)
     return method
 
 

@@ -14,6 +14,8 @@ from forethought.catalogue.losses import FewTargets
 from forethought.data.batches import Batch
 from forethought.data.evidence import EvidenceTable
 from forethought.data.features import Feature
+from forethought.semantic_ids.item_tokens import ItemTokens
+from forethought.semantic_ids.tokenizer import TokenizerConfig
 
 
 class SoftTargets(NamedTuple):
@@ -47,6 +49,8 @@ class References:
         text_width: numbers that each of them must have.
         teacher_run: a run folder whose best items are soft targets.
         teacher_items: how many of them.
+        tokenizer: what makes tokens of the items, where the method reads tokens.
+        tokens: a folder with such tokens; None: they are made.
     """
 
     encoder_run: str | None = None
@@ -56,6 +60,23 @@ class References:
     text_width: int = 0
     teacher_run: str | None = None
     teacher_items: int = 0
+    tokenizer: TokenizerConfig | None = None
+    tokens: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensAndCategories:
+    """What items are made of, for methods that read tokens.
+
+    Attributes:
+        tokens: with what made them.
+        categories: names of the categories; none where the data tells of none.
+        category_N: that of each item.
+    """
+
+    tokens: ItemTokens
+    categories: tuple[str, ...]
+    category_N: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +90,7 @@ class SideInformation:
         features: of the items, for their tables.
         evidence: beside the method's own scores.
         taught: what a teacher says follows each interaction of the training part.
+        tokens: of the items, with their categories.
         hashes: checksum of each of these but the first, for the record.
     """
 
@@ -78,4 +100,5 @@ class SideInformation:
     features: tuple[Feature, ...] = ()
     evidence: tuple[EvidenceTable, ...] = ()
     taught: SoftTargets | None = None
+    tokens: TokensAndCategories | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)

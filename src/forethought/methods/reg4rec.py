@@ -45,6 +45,7 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.methods.outside import SideInformation
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
 from forethought.reasoning.halting import Halting
@@ -131,6 +132,15 @@ class REG4RecModel(Method):
     @property
     def n_items(self) -> int:
         return self.tokens.n_items
+
+    @property
+    def state_width(self) -> None:
+        return None
+
+    def fit_side_information(self, side: SideInformation) -> None:
+        super().fit_side_information(side)
+        assert side.tokens is not None
+        self.tokens.take(side.tokens)
 
     def begin_epoch(self, epoch: int) -> None:
         self.confident = epoch >= self.config.confident_from

@@ -27,6 +27,7 @@ from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
 from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.methods.outside import SideInformation
 from forethought.reasoning.halting import Halting
 
 
@@ -55,6 +56,15 @@ class RPGModel(Method):
     @property
     def n_items(self) -> int:
         return self.tokens.n_items
+
+    @property
+    def state_width(self) -> None:
+        return None
+
+    def fit_side_information(self, side: SideInformation) -> None:
+        super().fit_side_information(side)
+        assert side.tokens is not None
+        self.tokens.take(side.tokens)
 
     def loss(self, batch: Batch) -> Losses:
         assert batch.targets_BL is not None
