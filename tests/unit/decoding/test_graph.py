@@ -46,8 +46,8 @@ def test_with_beams_for_all_items_the_lists_are_exact(start: str) -> None:
 
 @pytest.mark.parametrize("start", ["random", "best"])
 def test_a_short_search_finds_most_of_the_best_and_looks_at_a_part(start: str) -> None:
-    settings = GraphSettings(beams=15, edges=12, rounds=4, start=start)  # type: ignore[arg-type]
-    lists = search_graph(scorer(), ItemGraph.of(CODES, EMBEDDINGS, 12), 10, settings)
+    settings = GraphSettings(beams=30, edges=20, rounds=4, start=start)  # type: ignore[arg-type]
+    lists = search_graph(scorer(), ItemGraph.of(CODES, EMBEDDINGS, 20), 10, settings)
     _, scores = best(scorer(), 10)
     missed = (lists.scores_BK < scores[:, -1:]).float().mean()
     assert float(missed) < 0.3
