@@ -23,10 +23,11 @@ from forethought.methods.all import METHODS, AnyMethod
 from forethought.methods.interface import MethodConfig
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
+from forethought.semantic_ids.all import TOKENIZERS
 from forethought.settings import Seed, Settings, Whole
 from forethought.training.settings import Training
 
-TYPES: dict[str, type] = {**METHODS, **BACKBONES}
+TYPES: dict[str, type] = {**METHODS, **BACKBONES, **TOKENIZERS}
 """The names of everything that can be chosen in a configuration."""
 NAMES = {cls: name for name, cls in TYPES.items()}
 
