@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from forethought.reasoning.intent_reasoner import Reasoner
     from forethought.recommender import Recommender, load
     from forethought.runs import evaluate, train
+    from forethought.semantic_ids.all import *
+    from forethought.tokenizing import Tokenized, tokenize
     from forethought.training.settings import Training
 
 _ROOMS = {
@@ -77,6 +79,7 @@ _ROOMS = {
     "batch_recommend": ("recommend_table",),
     "reasoning.intent_reasoner": ("Reasoner",),
     "reasoning.halting": ("Halting",),
+    "tokenizing": ("Tokenized", "tokenize"),
     "training.settings": ("Training",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

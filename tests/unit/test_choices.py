@@ -26,6 +26,7 @@ from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.methods.sse_pt import SSEPT
 from forethought.recipes import backbones_of
+from forethought.semantic_ids.all import TOKENIZERS
 
 
 def test_the_lists_hold_what_they_held() -> None:
@@ -35,7 +36,8 @@ def test_the_lists_hold_what_they_held() -> None:
         *("next_item", "masked_item", "rearec", "dtrec", "lares", "sse_pt", "lightrec", "igr_sr"),
         *("popular", "item_knn", "ease", "ensemble"),
     ]
-    assert METHODS | BACKBONES == TYPES
+    assert list(TOKENIZERS) == ["mpq", "rq_vae", "rq_kmeans", "opq", "random_tokens"]
+    assert METHODS | BACKBONES | TOKENIZERS == TYPES
     assert {name: cls for cls, name in NAMES.items()} == TYPES
 
 

@@ -21,6 +21,7 @@ VERBS = {
     "doctor": "say in words what is wrong with a table, and what it holds",
     "prepare": "filter, order, split and write a table as a data folder",
     "embed": "make text vectors of items with a sentence encoder",
+    "tokenize": "make tokens of items, for methods that recommend by generating them",
     "train": "train a method into a run folder",
     "extend": "add items to a trained run that it never saw",
     "ensemble": "average several runs in a run folder of its own",

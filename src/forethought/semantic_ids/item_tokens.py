@@ -82,22 +82,37 @@ def fit_tokens(
         DataError: nothing is known that items could be told apart by.
         ConfigError: more items share their tokens than a counter has codes.
     """
-    collaborative_NE = collaborative_part(split, config)
-    values_NF = tokenizer_inputs(features, collaborative_NE)
-    width = 0 if collaborative_NE is None else config.collaborative_width
+    return fit_to(known_inputs(split, features, config), split, features, config, seed, observer)
+
+
+def known_inputs(split: Split, features: Sequence[Feature], config: TokenizerConfig) -> Tensor:
+    """What the items of a split are tokenised by, [N, F].
+
+    Raises:
+        DataError: nothing is known that items could be told apart by.
+    """
+    collaborative_NE = None
+    if config.collaborative != "none":
+        collaborative_NE = collaborative_vectors(split, config.collaborative_width)
+    return tokenizer_inputs(features, collaborative_NE)
+
+
+def fit_to(
+    values_NF: Tensor,
+    split: Split,
+    features: Sequence[Feature],
+    config: TokenizerConfig,
+    seed: int,
+    observer: Report = silent,
+) -> ItemTokens:
+    """As `fit_tokens`, with the inputs at hand (`known_inputs`)."""
+    width = 0 if config.collaborative == "none" else config.collaborative_width
     tokenizer = config.build(values_NF.shape[1])
     tokenizer.fit(values_NF, seed=seed, observer=observer, weights_F=source_weights(features, width))
     counts_N = torch.from_numpy(split.train.item_counts(split.data.n_items))
     codes = resolve(tokenizer.encode(values_NF), tokenizer, values_NF, counts_N, config.collisions)
     table = TokenTable(codes, config.size, config.ordered)
     return ItemTokens.of(table, tokenizer, config, input_json(features, width))
-
-
-def collaborative_part(split: Split, config: TokenizerConfig) -> Tensor | None:
-    """The collaborative vectors that the configuration asks for."""
-    if config.collaborative == "none":
-        return None
-    return collaborative_vectors(split, config.collaborative_width)
 
 
 def rebuild(parts: Any, n_items: int) -> ItemTokens:

@@ -42,7 +42,7 @@ class MPQ(TokenizerConfig):
     decorrelate: Literal["split_xcov", "split", "xcov", "cosine", "none"] = "split_xcov"
     """What keeps experts complementary: each sees its own block of a balanced rotation of principal components (split),
     covariances between them are trained away (xcov), or cosines between them (cosine)."""
-    orthogonality: Weight = 1.0
+    orthogonality: Weight = 0.3
     """Of L_orth (lambda)."""
     commitment: Weight = 0.25
     """Of experts staying near their words (beta)."""
@@ -56,7 +56,7 @@ class MPQ(TokenizerConfig):
     """Passes before there are words."""
     batch: Part = 1024
     """Items a step."""
-    learning_rate: Annotated[float, Between(0, 1, above=True)] = 1e-3
+    learning_rate: Annotated[float, Between(0, 1, above=True)] = 3e-3
     """Of AdamW, falling to zero along a cosine."""
     initial_scale: Scale = 0.1
     """Spread of the experts' corrections of their blocks to begin with."""

@@ -1,0 +1,130 @@
+"""Items of a data set become tokens: fitted, measured, and kept in a folder that methods take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forethought.data.features import Features, read_features
+from forethought.data.progress import Report, silent
+from forethought.data.splits import Split
+from forethought.errors import ConfigError
+from forethought.folders import writable
+from forethought.methods.interface import MethodConfig
+from forethought.semantic_ids.item_tokens import ItemTokens, fit_to, known_inputs
+from forethought.semantic_ids.leaf_categories import leaf_categories
+from forethought.semantic_ids.mpq import MPQ
+from forethought.semantic_ids.quality import Quality, following_pairs, quality
+from forethought.semantic_ids.storage import check_free, write_tokens
+from forethought.semantic_ids.token_table import TokenTable
+from forethought.semantic_ids.tokenizer import TokenizerConfig
+from forethought.settings import Seed, check
+from forethought.tables.table import Document
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenized:
+    """Tokens of a data set's items, and what they are worth.
+
+    Attributes:
+        tokens: with the tokenizer that made them.
+        before: the tokens before equal ones were told apart.
+        quality: what was measured.
+        name: of the data.
+    """
+
+    tokens: ItemTokens
+    before: TokenTable
+    quality: Quality
+    name: str
+
+    def document(self) -> Document:
+        """The quality as a table, for the terminal, text and Markdown."""
+        return self.quality.document(self.title)
+
+    @property
+    def title(self) -> str:
+        return f"Tokens of {self.name} by {type(self.tokens.config).__name__}"
+
+    def draw(self, path: str | Path) -> None:
+        """A picture of the tokens as .png or .svg.
+
+        Raises:
+            ConfigError: another ending.
+            RunError: a file that we did not draw lies there.
+            MissingExtraError: matplotlib is not installed.
+        """
+        from forethought.reports.pictures import check_picture
+        from forethought.reports.token_quality import draw_tokens
+
+        draw_tokens(self.tokens.table, self.before, check_picture(path), self.title)
+
+
+def tokenize(
+    split: Split,
+    out: str | Path | None = None,
+    config: TokenizerConfig | None = None,
+    *,
+    features: Features | None = Features(),  # noqa: B008  frozen
+    seed: int = 0,
+    overwrite: bool = False,
+    report: Report = silent,
+) -> Tokenized:
+    """Tokens of a split's items; of interactions the training part alone is read.
+
+    Args:
+        out: the folder to be made, which a method takes by `tokens=`; None: nothing is written.
+        config: `ft.MPQ()`, `ft.OPQ()`, `ft.RQVAE()`, `ft.RQKMeans()` or `ft.RandomTokens()`; MPQ if not given.
+        features: what is read of the items; None: only who meets them.
+        seed: of all that is drawn.
+        overwrite: replace a tokens folder that is already there; anything else is refused.
+        report: told how far it is.
+
+    Raises:
+        ConfigError: the settings do not go together, or more items share their tokens than a counter tells apart.
+        DataError: a feature is not what it should be, nothing is known that tells items apart, or `out` is there and
+            not empty (with `overwrite`: is no tokens folder); nothing is then left behind.
+        RunError: nothing can be written there.
+    """
+    config = MPQ() if config is None else config
+    _check(split, config, features, seed, overwrite)
+    if out is None:
+        return _tokenized(split, config, features, seed, report)
+    out = Path(out)
+    check_free(out, overwrite=overwrite)
+    with writable(out.parent):
+        made = _tokenized(split, config, features, seed, report)
+        figures, text = made.quality.to_json(), f"# {made.title}\n\n{made.document().markdown()}"
+        write_tokens(out, made.tokens, split, seed=seed, quality=figures, text=text, overwrite=overwrite)
+    return made
+
+
+def _check(split: Any, config: Any, features: Any, seed: Any, overwrite: Any) -> None:
+    check(split, Split, "split")
+    if isinstance(config, MethodConfig):
+        raise ConfigError(f"{type(config).__name__} is a method, but a tokenizer such as ft.MPQ() is expected.")
+    check(config, TokenizerConfig, "config")
+    check(features, Features | None, "features")
+    check(seed, Seed, "seed")
+    check(overwrite, bool, "overwrite")
+
+
+def _tokenized(
+    split: Split, config: TokenizerConfig, features: Features | None, seed: int, report: Report
+) -> Tokenized:
+    known = () if features is None else read_features(split.data, features)
+    values_NF = known_inputs(split, known, config)
+    tokens = fit_to(values_NF, split, known, config, seed, report)
+    report("measuring", 0, 1)
+    categories = leaf_categories(split.data.item_table)
+    figures = quality(
+        tokens.table,
+        tokens.tokenizer,
+        values_NF,
+        following_pairs(split),
+        None if categories is None else categories[0],
+    )
+    report("measuring", 1, 1)
+    before = TokenTable(tokens.tokenizer.encode(values_NF), config.size, config.ordered)
+    return Tokenized(tokens, before, figures, split.data.name)
