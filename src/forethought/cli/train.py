@@ -64,7 +64,8 @@ class SteppedOptions(Options):
     start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
     """A run folder whose weights it begins with: of the same method, its items all in the data."""
     evidence: str | None = None
-    """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, vectors; auto."""
+    """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, popular, ease, vectors;
+    auto."""
     evidence_fit: Literal["validation", "training", "both"] | None = None
     """Whether the weights of evidence are chosen on the validation part (as by default), trained with the model, or
     trained and then chosen."""
