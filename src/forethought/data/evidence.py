@@ -25,6 +25,8 @@ from forethought.settings import Between, Count, Settings, Share, check_keys
 CO_OCCURRENCE, REPEAT, LINEAR, POPULAR = "co_occurrence", "repeat", "ease", "popular"
 KNOWN = (CO_OCCURRENCE, TEXT, REPEAT, LINEAR, POPULAR)
 EvidenceKind = Literal["met", "like", "popular", "recent"]
+LISTED = ("popular", "recent")  # kinds that are a list of items, whatever the history is
+COUNTED = ("met", *LISTED)  # kinds that keep the counts they are made of
 Fitting = Literal["validation", "training", "both"]
 
 

@@ -18,12 +18,11 @@ from torch import Tensor
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.sparse_scores import SparseScores
 from forethought.data.batches import Batch
-from forethought.data.evidence import LINEAR, REPEAT
+from forethought.data.evidence import LINEAR, LISTED, REPEAT
 from forethought.data.neighbours import LIKENESS_POWER
 from forethought.explaining.metadata import ItemMetadata
 from forethought.explaining.parts import Certainty, Contribution, EvidenceUse, ItemSum
 from forethought.methods.interface import DenseStates, Method, Spoken
-from forethought.methods.item_evidence import LISTED
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,13 +26,11 @@ from torch import Tensor, nn
 from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.sparse_table import SparseTable
 from forethought.data.batches import Batch
-from forethought.data.evidence import Evidence, EvidenceShape, EvidenceTable
+from forethought.data.evidence import COUNTED, LISTED, Evidence, EvidenceShape, EvidenceTable
 from forethought.data.neighbours import FROM_POWER, LAG_DECAY, TO_POWER
 
 FIRST_WEIGHT = 1.0  # of evidence that is trained with the method
 LEAST = 0.2  # of what is said, beside the largest: half of the pairs say less, and rank no better
-LISTED = ("popular", "recent")  # kinds that are a list of items, whatever the history is
-COUNTED = ("met", *LISTED)  # kinds that keep the counts they are made of
 NOTHING = 2e-6  # what rounding may leave of a sum of float32 numbers when all of them are taken off again
 
 

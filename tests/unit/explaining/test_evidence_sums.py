@@ -372,9 +372,6 @@ def test_what_is_popular_speaks_for_itself(split: Split, quick: Training, tmp_pa
     assert f"popular: {best.score:+.3f} met {best.met}" in text
     assert "Popular: met so many times in the last 2 weeks of training." in text
     assert "The last 8 items speak" in text
-    spoken.weights_E.data = torch.tensor([3.0, 0.0])
-    both = ensemble([model.folder, model.folder], tmp_path / "both")  # type: ignore[list-item]
-    assert [kind.name for kind in told(both).evidence] == ["popular", "co_occurrence"]
 
 
 # ---- its form
