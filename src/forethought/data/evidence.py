@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from forethought.data.features import TEXT, Feature, Features, read_features
 from forethought.data.linear import item_regression
@@ -21,6 +22,7 @@ from forethought.data.splits import Split
 from forethought.data.texts import VECTORS
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Count, Settings, Share, check_keys
+from forethought.tensor_files import checksum
 
 CO_OCCURRENCE, REPEAT, LINEAR, POPULAR = "co_occurrence", "repeat", "ease", "popular"
 KNOWN = (CO_OCCURRENCE, TEXT, REPEAT, LINEAR, POPULAR)
@@ -115,11 +117,16 @@ def evidence_shape(parts: object) -> EvidenceShape:
 
 
 class EvidenceTable(NamedTuple):
-    """One kind of evidence for all items."""
+    """One kind of evidence for all items.
+
+    Attributes:
+        vectors_sum: checksum of the vectors whose likeness it is; None where it is made of interactions.
+    """
 
     shape: EvidenceShape
     table: Neighbours
     counts_N: np.ndarray
+    vectors_sum: str | None = None
 
 
 def read_evidence(split: Split, config: Evidence) -> tuple[EvidenceTable, ...]:
@@ -185,7 +192,8 @@ def _read(split: Split, config: Evidence, name: str, counts_N: np.ndarray) -> Ev
             f"choose one of {', '.join(KNOWN)}, or a feature that is vectors."
         )
     table = alike(feature.values, most=config.likenesses)
-    return EvidenceTable(EvidenceShape(feature.shape.name, "like", table.items_NK.shape[1]), table, counts_N)
+    shape = EvidenceShape(feature.shape.name, "like", table.items_NK.shape[1])
+    return EvidenceTable(shape, table, counts_N, checksum({"values": torch.from_numpy(feature.values)}))
 
 
 def _feature(split: Split, name: str) -> Feature:
