@@ -151,7 +151,7 @@ def _untrained(
     tokens = token_shape_of(side.tokens)
     plain_method = lambda: with_features(with_tokens(config.method.build(split.data.sizes), tokens), shapes)  # noqa: E731
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
-    _check_inputs(method, config.training)
+    _check_inputs(method, config.training, split)
     if start is not None:
         begin_with(method, start, split)
         about["started_from"] = noted(start, split)
@@ -362,6 +362,7 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
             seed=seed,
             epoch=progress["best_epoch"] - starts[at],
             stage=stages[at].name,
+            crop=settings.crop,
         ),
     }
 
@@ -408,13 +409,17 @@ def _check_trainable(split: Split) -> None:
         raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
 
 
-def _check_inputs(model: Method, settings: Training) -> None:
+def _check_inputs(model: Method, settings: Training, split: Split) -> None:
     for stage in model.stages():
         metric_named(stage.metric)  # raises where there is none
     if settings.input_noise and model.inputs.masked_items:
         raise ConfigError(
             "input_noise is for models that name what follows a history, and this one hides items of the history: "
             "leave it out."
+        )
+    if settings.crop and int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3:
+        raise ConfigError(
+            "No row that is trained on has three items, so that there is nothing for crop to cut: leave it out."
         )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.sparse_scores import SparseScores
 from forethought.data.batches import Batch
-from forethought.data.evidence import LINEAR, REPEAT
+from forethought.data.evidence import LINEAR, LISTED, REPEAT
 from forethought.data.neighbours import LIKENESS_POWER
 from forethought.explaining.metadata import ItemMetadata
 from forethought.explaining.parts import Certainty, Contribution, EvidenceUse, ItemSum
@@ -116,9 +116,9 @@ def evidence_in_use(
 
 def _together(before: EvidenceUse | None, said: Spoken, scale: float) -> EvidenceUse:
     """A kind as one member has it, with what others have of it."""
-    most, read = said.most * scale, len(said.items_A)
+    most, read = said.most * scale, 0 if said.shape.kind in LISTED else len(said.items_A)
     if before is None:
-        return EvidenceUse(said.shape.name, said.weight, said.gate, most, read, said.window, said.directed)
+        return EvidenceUse(said.shape.name, said.weight, said.gate, most, read, said.window, said.directed, said.weeks)
     weight = before.weight * (1.0 if before.gate is None else before.gate) + said.most
     return replace(before, weight=weight, gate=None, most=before.most + most, read=max(before.read, read))
 
@@ -127,6 +127,8 @@ def _basis(said: Spoken, k: int, at: int) -> tuple[int | None, int | None, float
     """Of one item and one place of the history: how often they were met, how often near each other, their cosine."""
     if said.pairs_KA is not None:
         return int(said.counts_A[at]), int(said.pairs_KA[k, at]), None
+    if said.shape.kind in LISTED:
+        return int(said.counts_A[at]), None, None
     if said.shape.name in (REPEAT, LINEAR):
         return None, None, None
     return None, None, float(said.values_KA[k, at]) ** (1 / LIKENESS_POWER)

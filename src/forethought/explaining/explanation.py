@@ -208,10 +208,15 @@ def _contributions(explanation: Explanation, contributions_of: list[list[Contrib
 
 
 def _speakers(kind: str | None, contributions: list[Contribution]) -> str:
-    told = [f"{each.score:+.3f} {_short(each)}{_basis(each)}" for each in contributions[:SPEAKING]]
+    told = [f"{each.score:+.3f} {_spoken(each)}" for each in contributions[:SPEAKING]]
     if len(contributions) > SPEAKING:
         told.append(f"{sum(each.score for each in contributions[SPEAKING:]):+.3f} others")
     return "; ".join(told) if kind is None else f"{_called(kind)}: {'; '.join(told)}"
+
+
+def _spoken(of: Contribution) -> str:
+    """Who speaks, and by what; what is popular speaks for itself, and needs no name."""
+    return f"met {of.met:,}" if of.met is not None and of.near is None else f"{_short(of)}{_basis(of)}"
 
 
 def _basis(of: Contribution) -> str:
@@ -232,11 +237,16 @@ def _counted(explanation: Explanation, contributions: list[Contribution]) -> str
                 f"Met: how often training has that item; near: how often the recommended one stands at most {most} "
                 "there, in pairs of places, close ones weighing more."
             )
+        if any(each.met is not None and each.near is None and each.by == kind.name for each in contributions):
+            when = "" if kind.weeks is None else f"in the last {kind.weeks:g} week{'s' * (kind.weeks != 1)} of "
+            legend.append(f"{_called(kind.name).capitalize()}: met so many times {when or 'in '}training.")
     if any(each.cosine is not None for each in contributions):
         legend.append("Cosine: how alike the two items' vectors are.")
     if explanation.evidence:
-        last = explanation.evidence[0].read
-        legend.append(f"The last {last} items speak, later ones louder." if last > 1 else "The last item speaks.")
+        last = max(kind.read for kind in explanation.evidence)
+        legend.append(
+            f"The last {last} items speak, later ones louder." if last > 1 else "The last item speaks." * last
+        )
     return " ".join(legend)
 
 
