@@ -120,7 +120,9 @@ def _tokens(asked: References, split: Split, features: tuple[Feature, ...]) -> T
         tokens = read_tokens(asked.tokens, split)
         _check_token_features(asked.tokens, tokens, features)
     categories = Categories.read(split.data.item_table)
-    names, category_N = ([], None) if categories is None else categories.classes(split.data.n_items, LEAST_OF_A_CATEGORY)
+    names, category_N = (
+        ([], None) if categories is None else categories.classes(split.data.n_items, LEAST_OF_A_CATEGORY)
+    )
     known_N = np.zeros(split.data.n_items, np.int64) if category_N is None else category_N
     return TokensAndCategories(tokens=tokens, categories=tuple(names), category_N=torch.from_numpy(known_N))
 

@@ -16,9 +16,11 @@ from forethought.semantic_ids.opq import OPQ
 
 TOKENIZER = OPQ(codebooks=3, size=6, collisions="keep", collaborative_width=4, components=12, turns=2)
 
+
 def side(split: Split, config: MethodConfig) -> SideInformation:
     """What the method takes from outside of the histories."""
     return resolve(config, split, Features(use="categories,brand"))
+
 
 def token_model(config: MethodConfig, split: Split, **changed: Any) -> Any:
     """The method in float64, knowing the shop's tokens, with weights large enough that mistakes show."""
@@ -31,6 +33,6 @@ def token_model(config: MethodConfig, split: Split, **changed: Any) -> Any:
         parameter.data += torch.randn_like(parameter) * 0.3
     return model
 
+
 def tokens_of(model: Method) -> TokenItems:
     return next(part for part in model.modules() if isinstance(part, TokenItems))
-

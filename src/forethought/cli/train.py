@@ -7,7 +7,8 @@ import inspect
 import itertools
 import sys
 import textwrap
-from dataclasses import dataclass, field, make_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -15,6 +16,7 @@ import tyro
 
 from forethought.cli.shared import (
     CHOICES,
+    TOKENIZERS,
     Choice,
     ColumnOptions,
     Noising,
@@ -60,7 +62,8 @@ class SteppedOptions(Options):
     """Of a method that is trained step by step."""
 
     features: str | None = None
-    """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
+    """Of the items, with commas between, read beside their ids or made tokens of: text, columns of the item table, .npy
+    files; auto; none."""
     start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
     """A run folder whose weights it begins with: of the same method, its items all in the data."""
     evidence: str | None = None
@@ -115,6 +118,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
 
     recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
+    recipe, arguments = _with_tokenizer(recipe, name, arguments)
     effort = _effort_of(arguments)
     if effort is not None and (effort != "fast" or recipe.method.closed_form):  # type: ignore[union-attr]
         recipe = recipes.with_effort(recipe, effort, name)
@@ -176,6 +180,8 @@ def _parsed(recipe: Recipe, name: str, arguments: list[str]) -> Any:
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
     if backbones := recipes.backbones_of(name):
         about += f"\n\n--backbone NAME is one of {', '.join(backbones)}; sasrec if not given."
+    if hasattr(recipe.method, "tokenizer"):
+        about += f"\n\n--tokenizer NAME is one of {', '.join(TOKENIZERS)}, and its settings are those shown."
     return parse(Train, arguments, f"train {name}", about, pairs=True)
 
 
@@ -192,7 +198,7 @@ def _asked(recipe: Recipe, args: Any) -> Recipe:
         seed=getattr(options, "seed", 0),
         exclude_history=CHOICES[options.exclude_history],
         noise=options.noising.of(),
-        features=None if features is None else Features(use=features),
+        features=None if features in (None, "none") else Features(use=features),
         evidence=_evidence(options) if isinstance(options, SteppedOptions) else None,
     )
 
@@ -235,22 +241,40 @@ def _with_defaults(recipe: Recipe) -> Any:
 def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
     """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
     from forethought import recipes
+
+    chosen, rest = _chosen(arguments, "backbone", recipes.backbones_of(name), name)
+    return recipe if chosen is None else recipes.on_backbone(recipe, chosen), rest
+
+
+def _with_tokenizer(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
+    """The recipe with the tokenizer of `--tokenizer NAME`, likewise."""
+    from forethought.semantic_ids import all as tokenizers
+
+    own = getattr(recipe.method, "tokenizer", None)
+    chosen, rest = _chosen(arguments, "tokenizer", () if own is None else tuple(TOKENIZERS), name)
+    if chosen is None:
+        return recipe, rest
+    cls = getattr(tokenizers, TOKENIZERS[chosen])
+    return replace(recipe, method=replace(recipe.method, tokenizer=cls())), rest  # type: ignore[type-var]
+
+
+def _chosen(arguments: list[str], option: str, choices: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """What an option chooses that decides on other options, and the arguments without it."""
     from forethought.errors import ConfigError, nearest
 
-    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == "--backbone"), None)
+    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == f"--{option}"), None)
     if at is None:
-        return recipe, arguments
-    choices = recipes.backbones_of(name)
+        return None, arguments
     if not choices:
-        raise ConfigError(f"{name} has no choice of a backbone: leave --backbone out.")
+        raise ConfigError(f"{name} has no choice of a {option}: leave --{option} out.")
     _, joined, chosen = arguments[at].partition("=")
     end = at + 1 if joined else at + 2
     chosen, rest = chosen if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
     if chosen not in choices:
         raise ConfigError(
-            f"--backbone is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
+            f"--{option} is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
         )
-    return recipes.on_backbone(recipe, chosen), rest
+    return chosen, rest
 
 
 def _flat(cls: Any) -> Any:
@@ -262,7 +286,8 @@ def _as_given(config: Any) -> Any:
     """A dataclass with the fields of `config`, each of the type it has there: the recipe chose the backbone."""
     parts, descriptions, types = [], _docstrings(type(config)), get_type_hints(type(config))
     for name, value in vars(config).items():
-        cls: Any = _flat(type(value)) if name == "backbone" else types[name]
+        several = is_dataclass(value) and not isinstance(types[name], type)  # the recipe has chosen one of them
+        cls: Any = _flat(type(value)) if name == "backbone" else type(value) if several else types[name]
         parts.append((name, Annotated[cls, tyro.conf.arg(help=descriptions.get(name))], field(default=value)))
     return make_dataclass(type(config).__name__, parts, kw_only=True)
 

@@ -219,4 +219,3 @@ def with_tokens(method: Model, shape: TokenShape | None) -> Model:
 def reads_tokens(method: nn.Module) -> bool:
     """Whether the method knows items as tokens."""
     return any(isinstance(part, TokenItems) for part in method.modules())
-

@@ -272,5 +272,3 @@ class PathDecoder:
 
     def advance(self, state: PathState, books_BP: Tensor, tokens_BP: Tensor) -> PathState:
         return self.model._advanced(state, self.model.tokens.vectors(books_BP, tokens_BP))
-
-

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from forethought.backbones.all import CausalBackbone
 from forethought.backbones.sasrec import SASRec
@@ -85,5 +84,3 @@ class RPGModel(Method):
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         assert isinstance(represented, TokenStates)
         return token_scorer(self.tokens, represented)
-
-

@@ -153,7 +153,9 @@ def test_paths_go_on_from_where_their_tokens_lead(split: Split, stack: str) -> N
             items = batch.items_BL[b, : int(batch.lengths_B[b])]
             for p in range(4):
                 decided = list(zip(paths.books_BPT[b, p].tolist(), paths.tokens_BPT[b, p].tolist(), strict=True))
-                first, second, third = (plain_log_probs(model, state_after(model, items, decided[:n])) for n in range(3))
+                first, second, third = (
+                    plain_log_probs(model, state_after(model, items, decided[:n])) for n in range(3)
+                )
                 (book, token), (then, next_token) = decided
                 assert book == max(range(3), key=lambda m: float(first[m].max()))
                 expected = first[book][token] + second[then][next_token]
