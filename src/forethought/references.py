@@ -133,8 +133,8 @@ def _check_token_features(folder: str, tokens: ItemTokens, features: tuple[Featu
     mine = [feature.shape.name for feature in features]
     if theirs != mine:
         raise DataError(
-            f"The tokens in {folder!r} were made of the features {', '.join(theirs) or 'none'}, and this run is to read "
-            f"{', '.join(mine) or 'none'}: give the same (on the command line --features)."
+            f"The tokens in {folder!r} were made of the features {', '.join(theirs) or 'none'}, and this run is to "
+            f"read {', '.join(mine) or 'none'}: give the same (on the command line --features)."
         )
 
 

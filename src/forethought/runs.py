@@ -35,7 +35,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig
-from forethought.methods.item_tokens import token_shape_of, with_tokens
+from forethought.methods.item_tokens import reads_tokens, token_shape_of, with_tokens
 from forethought.methods.items import know_trained, reads_features, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
@@ -197,7 +197,8 @@ def _features_of_auto(run: Recommender) -> str | None:
     if run.config.features is None or run.config.features.use != "auto":
         return None
     if run.about["features"]:
-        return f"Beside its id each item has {', '.join(each['name'] for each in run.about['features'])}."
+        named = ", ".join(each["name"] for each in run.about["features"])
+        return f"Tokens are made of {named}." if reads_tokens(run.method) else f"Beside its id each item has {named}."
     return (
         "The data has no features of items that auto knows, neither text vectors nor a column "
         f"{' or '.join(AUTO)} in its item table, so items are their ids alone."

@@ -339,7 +339,7 @@ class Method(nn.Module):
             ConfigError: its items are no vectors.
         """
         raise ConfigError(
-            f"{type(self).__name__.removesuffix('Model')} knows no vectors of items that one vector a user could be held "
+            f"{type(self).__name__.removesuffix('Model')} knows no vectors of items that a user's could be held "
             "against, and this needs some."
         )
 

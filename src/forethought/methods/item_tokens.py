@@ -3,8 +3,8 @@
     x_i = MLP(e_1(c_i1) | .. | e_M(c_iM)) + sum_m e_m(c_im)                           what an encoder reads
     p_m(c | s) = softmax_c( cos(g_m(s), e_m(c)) / tau ),  g_m(s) = s + SiLU(W_m s)    what a state says of book m
 
-The heads are those of RPG (arXiv 2506.05781, section 3.2), tied to the vectors that are read. As a head has C rows where
-a catalogue has N, an epoch costs less than with ids, and items may be added without a parameter more.
+The heads are those of RPG (arXiv 2506.05781, section 3.2), tied to the vectors that are read. As a head has C rows
+where a catalogue has N, an epoch costs less than with ids, and items may be added without a parameter more.
 
 Shapes: N items, M codebooks, C codes a book, G categories, D width, P positions.
 """
@@ -40,7 +40,7 @@ class TokenMethodConfig(MethodConfig):
     tokenizer: AnyTokenizer = field(default_factory=MPQ)
     """What makes tokens of the items when training begins, unless `tokens` says where there are some."""
     tokens: str | None = None
-    """A folder that `forethought tokenize` made of the same data and split; None: they are made when training begins."""
+    """A folder that `forethought tokenize` made of the same data and split; None: they are made as training begins."""
     temperature: Annotated[Scale, Between(0.001, 100)] = 0.1
     """Cosines between states and tokens are divided by it (tau)."""
     token_std: Scale = 0.02
