@@ -78,15 +78,15 @@ MUTANTS = [
     Mutant(
         "a decided row is read anew behind the last token",
         "decoding/beam.py",
-        "torch.where((self.tokens_BPM < 0)[..., None], self.now.log_probs_BPMC, table_BPMC)",
-        "self.now.log_probs_BPMC",
+        "table_BPMC.scatter_(2, books_BPT",
+        "table_BPMC.scatter(2, books_BPT",
         f"{BEAM}::test_the_table_keeps_each_row_as_it_stood_when_its_book_was_decided",
     ),
     Mutant(
-        "rows do not follow their paths",
+        "all paths have the history of the first",
         "decoding/beam.py",
-        "rows_BSMC, taken(self.table_BPMC, parents_BS)",
-        "rows_BSMC, taken(self.table_BPMC, 0 * parents_BS)",
+        "at_BP = steps[-1].parents_BS",
+        "at_BP = 0 * steps[-1].parents_BS",
         f"{BEAM}::test_the_table_keeps_each_row_as_it_stood_when_its_book_was_decided",
     ),
     # ---- CORP
