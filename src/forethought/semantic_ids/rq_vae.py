@@ -49,7 +49,7 @@ class RQVAE(TokenizerConfig):
     """Passes before there are words."""
     batch: Part = 1024
     """Items a step."""
-    learning_rate: Annotated[float, Between(0, 1, above=True)] = 1e-3
+    learning_rate: Annotated[float, Between(0, 1, above=True)] = 3e-3
     """Of AdamW, falling to zero along a cosine."""
 
     def build(self, width: int) -> ResidualAutoencoder:
