@@ -45,17 +45,17 @@ def test_a_dead_code_goes_where_the_error_is_largest() -> None:
     books = begun(x, size=6)
     books.words_MCD[0, 2] = 1e6
     error = (x[:, 0] - books.words_MCD[0][nearest(x, books.words_MCD)[:, 0]]).square().sum(-1)
-    assert books.repair(x, seed=0, unused_only=True) == 1
+    assert books.repair(x, unused_only=True) == 1
     torch.testing.assert_close(books.words_MCD[0, 2], x[error.argmax(), 0])
     assert int((nearest(x, books.words_MCD) == 2).sum()) > 0
-    assert books.repair(x, seed=0, unused_only=True) == 0
+    assert books.repair(x, unused_only=True) == 0
 
 
 def test_all_codes_dead_but_one() -> None:
     x = points(200, 4)[:, None]
     books = begun(x, size=8)
     books.words_MCD[0, 1:] = 1e6
-    books.settle(x, seed=0, rounds=3)
+    books.settle(x, rounds=3)
     assert len(nearest(x, books.words_MCD).unique()) == 8
 
 
@@ -63,7 +63,7 @@ def test_words_settle_at_the_means_of_their_points() -> None:
     x = points(200, 4)[:, None]
     books = begun(x, size=4)
     books.words_MCD += 0.1
-    books.settle(x, seed=0, rounds=30)
+    books.settle(x, rounds=30)
     codes = nearest(x, books.words_MCD)[:, 0]
     means = torch.stack([x[codes == k, 0].mean(0) for k in range(4)])
     torch.testing.assert_close(books.words_MCD[0], means, rtol=1e-4, atol=1e-3)
@@ -72,7 +72,7 @@ def test_words_settle_at_the_means_of_their_points() -> None:
 def test_fewer_distinct_points_than_codes_need_no_repair() -> None:
     x = torch.tensor([[0.0], [0.0], [1.0]])[:, None]
     books = begun(x, size=5)
-    assert books.repair(x, seed=0) == 0
+    assert books.repair(x) == 0
 
 
 def test_words_alone_are_saved() -> None:
