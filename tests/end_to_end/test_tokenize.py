@@ -72,6 +72,28 @@ def test_what_is_wrong_in_one_sentence(shell: Shell, shop: Path, tmp_path: Path)
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_stopped_halfway(
+    shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Nothing is left, and what lay there lies there."""
+    words = ["tokenize", "--data", shop, "--out", tmp_path / "deep" / "tokens", "--tokenizer", "opq", *QUICK]
+    if there:
+        shell.ok(*words)
+    before = tree(tmp_path)
+
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("tokenizing.quality", "semantic_ids.storage.write_json"):
+        monkeypatch.setattr(f"forethought.{place}", pressed)
+        said = shell.run(*words, *(["--overwrite"] if there else []))
+        assert (said.code, said.out) == (130, "")
+        monkeypatch.undo()
+        assert tree(tmp_path) == before
+    assert (tmp_path / "deep").exists() == there
+
+
 def test_a_folder_is_made_again(shell: Shell, shop: Path, tmp_path: Path) -> None:
     words = ["tokenize", "--data", shop, "--out", tmp_path / "tokens", "--tokenizer", "opq", *QUICK]
     shell.ok(*words)

@@ -217,6 +217,7 @@ class TestTokenize:
             ({"config": 3}, "config is 3"),
             ({"seed": -1}, "seed is -1"),
             ({"features": "text"}, "features is 'text'"),
+            ({"out": 3}, "out is 3"),
         ]:
             with pytest.raises(ConfigError, match=said):
                 ft.tokenize(split, **choices)  # type: ignore[arg-type]
