@@ -24,8 +24,8 @@ Of SASRec these are 14, 28 and 42 epochs."""
 WIDE = 256
 """Width from which inputs are normalised: without that SASRec of this width has a fifth less NDCG@10 on Beauty, with it
 5% more than at width 64 (docs/results/width.md). Nothing in between was tried."""
-SMALL, LONG, DENSE_DROPOUT = 150_000, 20.0, 0.5
-"""Where dropout is raised: few interactions in long histories, which are learned by heart (docs/results/tuning.md)."""
+SMALL, SHORT, SPARSE_DROPOUT = 50_000, 20.0, 0.5
+"""Where dropout is raised: few interactions, in short histories; in long ones it costs (docs/results/tuning.md)."""
 
 TRAINING = {
     "bert4rec": Training(epochs=40, patience=8),  # a masked epoch supervises fewer positions, so there are more epochs
@@ -120,18 +120,18 @@ def with_effort(recipe: Recipe, effort: Effort, name: str) -> Recipe:
 
 
 def settings_for(recipe: Recipe, split: Split) -> dict[str, Any]:
-    """Settings of its encoder in which this recipe should differ on this data: by width, and by size and density."""
+    """Settings of its encoder in which this recipe should differ on this data, by width and by size and density."""
     data, encoder = split.data, _encoder(recipe)
-    dropout = dropout_for(len(data), data.n_items, len(data) / max(data.n_users, 1))
+    dropout = dropout_for(len(data), len(data) / max(data.n_users, 1))
     better = {"dropout": max(dropout, getattr(encoder, "dropout", 0.0)), "input_norm": True}
     if getattr(encoder, "width", 0) < WIDE:
         del better["input_norm"]
     return {key: value for key, value in better.items() if getattr(encoder, key, value) != value}
 
 
-def dropout_for(interactions: int, items: int, mean_history: float) -> float:
+def dropout_for(interactions: int, mean_history: float) -> float:
     """The least dropout that fits data of this size; 0 where a recipe's own will do."""
-    return DENSE_DROPOUT if interactions < SMALL and mean_history >= LONG else 0.0
+    return SPARSE_DROPOUT if interactions < SMALL and mean_history < SHORT else 0.0
 
 
 def with_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from shell import Shell
 
-from forethought import recipes
-
 SMALL = ("--width", "16", "--layers", "1", "--window", "8", "--batch-positions", "4096")
 
 
@@ -26,20 +24,17 @@ def test_help_shows_the_epochs_of_an_effort(shell: Shell) -> None:
 def test_the_best_effort_has_all_that_may_be_known_of_items(shell: Shell, shop: Path, tmp_path: Path) -> None:
     said = shell.run("train", "sasrec", "--data", shop, "--out", tmp_path / "run", "--effort", "best", *SMALL)
     assert said.code == 0, said.err
-    assert "Effort best: 42 epochs at most, dropout 0.35, features auto, evidence auto." in said.err
+    assert "Effort best: 42 epochs at most, dropout 0.5, features auto, evidence auto." in said.err
     config = config_of(tmp_path / "run")
     assert (config["features"]["use"], config["evidence"]["use"]) == ("auto", "auto")
     assert (config["training"]["epochs"], config["training"]["patience"]) == (42, 12)
 
 
-def test_what_is_said_overrides_an_effort(
-    shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recipes, "LONG", 1.0)  # so that the shop is dense
+def test_what_is_said_overrides_an_effort(shell: Shell, shop: Path, tmp_path: Path) -> None:
     words = ("train", "sasrec", "--data", shop, *SMALL, "--effort", "default")
-    dense, own = tmp_path / "dense", tmp_path / "own"
-    assert "Effort default: 1 epochs at most, dropout 0.5." in shell.run(*words, "--out", dense, "--epochs", 1).err
-    config = config_of(dense)
+    small, own = tmp_path / "small", tmp_path / "own"
+    assert "Effort default: 1 epochs at most, dropout 0.5." in shell.run(*words, "--out", small, "--epochs", 1).err
+    config = config_of(small)
     assert (config["method"]["backbone"]["dropout"], config["training"]["patience"]) == (0.5, 8)
     said = shell.run(*words, "--out", own, "--epochs", 1, "--dropout", 0.1, "--patience", 3)
     assert "dropout 0.1" in said.err

@@ -48,26 +48,27 @@ def test_what_no_recipe_or_effort_is_called_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interactions", "items", "mean_history", "dropout"),
+    ("interactions", "mean_history", "dropout"),
     [
-        (100_000, 1_682, 106.0, 0.5),  # MovieLens-100K
-        (198_502, 12_101, 8.9, 0.0),  # Beauty
-        (1_000_209, 3_416, 165.6, 0.0),  # MovieLens-1M
+        (10_261, 7.2, 0.5),  # few instruments
+        (52_551, 48.2, 0.0),  # Last.fm
+        (100_000, 106.0, 0.0),  # MovieLens-100K
+        (198_502, 8.9, 0.0),  # Beauty
     ],
 )
-def test_dropout_goes_with_size_and_density(interactions: int, items: int, mean_history: float, dropout: float) -> None:
-    assert recipes.dropout_for(interactions, items, mean_history) == dropout
+def test_dropout_goes_with_size_and_length(interactions: int, mean_history: float, dropout: float) -> None:
+    assert recipes.dropout_for(interactions, mean_history) == dropout
 
 
 def test_settings_follow_the_data_and_the_width(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = recipes.recipe("sasrec", split, effort="default")
-    assert dropout_of(short) == dropout_of(recipes.METHODS["sasrec"]())
-    wide = replace(short, method=replace(short.method, backbone=replace(short.method.backbone, width=256)))  # type: ignore
+    assert dropout_of(recipes.recipe("sasrec", split, effort="default")) == recipes.SPARSE_DROPOUT
+    assert recipes.recipe("sasrec", split) == recipes.METHODS["sasrec"]()  # fast
+    monkeypatch.setattr(recipes, "SMALL", 100)  # so that this is no small data
+    plain = recipes.recipe("sasrec", split, effort="default")
+    assert dropout_of(plain) == dropout_of(recipes.METHODS["sasrec"]())
+    wide = replace(plain, method=replace(plain.method, backbone=replace(plain.method.backbone, width=256)))  # type: ignore
     assert recipes.settings_for(wide, split) == {"input_norm": True}
     assert recipes.with_settings(wide, {"input_norm": True}).method.backbone.input_norm  # type: ignore
-    monkeypatch.setattr(recipes, "LONG", 1.0)  # so that these histories are long
-    assert dropout_of(recipes.recipe("sasrec", split, effort="default")) == recipes.DENSE_DROPOUT
-    assert recipes.recipe("sasrec", split) == recipes.METHODS["sasrec"]()  # fast
 
 
 @pytest.mark.parametrize("name", STEPPED)

@@ -73,7 +73,7 @@ class SteppedOptions(Options):
     """Weights of evidence depend on the history; with --evidence-fit training."""
     effort: Literal["fast", "default", "best"] = "fast"
     """How much time it may take, unless epochs and the like are said: fast, the epochs of the recipe; default, twice as
-    many, with dropout by the size and density of the data and inputs normalised where it is wide; best, three times as
+    many, with more dropout where data is small and sparse, and inputs normalised where it is wide; best, three times as
     many, with --features auto and --evidence auto besides."""
     seed: int = 0
     """Of weights, batches and dropout."""
