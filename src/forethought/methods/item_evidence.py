@@ -327,8 +327,9 @@ class ItemEvidence(nn.Module):
         filling_BLK = self.values_NK[items_BL][..., columns] == 0
         known_BLK = self.items_NK[items_BL][..., columns].masked_fill(filling_BLK, -1)
         found = torch.zeros_like(items_BL, dtype=torch.bool)[..., None].repeat(1, 1, items_BS.shape[1])
+        asked_B1S = items_BS[:, None, :].to(known_BLK.dtype)  # compared as they are kept, in half of the bytes
         for known_BL in known_BLK.unbind(-1):
-            found |= known_BL[..., None] == items_BS[:, None, :]
+            found |= known_BL[..., None] == asked_B1S
         return found
 
 
