@@ -60,6 +60,13 @@ MUTANTS = [
         "SparseTable.of(*of)",
         f"{SAID}::test_what_is_popular_has_the_same_added_behind_every_history",
     ),
+    Mutant(
+        "a block is answered with the pairs of the one before",
+        "catalogue/sparse_scores.py",
+        "if seen[0] != block:",
+        "if seen[0] is None:",
+        f"{SPARSE}::test_cross_entropy_and_its_gradients_are_those_of_whole_matrices",
+    ),
     # ---- what is said
     Mutant(
         "a history hears its own pairs in training",
