@@ -55,11 +55,11 @@ def ways(own: BeamSettings, codebooks: int) -> Iterator[tuple[str, BeamSettings]
             yield f"{steps} step{'s' * (steps > 1)}", replace(own, steps=steps)
 
 
-def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any] | None:
-    """All ways of one model; None where it seeks no paths."""
+def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
+    """All ways of one model; none where it seeks no paths."""
     method, exclude = model.method, model.about["exclude_history"]
     if not isinstance(method, REG4RecModel):
-        return None
+        return {}
     test, valid = (_some(part, seed) for part in (split.test, split.valid))
     own, base, rows = method.config, None, []
     try:
@@ -131,7 +131,7 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
     results_table(page, runs_of, STUDY.name)
     for dataset in results.places(runs_of):
         for variant, runs in results.at(runs_of, dataset).items():
-            for run in (each for each in runs if each.probe is not None):
+            for run in (each for each in runs if each.probe):
                 _ways_of(page, f"{variant} on {dataset}, seed {run.seed}", run.probe or {})
 
 
@@ -164,8 +164,8 @@ def _ways_of(page: Page, name: str, figures: Mapping[str, Any]) -> None:
 STUDY = Study(
     name="token-decoding",
     title="Decoding paths over tokens",
-    question="Does the order in which codebooks are decided matter (CRSS), does pruning help (CORP), and how many beams "
-    "and steps are worth their time?",
+    question="Does the order in which codebooks are decided matter (CRSS), does pruning help (CORP), and how many beams"
+    " and steps are worth their time?",
     variants=("reg4rec",),
     write=write,
     probe=probe,
