@@ -46,11 +46,11 @@ class ItemPaths:
         table_11MC = self.paths.table_BPMC[:1, path : path + 1]
         return TokenScorer(table_11MC, table_11MC.new_zeros(1, 1), self.codes_NM)
 
-    def summands(self, items_K: Tensor) -> tuple[Tensor, Tensor]:
+    def summands(self, items_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What each token of some items adds to their scores in the first row, and what the paths take away.
 
         Returns:
-            [K, M] and [K], which sum to the scores without evidence.
+            [K, M] and [K], which sum to the scores without evidence, and r, [P, K].
         """
         scorer = self.first()
         said_PKM = scorer.contributions(items_K[None])[0].double()
@@ -61,4 +61,4 @@ class ItemPaths:
         r_PK = log_r_PK.exp()
         named_KM = torch.where(r_PK[..., None] > 0, r_PK[..., None] * said_PKM, 0.0).sum(0)
         apart_PK = torch.where(r_PK > 0, r_PK * (weights_P[:, None] - log_r_PK), 0.0)
-        return named_KM, apart_PK.sum(0)
+        return named_KM, apart_PK.sum(0), r_PK

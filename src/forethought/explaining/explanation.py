@@ -201,7 +201,7 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
     if explanation.steering is not None:
         yield from steering_sentences(explanation.steering)
     if explanation.history_excluded:
-        counting = ", but count in the probabilities" if explanation.steps or explanation.paths is not None else ""
+        counting = ", but count in the probabilities" if explanation.steps else ""
         yield f"Items of the history are no candidates{counting}."
 
 

@@ -61,12 +61,14 @@ class TokenPath:
     """A way of deciding tokens, and what it leads to.
 
     Attributes:
-        weight: its share of the answer.
+        weight: how likely its tokens are, as a share over all paths.
+        carries: its share in the scores of the answer, the mean over the items by their probabilities.
         steps: none where all tokens are named at once.
         items: the best candidates by this path alone.
     """
 
     weight: float
+    carries: float
     steps: list[TokenStep]
     items: list[ItemRef]
 
@@ -114,6 +116,7 @@ class TokenSum:
     Attributes:
         tokens: in order of the codebooks.
         paths: 0 where all paths speak for the item alike, below it where few of them do.
+        carried_by: the share in the score that each path has which is told of.
     """
 
     item: Any
@@ -121,3 +124,4 @@ class TokenSum:
     score: float
     tokens: list[TokenShare]
     paths: float
+    carried_by: list[float]

@@ -19,7 +19,7 @@ from forethought.decoding.item_paths import ItemPaths
 from forethought.explaining.evidence_sums import SummedScores, evidence_in_use
 from forethought.explaining.explanation import Explanation
 from forethought.explaining.metadata import ItemMetadata
-from forethought.explaining.parts import Candidate, ItemRef, RankChange
+from forethought.explaining.parts import Candidate, Certainty, ItemRef, RankChange
 from forethought.explaining.token_parts import (
     Belief,
     PrunedToken,
@@ -63,7 +63,8 @@ def explain_tokens(
     kinds, contributions = evidence_in_use(method, batch, represented, tracked, metadata, 1.0)
     spoken = represented.added is not None
     alone = _ranks(method, replace(represented, added=None), tracked, excluded) if spoken else []
-    tokens = Tokens(item_paths, metadata)
+    probabilities_N, certainty = _certainty(summed, history, excluded)
+    told = TokenStory.of(item_paths, metadata, tracked, probabilities_N[tracked[: len(answer)]])
     return Explanation(
         history=[metadata.named(row) for row in history.tolist()],
         dropped=dropped,
@@ -72,7 +73,7 @@ def explain_tokens(
         halting=halting,
         centroid=None,
         answer=[
-            Candidate(n.item, n.title, score, float(summed.log_p_N[item].exp()))
+            Candidate(n.item, n.title, score, float(probabilities_N[item]))
             for n, (item, score) in zip(named, answer, strict=False)
         ],
         answer_step=None,
@@ -83,11 +84,27 @@ def explain_tokens(
         contributions=contributions if spoken else None,
         evidence=kinds,
         sums=summed.sums(tracked, alone, contributions, kinds, metadata) if spoken else None,
-        certainty=summed.certainty(history),
-        paths=tokens.paths(left_out),
-        pruned=tokens.pruned(),
-        token_sums=tokens.sums(tracked, named),
+        certainty=certainty,
+        paths=told.paths(left_out),
+        pruned=told.pruned(),
+        token_sums=told.sums(named),
     )
+
+
+def _certainty(summed: SummedScores, history: np.ndarray, excluded: np.ndarray | None) -> tuple[Tensor, Certainty]:
+    """Probabilities of the candidates, and how sure they are.
+
+    Those of the whole catalogue would be hidden behind the history: its items, whose tokens were just read, often have
+    nearly all of the mass.
+    """
+    logits_N = summed.scores_N.double()
+    if excluded is not None:
+        logits_N[torch.from_numpy(excluded).to(logits_N.device)] = -torch.inf
+    log_p_N = logits_N.log_softmax(0)
+    p_N = log_p_N.exp()
+    entropy = max(-float((p_N * log_p_N.clamp_min(-1e9)).sum()), 0.0)
+    whole = summed.certainty(history)
+    return p_N, Certainty(entropy, entropy / math.log(max(len(p_N), 2)), whole.on_history)
 
 
 def _ranks(
@@ -102,11 +119,32 @@ def _ranks(
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
-    """The first row's paths, told in the words of the items."""
+class TokenStory:
+    """The first row's paths, and the scores of some items, in the words of the items.
+
+    Attributes:
+        tracked_K: the items.
+        summands: of their scores, as `ItemPaths` has them.
+        told: numbers of the paths that are told of, the one that carries most of the answer first.
+        carries_P: of each path.
+    """
 
     item_paths: ItemPaths
     metadata: ItemMetadata
+    tracked_K: Tensor
+    summands: tuple[Tensor, Tensor, Tensor]
+    told: list[int]
+    carries_P: Tensor
+
+    @classmethod
+    def of(cls, item_paths: ItemPaths, metadata: ItemMetadata, tracked: list[int], p_K: Tensor) -> TokenStory:
+        """Of some items; the first ones, those that have probabilities, are the answer."""
+        items_K = torch.tensor(tracked, dtype=torch.int64, device=item_paths.codes_NM.device)
+        summands = item_paths.summands(items_K)
+        weights_P = item_paths.paths.weights_BP[0].double().exp()
+        carries_P = summands[2][:, : len(p_K)] @ p_K / p_K.sum() if len(p_K) else weights_P
+        order = carries_P.argsort(descending=True, stable=True)[:MOST_PATHS].tolist()
+        return cls(item_paths, metadata, items_K, summands, [p for p in order if weights_P[p] > 0], carries_P)
 
     def token(self, codebook: int, token: int) -> Token:
         member_N = (self.item_paths.codes_NM[:, codebook] == token).cpu().numpy()
@@ -124,15 +162,13 @@ class Tokens:
         )
 
     def paths(self, left_out: FilteredItems | None) -> list[TokenPath]:
-        """Those that weigh most."""
-        weights_P = self.item_paths.paths.weights_BP[0].exp()
-        told = []
-        for path in weights_P.argsort(descending=True, stable=True)[:MOST_PATHS].tolist():
-            if weights_P[path] > 0:
-                items_1K, _ = best(self.item_paths.alone(path), TYPICAL, left_out)
-                items = [self.metadata.named(row) for row in items_1K[0].tolist() if row >= 0]
-                told.append(TokenPath(float(weights_P[path]), self._steps(path), items))
-        return told
+        """Those that carry most of the answer."""
+        weights_P, paths = self.item_paths.paths.weights_BP[0].exp(), []
+        for path in self.told:
+            items_1K, _ = best(self.item_paths.alone(path), TYPICAL, left_out)
+            items = [self.metadata.named(row) for row in items_1K[0].tolist() if row >= 0]
+            paths.append(TokenPath(float(weights_P[path]), float(self.carries_P[path]), self._steps(path), items))
+        return paths
 
     def _steps(self, path: int) -> list[TokenStep]:
         paths, steps = self.item_paths.paths, []
@@ -173,23 +209,22 @@ class Tokens:
                 furthest[step, book, token] = PrunedToken(step, described, before, after, moved, kept)
         return sorted(furthest.values(), key=lambda each: (each.step, -each.moved))
 
-    def sums(self, tracked: list[int], named: list[ItemRef]) -> list[TokenSum]:
-        """Of some items, with what each of their tokens adds."""
-        codes_NM = self.item_paths.codes_NM
-        items_K = torch.tensor(tracked, dtype=torch.int64, device=codes_NM.device)
-        scores_KM, paths_K = self.item_paths.summands(items_K)
-        codes_KM = codes_NM[items_K]
+    def sums(self, named: list[ItemRef]) -> list[TokenSum]:
+        """Of the items, with what each of their tokens adds."""
+        codes_NM, (scores_KM, paths_K, r_PK) = self.item_paths.codes_NM, self.summands
+        codes_KM = codes_NM[self.tracked_K]
         overall_KM = torch.stack([(codes_NM == codes_M).double().mean(0) for codes_M in codes_KM])
-        told = []
+        sums = []
         for k, of in enumerate(named):
             each = zip(codes_KM[k].tolist(), scores_KM[k].tolist(), overall_KM[k].tolist(), strict=True)
             shares = [
                 TokenShare(book, token, score, math.exp(score), overall)
                 for book, (token, score, overall) in enumerate(each)
             ]
-            apart = float(paths_K[k])
-            told.append(TokenSum(of.item, of.title, float(scores_KM[k].sum()) + apart, shares, apart))
-        return told
+            apart, carried_by = float(paths_K[k]), r_PK[self.told, k].tolist()
+            score = float(scores_KM[k].sum()) + apart
+            sums.append(TokenSum(of.item, of.title, score, shares, apart, carried_by))
+        return sums
 
 
 def _moved(nats: Tensor) -> float | None:

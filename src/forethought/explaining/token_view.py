@@ -16,7 +16,7 @@ from forethought.explaining.cells import named_cells, narrow, short, titled
 from forethought.explaining.parts import Category, Certainty, Steering
 from forethought.explaining.token_parts import PrunedToken, Token, TokenPath, TokenShare, TokenStep, TokenSum
 
-BEST, WORST = 4, 2  # tokens of an item that are shown
+BEST, WORST = 3, 2  # tokens of an item that are shown
 PRUNED = 8  # tokens that are shown
 BRIEF = 24  # letters of a title among several
 
@@ -54,15 +54,25 @@ def token_sums(sums: list[TokenSum]) -> RenderableType:
     table = narrow(titled("Token by token", "item", "title", by="left"))
     table.show_header = False
     for each in sums:
-        table.add_row(*named_cells(each), Text(_shares(each.tokens)))
+        lines = _shares(each.tokens)
+        lines += _carrier(each.carried_by)
+        table.add_row(*named_cells(each), Text("\n".join(lines)))
     legend = (
-        "How likely the model finds each token of the item, in percent. Against: less likely than for somebody of "
-        "whom nothing is known."
+        "How likely the model finds the tokens of an item, written codebook:token. Against: less likely than for "
+        "somebody of whom nothing is known."
     )
     return Group(table, Text(legend, style="dim"))
 
 
-def _shares(tokens: list[TokenShare]) -> str:
+def _carrier(carried_by: list[float]) -> list[str]:
+    """Which path has most of a score; nothing where there is but one."""
+    if len(carried_by) < 2:
+        return []
+    share, path = max((share, -number) for number, share in enumerate(carried_by, start=1))
+    return [f"{_percent(share)} of it by path {-path}" if share >= 0.5 else "most of it by other paths"]
+
+
+def _shares(tokens: list[TokenShare]) -> list[str]:
     ordered = sorted(tokens, key=lambda each: -each.score)
     believed = [each for each in ordered if each.probability >= each.overall]
     doubted = [each for each in reversed(ordered) if each.probability < each.overall]
@@ -72,7 +82,7 @@ def _shares(tokens: list[TokenShare]) -> str:
             more = f" and {len(some) - most} more" if len(some) > most else ""
             listed = ", ".join(f"{each.codebook}:{each.token} {_percent(each.probability)}" for each in some[:most])
             lines.append(f"{word}: {listed}{more}")
-    return "\n".join(lines)
+    return lines
 
 
 def token_paths(paths: list[TokenPath]) -> list[RenderableType]:
@@ -82,14 +92,16 @@ def token_paths(paths: list[TokenPath]) -> list[RenderableType]:
     if not views:
         return []
     legend = (
-        "Sure: how likely the token was among those of its codebook. Before it: the categories the model believed in. "
+        "The weight of a path is how likely its tokens are; an item may well have its score from a light one. Sure: "
+        "how likely the token was among those of its codebook. Before it: the categories that the model believed in. "
         "Moved: how far the token moved that belief, of the furthest there is."
     )
-    return [Group(*views, Text(legend, style="dim"))]
+    spaced = [part for view in views for part in (view, Text())]
+    return [Group(*spaced, Text(legend, style="dim"))]
 
 
 def _path(number: int, path: TokenPath) -> RenderableType:
-    title = f"Path {number}, {_percent(path.weight)} of the answer"
+    title = f"Path {number}: {_percent(path.carries)} of the answer, {_percent(path.weight)} of the weight"
     believes = any(step.belief for step in path.steps)
     columns = {"sure": "sure"} | ({"belief": "left", "moved": "moved"} if believes else {})
     table = titled(title, "step", "token", what="left", **columns)
