@@ -100,23 +100,39 @@ def explain(
     halting = method.resolve_halting(halting)
     constraints = None if steered is None else steered.constraints
     made = method.represent(batch.to(method.device), halting, trace=True, constraints=constraints)
-    steering, history_excluded = None if steered is None else steered.steering, excluded is not None
-    if steered is not None:
-        excluded = steered.left_out(excluded)
+    gone = excluded if steered is None else steered.left_out(excluded)
+    asked: dict[str, Any] = {"history": history, "dropped": dropped, "k": k, "target": target, "excluded": gone}
+    explained = None
     if not isinstance(made, DenseStates):
-        asked = {"history": history, "dropped": dropped, "k": k, "target": target, "excluded": excluded}
         explained = explain_tokens(method, made, batch, metadata, halting=halting, **asked)
-        if explained is None:
-            explained = explain_sum(method, made, batch, metadata, **asked)
-        if explained is not None:
-            return replace(explained, history_excluded=history_excluded, steering=steering)
-    represented = dense_states(made, "Explaining step by step")
+        explained = explained or explain_sum(method, made, batch, metadata, **asked)
+    if explained is None:
+        represented = dense_states(made, "Explaining step by step")
+        explained = _explain_steps(method, represented, batch, metadata, halting=halting, **asked)
+    steering = None if steered is None else steered.steering
+    return replace(explained, history_excluded=excluded is not None, steering=steering)
+
+
+def _explain_steps(
+    method: Method,
+    represented: DenseStates,
+    batch: Batch,
+    metadata: ItemMetadata,
+    *,
+    history: np.ndarray,
+    dropped: list[Any],
+    k: int,
+    target: int | None,
+    excluded: np.ndarray | None,
+    halting: Halting | None,
+) -> Explanation:
+    """Of a method that comes to one vector a user: every state of its chain."""
     used = 0 if represented.trace is None else int(represented.steps_B[0])
     step_states = _step_states(method.catalogue().whole("Explaining"), represented)
     met_S = _mass(step_states, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
     summed = _summed(method, represented, step_states.catalogue)
     lists, tracked = _rank(method, step_states, represented, summed, k, target, excluded)
-    intents = _intents(method, step_states.catalogue, method.intent_weights(made), metadata, excluded)
+    intents = _intents(method, step_states.catalogue, method.intent_weights(represented), metadata, excluded)
     answer, *best = [_candidates(each, metadata) for each in (lists[-1], *lists[: len(step_states.ready_SD) - 1])]
     items, steps_taken = [item for item, _ in tracked], len(best)
     kinds, contributions = evidence_in_use(
@@ -129,8 +145,7 @@ def explain(
         history=[metadata.named(row) for row in history.tolist()],
         dropped=dropped,
         read=int(batch.lengths_B[0]),
-        history_excluded=history_excluded,
-        steering=steering,
+        history_excluded=excluded is not None,
         halting=halting,
         centroid=next((m.name for m in centroids_S if m is not None), None),
         answer=answer,
