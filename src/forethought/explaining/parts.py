@@ -17,6 +17,22 @@ class ItemRef:
 
 
 @dataclass(frozen=True)
+class Steering:
+    """What the user wanted and what not.
+
+    Attributes:
+        only, never: labels of categories.
+        forbidden: tokens, each a codebook and its number.
+        candidates: items that are left, those of the history among them.
+    """
+
+    only: list[str]
+    never: list[str]
+    forbidden: list[tuple[int, int]]
+    candidates: int
+
+
+@dataclass(frozen=True)
 class Candidate:
     """An item as one state sees it.
 

@@ -21,6 +21,7 @@ Shapes: B rows, L history, P paths (in training: chains, one a position), T step
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -35,6 +36,8 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings, search
+from forethought.decoding.constraints import Constraints
+from forethought.decoding.item_paths import ItemPaths
 from forethought.errors import ConfigError
 from forethought.methods.interface import (
     Inputs,
@@ -44,7 +47,7 @@ from forethought.methods.interface import (
     UserRepresentation,
     check_times,
 )
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, item_paths, token_scorer
 from forethought.methods.outside import SideInformation
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
@@ -230,15 +233,27 @@ class REG4RecModel(Method):
     # ---- inference
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
+        return self.constrained_states(batch, None, halting, trace=trace)
+
+    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
+        return self.tokens.constraints(forbidden, allowed_N)
+
+    def constrained_states(
+        self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
+    ) -> TokenStates:
         steps = self.config.steps if halting is None else halting.steps(self.config.steps)
         decoder = PathDecoder(self, self._at_end(batch))
-        paths = search(decoder, len(batch.lengths_B), replace(self.config.decoding, steps=steps))
+        paths = search(decoder, len(batch.lengths_B), replace(self.config.decoding, steps=steps), constraints)
         steps_B = torch.full_like(batch.lengths_B, paths.books_BPT.shape[2])
         return TokenStates(steps_B, paths.table_BPMC, paths.weights_BP, paths if trace else None)
 
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         assert isinstance(represented, TokenStates)
         return token_scorer(self.tokens, represented)
+
+    def token_paths(self, represented: UserRepresentation) -> ItemPaths:
+        assert isinstance(represented, TokenStates)
+        return item_paths(self.tokens, represented)
 
 
 def _seen(history: History) -> Tensor:

@@ -14,6 +14,7 @@ the mean), and positions count from a row's end. Their graph decoding, which vis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,8 +25,10 @@ from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
+from forethought.decoding.constraints import Constraints
+from forethought.decoding.item_paths import ItemPaths
 from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, item_paths, token_scorer
 from forethought.methods.outside import SideInformation
 from forethought.reasoning.halting import Halting
 
@@ -75,12 +78,26 @@ class RPGModel(Method):
         return Losses(loss, {"loss": loss.detach()})
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
+        return self.constrained_states(batch, None, halting, trace=trace)
+
+    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
+        return self.tokens.constraints(forbidden, allowed_N)
+
+    def constrained_states(
+        self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
+    ) -> TokenStates:
         x_BLD = self.tokens(batch.items_BL)
         encoded = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL, last_only=True)
         table_BPMC = self.tokens.log_probs(encoded.states_BLD)
+        if constraints is not None:
+            table_BPMC = constraints.applied(table_BPMC)
         steps_B = torch.zeros(len(table_BPMC), dtype=torch.int64, device=table_BPMC.device)
         return TokenStates(steps_B, table_BPMC, table_BPMC.new_zeros(len(table_BPMC), 1))
 
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         assert isinstance(represented, TokenStates)
         return token_scorer(self.tokens, represented)
+
+    def token_paths(self, represented: UserRepresentation) -> ItemPaths:
+        assert isinstance(represented, TokenStates)
+        return item_paths(self.tokens, represented)
