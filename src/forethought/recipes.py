@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 
 from forethought.backbones.all import BACKBONES
 from forethought.config import Recipe
+from forethought.data.features import Features
 from forethought.methods import all as methods
 from forethought.training.settings import Training
 

@@ -118,7 +118,9 @@ def _tokens(asked: References, split: Split, features: tuple[Feature, ...]) -> T
         tokens = read_tokens(asked.tokens, split)
         _check_token_features(asked.tokens, tokens, features)
     categories = Categories.read(split.data.item_table)
-    names, category_N = ([], None) if categories is None else categories.classes(split.data.n_items, LEAST_OF_A_CATEGORY)
+    names, category_N = (
+        ([], None) if categories is None else categories.classes(split.data.n_items, LEAST_OF_A_CATEGORY)
+    )
     known_N = np.zeros(split.data.n_items, np.int64) if category_N is None else category_N
     return TokensAndCategories(tokens=tokens, categories=tuple(names), category_N=torch.from_numpy(known_N))
 
@@ -129,8 +131,8 @@ def _check_token_features(folder: str, tokens: ItemTokens, features: tuple[Featu
     mine = [feature.shape.name for feature in features]
     if theirs != mine:
         raise DataError(
-            f"The tokens in {folder!r} were made of the features {', '.join(theirs) or 'none'}, and this run is to read "
-            f"{', '.join(mine) or 'none'}: give the same (on the command line --features)."
+            f"The tokens in {folder!r} were made of the features {', '.join(theirs) or 'none'}, and this run is to "
+            f"read {', '.join(mine) or 'none'}: give the same (on the command line --features)."
         )
 
 

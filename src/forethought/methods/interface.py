@@ -339,8 +339,8 @@ class Method(nn.Module):
             ConfigError: its items are no vectors.
         """
         raise ConfigError(
-            f"{type(self).__name__.removesuffix('Model')} knows no vectors of items that one vector a user could be held "
-            "against, and this needs some."
+            f"{type(self).__name__.removesuffix('Model')} knows no vectors of items that one vector a user could be "
+            "held against, and this needs some."
         )
 
     @property

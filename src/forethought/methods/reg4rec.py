@@ -44,8 +44,9 @@ from forethought.methods.interface import (
     UserRepresentation,
     check_times,
 )
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.methods.item_tokens import TokenStates, token_scorer
 from forethought.methods.outside import SideInformation
+from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
 from forethought.reasoning.halting import Halting
@@ -53,7 +54,7 @@ from forethought.settings import Between, Epoch, Heads, ShareBelowOne, Steps, We
 
 
 @dataclass(frozen=True, kw_only=True)
-class REG4Rec(TokenMethodConfig):
+class REG4Rec(TokenHeadsConfig):
     """Configuration: a backbone that decides the tokens of the next item one after the other."""
 
     backbone: AnyBackbone = field(default_factory=lambda: SASRec(input_norm=True))
@@ -112,7 +113,7 @@ class REG4RecModel(Method):
         super().__init__()
         width = config.backbone.width
         self.config = config
-        self.tokens = TokenItems(n_items, width, config)
+        self.tokens = TokenHeads(n_items, width, config)
         self.backbone = config.backbone.build()
         self.decoder = None
         if config.decoder_layers:
@@ -272,5 +273,3 @@ class PathDecoder:
 
     def advance(self, state: PathState, books_BP: Tensor, tokens_BP: Tensor) -> PathState:
         return self.model._advanced(state, self.model.tokens.vectors(books_BP, tokens_BP))
-
-

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from forethought.backbones.all import CausalBackbone
 from forethought.backbones.sasrec import SASRec
@@ -26,13 +25,14 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, token_scorer
+from forethought.methods.item_tokens import TokenStates, token_scorer
 from forethought.methods.outside import SideInformation
+from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.reasoning.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class RPG(TokenMethodConfig):
+class RPG(TokenHeadsConfig):
     """Configuration: a causal backbone that names all tokens of the next item."""
 
     backbone: CausalBackbone = field(default_factory=lambda: SASRec(input_norm=True))
@@ -48,7 +48,7 @@ class RPG(TokenMethodConfig):
 class RPGModel(Method):
     def __init__(self, config: RPG, n_items: int) -> None:
         super().__init__()
-        self.tokens = TokenItems(n_items, config.backbone.width, config)
+        self.tokens = TokenHeads(n_items, config.backbone.width, config)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
@@ -85,5 +85,3 @@ class RPGModel(Method):
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         assert isinstance(represented, TokenStates)
         return token_scorer(self.tokens, represented)
-
-
