@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_methods import small
+from small_methods import built, small
 
 from forethought.config import Recipe
 from forethought.data.batches import Batch, history_batch, training_batch, windows
@@ -35,7 +35,7 @@ from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
-STEPS = {"rearec-erl": (2, 2), "rearec-prl": (2, 2), "dtrec": (1, 3), "lares": (3, 3)}
+STEPS = {"rearec-erl": (2, 2), "rearec-prl": (2, 2), "dtrec": (1, 3), "lares": (3, 3), "reg4rec": (3, 3)}
 
 
 def training_of(name: str, quick: Training, **changed: Any) -> Training:
@@ -43,10 +43,6 @@ def training_of(name: str, quick: Training, **changed: Any) -> Training:
     if METHODS[name]().method.closed_form:
         return Training(device=changed["device"])
     return replace(quick, **changed)
-
-
-def built(name: str, split: Split, **changed: Any) -> Method:
-    return small(name, **changed).build(split.data.sizes)
 
 
 @dataclass
