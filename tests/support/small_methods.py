@@ -17,6 +17,7 @@ from forethought.methods.outside import SideInformation
 from forethought.methods.reg4rec import REG4Rec
 from forethought.methods.sse_pt import SSEPT
 from forethought.methods.tiger import TIGER
+from forethought.methods.token_heads import TokenHeadsConfig
 from forethought.recipes import METHODS
 from forethought.references import resolve
 from forethought.semantic_ids.rq_kmeans import RQKMeans
@@ -46,11 +47,12 @@ def small(name: str, **changed: Any) -> MethodConfig:
     if isinstance(method, IGRSR):  # a second network, as small as its encoder; its recipe's stage of pre-training
         own = {key: value for key, value in (SMALL | changed).items() if hasattr(method.reasoner, key)}
         method = replace(method, reasoner=replace(method.reasoner, **own), encoder_epochs=1)
-    if isinstance(method, TokenMethodConfig):
-        method = replace(method, tokenizer=SMALL_TIGER_TOKENS if isinstance(method, TIGER) else SMALL_TOKENS)
     if isinstance(method, REG4Rec):
-        method = replace(method, steps=3, confident_from=1)
+        method = replace(method, tokenizer=SMALL_TOKENS, steps=3, confident_from=1)
+    elif isinstance(method, TokenHeadsConfig):
+        method = replace(method, tokenizer=SMALL_TOKENS)
     if isinstance(method, TIGER):
+        method = replace(method, tokenizer=SMALL_TIGER_TOKENS)
         return replace(method, **{key: value for key, value in (SMALL | changed).items() if hasattr(method, key)})
     settings = {key: value for key, value in (SMALL | changed).items() if hasattr(method.backbone, key)}
     return replace(method, backbone=replace(method.backbone, **settings))  # type: ignore[arg-type]

@@ -353,6 +353,11 @@ class Method(nn.Module):
         """Numbers of the vector that a user comes to; None: it comes to none."""
         return self.catalogue().vectors_ND.shape[1]
 
+    @property
+    def search(self) -> str | None:
+        """How far ranks and lists are exact, for the protocol of an evaluation; None: all items are scored."""
+        return None
+
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         """What ranks and recommends: rows that can be held against all items.
 

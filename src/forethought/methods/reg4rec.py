@@ -113,7 +113,7 @@ class REG4RecModel(Method):
         super().__init__()
         width = config.backbone.width
         self.config = config
-        self.tokens = TokenHeads(n_items, width, config)
+        self.tokens = TokenHeads(n_items, width, config, names_categories=True)
         self.backbone = config.backbone.build()
         self.decoder = None
         if config.decoder_layers:

@@ -15,9 +15,9 @@ Variants: `causal_encoder` lets tokens see what came before alone, so that one p
 each with a decoder's sequence behind the last token of its item; the paper's encoder looks both ways, and each prefix
 of a history is a row of its own.
 
-Deviations: pre-norm blocks with GELU and learned positions of items instead of T5's; a token's place in its item is
-told by its own vector, which belongs to its book; positions count from a row's end (`count_from`); no token of the user
-unless `users` is set (the paper hashes users onto 2,000), and somebody unknown has the mean of all of these.
+Deviations: pre-norm blocks with GELU, normed inputs and learned positions of items instead of T5's; a token's place in
+its item is told by its own vector, which belongs to its book; positions count from a row's end (`count_from`); no token
+of the user unless `users` is set (the paper hashes users onto 2,000), and somebody unknown has the mean of these.
 
 Shapes: B rows, L items of a history, M tokens an item, C codes a book, P decoded sequences, D width.
 """
@@ -177,6 +177,7 @@ class TIGERModel(Method):
             **sizes, layers=config.encoder_layers, activation="gelu", norm_first=True, causal=config.causal_encoder
         )
         self.decoder = Decoder(**sizes, layers=config.decoder_layers)
+        self.encoder_norm, self.decoder_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)  # of inputs
         self.first_D = nn.Parameter(torch.randn(config.width) * config.token_std)  # BOS
         initialise(self.encoder)
         initialise(self.decoder)
@@ -213,7 +214,7 @@ class TIGERModel(Method):
         x_BPD = self.first_D.expand(*real_BP.shape, -1)
         losses = []
         for book, codes_BP in enumerate(codes_BPM.unbind(-1)):
-            states_BPD, chain = self.decoder(x_BPD, chain)
+            states_BPD, chain = self.written(x_BPD, chain)
             logits_PC = self.tokens.logits(states_BPD[real_BP], book)
             losses.append(F.cross_entropy(logits_PC, codes_BP[real_BP], reduction="sum") / batch.weight)
             x_BPD = self.tokens.vectors(torch.full_like(codes_BP, book), codes_BP)
@@ -243,7 +244,11 @@ class TIGERModel(Method):
         if self.users is not None:
             users_B = torch.full_like(lengths_B, -1) if users_B is None else users_B
             x_BXD, lengths_B = torch.cat([self.users(users_B)[:, None], x_BXD], dim=1), lengths_B + 1
-        return self.encoder(self.dropout(x_BXD), lengths_B)[0]
+        return self.encoder(self.dropout(self.encoder_norm(x_BXD)), lengths_B)[0]
+
+    def written(self, x_BPD: Tensor, chain: DecoderChain) -> tuple[Tensor, DecoderChain]:
+        """States of one more token on each sequence, [B, P, D]."""
+        return self.decoder(self.decoder_norm(x_BPD), chain)
 
     def _token_seen(self, seen: Tensor) -> Tensor:
         """The same of tokens as of items, the user's in front, which all see: [..., L] becomes [..., X]."""
@@ -308,11 +313,11 @@ class SequenceDecoder:
         return self.model.tokens.size
 
     def begin(self, rows: int) -> SequenceState:
-        return SequenceState(*self.model.decoder(self.model.first_D.expand(rows, 1, -1), self.chain))
+        return SequenceState(*self.model.written(self.model.first_D.expand(rows, 1, -1), self.chain))
 
     def log_probs(self, state: SequenceState) -> tuple[Tensor, None]:
         book = len(state.chain.layers[0].token_keys) - 1
         return F.log_softmax(self.model.tokens.logits(state.states_BPD, book), dim=-1)[:, :, None], None
 
     def advance(self, state: SequenceState, books_BP: Tensor, tokens_BP: Tensor) -> SequenceState:
-        return SequenceState(*self.model.decoder(self.model.tokens.vectors(books_BP, tokens_BP), state.chain))
+        return SequenceState(*self.model.written(self.model.tokens.vectors(books_BP, tokens_BP), state.chain))

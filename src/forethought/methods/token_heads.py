@@ -31,18 +31,23 @@ class TokenHeadsConfig(TokenMethodConfig):
 
 
 class TokenHeads(TokenItems):
-    """The tokens of all items, and the heads that name them; empty until `know`."""
+    """The tokens of all items, and the heads that name them; empty until `know`.
 
-    def __init__(self, n_items: int, width: int, config: TokenHeadsConfig) -> None:
+    Args:
+        names_categories: whether a head names categories too, where items have some.
+    """
+
+    def __init__(self, n_items: int, width: int, config: TokenHeadsConfig, *, names_categories: bool = False) -> None:
         super().__init__(n_items, width, config)
-        self.temperature = config.temperature
+        self.temperature, self.names_categories = config.temperature, names_categories
 
     def know(self, shape: TokenShape) -> None:
         super().know(shape)
         D = self.width
         self.heads_MDD = nn.Parameter(torch.zeros(self.codebooks, D, D))
         self.mix = nn.Sequential(nn.Linear(self.codebooks * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
-        self.categories = nn.Linear(D, len(shape.categories)) if shape.categories else None
+        named = self.names_categories and shape.categories
+        self.categories = nn.Linear(D, len(shape.categories)) if named else None
 
     def forward(self, items: Tensor) -> Tensor:
         """x_i of some items, [..., D]."""
@@ -64,7 +69,7 @@ class TokenHeads(TokenItems):
         return F.log_softmax(flat, dim=-1).view(*states.shape[:-1], self.codebooks, self.size)
 
     def category_log_probs(self, states: Tensor) -> Tensor | None:
-        """ln p(category | s), [..., G]; None where items have none."""
+        """ln p(category | s), [..., G]; None where none are named."""
         return None if self.categories is None else F.log_softmax(self.categories(states), dim=-1)
 
     def losses(self, states_PD: Tensor, codes_PM: Tensor, open_PM: Tensor | None = None) -> Tensor:
@@ -83,7 +88,7 @@ class TokenHeads(TokenItems):
         return torch.stack(losses, dim=1)
 
     def category_losses(self, states_PD: Tensor, items_P: Tensor) -> Tensor | None:
-        """-ln p(category of the item | s), [P]; None where items have none."""
+        """-ln p(category of the item | s), [P]; None where none are named."""
         if self.categories is None:
             return None
         return F.cross_entropy(self.categories(states_PD), self.category_N[items_P], reduction="none")
