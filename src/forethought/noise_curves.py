@@ -169,7 +169,7 @@ def robustness(
     window = model.method.window
     described = protocols.describe(split, config.part, len(cases), window=window, history_excluded=exclude)
     return Robustness(
-        plain(described),
+        plain(described | protocols.searched(model.method.search)),
         [noise.seed for noise in draws[0]],
         estimates[0],
         points,

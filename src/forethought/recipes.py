@@ -53,6 +53,7 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "sse-pt": lambda: Recipe(method=methods.SSEPT()),  # norm of inputs and no replaced items from four trials
     "lightrec": lambda: Recipe(method=methods.LightRec()),  # the temperature from three trials
     "igr-sr": lambda: Recipe(method=methods.IGRSR()),  # eight trials bettered nothing else
+    "tiger": lambda: Recipe(method=methods.TIGER(), features=Features()),
     "rpg": lambda: Recipe(method=methods.RPG(), features=Features()),
     "reg4rec": lambda: Recipe(method=methods.REG4Rec(), features=Features()),
     "popular": lambda: Recipe(method=methods.Popular()),

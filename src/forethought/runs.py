@@ -320,7 +320,7 @@ def evaluate(
         part=config.part,
         sample=None if config.sample is None else config.sample.protocol(),
         halting=None if halting is None else asdict(halting),
-        extras=config.noted() | protocols.started_from(model.about),
+        extras=config.noted() | protocols.started_from(model.about) | protocols.searched(model.method.search),
         resamples=config.resamples,
         seed=config.seed,
     )

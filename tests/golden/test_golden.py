@@ -27,8 +27,11 @@ from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
 from forethought.data.texts import VECTORS
 from forethought.evaluation.ranking import rank_cases
+from forethought.methods.item_tokens import TokenMethodConfig
+from forethought.methods.reg4rec import REG4Rec
 from forethought.recipes import METHODS, on_backbone
 from forethought.runs import train
+from forethought.semantic_ids.rq_kmeans import RQKMeans
 from forethought.training.settings import Training
 
 RENEW = os.environ.get("FORETHOUGHT_RENEW_GOLDEN") == "1"
@@ -39,7 +42,7 @@ ASKED = range(4)  # rows of the test part whose lists are kept
 
 SMALL = {
     **{"width": 16, "heads": 2, "head_width": 8, "ffn_width": 32, "window": 10, "user_width": 6},
-    **{"first_clusters": 4, "most_clusters": 16, "codebooks": 3, "codewords": 8},
+    **{"first_clusters": 4, "most_clusters": 16, "codebooks": 3, "codewords": 8, "size": 8},
 }
 """Sizes alone; whatever else a method can be told is left at its default."""
 TRAINING = Training(epochs=4, batch_positions=256, warmup_steps=5, precision="32", device="cpu", checkpoint_every_s=0)
@@ -53,7 +56,12 @@ def small(config: Any) -> Any:
 
 
 def recipe(name: str) -> Any:
-    return small(METHODS[name]().method)
+    method = METHODS[name]().method
+    if isinstance(method, REG4Rec):  # no more steps than codebooks
+        method = replace(method, steps=3)
+    if isinstance(method, TokenMethodConfig):  # the tokenizer's own passes are tested where it is
+        method = replace(method, tokenizer=RQKMeans(collisions="counter", components=8, collaborative_width=8))
+    return small(method)
 
 
 def on(backbone: str, name: str) -> Any:

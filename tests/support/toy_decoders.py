@@ -65,3 +65,12 @@ class ToyDecoder:
         logits = torch.einsum("d,dmc->mc", hidden_D, self.heads_DMC)
         beliefs = None if self.categories_DG is None else (hidden_D @ self.categories_DG).log_softmax(-1)
         return logits.log_softmax(-1), beliefs
+
+
+def scores_of_all(decoder: ToyDecoder, row: int, codes: Tensor) -> list[float]:
+    """The log-probability of each tuple, token by token."""
+    scores = []
+    for code in codes.tolist():
+        path = list(enumerate(code))
+        scores.append(sum(decoder.after(row, path[:step])[0][step, token].item() for step, token in path))
+    return scores

@@ -34,6 +34,7 @@ def test_the_lists_hold_what_they_held() -> None:
     assert {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "hstu": HSTU, "bsarec": BSARec} == BACKBONES
     assert list(METHODS) == [
         *("next_item", "masked_item", "rearec", "dtrec", "lares", "sse_pt", "lightrec", "igr_sr"),
+        *("tiger", "rpg", "reg4rec"),
         *("popular", "item_knn", "ease", "ensemble"),
     ]
     assert list(TOKENIZERS) == ["mpq", "rq_vae", "rq_kmeans", "opq", "random_tokens"]

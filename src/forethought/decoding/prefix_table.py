@@ -86,7 +86,7 @@ class PrefixTable:
         level, real_BP = self.levels[step], prefixes_BP >= 0
         if level.dense_YC is not None:
             return (level.dense_YC[prefixes_BP.clamp(min=0)] >= 0) & real_BP[..., None]
-        _, tokens_BPW, inside_BPW = self._range(prefixes_BP, step)
+        _, tokens_BPW, inside_BPW = self.ranges(prefixes_BP, step)
         counts_BPC = torch.zeros(*prefixes_BP.shape, self.size, dtype=torch.int32, device=prefixes_BP.device)
         return counts_BPC.scatter_add_(2, tokens_BPW, inside_BPW.int()) > 0
 
@@ -95,7 +95,7 @@ class PrefixTable:
         level, real_BP = self.levels[step], prefixes_BP >= 0
         if level.dense_YC is not None:
             return torch.where(real_BP, level.dense_YC[prefixes_BP.clamp(min=0), tokens_BP], -1)
-        at_BPW, range_BPW, inside_BPW = self._range(prefixes_BP, step)
+        at_BPW, range_BPW, inside_BPW = self.ranges(prefixes_BP, step)
         hit_BPW = inside_BPW & (range_BPW == tokens_BP[..., None])
         return torch.where(hit_BPW, at_BPW, -1).amax(-1)
 
@@ -105,13 +105,30 @@ class PrefixTable:
         at_BP = prefixes_BP.clamp(min=0)
         return torch.where(real_BP, items_X[at_BP], 0), torch.where(real_BP, items_X[at_BP + 1], 0)
 
-    def _range(self, prefixes_BP: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The continuations of prefixes: which they are, their tokens, and what of that is real, [B, P, W] each."""
+    def ranges(self, prefixes_BP: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The continuations of prefixes by book `step`: which they are, their tokens, and what of that is real,
+        [B, P, W] each; W is the level's width."""
         level = self.levels[step]
         at_BP = prefixes_BP.clamp(min=0)
         at_BPW = level.offsets_Y[at_BP][..., None] + torch.arange(level.width, device=prefixes_BP.device)
         inside_BPW = (at_BPW < level.offsets_Y[at_BP + 1][..., None]) & (prefixes_BP >= 0)[..., None]
-        return at_BPW, level.tokens_X[at_BPW.clamp(max=len(level.tokens_X) - 1)], inside_BPW
+        at_BPW = at_BPW.clamp(max=len(level.tokens_X) - 1)
+        return at_BPW, level.tokens_X[at_BPW], inside_BPW
+
+    def tuples_of(self, length: int) -> Tensor:
+        """How many whole tuples begin with each prefix of some length, [X]."""
+        return torch.searchsorted(self.levels[-1].items_X, self.levels[length - 1].items_X).diff()
+
+    def places(self, n_items: int) -> Tensor:
+        """Which continuation of its prefix each item is, by each book, as `ranges` lists them, int64 [M, N]; -1 for
+        items that are not in the table."""
+        places_MN = torch.full((self.codebooks, n_items), -1, dtype=torch.int64, device=self.items_N.device)
+        shorter_N = torch.zeros_like(self.items_N)
+        for level, places_N in zip(self.levels, places_MN, strict=True):
+            prefix_N = torch.arange(len(level.tokens_X), device=places_N.device).repeat_interleave(level.items_X.diff())
+            places_N[self.items_N] = prefix_N - level.offsets_Y[shorter_N]
+            shorter_N = prefix_N
+        return places_MN
 
 
 def _level(

@@ -10,9 +10,9 @@ from forethought.data.splits import Split
 
 Part = Literal["valid", "test"]
 
-# What may differ between methods on the same footing: the data's name (its hash decides), how far back each reads, and
-# what each was trained on before, which is told.
-DESCRIPTIVE = frozenset({"data", "window", "started_from"})
+# What may differ between methods on the same footing: the data's name (its hash decides), how far back each reads, what
+# each was trained on before, and how far its ranks are searched for; the latter two are told.
+DESCRIPTIVE = frozenset({"data", "window", "started_from", "search"})
 # What a protocol's line says in words of its own; the rest stands behind it as it is.
 WORDED = frozenset(
     {
@@ -62,6 +62,11 @@ def started_from(about: Mapping[str, Any]) -> dict[str, str]:
         return {}
     data = f"{start.get('data')} ({str(start.get('data_hash'))[:8]})"
     return {"started_from": f"{data}, whose training may have held what is tested here"}
+
+
+def searched(search: str | None) -> dict[str, str]:
+    """What the protocol says of a method that does not score all items exactly (`Method.search`)."""
+    return {} if search is None else {"search": search}
 
 
 def metric_prefix(protocol: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from forethought.methods.lares import LARES
 from forethought.methods.sse_pt import SSEPT
 from forethought.methods.lightrec import LightRec
 from forethought.methods.igr_sr import IGRSR
+from forethought.methods.tiger import TIGER
 from forethought.methods.rpg import RPG
 from forethought.methods.reg4rec import REG4Rec
 from forethought.methods.popular import Popular

@@ -318,8 +318,8 @@ class Method(nn.Module):
             ConfigError: its items are no vectors.
         """
         raise ConfigError(
-            f"{type(self).__name__.removesuffix('Model')} knows no vectors of items that a user's could be held "
-            "against, and this needs some."
+            f"{type(self).__name__.removesuffix('Model')} knows no vectors of items that one vector a user could be "
+            "held against, and this needs some."
         )
 
     @property
@@ -331,6 +331,11 @@ class Method(nn.Module):
     def state_width(self) -> int | None:
         """Numbers of the vector that a user comes to; None: it comes to none."""
         return self.catalogue().vectors_ND.shape[1]
+
+    @property
+    def search(self) -> str | None:
+        """How far ranks and lists are exact, for the protocol of an evaluation; None: all items are scored."""
+        return None
 
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         """What ranks and recommends: rows that can be held against all items.

@@ -1,19 +1,16 @@
 """Items as methods over tokens know them: M tokens each, one of every codebook, and no vector of their own.
 
-    x_i = MLP(e_1(c_i1) | .. | e_M(c_iM)) + sum_m e_m(c_im)                           what an encoder reads
-    p_m(c | s) = softmax_c( cos(g_m(s), e_m(c)) / tau ),  g_m(s) = s + SiLU(W_m s)    what a state says of book m
+As a codebook has C vectors where a catalogue has N, items may be added without a parameter more. What a state says of
+tokens is a method's own: `token_heads.py` has what those share that name all tokens at once.
 
-The heads are those of RPG (arXiv 2506.05781, section 3.2), tied to the vectors that are read. As a head has C rows
-where a catalogue has N, an epoch costs less than with ids, and items may be added without a parameter more.
-
-Shapes: N items, M codebooks, C codes a book, G categories, D width, P positions.
+Shapes: N items, M codebooks, C codes a book, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,21 +27,19 @@ from forethought.semantic_ids.all import AnyTokenizer
 from forethought.semantic_ids.item_tokens import ItemTokens, encode_new, rebuild
 from forethought.semantic_ids.mpq import MPQ
 from forethought.semantic_ids.token_table import TokenTable
-from forethought.settings import Between, Scale, check_keys
+from forethought.settings import Scale, check_keys
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenMethodConfig(MethodConfig):
-    """What methods over tokens share: which tokens, and how a state is held against them."""
+    """What methods over tokens share: which tokens they are."""
 
     tokenizer: AnyTokenizer = field(default_factory=MPQ)
     """What makes tokens of the items when training begins, unless `tokens` says where there are some."""
     tokens: str | None = None
-    """A folder that `forethought tokenize` made of the same data and split; None: they are made as training begins."""
-    temperature: Annotated[Scale, Between(0.001, 100)] = 0.1
-    """Cosines between states and tokens are divided by it (tau)."""
+    """A folder that `forethought tokenize` made of the same data and split; None: made when training begins."""
     token_std: Scale = 0.02
     """Spread of the tokens' initial vectors."""
 
@@ -84,7 +79,7 @@ def token_shape(parts: Any) -> TokenShape:
 
 
 class TokenItems(nn.Module):
-    """The tokens of all items with their vectors, the heads that name them, and what made them.
+    """The tokens of all items with their vectors, and what made them.
 
     It is empty until `know`, because what it holds goes with the tokens and not with the configuration alone.
     """
@@ -96,25 +91,22 @@ class TokenItems(nn.Module):
     def __init__(self, n_items: int, width: int, config: TokenMethodConfig) -> None:
         super().__init__()
         self.n_items, self.width = n_items, width
-        self.temperature, self.std = config.temperature, config.token_std
+        self.std = config.token_std
         self.shape: TokenShape | None = None
 
     def know(self, shape: TokenShape) -> None:
-        """Make room for tokens of this shape: of the tables, the heads and the tokenizer itself.
+        """Make room for tokens of this shape: of the tables and the tokenizer itself.
 
         Raises:
             ConfigError: the description is damaged.
         """
         self.shape = shape
         self.made = rebuild(shape.made, self.n_items)
-        self.tokenizer, table, D = self.made.tokenizer, self.made.table, self.width
+        self.tokenizer, table = self.made.tokenizer, self.made.table
         self.codebooks, self.size, self.ordered = table.codebooks, table.size, table.ordered
         self.register_buffer("codes_NM", table.codes_NM)
         self.register_buffer("category_N", torch.zeros(self.n_items, dtype=torch.int64))
-        self.weight = nn.Parameter(torch.randn(self.codebooks * self.size, D) * self.std)
-        self.heads_MDD = nn.Parameter(torch.zeros(self.codebooks, D, D))
-        self.mix = nn.Sequential(nn.Linear(self.codebooks * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
-        self.categories = nn.Linear(D, len(shape.categories)) if shape.categories else None
+        self.weight = nn.Parameter(torch.randn(self.codebooks * self.size, self.width) * self.std)
 
     def take(self, known: TokensAndCategories) -> None:
         """The tokens as they were made, before training."""
@@ -145,53 +137,9 @@ class TokenItems(nn.Module):
         books_M = torch.arange(self.codebooks, device=self.codes_NM.device) * self.size
         return self.codes_NM[items] + books_M
 
-    def forward(self, items: Tensor) -> Tensor:
-        """x_i of some items, [..., D]."""
-        tokens = F.embedding(self.places(items), self.weight)
-        return self.mix(tokens.flatten(-2)) + tokens.sum(-2)
-
     def vectors(self, books: Tensor, tokens: Tensor) -> Tensor:
         """e_m(c) of some tokens, [..., D]."""
         return F.embedding(books * self.size + tokens, self.weight)
-
-    def codes_MCD(self) -> Tensor:
-        """All tokens as heads compare them: directions alone."""
-        return F.normalize(self.weight.view(self.codebooks, self.size, self.width), dim=-1)
-
-    def logits(self, states_PD: Tensor) -> Tensor:
-        """cos(g_m(s), e_m(c)) / tau, [P, M, C]."""
-        hidden_MPD = F.silu(torch.matmul(states_PD, self.heads_MDD)) + states_PD
-        return (F.normalize(hidden_MPD, dim=-1) / self.temperature @ self.codes_MCD().mT).transpose(0, 1)
-
-    def log_probs(self, states: Tensor) -> Tensor:
-        """ln p_m(c | s), [..., M, C]."""
-        flat = self.logits(states.reshape(-1, self.width))
-        return F.log_softmax(flat, dim=-1).view(*states.shape[:-1], self.codebooks, self.size)
-
-    def category_log_probs(self, states: Tensor) -> Tensor | None:
-        """ln p(category | s), [..., G]; None where items have none."""
-        return None if self.categories is None else F.log_softmax(self.categories(states), dim=-1)
-
-    def losses(self, states_PD: Tensor, codes_PM: Tensor, open_PM: Tensor | None = None) -> Tensor:
-        """-ln p_m(c_m | s) of the books that are open, 0 of the others, [P, M]."""
-        if open_PM is None:
-            logits_PMC = self.logits(states_PD)
-            return F.cross_entropy(logits_PMC.flatten(0, 1), codes_PM.flatten(), reduction="none").view_as(codes_PM)
-        codes_MCD, losses = self.codes_MCD(), []
-        for book, open_P in enumerate(open_PM.T):  # a decided book costs nothing
-            rows = open_P.nonzero()[:, 0]
-            states = states_PD[rows]
-            hidden = F.silu(states @ self.heads_MDD[book]) + states
-            logits = F.normalize(hidden, dim=-1) / self.temperature @ codes_MCD[book].T
-            named = F.cross_entropy(logits, codes_PM[rows, book], reduction="none")
-            losses.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), named))
-        return torch.stack(losses, dim=1)
-
-    def category_losses(self, states_PD: Tensor, items_P: Tensor) -> Tensor | None:
-        """-ln p(category of the item | s), [P]; None where items have none."""
-        if self.categories is None:
-            return None
-        return F.cross_entropy(self.categories(states_PD), self.category_N[items_P], reduction="none")
 
 
 @dataclass

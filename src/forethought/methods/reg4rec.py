@@ -47,8 +47,9 @@ from forethought.methods.interface import (
     UserRepresentation,
     check_times,
 )
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, item_paths, token_scorer
+from forethought.methods.item_tokens import TokenStates, item_paths, token_scorer
 from forethought.methods.outside import SideInformation
+from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
 from forethought.reasoning.halting import Halting
@@ -56,7 +57,7 @@ from forethought.settings import Between, Epoch, Heads, ShareBelowOne, Steps, We
 
 
 @dataclass(frozen=True, kw_only=True)
-class REG4Rec(TokenMethodConfig):
+class REG4Rec(TokenHeadsConfig):
     """Configuration: a backbone that decides the tokens of the next item one after the other."""
 
     backbone: AnyBackbone = field(default_factory=lambda: SASRec(input_norm=True))
@@ -115,7 +116,7 @@ class REG4RecModel(Method):
         super().__init__()
         width = config.backbone.width
         self.config = config
-        self.tokens = TokenItems(n_items, width, config)
+        self.tokens = TokenHeads(n_items, width, config, names_categories=True)
         self.backbone = config.backbone.build()
         self.decoder = None
         if config.decoder_layers:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from forethought.backbones.all import CausalBackbone
 from forethought.backbones.sasrec import SASRec
@@ -28,13 +29,14 @@ from forethought.data.splits import Split
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.item_paths import ItemPaths
 from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenStates, item_paths, token_scorer
+from forethought.methods.item_tokens import TokenStates, item_paths, token_scorer
 from forethought.methods.outside import SideInformation
+from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.reasoning.halting import Halting
 
 
 @dataclass(frozen=True, kw_only=True)
-class RPG(TokenMethodConfig):
+class RPG(TokenHeadsConfig):
     """Configuration: a causal backbone that names all tokens of the next item."""
 
     backbone: CausalBackbone = field(default_factory=lambda: SASRec(input_norm=True))
@@ -50,7 +52,7 @@ class RPG(TokenMethodConfig):
 class RPGModel(Method):
     def __init__(self, config: RPG, n_items: int) -> None:
         super().__init__()
-        self.tokens = TokenItems(n_items, config.backbone.width, config)
+        self.tokens = TokenHeads(n_items, config.backbone.width, config)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)

@@ -3,7 +3,8 @@
 
 A token sees those before it in its own sequence, by self-attention, and the encoded history, by cross-attention. As
 with reasoning tokens (`nn/attention.py`), sequences hang behind positions: one behind each in training, as far as the
-encoder is causal, and one a beam at inference. What is known of a history is projected once and shared by all of them.
+encoder is causal, and one a beam at inference. What is known of a history is projected once and shared by all of its
+sequences.
 
 Shapes: B rows, L history, P sequences a row, H heads, C channels a head, D = H * C.
 """
@@ -86,7 +87,7 @@ def _own(q_BHPC: Tensor, memory: Memory) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """A stack of blocks, closed by a norm. Knows nothing of what tokens stand for: its caller has embedded them."""
+    """A stack of blocks, closed by a norm. Knows nothing of what tokens stand for: the caller has embedded them."""
 
     def __init__(self, *, width: int, layers: int, heads: int, ffn_width: int, dropout: float) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
-from toy_decoders import ToyDecoder
+from toy_decoders import ToyDecoder, scores_of_all
 
 from forethought.catalogue.ranking import FilteredItems
 from forethought.decoding import prefix_table
@@ -61,14 +61,6 @@ def test_nothing_follows_what_is_no_prefix() -> None:
         assert not bool(table.continuations(nowhere, step).any())
         assert bool((table.follow(nowhere, torch.zeros_like(nowhere), step) == -1).all())
         assert all(bool((each == 0).all()) for each in table.span(nowhere, step + 1))
-
-
-def scores_of_all(decoder: ToyDecoder, row: int, codes: Tensor) -> list[float]:
-    scores = []
-    for code in codes.tolist():
-        path = list(enumerate(code))
-        scores.append(sum(decoder.after(row, path[:step])[0][step, token].item() for step, token in path))
-    return scores
 
 
 @pytest.mark.parametrize("k", [1, 10, 80])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_methods import built
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from forethought.backbones.gru4rec import GRU4Rec
@@ -25,6 +26,7 @@ from forethought.evaluation.flops import KIN, counter, flops_per_epoch, flops_pe
 from forethought.methods import lares
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR
+from forethought.methods.item_tokens import TokenMethodConfig
 from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItem
@@ -329,7 +331,8 @@ def test_what_is_fitted_in_closed_form_ranks_by_sums(name: str, split: Split) ->
 @pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name]().method.closed_form])
 def test_every_product_of_every_method_is_known(name: str, shop: Path) -> None:
     split = leave_last_out(read(shop))
-    method = METHODS[name]().method.build(split.data.sizes)
+    config = METHODS[name]().method
+    method = built(name, split) if isinstance(config, TokenMethodConfig) else config.build(split.data.sizes)
     method.begin_epoch(9)
     with Seen() as seen:
         method.loss(training_batch(windows(split.train, method.window).take(np.arange(9)))).total.backward()

@@ -344,7 +344,7 @@ def test_settings_out_of_range() -> None:
         MPQ(codebooks=0)
     with pytest.raises(ConfigError, match="A tokenizer's type is 'mpqq', but must be one of mpq, rq_vae"):
         tokenizer_config({"type": "mpqq"})
-    with pytest.raises(ConfigError, match=r"epoch is not a setting of MPQ\. Did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match=r"epoch is not a setting of MPQ\. Did you mean 'epochs'\?"):
         tokenizer_config({"type": "mpq", "epoch": 3})
     with pytest.raises(ConfigError, match="A tokenizer's type is 3"):
         tokenizer_config(3)

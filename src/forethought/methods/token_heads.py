@@ -1,0 +1,94 @@
+"""Heads over tokens: what a state says of all codebooks at once, for methods whose tokens are a set (RPG, REG4Rec).
+
+    x_i = MLP(e_1(c_i1) | .. | e_M(c_iM)) + sum_m e_m(c_im)                           what an encoder reads
+    p_m(c | s) = softmax_c( cos(g_m(s), e_m(c)) / tau ),  g_m(s) = s + SiLU(W_m s)    what a state says of book m
+
+The heads are those of RPG (arXiv 2506.05781, section 3.2), tied to the vectors that are read. As a head has C rows
+where a catalogue has N, an epoch costs less than with ids.
+
+Shapes: M codebooks, C codes a book, G categories, D width, P positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenShape
+from forethought.settings import Between, Scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenHeadsConfig(TokenMethodConfig):
+    """What methods with such heads share: which tokens, and how a state is held against them."""
+
+    temperature: Annotated[Scale, Between(0.001, 100)] = 0.1
+    """Cosines between states and tokens are divided by it (tau)."""
+
+
+class TokenHeads(TokenItems):
+    """The tokens of all items, and the heads that name them; empty until `know`.
+
+    Args:
+        names_categories: whether a head names categories too, where items have some.
+    """
+
+    def __init__(self, n_items: int, width: int, config: TokenHeadsConfig, *, names_categories: bool = False) -> None:
+        super().__init__(n_items, width, config)
+        self.temperature, self.names_categories = config.temperature, names_categories
+
+    def know(self, shape: TokenShape) -> None:
+        super().know(shape)
+        D = self.width
+        self.heads_MDD = nn.Parameter(torch.zeros(self.codebooks, D, D))
+        self.mix = nn.Sequential(nn.Linear(self.codebooks * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
+        named = self.names_categories and shape.categories
+        self.categories = nn.Linear(D, len(shape.categories)) if named else None
+
+    def forward(self, items: Tensor) -> Tensor:
+        """x_i of some items, [..., D]."""
+        tokens = F.embedding(self.places(items), self.weight)
+        return self.mix(tokens.flatten(-2)) + tokens.sum(-2)
+
+    def codes_MCD(self) -> Tensor:
+        """All tokens as heads compare them: directions alone."""
+        return F.normalize(self.weight.view(self.codebooks, self.size, self.width), dim=-1)
+
+    def logits(self, states_PD: Tensor) -> Tensor:
+        """cos(g_m(s), e_m(c)) / tau, [P, M, C]."""
+        hidden_MPD = F.silu(torch.matmul(states_PD, self.heads_MDD)) + states_PD
+        return (F.normalize(hidden_MPD, dim=-1) / self.temperature @ self.codes_MCD().mT).transpose(0, 1)
+
+    def log_probs(self, states: Tensor) -> Tensor:
+        """ln p_m(c | s), [..., M, C]."""
+        flat = self.logits(states.reshape(-1, self.width))
+        return F.log_softmax(flat, dim=-1).view(*states.shape[:-1], self.codebooks, self.size)
+
+    def category_log_probs(self, states: Tensor) -> Tensor | None:
+        """ln p(category | s), [..., G]; None where none are named."""
+        return None if self.categories is None else F.log_softmax(self.categories(states), dim=-1)
+
+    def losses(self, states_PD: Tensor, codes_PM: Tensor, open_PM: Tensor | None = None) -> Tensor:
+        """-ln p_m(c_m | s) of the books that are open, 0 of the others, [P, M]."""
+        if open_PM is None:
+            logits_PMC = self.logits(states_PD)
+            return F.cross_entropy(logits_PMC.flatten(0, 1), codes_PM.flatten(), reduction="none").view_as(codes_PM)
+        codes_MCD, losses = self.codes_MCD(), []
+        for book, open_P in enumerate(open_PM.T):  # a decided book costs nothing
+            rows = open_P.nonzero()[:, 0]
+            states = states_PD[rows]
+            hidden = F.silu(states @ self.heads_MDD[book]) + states
+            logits = F.normalize(hidden, dim=-1) / self.temperature @ codes_MCD[book].T
+            named = F.cross_entropy(logits, codes_PM[rows, book], reduction="none")
+            losses.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), named))
+        return torch.stack(losses, dim=1)
+
+    def category_losses(self, states_PD: Tensor, items_P: Tensor) -> Tensor | None:
+        """-ln p(category of the item | s), [P]; None where none are named."""
+        if self.categories is None:
+            return None
+        return F.cross_entropy(self.categories(states_PD), self.category_N[items_P], reduction="none")
