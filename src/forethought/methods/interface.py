@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
@@ -225,6 +225,16 @@ class Method(nn.Module):
 
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError
+
+    def fit_on_validation(self, quality: Callable[[], float]) -> str | None:
+        """Once the best epoch is known: set what is chosen by how well the validation part is ranked, and say it.
+
+        It comes to the same whatever was chosen before. Most methods have nothing to choose.
+
+        Args:
+            quality: NDCG@10 on the validation part, as the method is now.
+        """
+        return None
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """What the epoch that has just ended shows beside its losses; most methods have nothing to say.
