@@ -308,8 +308,8 @@ MUTANTS = [
     Mutant(
         "paths decide what no candidate has",
         "methods/reg4rec.py",
-        "replace(self.config.decoding, steps=steps), constraints)",
-        "replace(self.config.decoding, steps=steps), None)",
+        "search(decoder, len(batch.lengths_B), settings, constraints)",
+        "search(decoder, len(batch.lengths_B), settings, None)",
         f"{TOKEN_PATHS}::test_categories_and_tokens_are_obeyed_by_lists_and_paths",
     ),
     Mutant(
