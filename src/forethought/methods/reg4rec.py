@@ -38,6 +38,7 @@ from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings, search
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.item_paths import ItemPaths
+from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
 from forethought.methods.interface import (
     Inputs,
@@ -244,7 +245,12 @@ class REG4RecModel(Method):
     ) -> TokenStates:
         steps = self.config.steps if halting is None else halting.steps(self.config.steps)
         decoder = PathDecoder(self, self._at_end(batch))
-        paths = search(decoder, len(batch.lengths_B), replace(self.config.decoding, steps=steps), constraints)
+        if steps:
+            settings = replace(self.config.decoding, steps=steps)
+            paths = search(decoder, len(batch.lengths_B), settings, constraints)
+        else:
+            table_BPMC, _ = decoder.log_probs(decoder.first)
+            paths = Paths.unstepped(table_BPMC if constraints is None else constraints.applied(table_BPMC))
         steps_B = torch.full_like(batch.lengths_B, paths.books_BPT.shape[2])
         return TokenStates(steps_B, paths.table_BPMC, paths.weights_BP, paths if trace else None)
 

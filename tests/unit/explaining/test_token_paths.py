@@ -23,6 +23,7 @@ from forethought.errors import ConfigError
 from forethought.explaining.explanation import Explanation
 from forethought.methods.reg4rec import REG4Rec
 from forethought.methods.rpg import RPG
+from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.reports.trajectory import write_trajectory
 from forethought.runs import train
@@ -222,6 +223,22 @@ def test_rpg_names_all_tokens_at_once(models: dict[str, Recommender]) -> None:
     assert "all named at once from the history" in text
     assert "Token by token" in text
     assert "Path 1" not in text
+
+
+def test_fewer_steps_may_be_asked_for_and_none(reg4rec: Recommender) -> None:
+    """None is what RPG does: all tokens are read off the history."""
+    label, carrying = label_of(reg4rec)
+    for steps in (0, 1):
+        halting = Halting(rule="fixed", max_steps=steps)
+        explained = told(reg4rec, halting=halting, only_category=label, exclude_history=False)
+        (wanted,) = reg4rec.recommend(
+            [ids(reg4rec, HISTORY)], 5, halting=halting, only_category=label, exclude_history=False
+        )
+        assert [each.item for each in explained.answer] == wanted.items
+        assert set(wanted.items) <= set(carrying)
+        assert explained.paths
+        assert {len(path.steps) for path in explained.paths} == {steps}
+        assert ("all named at once" in str(explained)) == (steps == 0)
 
 
 # ---- the target, evidence, pictures, JSON
