@@ -28,6 +28,7 @@ from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
 from forethought.evaluation.metrics import named as metric_named
+from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.settings import EvaluationConfig, RankingConfig
@@ -47,7 +48,7 @@ from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
 from forethought.starting import begin_with, noted, scales_of, start_from
-from forethought.training.evidence_weights import fit_weights
+from forethought.training.evidence_weights import fit_weights, some_cases
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -57,6 +58,7 @@ from forethought.training.tracking import TrackerName, Trackers
 from forethought.unmet_items import fit_unmet
 
 LIST_LENGTH = 20
+CUT = 10  # of the NDCG that chooses
 
 
 def train(
@@ -167,18 +169,23 @@ def _untrained(
 
 
 def _fit_on_validation(run: Recommender, split: Split, seen: Split, sums: Sums, watcher: Observer) -> None:
-    """What is fitted on the validation part once the best epoch is known, and kept with its weights: how far items that
-    training never met are held back, and the weights of evidence that are chosen.
+    """What is fitted on the validation part once the best epoch is known, and kept with its weights: what a method
+    chooses there, how far items that training never met are held back, and the weights of evidence that are chosen.
 
     It begins from no evidence whatever the weights are, so that a finished run that goes on comes to the same again.
     """
     chosen = run.config.evidence is not None and run.config.evidence.fit != "training"
-    if run.folder is None or not (run.about["features"] or (chosen and run.about["evidence"])):
+    chooses = type(run.method).fit_on_validation is not Method.fit_on_validation
+    if run.folder is None or not (run.about["features"] or (chosen and run.about["evidence"]) or chooses):
         return
     exclude, seed = run.about["exclude_history"], run.config.seed
     method = load(run.folder, device=run.config.training.device).method
     if chosen and method.evidence is not None:
         torch.nn.init.zeros_(method.evidence.weights_E)
+    if chooses:
+        ask = partial(rank_cases, method, some_cases(seen.valid, seed), exclude_history=exclude)
+        said = method.fit_on_validation(lambda: float(ndcg(ask().ranks, CUT).mean()))
+        watcher.note(str(said))
     if reads_features(method):
         nats = fit_unmet(method, split, exclude_history=exclude, seed=seed)
         watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")

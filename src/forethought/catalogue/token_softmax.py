@@ -1,11 +1,11 @@
 """The softmax over all items whose logits are sums over their tokens: the full cross-entropy of a token table.
 
-    z(i) = sum_m T[m, c_im]        lse = log sum_i exp z(i)        d lse / d T[m, c] = sum of p(i) over the items of code c
+    z(i) = sum_m T[m, c_im]        lse = log sum_i exp z(i)        d lse / d T[m, c] = sum of p(i), i of code c
 
-As with vectors (`moments.py`), no tensor of [positions, items] outlives a block, and gradients are made in the same walk:
-items fetch their tokens' rows, one exponential is taken, and probabilities are added up to the tokens again. Fetching
-and adding up are bags of rows of many positions side by side, M additions an item each, where a catalogue of vectors
-takes D multiplications. What comes out as the gradient is worth knowing too: how probable each token of each book is.
+As with vectors (`moments.py`), no tensor of [positions, items] outlives a block, and gradients are made in the same
+walk: items fetch their tokens' rows, one exponential is taken, and probabilities are added up to the tokens again.
+Fetching and adding up are bags of rows of many positions side by side, M additions an item each, where a catalogue of
+vectors takes D multiplications. The gradient is worth knowing too: it says how probable each token of each book is.
 
 Shapes: P positions, N items, M codebooks, C codes a book, X = M * C.
 """

@@ -1,6 +1,6 @@
 """`ItemPaths`: paths over tokens beside the items that are made of these tokens, for whoever explains a ranking.
 
-The score of an item is ln sum_p w_p exp(s_p) over the paths of a row, s_p the sum of its tokens' log-probabilities.
+The score of an item is ln sum_p w_p exp(s_p) over the paths of a row, s_p the sum of what its tokens add.
 With r_p, the share of path p in it, the score comes apart into a summand for each token and one for the paths:
 
     score = sum_m sum_p r_p L_p[m, c_m]  -  KL(r | w)
@@ -23,11 +23,13 @@ class ItemPaths:
 
     Attributes:
         paths: of no token where all tokens are named at once.
+        table_BPMC: what each token adds to a score on each path, L.
         codes_NM: the tokens of the items.
         categories: names of those that a path believes in; none where it believes in none.
     """
 
     paths: Paths
+    table_BPMC: Tensor
     codes_NM: Tensor
     categories: tuple[str, ...] = ()
 
@@ -38,12 +40,11 @@ class ItemPaths:
 
     def first(self) -> TokenScorer:
         """The first row."""
-        paths = self.paths
-        return TokenScorer(paths.table_BPMC[:1], paths.weights_BP[:1], self.codes_NM)
+        return TokenScorer(self.table_BPMC[:1], self.paths.weights_BP[:1], self.codes_NM)
 
     def alone(self, path: int) -> TokenScorer:
         """One path of the first row."""
-        table_11MC = self.paths.table_BPMC[:1, path : path + 1]
+        table_11MC = self.table_BPMC[:1, path : path + 1]
         return TokenScorer(table_11MC, table_11MC.new_zeros(1, 1), self.codes_NM)
 
     def summands(self, items_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -147,7 +147,7 @@ class TokenStates(UserRepresentation):
     """What histories came to: of each of P paths, how likely each token is.
 
     Attributes:
-        table_BPMC: log-probabilities of the tokens of each book.
+        table_BPMC: what each token of each book adds to the score of an item.
         weights_BP: log-weights of the paths.
         paths: how they came about, if it was asked for and there is more than one step.
     """
@@ -165,7 +165,7 @@ def token_scorer(tokens: TokenItems, states: TokenStates, merge: Merge = "mixtur
 def item_paths(tokens: TokenItems, states: TokenStates) -> ItemPaths:
     """The paths of states, where there is none all that is said at once, beside the items."""
     paths = Paths.unstepped(states.table_BPMC) if states.paths is None else states.paths
-    return ItemPaths(paths, tokens.codes_NM, () if tokens.shape is None else tokens.shape.categories)
+    return ItemPaths(paths, states.table_BPMC, tokens.codes_NM, () if tokens.shape is None else tokens.shape.categories)
 
 
 def with_tokens(method: Model, shape: TokenShape | None) -> Model:

@@ -30,6 +30,7 @@ from forethought.studies.page import Page, number
 from forethought.studies.results import Result
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
+from forethought.training.evidence_weights import some_cases
 
 MOST_CASES = 5_000
 THETAS = (0.02, 0.04, 0.06, 0.08, 0.1)
@@ -60,7 +61,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     method, exclude = model.method, model.about["exclude_history"]
     if not isinstance(method, REG4RecModel):
         return {}
-    test, valid = (_some(part, seed) for part in (split.test, split.valid))
+    test, valid = (some_cases(part, seed, MOST_CASES) for part in (split.test, split.valid))
     own, base, rows = method.config, None, []
     try:
         for name, settings in ways(replace(own.decoding, steps=own.steps), method.tokens.codebooks):
@@ -85,13 +86,6 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         "theta": None if calibrated is None else calibrated.theta,
         "valid_ndcg_of_theta": None if calibrated is None else {f"{t:g}": v for t, v in calibrated.ndcgs.items()},
     }
-
-
-def _some(cases: Cases, seed: int) -> Cases:
-    """Drawn evenly where there are more than can be decoded in so many ways."""
-    if len(cases) <= MOST_CASES:
-        return cases
-    return cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), MOST_CASES, replace=False)))
 
 
 def _figures(ranked: Ranked, base: Ranked, cases: Cases, split: Split) -> dict[str, Any]:
