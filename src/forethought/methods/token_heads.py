@@ -61,8 +61,9 @@ class TokenHeads(TokenItems):
     def know(self, shape: TokenShape) -> None:
         super().know(shape)
         D = self.width
-        first = math.log(FIRST_SCALE * self.temperature / self.codebooks) if self.names_items else 0.0
-        self.log_sharpness = nn.Parameter(torch.tensor(first), requires_grad=self.names_items)  # ln a
+        if self.names_items:
+            first = math.log(FIRST_SCALE * self.temperature / self.codebooks)
+            self.log_sharpness = nn.Parameter(torch.tensor(first))  # ln a
         self.heads_MDD = nn.Parameter(torch.zeros(self.codebooks, D, D))
         self.mix = nn.Sequential(nn.Linear(self.codebooks * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         named = self.names_categories and shape.categories

@@ -33,13 +33,19 @@ STACKS = {
 
 
 def config(stack: str, **settings: Any) -> REG4Rec:
-    return REG4Rec(
-        tokenizer=TOKENIZER, steps=settings.pop("steps", 3), decoder_dropout=0.0, **STACKS[stack], **settings
-    )
+    return REG4Rec(tokenizer=TOKENIZER, decoder_dropout=0.0, **{"steps": 3} | STACKS[stack] | settings)
 
 
 def batch_of(split: Split, model: REG4RecModel) -> Batch:
     return training_batch(windows(split.train, model.window).take(np.arange(5)))
+
+
+def plain_item_loss(model: REG4RecModel, state_D: Tensor, target: int) -> Tensor:
+    """-ln of the softmax over all items of what their tokens say, sharpened."""
+    tokens = tokens_of(model)
+    rows = plain_log_probs(model, state_D)
+    scores_N = torch.stack([sum(rows[m][c] for m, c in enumerate(codes)) for codes in tokens.codes_NM.tolist()])  # type: ignore[arg-type]
+    return -F.log_softmax(scores_N * tokens.log_sharpness.exp(), dim=0)[target]
 
 
 def plain_log_probs(model: REG4RecModel, state_D: Tensor) -> list[Tensor]:
@@ -65,10 +71,16 @@ def state_after(model: REG4RecModel, items: Tensor, decided: list[tuple[int, int
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("steps", [1, 3])
-def test_the_loss_is_that_of_a_row_a_prefix(split: Split, same_gradients: Any, stack: str, steps: int) -> None:
+@pytest.mark.parametrize("loss", ["tokens", "items"])
+def test_the_loss_is_that_of_a_row_a_prefix(
+    split: Split, same_gradients: Any, stack: str, steps: int, loss: Any
+) -> None:
     """Model-chosen orders: the next codebook is that whose true token is most probable."""
-    model = token_model(config(stack, steps=steps, category_weight=0.3), split)
+    model = token_model(config(stack, steps=steps, category_weight=0.3, loss=loss), split)
     model.begin_epoch(100)
+    torch.manual_seed(5)
+    torch.rand(sum(batch_of(split, model).lengths_B.tolist()), 3)
+    named_at = int(torch.randint(min(steps, 2) + 1, ()))
     batch, tokens = batch_of(split, model), tokens_of(model)
     assert batch.targets_BL is not None
 
@@ -79,19 +91,25 @@ def test_the_loss_is_that_of_a_row_a_prefix(split: Split, same_gradients: Any, s
                 assert batch.targets_BL is not None
                 target = int(batch.targets_BL[row, at])
                 codes, left, decided = tokens.codes_NM[target].tolist(), [0, 1, 2], []
-                losses = []
-                for _ in range(min(steps, 2) + 1):
+                losses, items = [], 0.0
+                for step in range(min(steps, 2) + 1):
                     state = state_after(model, batch.items_BL[row, : at + 1], decided)
+                    if loss == "items" and step == named_at:
+                        items = plain_item_loss(model, state, target)
                     named = {book: -plain_log_probs(model, state)[book][codes[book]] for book in left}
                     category = -F.log_softmax(tokens.categories(state), dim=-1)[tokens.category_N[target]]
                     losses.append(sum(named.values()) / len(named) + 0.3 * category)
                     book = min(named, key=lambda b: named[b].item())
                     left.remove(book)
                     decided.append((book, codes[book]))
-                total, count = total + torch.stack(losses).mean(), count + 1
+                total, count = total + torch.stack(losses).mean() + items, count + 1
         return total / count
 
-    same_gradients(model, lambda: model.loss(batch).total, wanted)
+    def made() -> Tensor:
+        torch.manual_seed(5)
+        return model.loss(batch).total
+
+    same_gradients(model, made, wanted)
 
 
 def test_random_orders_are_drawn_anew_and_each_book_comes_first_as_often(split: Split) -> None:
@@ -111,24 +129,28 @@ def test_random_orders_are_drawn_anew_and_each_book_comes_first_as_often(split: 
     assert model.loss(batch).total == one
 
 
-def test_rpg_is_the_first_step_alone(split: Split) -> None:
-    model = token_model(RPG(tokenizer=TOKENIZER, backbone=STACKS["single"]["backbone"]), split)
+@pytest.mark.parametrize("loss", ["tokens", "items"])
+def test_rpg_is_the_first_step_alone(split: Split, loss: Any) -> None:
+    model = token_model(RPG(tokenizer=TOKENIZER, backbone=STACKS["single"]["backbone"], loss=loss), split)
     batch = batch_of(split, model)
+    sharpness = tokens_of(model).log_sharpness.exp() if loss == "items" else 1.0
     assert batch.targets_BL is not None
     losses = []
     for row, length in enumerate(batch.lengths_B.tolist()):
         for at in range(length):
             items = batch.items_BL[row, : at + 1][None]
             state_D = model.backbone.encode(model.tokens(items), torch.tensor([at + 1])).states_BLD[0, -1]
-            codes = tokens_of(model).codes_NM[batch.targets_BL[row, at]].tolist()
-            rows = plain_rpg(model, state_D)
-            losses.append(-sum(row_C[c] for row_C, c in zip(rows, codes, strict=True)) / 3)
+            target = int(batch.targets_BL[row, at])
+            rows, codes_NM = plain_rpg(model, state_D), tokens_of(model).codes_NM
+            scores_N = torch.stack([rows[m][codes_NM[:, m]] for m in range(3)]).sum(0)
+            named = -scores_N[target] / 3 if loss == "tokens" else -F.log_softmax(scores_N * sharpness, 0)[target]
+            losses.append(named)
     assert torch.allclose(model.loss(batch).total, torch.stack(losses).mean(), atol=1e-10)
-    made = model.represent(history_batch(split.test.history.take(np.arange(4)), model.window))
+    made = model.eval().represent(history_batch(split.test.history.take(np.arange(4)), model.window), trace=True)
     scores_BN = model.scores_of(made, torch.arange(model.n_items).expand(4, -1))
     codes_NM = tokens_of(model).codes_NM
-    wanted_N = sum(made.table_BPMC[2, 0, book][codes_NM[:, book]] for book in range(3))
-    assert torch.allclose(scores_BN[2], wanted_N, atol=1e-12)
+    wanted_N = sum(made.paths.table_BPMC[2, 0, book][codes_NM[:, book]] for book in range(3))
+    assert torch.allclose(scores_BN[2], sharpness * wanted_N, atol=1e-12)
 
 
 def plain_rpg(model: Any, state_D: Tensor) -> list[Tensor]:
@@ -162,6 +184,31 @@ def test_paths_go_on_from_where_their_tokens_lead(split: Split, stack: str) -> N
                 assert torch.allclose(paths.log_probs_BP[b, p], expected, atol=1e-9)
                 left = ({0, 1, 2} - {book, then}).pop()
                 assert torch.allclose(paths.table_BPMC[b, p, left], third[left], atol=1e-9)
+
+
+def test_items_are_ranked_by_shares_of_the_first_step_and_of_paths(split: Split) -> None:
+    model = token_model(config("single", decoding=BeamSettings(beams=4, corp=False)), split).eval()
+    batch = history_batch(split.test.history.take(np.arange(3)), model.window)
+    sharpness = tokens_of(model).log_sharpness.exp()
+    tables = {}
+    with torch.no_grad():
+        for share in (0.0, 0.3, 1.0):
+            model.path_share.fill_(share)
+            tables[share] = model.user_states(batch).table_BPMC
+        first = tokens_of(model).log_probs(model._at_end(batch).states_BPD)
+        paths = model.user_states(batch, trace=True).paths
+    assert torch.allclose(tables[0.0], sharpness * first, atol=1e-12)
+    assert torch.allclose(tables[1.0], sharpness * paths.table_BPMC, atol=1e-12)
+    assert torch.allclose(tables[0.3], 0.7 * tables[0.0] + 0.3 * tables[1.0], atol=1e-7)
+
+
+def test_the_validation_part_chooses_the_share(split: Split) -> None:
+    model = token_model(config("single"), split)
+    said = model.fit_on_validation(lambda: 1 - abs(float(model.path_share) - 0.3))
+    assert float(model.path_share) == 0.25
+    assert said.startswith("Paths count for 0.25 of what items are ranked by")
+    model.fit_on_validation(lambda: 0.5)
+    assert float(model.path_share) == 1.0
 
 
 def test_a_path_may_be_shorter_but_never_longer_than_the_books(split: Split) -> None:
