@@ -194,6 +194,9 @@ class TIGERModel(Method):
     def search(self) -> str:
         return f"beam of {self.config.beams}, estimates below"
 
+    def compile_encoder(self) -> None:
+        self.encoder.compile(dynamic=True)
+
     def fit_side_information(self, side: SideInformation) -> None:
         super().fit_side_information(side)
         assert side.tokens is not None
