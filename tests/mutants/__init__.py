@@ -57,7 +57,7 @@ class Mutant:
 
 def everything() -> list[Mutant]:
     """All mutants of all lists."""
-    from mutants import catalogue, data, evaluation, evidence, methods, reasoning, training
+    from mutants import catalogue, data, evaluation, evidence, methods, reasoning, tokens, training
 
-    lists = (methods, reasoning, catalogue, data, training, evaluation, evidence)
+    lists = (methods, reasoning, catalogue, data, training, evaluation, evidence, tokens)
     return [mutant for part in lists for mutant in part.MUTANTS]
