@@ -53,6 +53,7 @@ def main() -> None:
     share = ["--share", "0.04" if args.quick else "0.1", *quick]
     result["reasoning"] = _measured("reasoning", data, min(args.repetitions, 3), args.threads, *share)
     result["intents"] = _measured("intents", data, min(args.repetitions, 3), args.threads, *share)
+    result["decoding"] = _measured("decoding", data, min(args.repetitions, 3), 1, *quick)
     if not args.quick:
         export(data, WORK / "data")
         result["peers"] = run_peers(
@@ -122,6 +123,7 @@ def _page(r: dict[str, Any]) -> str:
         lines.append(f"| peak memory | {r['peak_rss_mb']:,.0f} MB, of which {torch} | | |")
     lines += _reasoning(r["reasoning"])
     lines += _intents(r["intents"])
+    lines += _decoding(r["decoding"])
     if "peers" in r:
         then = r["peers_measured"]
         same_run = all(then[key] == r[key] for key in then)
@@ -205,6 +207,25 @@ def _intents(t: dict[str, float]) -> list[str]:
         "|---|---|---|---|",
         f"| SASRec | {t['sasrec_epoch_s']:.1f} s | | |",
         f"| SASRec, float32 | {t['sasrec_32_epoch_s']:.1f} s | | |",
+        *rows,
+    ]
+
+
+def _decoding(t: dict[str, dict[str, float]]) -> list[str]:
+    """Tables of tokens against all items."""
+    rows = [
+        f"| {int(n):,} | **{f['top10_tables_per_s']:,.0f}** | {f['ranks_tables_per_s']:,.0f} "
+        f"| {f['one_user_tables_per_s']:,.0f} | {f['floor_tables_per_s']:,.0f} | **{f['top10_over_floor']:.1f}** "
+        f"| **{f['gathered_over_top10']:.1f}** |"
+        for n, f in t.items()
+    ]
+    return [
+        "",
+        "## All items by token tables, 8 x 256 tokens, 8 paths a user, tables a second of one thread",
+        "",
+        "| items | top 10 | ranks | top 10 of one user alone | floor (bare look-ups) | top 10 over the floor "
+        "| gathered item by item over it |",
+        "|---|---|---|---|---|---|---|",
         *rows,
     ]
 

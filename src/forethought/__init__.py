@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from forethought.noise_curves import RobustnessConfig, robustness
     from forethought.reasoning.halting import Halting
     from forethought.reasoning.intent_reasoner import Reasoner
+    from forethought.recipes import recipe
     from forethought.recommender import Recommender, load
     from forethought.runs import evaluate, train
     from forethought.semantic_ids.all import *
@@ -73,6 +74,7 @@ _ROOMS = {
     "methods.igr_sr": ("Consistency",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
+    "recipes": ("recipe",),
     "recommender": ("Recommender", "load"),
     "noise_curves": ("RobustnessConfig", "robustness"),
     "runs": ("evaluate", "train"),

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from forethought.backbones.all import BACKBONES
 from forethought.config import Recipe
+from forethought.data.evidence import Evidence
 from forethought.data.features import Features
+from forethought.data.splits import Split
+from forethought.errors import ConfigError, nearest
 from forethought.methods import all as methods
+from forethought.settings import check
 from forethought.training.settings import Training
+
+Effort = Literal["fast", "default", "best"]
+EPOCHS: dict[Effort, int] = {"fast": 1, "default": 2, "best": 3}
+"""How many times the epochs and the patience of a recipe an effort takes, in one schedule.
+Of SASRec these are 14, 28 and 42 epochs."""
+WIDE = 256
+"""Width from which inputs are normalised: without that SASRec of this width has a fifth less NDCG@10 on Beauty, with it
+5% more than at width 64 (docs/results/width.md). Nothing in between was tried."""
+SMALL, SHORT, SPARSE_DROPOUT = 50_000, 20.0, 0.5
+"""Where dropout is raised: few interactions, in short histories; in long ones it costs (docs/results/tuning.md)."""
 
 TRAINING = {
     "bert4rec": Training(epochs=40, patience=8),  # a masked epoch supervises fewer positions, so there are more epochs
@@ -63,3 +77,84 @@ def on_backbone(recipe: Recipe, backbone: str) -> Recipe:
         longer = None if epochs == recipe.training.epochs else epochs
         return replace(recipe, method=replace(recipe.method, backbone=encoder, encoder_epochs=longer))
     return replace(recipe, method=replace(recipe.method, backbone=BACKBONES[backbone]().for_reasoning()))  # type: ignore[type-var]
+
+
+def recipe(method: str, split: Split | None = None, *, effort: Effort = "fast") -> Recipe:
+    """What `forethought train METHOD --effort EFFORT` trains where nothing else is said.
+
+    Args:
+        method: its name on the command line.
+        split: what it is to be trained on; with an effort beyond `fast`, settings are chosen by its size. None: they
+            are those found on Beauty.
+        effort: how much time it may take: `fast` (the recipe as it is), `default` (twice the epochs) or `best` (three
+            times, with features and evidence wherever the data has some).
+
+    Raises:
+        ConfigError: there is no such method, or it has no epochs.
+    """
+    check(method, str, "method")
+    if method not in METHODS:
+        raise ConfigError(
+            f"There is no method {method!r}; the methods are {', '.join(METHODS)}.{nearest(method, METHODS)}"
+        )
+    plain = METHODS[method]()
+    check(effort, Effort, "effort")
+    if effort == "fast":
+        return plain
+    longer = with_effort(plain, effort, method)
+    return longer if split is None else with_settings(longer, settings_for(longer, split))
+
+
+def with_effort(recipe: Recipe, effort: Effort, name: str) -> Recipe:
+    """The recipe with the epochs of an effort, and for the best one all that may be known of items.
+
+    Raises:
+        ConfigError: it has no epochs.
+    """
+    if recipe.method.closed_form:  # type: ignore[union-attr]
+        raise ConfigError(
+            f"{name} is fitted in closed form and has no epochs, so effort would change nothing: leave it out."
+        )
+    times, training = EPOCHS[effort], recipe.training
+    training = replace(training, epochs=times * training.epochs, patience=times * training.patience)
+    if effort != "best":
+        return replace(recipe, training=training)
+    return replace(recipe, training=training, features=Features(), evidence=Evidence())
+
+
+def settings_for(recipe: Recipe, split: Split) -> dict[str, Any]:
+    """Settings of its encoder in which this recipe should differ on this data, by width and by size and density."""
+    data, encoder = split.data, _encoder(recipe)
+    dropout = dropout_for(len(data), len(data) / max(data.n_users, 1))
+    better = {"dropout": max(dropout, getattr(encoder, "dropout", 0.0)), "input_norm": True}
+    if getattr(encoder, "width", 0) < WIDE:
+        del better["input_norm"]
+    return {key: value for key, value in better.items() if getattr(encoder, key, value) != value}
+
+
+def dropout_for(interactions: int, mean_history: float) -> float:
+    """The least dropout that fits data of this size; 0 where a recipe's own will do."""
+    return SPARSE_DROPOUT if interactions < SMALL and mean_history < SHORT else 0.0
+
+
+def with_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    """The recipe with these settings of its encoder."""
+    encoder = replace(_encoder(recipe), **settings)
+    method = replace(recipe.method, backbone=encoder) if hasattr(recipe.method, "backbone") else encoder  # type: ignore[type-var]
+    return replace(recipe, method=method)
+
+
+def described(recipe: Recipe, effort: Effort) -> str:
+    """What an effort came to, in a sentence."""
+    parts = [f"{recipe.training.epochs} epochs at most"]
+    if (dropout := getattr(_encoder(recipe), "dropout", None)) is not None:
+        parts.append(f"dropout {dropout:g}")
+    if getattr(_encoder(recipe), "width", 0) >= WIDE:
+        parts.append(f"inputs {'' if getattr(_encoder(recipe), 'input_norm', False) else 'not '}normalised")
+    parts += [f"{name} {part.use}" for name in ("features", "evidence") if (part := getattr(recipe, name)) is not None]
+    return f"Effort {effort}: {', '.join(parts)}."
+
+
+def _encoder(recipe: Recipe) -> Any:
+    """What holds the settings of what reads histories: the backbone, or a method that has none (LARES)."""
+    return getattr(recipe.method, "backbone", recipe.method)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,10 +27,12 @@ from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
 from forethought.devices import Device, resolve_device
-from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError, some
+from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError
 from forethought.explaining.explain import ItemMetadata, explain
 from forethought.explaining.explanation import Explanation
+from forethought.explaining.steering import Steered, steer
 from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
+from forethought.history_rows import Unknown, history_lists, history_rows, history_times
 from forethought.item_lists import candidates, known_items
 from forethought.memory import ShortOfMemoryError
 from forethought.methods.ensemble import Ensemble
@@ -57,12 +59,11 @@ from forethought.run_files import (
     read_model,
     write_model,
 )
-from forethought.settings import Count, Second, check, check_all, check_keys, fits
+from forethought.settings import Count, check, check_all, check_keys
 from forethought.training.state import load_progress
 
 FORMAT = 2
 TRAIN_COUNT = "train_count"  # in the table of items: how often training met each
-Unknown = Literal["error", "drop"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,9 @@ class Recommender:
         exclude_history: bool | None = None,
         allow: Iterable[Any] | None = None,
         deny: Iterable[Any] | None = None,
+        only_category: str | Iterable[str] | None = None,
+        never_category: str | Iterable[str] | None = None,
+        forbid_tokens: Iterable[tuple[int, int]] = (),
         unknown: Unknown = "error",
         strict_lists: bool = False,
         halting: Halting | None = None,
@@ -152,32 +156,43 @@ class Recommender:
             exclude_history: leave out what the user has met; None: as the model was evaluated.
             allow: recommend only these items; those that the model does not know are left out, and a warning says so.
             deny: never recommend these; likewise.
+            only_category: recommend only items of this category, or of one of several; at any level.
+            never_category: never recommend items of this one, or of any of several.
+            forbid_tokens: pairs (codebook, token) that no recommended item may have; for methods over tokens.
             unknown: what to do with ids of histories that the model does not know: name them in an error, or drop and
                 report them.
             strict_lists: refuse ids of `allow` and `deny` that the model does not know.
             halting: when to stop thinking; None: as the model was trained.
 
         Raises:
-            ConfigError: a halting that the model cannot obey.
+            ConfigError: a halting that the model cannot obey, an unknown category or token, or no item is left.
             DataError: an empty history, unknown ids, an allow list without any known one, or times that do not fit.
 
         Example:
             >>> model.recommend([["i00042", "i00007"]], k=3)  # doctest: +SKIP
         """
         check_all(exclude_history=(exclude_history, bool | None), strict_lists=(strict_lists, bool))
-        histories = self._lists(histories)
-        rows = self._rows(histories, unknown)
+        histories = history_lists(histories)
+        rows = history_rows(self.items, histories, unknown)
         check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
-        dated = self._times(times, rows)
+        dated = history_times(times, rows) if self.method.inputs.times else None
         exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
         allowed_N, k = self._candidates(allow, deny, strict=strict_lists), min(k, len(self.items))
+        steered = self._steered(only_category, never_category, forbid_tokens)
+        allowed_N = allowed_N if steered is None else steered.within(allowed_N)
         requests = {
             n: RankingRequest(known, k, None if dated is None else dated[n], known if exclude else None, allowed_N)
             for n, row in enumerate(rows)
             if len(known := row[row != UNKNOWN])
         }
         halting = self.method.resolve_halting(halting)
-        lists = rank_rows(self.method, list(requests.values()), halting=halting, index=self.index)
+        lists = rank_rows(
+            self.method,
+            list(requests.values()),
+            halting=halting,
+            index=self.index,
+            constraints=None if steered is None else steered.constraints,
+        )
         list_of = dict(zip(requests, lists, strict=True))
         nothing = RankedList(np.zeros(0, np.int64), np.zeros(0))
         return [
@@ -198,6 +213,9 @@ class Recommender:
         target: Any = None,
         times: Sequence[int] | None = None,
         exclude_history: bool | None = None,
+        only_category: str | Iterable[str] | None = None,
+        never_category: str | Iterable[str] | None = None,
+        forbid_tokens: Iterable[tuple[int, int]] = (),
         unknown: Unknown = "error",
         halting: Halting | None = None,
     ) -> Explanation:
@@ -206,7 +224,8 @@ class Recommender:
         Args:
             history: item ids of one user, oldest first.
             target: an item whose rank is followed from step to step.
-            k, times, exclude_history, unknown, halting: as in `recommend`.
+            k, times, exclude_history, only_category, never_category, forbid_tokens, unknown, halting: as in
+                `recommend`.
 
         Raises:
             ConfigError, DataError: as in `recommend`; a target that the model does not know.
@@ -217,14 +236,16 @@ class Recommender:
         items = list(history)
         check_all(k=(k, Count), exclude_history=(exclude_history, bool | None), halting=(halting, Halting | None))
         try:
-            (row,) = self._rows([items], unknown)
+            (row,) = history_rows(self.items, [items], unknown)
             known = row[row != UNKNOWN]
             if len(known) == 0:
                 raise HistoryError(0, "{} has no item that the model knows, so there is nothing to explain.")
-            dated = self._times(None if times is None else [times], [row])
+            seconds = None if times is None else [times]
+            dated = history_times(seconds, [row]) if self.method.inputs.times else None
         except HistoryError as error:  # there is but one
             raise error.about("The history") from None
         request = RankingRequest(known, k, None if dated is None else dated[0])
+        steered = self._steered(only_category, never_category, forbid_tokens)
         exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
         return explain(
             self.method,
@@ -236,63 +257,23 @@ class Recommender:
             target=None if target is None else self._known.row_of(target),
             excluded=np.unique(known) if exclude else None,
             halting=halting,
+            steered=steered,
         )
+
+    def _steered(
+        self,
+        only: str | Iterable[str] | None,
+        never: str | Iterable[str] | None,
+        tokens: Iterable[tuple[int, int]],
+    ) -> Steered | None:
+        """What is left by categories and tokens; None where none is named."""
+        if only is None and never is None and isinstance(tokens, tuple) and not tokens:
+            return None
+        return steer(self.method, self._known, only_category=only, never_category=never, forbid_tokens=tokens)
 
     @cached_property
     def _known(self) -> ItemMetadata:
-        return ItemMetadata.read(self.items, self.item_table)
-
-    @staticmethod
-    def _lists(histories: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        listed = isinstance(histories, Iterable) and not isinstance(histories, str | bytes)
-        if isinstance(histories, Set | Mapping):
-            listed = False
-        rows = list(histories) if listed else []
-        for n, history in enumerate(rows):
-            if isinstance(history, Set | Mapping):
-                raise HistoryError(
-                    n, f"{{}} is a {type(history).__name__}, which has no order: give a list, oldest first."
-                )
-        if not listed or any(isinstance(h, str | bytes) or not isinstance(h, Iterable) for h in rows):
-            raise DataError('Histories are a list of lists of item ids, such as [["i1", "i2"]], one inner list a user.')
-        return [list(history) for history in rows]
-
-    def _rows(self, histories: Sequence[Sequence[Any]], unknown: Unknown) -> list[np.ndarray]:
-        check(unknown, Unknown, "unknown")
-        rows = [self.items.index_of(history) for history in histories]
-        for n, (history, row) in enumerate(zip(histories, rows, strict=True)):
-            if len(row) == 0:
-                raise HistoryError(n, "{} is empty: give at least one item.")
-            if unknown == "error" and (row == UNKNOWN).any():
-                missing = [history[i] for i in np.flatnonzero(row == UNKNOWN).tolist()]
-                example = self.items.id_list([0])[0]
-                raise HistoryError(
-                    n,
-                    f"{{}} has items that the model does not know: {some(missing, 5)}; ids look like {example!r} "
-                    '(and 7 is not "7"). Correct them, or use unknown="drop" (on the command line --unknown drop).',
-                )
-        return rows
-
-    def _times(self, times: Sequence[Sequence[int]] | None, rows: list[np.ndarray]) -> list[np.ndarray] | None:
-        """Of each row the times of its known items; None where the model reads none."""
-        if not self.method.inputs.times:
-            return None
-        if times is None:
-            raise DataError(
-                "This model reads the time of each interaction: give Unix seconds beside each item, times=... "
-                "(on the command line --times, or a column of the table)."
-            )
-        if not _is_list(times) or not all(map(_is_list, times)):
-            raise DataError("Times are a list of lists of Unix seconds, one inner list a history.")
-        times = [list(seconds) for seconds in times]
-        if len(times) != len(rows):
-            raise DataError(f"There are {len(rows)} histories but {len(times)} lists of times: give one for each.")
-        for n, (seconds, row) in enumerate(zip(times, rows, strict=True)):
-            if len(seconds) != len(row):
-                raise HistoryError(n, f"{{}} has {len(row)} items but {len(seconds)} times: give one time an item.")
-            if not all(hasattr(second, "__index__") and fits(int(second), Second) for second in seconds):
-                raise HistoryError(n, "{} has times that are no whole numbers: give Unix seconds.")
-        return [np.array(seconds, np.int64)[row != UNKNOWN] for seconds, row in zip(times, rows, strict=True)]
+        return ItemMetadata.read(self.items, self.item_table, TRAIN_COUNT)
 
     def _candidates(
         self, allow: Iterable[Any] | None, deny: Iterable[Any] | None, *, strict: bool
@@ -445,8 +426,3 @@ def write_items(folder: Path, items: Vocabulary, item_table: pl.DataFrame) -> No
 def write_weights(folder: Path, method: Method, sums: Sums) -> None:
     """`model.safetensors`: the method's tensors, bound to the files of these checksums."""
     write_model(folder, method.state_dict(), sums)
-
-
-def _is_list(value: object) -> bool:
-    """Whether several values stand in it, and no text."""
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes)

@@ -94,6 +94,8 @@ def resolve(
     for each in tables:
         arrays = {"items": each.table.items_NK, "values": each.table.values_NK}
         hashes[f"evidence.{each.shape.name}"] = checksum({name: torch.from_numpy(a) for name, a in arrays.items()})
+        if each.vectors_sum is not None:
+            hashes[f"vectors.{each.shape.name}"] = each.vectors_sum
     targets = replace(split.train, starts=np.minimum(split.train.starts + 1, split.train.ends))  # none names the first
     counts_N = torch.from_numpy(targets.item_counts(split.data.n_items))
     return SideInformation(

@@ -18,6 +18,7 @@ from forethought.catalogue.ann import Index
 from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import Batch, history_batch
 from forethought.data.histories import Histories
+from forethought.decoding.constraints import Constraints
 from forethought.methods.interface import Method, UserRepresentation, dense_states
 from forethought.reasoning.halting import Halting
 
@@ -50,20 +51,26 @@ class RankedList(NamedTuple):
 
 @torch.inference_mode()
 def rank_rows(
-    method: Method, requests: Sequence[RankingRequest], *, halting: Halting | None = None, index: Index | None = None
+    method: Method,
+    requests: Sequence[RankingRequest],
+    *,
+    halting: Halting | None = None,
+    index: Index | None = None,
+    constraints: Constraints | None = None,
 ) -> list[RankedList]:
     """The lists of all requests, in their order; histories are encoded together.
 
     Args:
         halting: when to stop reasoning; None: as the method is configured.
         index: searched instead of ranking all items.
+        constraints: what paths over tokens obey, beside the filters of the requests.
 
     Raises:
         ConfigError: an index is given and the method comes to no vector a user.
     """
     if not requests:
         return []
-    represented = method.represent(batch_of(requests, method), halting)
+    represented = method.represent(batch_of(requests, method), halting, constraints=constraints)
     lists: list[RankedList | None] = [None] * len(requests)
     for rows in _same_filter(requests):
         alike = [requests[row] for row in rows]

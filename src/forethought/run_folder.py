@@ -39,6 +39,7 @@ OURS = {
 }
 REPLACED = (MODEL_FILE, CARD_FILE, LOG_FILE, *INDEX_FILES)
 NEW = "train it anew with --overwrite"
+VALUES = ("features.", "vectors.", "texts")  # references that are what is known of items, whatever the machine
 WHEREABOUTS = "training.split_catalogue:"  # where numbers lie while they train, no part of what they come to
 
 
@@ -168,12 +169,31 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     taught = [each.get("references", {}).get("teacher_run") for each in (about, run.about)]
     if taught[0] != taught[1]:
         raise ConfigError(f"The run in {folder} had a teacher of other weights: resume it with the same one, or {NEW}.")
+    _check_values(folder, about.get("references", {}), run.about["references"])
     if about["data_hash"] != run.about["data_hash"]:
         raise DataError(f"The run in {folder} was trained on other data ({about['data']!r}): resume on that.")
     bound = state.load_bound(folder / STATE_FOLDER)
     check_keys(bound, {"files": dict[str, str], "log": dict}, "bound")
     check_sums(folder, bound["files"], f"copy the run again, or {NEW}")
     check_log(folder, check_keys(bound["log"], {"bytes": Whole, "sha256": str}, "bound.log"))
+
+
+def _check_values(folder: Path, before: dict[str, str], now: dict[str, str]) -> None:
+    """Whether what is known of items is what it was. Tables of neighbours are left out, whose last bits go with the
+    machine: those of the run itself are read again, so that the vectors they were made of are what counts.
+
+    Raises:
+        DataError: a file or a column has changed since.
+    """
+    changed = [key for key in before if key.startswith(VALUES) and key in now and before[key] != now[key]]
+    if changed:
+        kind, _, name = changed[0].partition(".")
+        what = (
+            f"the {'feature' if kind == 'features' else 'vectors'} {name!r} of the items" if name else "texts of items"
+        )
+        raise DataError(
+            f"The run in {folder} began with other values of {what}: put back what has changed since, or {NEW}."
+        )
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:

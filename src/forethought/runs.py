@@ -28,6 +28,7 @@ from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
 from forethought.evaluation.metrics import named as metric_named
+from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.settings import EvaluationConfig, RankingConfig
@@ -35,7 +36,7 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig
-from forethought.methods.item_tokens import token_shape_of, with_tokens
+from forethought.methods.item_tokens import reads_tokens, token_shape_of, with_tokens
 from forethought.methods.items import know_trained, reads_features, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
@@ -47,7 +48,7 @@ from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
 from forethought.starting import begin_with, noted, scales_of, start_from
-from forethought.training.evidence_weights import fit_weights
+from forethought.training.evidence_weights import fit_weights, some_cases
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -57,6 +58,7 @@ from forethought.training.tracking import TrackerName, Trackers
 from forethought.unmet_items import fit_unmet
 
 LIST_LENGTH = 20
+CUT = 10  # of the NDCG that chooses
 
 
 def train(
@@ -151,7 +153,7 @@ def _untrained(
     tokens = token_shape_of(side.tokens)
     plain_method = lambda: with_features(with_tokens(config.method.build(split.data.sizes), tokens), shapes)  # noqa: E731
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
-    _check_inputs(method, config.training)
+    _check_inputs(method, config.training, split)
     if start is not None:
         begin_with(method, start, split)
         about["started_from"] = noted(start, split)
@@ -167,18 +169,23 @@ def _untrained(
 
 
 def _fit_on_validation(run: Recommender, split: Split, seen: Split, sums: Sums, watcher: Observer) -> None:
-    """What is fitted on the validation part once the best epoch is known, and kept with its weights: how far items that
-    training never met are held back, and the weights of evidence that are chosen.
+    """What is fitted on the validation part once the best epoch is known, and kept with its weights: what a method
+    chooses there, how far items that training never met are held back, and the weights of evidence that are chosen.
 
     It begins from no evidence whatever the weights are, so that a finished run that goes on comes to the same again.
     """
     chosen = run.config.evidence is not None and run.config.evidence.fit != "training"
-    if run.folder is None or not (run.about["features"] or (chosen and run.about["evidence"])):
+    chooses = type(run.method).fit_on_validation is not Method.fit_on_validation
+    if run.folder is None or not (run.about["features"] or (chosen and run.about["evidence"]) or chooses):
         return
     exclude, seed = run.about["exclude_history"], run.config.seed
     method = load(run.folder, device=run.config.training.device).method
     if chosen and method.evidence is not None:
         torch.nn.init.zeros_(method.evidence.weights_E)
+    if chooses:
+        ask = partial(rank_cases, method, some_cases(seen.valid, seed), exclude_history=exclude)
+        said = method.fit_on_validation(lambda: float(ndcg(ask().ranks, CUT).mean()))
+        watcher.note(str(said))
     if reads_features(method):
         nats = fit_unmet(method, split, exclude_history=exclude, seed=seed)
         watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
@@ -197,7 +204,8 @@ def _features_of_auto(run: Recommender) -> str | None:
     if run.config.features is None or run.config.features.use != "auto":
         return None
     if run.about["features"]:
-        return f"Beside its id each item has {', '.join(each['name'] for each in run.about['features'])}."
+        named = ", ".join(each["name"] for each in run.about["features"])
+        return f"Tokens are made of {named}." if reads_tokens(run.method) else f"Beside its id each item has {named}."
     return (
         "The data has no features of items that auto knows, neither text vectors nor a column "
         f"{' or '.join(AUTO)} in its item table, so items are their ids alone."
@@ -362,6 +370,7 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
             seed=seed,
             epoch=progress["best_epoch"] - starts[at],
             stage=stages[at].name,
+            crop=settings.crop,
         ),
     }
 
@@ -408,13 +417,17 @@ def _check_trainable(split: Split) -> None:
         raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
 
 
-def _check_inputs(model: Method, settings: Training) -> None:
+def _check_inputs(model: Method, settings: Training, split: Split) -> None:
     for stage in model.stages():
         metric_named(stage.metric)  # raises where there is none
     if settings.input_noise and model.inputs.masked_items:
         raise ConfigError(
             "input_noise is for models that name what follows a history, and this one hides items of the history: "
             "leave it out."
+        )
+    if settings.crop and int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3:
+        raise ConfigError(
+            "No row that is trained on has three items, so that there is nothing for crop to cut: leave it out."
         )
 
 

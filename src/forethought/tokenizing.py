@@ -89,6 +89,7 @@ def tokenize(
     """
     config = MPQ() if config is None else config
     _check(split, config, features, seed, overwrite)
+    check(out, str | Path | None, "out")
     if out is None:
         return _tokenized(split, config, features, seed, report)
     out = Path(out)

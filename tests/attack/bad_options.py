@@ -76,6 +76,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "study": (
         *("study", "hps", "--only", "dtrec", "--data", "shop", "--results", "results", "--runs", "runs", "--quiet"),
     ),
+    "tokenize": (*("tokenize", "--data", "shop", "--out", "out", "--codebooks", "2", "--size", "4", "--epochs", "1"),),
     "embed": ("embed", "shop/items.parquet", "--model", "encoder", "--out", "out.npy"),
 }
 OUTPUTS = ("out", "out.parquet", "out.npy", "results", "runs", "run/metrics.json", "run/per_user.parquet")

@@ -155,7 +155,7 @@ def test_every_verb_has_help_with_an_example(shell: Shell) -> None:
     for verb in VERBS:
         said = shell.run(verb, "--help")
         assert said.code == 0
-        assert f"xample{'s' * (verb in ('evaluate', 'embed', 'recommend'))}: forethought {verb}" in said.out
+        assert f"xample{'s' * (verb in ('evaluate', 'embed', 'recommend', 'tokenize'))}: forethought {verb}" in said.out
     said = shell.run("train", "hstu", "--help")
     assert said.code == 0
     assert "--no-use-times" in said.out

@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 from shell import TINY, Shell, tree
 
+from forethought.training.progress import Quiet
+
 
 @pytest.fixture
 def vectors(shop: Path, tmp_path: Path) -> Path:
@@ -87,3 +89,34 @@ def test_texts_of_another_data_set_are_refused(shell: Shell, shop: Path, vectors
     words = ("train", "sasrec", "--data", copy, "--out", vectors / "run", "--quiet", "--evidence", "auto")
     assert "rows, but the item table 40" in shell.wrong(*words)
     assert not (vectors / "run").exists()
+
+
+def test_a_stopped_run_says_that_its_evidence_has_no_weight_yet(
+    shell: Shell, shop: Path, vectors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        "train",
+        "sasrec",
+        "--data",
+        shop,
+        "--out",
+        vectors / "run",
+        *TINY,
+        "--epochs",
+        3,
+        "--quiet",
+        "--evidence",
+        "auto",
+    )
+    said = "stopped before the weights of its evidence were chosen"
+
+    def stop(self: Quiet, epoch: int, *_: object) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Quiet, "end_epoch", stop)
+        assert shell.run(*words).code == 130
+    assert said in shell.run("evaluate", vectors / "run", "--resamples", 20).err
+    shell.ok(*words, "--resume")
+    assert said not in shell.run("evaluate", vectors / "run", "--resamples", 20).err

@@ -7,7 +7,7 @@ from mutants import Mutant
 NEIGHBOURS, READ = "unit/data/test_neighbours.py", "unit/data/test_evidence.py"
 SAID, SPARSE = "unit/methods/test_item_evidence.py", "unit/catalogue/test_sparse_scores.py"
 WEIGHTS, RUNS = "unit/training/test_evidence_weights.py", "unit/test_evidence_runs.py"
-SUMS = "unit/explaining/test_evidence_sums.py"
+POPULAR, SUMS = "unit/data/test_popularity.py", "unit/explaining/test_evidence_sums.py"
 
 MUTANTS = [
     # ---- what is counted
@@ -45,6 +45,27 @@ MUTANTS = [
         "called = [each.shape.name for each in tables]",
         "called: list[str] = []",
         f"{READ}::test_what_cannot_speak_is_told",
+    ),
+    Mutant(
+        "popularity is not scaled by its logarithm",
+        "data/popularity.py",
+        "np.log1p(sorted_N) - beyond",
+        "sorted_N - beyond",
+        f"{POPULAR}::test_a_list_of_the_most_popular_by_the_logarithm_above_the_first_left_out",
+    ),
+    Mutant(
+        "what is popular is read as a table of neighbours",
+        "methods/item_evidence.py",
+        "Listed.of(*of) if kind in LISTED else SparseTable.of(*of)",
+        "SparseTable.of(*of)",
+        f"{SAID}::test_what_is_popular_has_the_same_added_behind_every_history",
+    ),
+    Mutant(
+        "a block is answered with the pairs of the one before",
+        "catalogue/sparse_scores.py",
+        "if seen[0] != block:",
+        "if seen[0] is None:",
+        f"{SPARSE}::test_cross_entropy_and_its_gradients_are_those_of_whole_matrices",
     ),
     # ---- what is said
     Mutant(
@@ -255,8 +276,8 @@ MUTANTS = [
     Mutant(
         "the counts that are told are of another kind's columns",
         "methods/item_evidence.py",
-        "self.pairs_NM[items_A, met : met + shape.neighbours]",
-        "self.pairs_NM[items_A, met : met + shape.neighbours].flip(1)",
+        "self.pairs_NM[items_A, counted : counted + shape.neighbours]",
+        "self.pairs_NM[items_A, counted : counted + shape.neighbours].flip(1)",
         f"{SUMS}::test_what_is_counted_is_what_stands_in_the_training_part",
     ),
 ]

@@ -401,9 +401,9 @@ MUTANTS = [
     ),
     Mutant(
         "the last days are counted back from what is held out",
-        "methods/popular.py",
-        "times[counted_n].max()",
-        "times.max()",
+        "data/popularity.py",
+        "times[counted].max(initial=0)",
+        "times.max(initial=0)",
         "unit/methods/test_popular.py::test_only_the_last_days_count",
     ),
     Mutant(

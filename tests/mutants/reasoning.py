@@ -1,4 +1,4 @@
-"""Mutants of `reasoning/`, `nn/` and `backbones/`: chains, halting, prototypes, contrast, recurrence, attention."""
+"""Mutants of `reasoning/`, `nn/` and `backbones/`, and of paths of tokens: chains, halting, prototypes, attention."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ HALTING, CHAIN, GRPO = "unit/reasoning/test_halting.py", "unit/reasoning/test_ch
 CONTRAST, INTENTS = "unit/reasoning/test_contrast.py", "unit/reasoning/test_intents.py"
 FREQUENCY = "unit/nn/test_frequency.py"
 BACKBONES = "conformance/test_backbones.py"
+TOKEN_PATHS, STEERING = "unit/explaining/test_token_paths.py", "unit/explaining/test_steering.py"
 
 MUTANTS = [
     # ---- prototypes
@@ -302,5 +303,41 @@ MUTANTS = [
         "x_BLD = self.dropout(self.norm(x_BLD))",
         "x_BLD = self.dropout(x_BLD)",
         f"{BACKBONES}::test_encoding_is_the_formula",
+    ),
+    # ---- tokens explained, and users who want something
+    Mutant(
+        "paths decide what no candidate has",
+        "methods/reg4rec.py",
+        "search(decoder, len(batch.lengths_B), settings, constraints)",
+        "search(decoder, len(batch.lengths_B), settings, None)",
+        f"{TOKEN_PATHS}::test_categories_and_tokens_are_obeyed_by_lists_and_paths",
+    ),
+    Mutant(
+        "a path's share is its weight alone",
+        "decoding/item_paths.py",
+        "log_PK = said_PKM.sum(-1) + weights_P[:, None]",
+        "log_PK = 0 * said_PKM.sum(-1) + weights_P[:, None]",
+        f"{TOKEN_PATHS}::test_a_score_is_the_sum_of_its_tokens_and_paths",
+    ),
+    Mutant(
+        "probabilities are hidden behind the history",
+        "explaining/token_paths.py",
+        "logits_N[torch.from_numpy(excluded).to(logits_N.device)] = -torch.inf",
+        "pass",
+        f"{TOKEN_PATHS}::test_probabilities_are_those_of_the_candidates",
+    ),
+    Mutant(
+        "an explanation forgets what the user does not want",
+        "explaining/explain.py",
+        "gone = excluded if steered is None else steered.left_out(excluded)",
+        "gone = excluded",
+        f"{STEERING}::test_categories_narrow_the_lists_of_every_method",
+    ),
+    Mutant(
+        "lists forget what the user does not want",
+        "recommender.py",
+        "allowed_N if steered is None else steered.within(allowed_N)",
+        "allowed_N",
+        f"{STEERING}::test_categories_narrow_the_lists_of_every_method",
     ),
 ]

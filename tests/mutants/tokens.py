@@ -1,84 +1,169 @@
-"""Mutants of methods over tokens, and of what searches their items."""
+"""Mutants of `semantic_ids/`: what items become tokens by, how, how collisions go, what is measured and kept."""
 
 from __future__ import annotations
 
 from mutants import Mutant
 
-TIGER, RPG = "unit/methods/test_tiger.py", "unit/methods/test_rpg.py"
-PREFIXES = "unit/decoding/test_prefix_scores.py"
+TABLE, TOKENIZERS, EMA, COLLISIONS, INPUTS, ITEMS, STORAGE, QUALITY = (
+    f"unit/semantic_ids/test_{name}.py"
+    for name in (
+        *("token_table", "tokenizers", "ema_codebooks", "collisions", "inputs", "item_tokens", "storage"),
+        "quality",
+    )
+)
 
 MUTANTS = [
-    # ---- TIGER
+    # ---- what items are tokenised by
     Mutant(
-        "a decoded sequence sees the item that it is to name",
-        "methods/tiger.py",
-        "self._token_seen(at_L <= at_L[:, None])",
-        "self._token_seen(at_L <= at_L[:, None] + 1)",
-        f"{TIGER}::test_the_loss_is_teacher_forcing_over_each_prefix_by_itself",
+        "tags are not scaled by how many there are",
+        "semantic_ids/inputs.py",
+        " / counts_N1.sqrt()",
+        "",
+        f"{INPUTS}::test_tags_are_sums_of_fixed_directions",
     ),
     Mutant(
-        "a decoded sequence is fed tokens of the book behind",
-        "methods/tiger.py",
-        "torch.full_like(codes_BP, book), codes_BP)",
-        "torch.full_like(codes_BP, 0), codes_BP)",
-        f"{TIGER}::test_the_loss_is_teacher_forcing_over_each_prefix_by_itself",
+        "a wide source counts more than a narrow one",
+        "semantic_ids/inputs.py",
+        "(share * scale / width) ** 0.5",
+        "(share * scale) ** 0.5",
+        f"{INPUTS}::test_a_source_counts_as_a_whole",
     ),
     Mutant(
-        "somebody unknown is the last of the users",
-        "methods/tiger.py",
-        "torch.where((users_B < 0)[:, None], self.weight.mean(0), vectors_BD)",
-        "vectors_BD",
-        f"{TIGER}::test_somebody_unknown_has_the_mean_of_all_users",
+        "information of a pair does not prefer rare neighbours",
+        "semantic_ids/inputs.py",
+        "sums_N**CONTEXT_POWER",
+        "sums_N",
+        f"{INPUTS}::test_information_in_numpy",
     ),
     Mutant(
-        "items that alone may be listed are sought in the beam among all",
-        "methods/tiger.py",
-        "bool(allowed_N.all()):",
-        "bool(allowed_N.any()):",
-        f"{TIGER}::test_items_that_alone_may_be_listed_are_searched_by_themselves",
+        "items that nobody met are not the mean",
+        "semantic_ids/inputs.py",
+        "        vectors_NE[~met_N] = 0.0\n",
+        "        vectors_NE[~met_N] = 1.0\n",
+        f"{INPUTS}::test_vectors_in_numpy",
+    ),
+    # ---- tokenizers
+    Mutant(
+        "inputs are not standardised",
+        "semantic_ids/tokenizer.py",
+        "1 / std_F.clamp_min(1e-30)",
+        "1.0",
+        f"{TOKENIZERS}::test_standardised_in_numpy",
     ),
     Mutant(
-        "the table of prefixes stays when tokens change",
-        "methods/tiger.py",
-        "or not torch.equal(before_NM, codes_NM)",
-        "or before_NM.shape != codes_NM.shape",
-        f"{TIGER}::test_tokens_that_change_are_searched_anew",
-    ),
-    # ---- the search along prefixes
-    Mutant(
-        "what is outside the beam may stand above what is inside",
-        "decoding/prefix_scores.py",
-        "scores_BPW=level.scores_BPW - below_BPW",
-        "scores_BPW=level.scores_BPW - 0 * below_BPW",
-        f"{PREFIXES}::test_a_short_beam_is_exact_inside_and_shares_the_longest_scored_prefix_outside",
+        "codes depend on how many rows are encoded",
+        "semantic_ids/tokenizer.py",
+        "self.assign(self.project(block))[:rows]",
+        "self.assign(self.project(block - block.mean(0)))[:rows]",
+        f"{TOKENIZERS}::TestEvery::test_a_code_depends_on_no_other_row",
     ),
     Mutant(
-        "an item outside has its prefix's log-probability whole, however many share it",
-        "decoding/prefix_scores.py",
-        "said_BPW - shared_X[at_BPW]",
-        "said_BPW",
-        f"{PREFIXES}::test_a_short_beam_is_exact_inside_and_shares_the_longest_scored_prefix_outside",
+        "every level quantises the same",
+        "semantic_ids/rq_kmeans.py",
+        "points_ND = points_ND - words_CD[codes[-1]]",
+        "points_ND = points_ND - 0 * words_CD[codes[-1]]",
+        f"{TOKENIZERS}::TestResidual::test_codes_and_reconstruction_in_numpy",
     ),
     Mutant(
-        "items that are not in the table are candidates",
-        "decoding/prefix_scores.py",
-        "masked_fill_(places_MBN[0] < 0, -torch.inf)",
-        "masked_fill_(places_MBN[0] < -1, -torch.inf)",
-        f"{PREFIXES}::test_items_that_are_not_in_the_table_are_no_candidates",
-    ),
-    # ---- RPG
-    Mutant(
-        "a target that a graph search does not meet is ranked all the same",
-        "methods/rpg.py",
-        "lists.items_BK >= 0), targets_B)",
-        "lists.items_BK >= -1), targets_B.clamp(max=5))",
-        f"{RPG}::test_a_short_search_ranks_what_it_lists",
+        "the rotation is no rotation",
+        "semantic_ids/opq.py",
+        "(U @ Vh).view_as",
+        "(2 * U @ Vh).view_as",
+        f"{TOKENIZERS}::TestOPQ::test_the_rotation_stays_one",
     ),
     Mutant(
-        "the graph stays when vectors have moved",
-        "methods/rpg.py",
-        "mine.device == theirs.device and torch.equal(mine, theirs)",
-        "mine.shape == theirs.shape",
-        f"{RPG}::test_the_graph_follows_vectors_and_tokens",
+        "no gradient goes through the words",
+        "semantic_ids/mpq.py",
+        "z_BMD = e_BMD + (words_BMD - e_BMD).detach()",
+        "z_BMD = words_BMD",
+        f"{TOKENIZERS}::TestMPQ::test_gradients_go_straight_through_the_words",
+    ),
+    Mutant(
+        "covariances within experts count as across",
+        "semantic_ids/mpq.py",
+        "return (squares_MM.sum() - within) / within",
+        "return squares_MM.sum() / within",
+        f"{TOKENIZERS}::TestMPQ::test_cross_covariance_in_numpy",
+    ),
+    Mutant(
+        "blocks are filled in turn and not in balance",
+        "semantic_ids/balanced.py",
+        "key=lambda b: (weight[b], b)",
+        "key=lambda b: b",
+        f"{TOKENIZERS}::test_blocks_hold_about_the_same_variance",
+    ),
+    # ---- codebooks that follow
+    Mutant(
+        "averages of a batch are not scaled to all items",
+        "semantic_ids/ema_codebooks.py",
+        "scale = of / len(points_BMD)",
+        "scale = 1.0",
+        f"{EMA}::test_averages_in_numpy",
+    ),
+    Mutant(
+        "dead codes go anywhere",
+        "semantic_ids/ema_codebooks.py",
+        "torch.argsort(error_N, descending=True, stable=True)",
+        "torch.argsort(error_N, stable=True)",
+        f"{EMA}::test_a_dead_code_goes_where_the_error_is_largest",
+    ),
+    # ---- collisions
+    Mutant(
+        "popularity does not matter",
+        "semantic_ids/collisions.py",
+        "-popularity_N.cpu()",
+        "popularity_N.cpu()",
+        f"{COLLISIONS}::test_the_popular_one_keeps_its_tokens_and_others_take_the_cheapest_free_ones",
+    ),
+    Mutant(
+        "a free tuple is taken twice",
+        "semantic_ids/collisions.py",
+        "                used.add(free.tobytes())",
+        "                pass",
+        f"{COLLISIONS}::test_two_codes_change_where_one_leads_nowhere",
+    ),
+    Mutant(
+        "new items take tuples that known ones have",
+        "semantic_ids/collisions.py",
+        "used = set() if taken is None else",
+        "used = set() if True else",
+        f"{COLLISIONS}::test_items_that_come_later_give_way",
+    ),
+    # ---- what is kept
+    Mutant(
+        "tokens of other interactions are taken",
+        "semantic_ids/storage.py",
+        'if about["data_hash"] != split.data.data_hash:',
+        "if False:",
+        f"{STORAGE}::test_other_interactions",
+    ),
+    Mutant(
+        "codes out of range are taken",
+        "semantic_ids/storage.py",
+        "if codes.numel() and not",
+        "if False and not",
+        f"{STORAGE}::test_tensors_that_are_whole_and_wrong",
+    ),
+    # ---- what is measured
+    Mutant(
+        "mutual information is not adjusted for chance",
+        "semantic_ids/mutual_information.py",
+        "chance = _expected(a_counts, b_counts, n)",
+        "chance = 0.0",
+        f"{QUALITY}::test_mutual_information_is_that_of_scikit_learn",
+    ),
+    Mutant(
+        "pairs are of the training part",
+        "semantic_ids/quality.py",
+        "split.valid.targets[some]",
+        "history.histories.items[history.ends[some] - 2]",
+        f"{QUALITY}::test_pairs_are_of_the_validation_part",
+    ),
+    Mutant(
+        "collisions are counted once a group",
+        "semantic_ids/token_table.py",
+        "(sizes[group_N] > 1).mean()",
+        "(sizes > 1).sum() / self.n_items",
+        f"{TABLE}::test_groups_are_of_equal_tuples",
     ),
 ]

@@ -6,7 +6,7 @@ from mutants import Mutant
 
 LOOP, RESUME, STAGES = "unit/training/test_loop.py", "unit/training/test_resume.py", "unit/training/test_stages.py"
 SETTINGS, OWN = "unit/training/test_settings.py", "unit/training/test_stage_settings.py"
-SPLIT = "unit/training/test_split_training.py"
+CROP, SPLIT = "unit/training/test_crop.py", "unit/training/test_split_training.py"
 
 MUTANTS = [
     Mutant(
@@ -57,6 +57,20 @@ MUTANTS = [
         "self._stage.candidate and quality > progress.best",
         "quality > progress.best",
         f"{STAGES}::test_a_stage_may_be_no_candidate",
+    ),
+    Mutant(
+        "a crop may end behind its row",
+        "data/batches.py",
+        "rng.random(len(rows)) * (lengths - kept + 1)",
+        "rng.random(len(rows)) * lengths",
+        f"{CROP}::test_crops_are_stretches_of_every_length_and_place",
+    ),
+    Mutant(
+        "crops leave single items",
+        "data/batches.py",
+        "2 + np.floor(rng.random(len(rows)) * (lengths - 2))",
+        "1 + np.floor(rng.random(len(rows)) * (lengths - 1))",
+        f"{CROP}::test_crops_are_stretches_of_every_length_and_place",
     ),
     Mutant(
         "patience is never lost",

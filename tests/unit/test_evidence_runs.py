@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -127,6 +128,31 @@ def test_stopped_it_goes_on_to_the_same_weights(
     assert same_weights(tmp_path / "run", done[name].folder or Path())
     with pytest.raises(ConfigError, match=r"configured otherwise .*evidence"):
         train(replace(recipe, evidence=None), split, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("use", ["features", "evidence"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_vectors_that_changed_since_are_refused_when_it_goes_on(
+    use: str, finished: bool, sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    """A file is named in the configuration, which is the same as before."""
+    file, run = tmp_path / "shape.npy", tmp_path / "run"
+    vectors = np.random.default_rng(0).normal(size=(len(split.data.item_table), 4)).astype(np.float32)
+    np.save(file, vectors)
+    part = Features(use=str(file)) if use == "features" else Evidence(use=str(file))
+    recipe = Recipe(method=sasrec, training=replace(quick, checkpoint_every_s=1e-9), **{use: part})  # type: ignore[arg-type]
+    if finished:
+        train(recipe, split, run)
+    else:
+        with pytest.raises(Interrupted):
+            train(recipe, split, run, observer=Stop())
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    np.save(file, vectors[::-1])
+    with pytest.raises(DataError, match=r"other values of the (feature|vectors) 'shape' of the items: put back what"):
+        train(recipe, split, run, resume=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    np.save(file, vectors)
+    train(recipe, split, run, resume=True)
 
 
 @pytest.mark.parametrize("place", ["before", "while it is written"])

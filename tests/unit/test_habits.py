@@ -74,9 +74,13 @@ def test_a_quick_benchmark_shows_what_it_measured_and_nothing_else() -> None:
         intents += [f"{name}_epoch_s", f"{name}_over_sasrec", f"{name}_over_sasrec_32"]
     code = f"import bench; print('\\n'.join(bench._reasoning(dict.fromkeys({thinking}, 2.0))))"
     code += f"; print('\\n'.join(bench._intents(dict.fromkeys({intents}, 2.0))))"
+    decoding = [f"{name}_tables_per_s" for name in ("top10", "ranks", "one_user", "floor")]
+    decoding += ["top10_over_floor", "gathered_over_top10"]
+    code += f"; print('\\n'.join(bench._decoding({{'12101': dict.fromkeys({decoding}, 2.0)}})))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "| 12,101 | **2** | 2 | 2 | 2 | **2.0** | **2.0** |" in done.stdout
     rows = [line for line in done.stdout.splitlines() if " 2.0 s " in line]
     assert len(rows) == 4 + 4
     assert {row.count("|") for row in rows} == {5}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,24 +37,44 @@ class SparseScores:
     sizes: tuple[int, ...] = ()
 
     @cached_property
+    def _seen(self) -> list[tuple[Any, list[tuple[slice | Tensor, Tensor]]]]:
+        """The last block that was asked about, and its pairs."""
+        return [(None, [])]
+
+    @cached_property
     def _parts(self) -> list[tuple[int, list[int]]]:
         """Where each part begins, and in it the pairs of each row."""
         parts, start = [], 0
         for rows_T in self.rows_T.split(list(self.sizes or (len(self.rows_T),))):
-            counts = torch.bincount(rows_T, minlength=self.n_rows)
-            parts.append((start, [0, *counts.cumsum(0).tolist()]))
+            every_row = torch.arange(self.n_rows + 1, device=rows_T.device)
+            parts.append((start, torch.searchsorted(rows_T.contiguous(), every_row).tolist()))
             start += len(rows_T)
         return parts
 
-    def within(self, rows: slice, items: slice) -> Iterator[tuple[slice | Tensor, Tensor]]:
-        """The pairs of each part that fall into a block: which they are, and where they stand in it, flattened."""
+    @cached_property
+    def _last_item(self) -> int:
+        """The highest item that has a value; asked for once, because on a GPU asking means waiting."""
+        return int(self.items_T.max()) if len(self.items_T) else -1
+
+    def within(self, rows: slice, items: slice) -> list[tuple[slice | Tensor, Tensor]]:
+        """The pairs of each part that fall into a block: which they are, and where they stand in it, flattened.
+
+        Those of the last block that was asked about are kept: a walk adds to a block and then reads what became of it.
+        """
+        block = rows.start, rows.stop, items.start, items.stop
+        seen = self._seen[0]
+        if seen[0] != block:  # set at once, so that another thread finds the one or the other
+            self._seen[0] = seen = block, list(self._within(rows, items))
+        return seen[1]
+
+    def _within(self, rows: slice, items: slice) -> Iterator[tuple[slice | Tensor, Tensor]]:
         width = items.stop - items.start
         for start, offsets in self._parts:
             first, last = (offsets[min(row, self.n_rows)] for row in (rows.start, rows.stop))  # beyond lies padding
             some = slice(start + first, start + last)
             row, column = self.rows_T[some] - rows.start, self.items_T[some] - items.start
             at = row * width + column
-            if len(column) == 0 or (items.start == 0 and int(column.max()) < width):
+            if items.start == 0 and self._last_item < width:
                 yield some, at
             else:
                 inside = ((column >= 0) & (column < width)).nonzero()[:, 0]
@@ -81,8 +102,9 @@ class SparseScores:
 
     def of(self, items_B: Tensor) -> Tensor:
         """What one item of each row has, [B]."""
-        hit = self.items_T == items_B[self.rows_T]
-        return self.values_T.new_zeros(self.n_rows).index_add(0, self.rows_T[hit], self.values_T[hit])
+        hit = (self.items_T == items_B.index_select(0, self.rows_T)).nonzero()[:, 0]
+        rows, values = self.rows_T.index_select(0, hit), self.values_T.index_select(0, hit)
+        return self.values_T.new_zeros(self.n_rows).index_add(0, rows, values)
 
     def of_each(self, items_BM: Tensor) -> Tensor:
         """What several items of each row have, [B, M]."""

@@ -86,6 +86,8 @@ def run(arguments: list[str]) -> None:
         if noise is None and not args.noise_curve:
             raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
     model = load(args.run, device=args.device)
+    if said := _not_weighed(model):
+        console().print(said)
     halting = args.halting_options.of(model.method)
     config = _config(args, halting, noise)
     exclude = CHOICES[args.exclude_history]
@@ -106,6 +108,17 @@ def run(arguments: list[str]) -> None:
         sys.stdout.flush()
     finally:
         _keep(args, model, result, own)
+
+
+def _not_weighed(model: Recommender) -> str | None:
+    """What is said of a run that stopped before the weights of its evidence were chosen."""
+    evidence, progress = model.method.evidence, model.progress()
+    if evidence is None or not evidence.silent() or not progress or progress["done"]:
+        return None
+    return (
+        "This run stopped before the weights of its evidence were chosen, so that it is ranked without any: "
+        "forethought train with --resume goes on to the end and chooses them."
+    )
 
 
 def _config(args: Evaluate, halting: Halting | None, noise: Noise | None) -> EvaluationConfig | RobustnessConfig:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from forethought.cli.shared import CHOICES, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
+from forethought.cli.steering import SteeringOptions
 
 
 @dataclass(kw_only=True)
@@ -17,6 +18,7 @@ class Explain:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
     halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
+    steering: Annotated[SteeringOptions, tyro.conf.arg(name="")]
     history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID")]
     """Item ids of one user, oldest first, with commas between."""
     target: str | None = None
@@ -54,6 +56,7 @@ def run(arguments: list[str]) -> None:
         )
     (history,) = args.history
 
+    steering = args.steering.choices()
     if args.picture is not None:
         check_picture(args.picture)
     model = load(args.run, device=args.device)
@@ -65,6 +68,7 @@ def run(arguments: list[str]) -> None:
         exclude_history=CHOICES[args.exclude_history],
         unknown=args.unknown,
         halting=args.halting_options.of(model.method),
+        **steering,
     )
     if args.picture is not None:
         from forethought.reports.trajectory import write_trajectory

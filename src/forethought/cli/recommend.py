@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
+from forethought.cli.steering import SteeringOptions
 from forethought.escaping import printable
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class Recommend:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
     halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
+    steering: Annotated[SteeringOptions, tyro.conf.arg(name="")]
     history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID ...")] = ()
     """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists)."""
     times: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SECOND,SECOND ...")] = ()
@@ -69,6 +71,7 @@ def run(arguments: list[str]) -> None:
         raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one Parquet file: name it in --out.")
+    steering = args.steering.choices()
     model = load(args.run, device=args.device)
     if args.approximate:
         _said(model.build_index)
@@ -80,6 +83,7 @@ def run(arguments: list[str]) -> None:
         "unknown": args.unknown,
         "strict_lists": args.strict_lists,
         "halting": args.halting_options.of(model.method),
+        **steering,
     }
     if args.input is not None:
         _score_table(model, args, choices)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from forethought.reasoning.halting import Halting
 
 T = TypeVar("T")
+TOKENIZERS = {"mpq": "MPQ", "rqvae": "RQVAE", "rqkmeans": "RQKMeans", "opq": "OPQ", "random": "RandomTokens"}
+"""What the command line calls the tokenizers, and their classes."""
 
 Column = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from forethought.cli.shared import (
+    TOKENIZERS,
     Bar,
     ColumnOptions,
     Splitting,
@@ -18,8 +19,6 @@ from forethought.cli.shared import (
     print_json,
     tell_notes,
 )
-
-NAMES = {"mpq": "MPQ", "rqvae": "RQVAE", "rqkmeans": "RQKMeans", "opq": "OPQ", "random": "RandomTokens"}
 
 
 @dataclass(kw_only=True)
@@ -75,7 +74,7 @@ def _options(arguments: list[str]) -> tuple[Tokenize, Any]:
     """The options, and the configuration of the tokenizer that they name."""
     from forethought.semantic_ids import all as tokenizers
 
-    cls: Any = getattr(tokenizers, NAMES[_named(arguments)])
+    cls: Any = getattr(tokenizers, TOKENIZERS[_named(arguments)])
     parts: list[Any] = [
         ("options", Annotated[Tokenize, tyro.conf.arg(name=""), tyro.conf.FlagCreatePairsOff]),
         ("config", Annotated[cls, tyro.conf.arg(name="")], field(default_factory=cls)),
@@ -95,5 +94,5 @@ def _named(arguments: list[str]) -> str:
         name, joined, value = word.partition("=")
         if name == "--tokenizer":
             asked = value if joined else "".join(arguments[place + 1 : place + 2])
-            return asked if asked in NAMES else "mpq"
+            return asked if asked in TOKENIZERS else "mpq"
     return "mpq"

@@ -7,7 +7,8 @@ import inspect
 import itertools
 import sys
 import textwrap
-from dataclasses import dataclass, field, make_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -15,6 +16,7 @@ import tyro
 
 from forethought.cli.shared import (
     CHOICES,
+    TOKENIZERS,
     Choice,
     ColumnOptions,
     Noising,
@@ -29,6 +31,7 @@ from forethought.cli.shared import (
 if TYPE_CHECKING:
     from forethought.config import Recipe
     from forethought.data.evidence import Evidence
+    from forethought.recipes import Effort
 
 
 @dataclass(kw_only=True)
@@ -59,16 +62,22 @@ class SteppedOptions(Options):
     """Of a method that is trained step by step."""
 
     features: str | None = None
-    """Of the items, with commas between, read beside their ids: text, columns of the item table, .npy files; auto."""
+    """Of the items, with commas between, read beside their ids or made tokens of: text, columns of the item table, .npy
+    files; auto; none."""
     start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
     """A run folder whose weights it begins with: of the same method, its items all in the data."""
     evidence: str | None = None
-    """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, vectors; auto."""
+    """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, popular, ease, vectors;
+    auto."""
     evidence_fit: Literal["validation", "training", "both"] | None = None
     """Whether the weights of evidence are chosen on the validation part (as by default), trained with the model, or
     trained and then chosen."""
     evidence_gate: bool = False
     """Weights of evidence depend on the history; with --evidence-fit training."""
+    effort: Literal["fast", "default", "best"] = "fast"
+    """How much time it may take, unless epochs and the like are said: fast, the epochs of the recipe; default, twice as
+    many, with more dropout where data is small and sparse, and inputs normalised where it is wide; best, three times as
+    many, with --features auto and --evidence auto besides."""
     seed: int = 0
     """Of weights, batches and dropout."""
 
@@ -103,56 +112,35 @@ def run(arguments: list[str]) -> None:
 
 def _train(name: str, arguments: list[str]) -> None:
     from forethought import recipes
-    from forethought.config import Recipe
-    from forethought.data.features import Features
     from forethought.runs import train
     from forethought.settings import Seed, check, from_environment
     from forethought.training.interrupt import Interrupted
     from forethought.training.progress import Quiet, Watch
-    from forethought.training.settings import Training
 
     recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
-    method = _as_given(recipe.method)
-    stepped = not recipe.method.closed_form  # type: ignore[union-attr]
-    parts: list[Any] = [
-        ("options", Annotated[_flat(SteppedOptions if stepped else Options), tyro.conf.FlagCreatePairsOff]),
-        ("method", _flat(method), field(default_factory=method)),
-        (
-            "training",
-            _flat(Training if stepped else Computing),
-            field(default=recipe.training if stepped else Computing()),
-        ),
-    ]
-    Train: Any = make_dataclass("Train", parts, kw_only=True)
-    about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
-    if backbones := recipes.backbones_of(name):
-        about += f"\n\n--backbone NAME is one of {', '.join(backbones)}; sasrec if not given."
-    args = parse(Train, arguments, f"train {name}", about, pairs=True)
+    recipe, arguments = _with_tokenizer(recipe, name, arguments)
+    effort = _effort_of(arguments)
+    if effort is not None and (effort != "fast" or recipe.method.closed_form):  # type: ignore[union-attr]
+        recipe = recipes.with_effort(recipe, effort, name)
+    args = _parsed(recipe, name, arguments)
     options = args.options
     view, first = console(), from_environment("RANK", 0) == 0
-    noise, method = options.noising.of(), replace(recipe.method, **vars(args.method))
-    asked, seed = getattr(options, "features", None), getattr(options, "seed", 0)
-    features = None if asked is None else Features(use=asked)
-    check(seed, Seed, "--seed")
-    evidence = _evidence(options) if stepped else None
-    exclude = CHOICES[options.exclude_history]
+    check(getattr(options, "seed", 0), Seed, "--seed")
+    _asked(recipe, args)  # what is wrong in it is told before the data is read
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
     if not quiet:
         data = split.data
         view.print(f"{data.name}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions.")
         tell_notes(view, data)
+    if effort in ("default", "best"):
+        recipe = recipes.with_settings(recipe, recipes.settings_for(_asked(recipe, args), split))
+        args = _parsed(recipe, name, arguments)
+        if not quiet:
+            view.print(recipes.described(_asked(recipe, args), effort))
     try:
         model = train(
-            Recipe(
-                method=method,
-                training=replace(recipe.training, **vars(args.training)),
-                seed=seed,
-                exclude_history=exclude,
-                noise=noise,
-                features=features,
-                evidence=evidence,
-            ),
+            _asked(recipe, args),
             split,
             options.out,
             resume=options.resume,
@@ -171,6 +159,50 @@ def _train(name: str, arguments: list[str]) -> None:
         view.print(f"The run lies in {options.out}; next: forethought evaluate {options.out}")
 
 
+def _parsed(recipe: Recipe, name: str, arguments: list[str]) -> Any:
+    """The options of a method: `options`, `method` and `training`; what is not given is as in the recipe."""
+    from forethought import recipes
+    from forethought.training.settings import Training
+
+    method = _as_given(recipe.method)
+    stepped = not recipe.method.closed_form  # type: ignore[union-attr]
+    options: Any = _with_defaults(recipe) if stepped else Options
+    parts: list[Any] = [
+        ("options", Annotated[_flat(options), tyro.conf.FlagCreatePairsOff]),
+        ("method", _flat(method), field(default_factory=method)),
+        (
+            "training",
+            _flat(Training if stepped else Computing),
+            field(default=recipe.training if stepped else Computing()),
+        ),
+    ]
+    Train: Any = make_dataclass("Train", parts, kw_only=True)
+    about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
+    if backbones := recipes.backbones_of(name):
+        about += f"\n\n--backbone NAME is one of {', '.join(backbones)}; sasrec if not given."
+    if hasattr(recipe.method, "tokenizer"):
+        about += f"\n\n--tokenizer NAME is one of {', '.join(TOKENIZERS)}, and its settings are those shown."
+    return parse(Train, arguments, f"train {name}", about, pairs=True)
+
+
+def _asked(recipe: Recipe, args: Any) -> Recipe:
+    """The recipe as the options have it."""
+    from forethought.data.features import Features
+
+    options = args.options
+    features = getattr(options, "features", None)
+    return replace(
+        recipe,
+        method=replace(recipe.method, **vars(args.method)),
+        training=replace(recipe.training, **vars(args.training)),
+        seed=getattr(options, "seed", 0),
+        exclude_history=CHOICES[options.exclude_history],
+        noise=options.noising.of(),
+        features=None if features in (None, "none") else Features(use=features),
+        evidence=_evidence(options) if isinstance(options, SteppedOptions) else None,
+    )
+
+
 def _evidence(options: SteppedOptions) -> Evidence | None:
     from forethought.data.evidence import Evidence
     from forethought.errors import ConfigError
@@ -182,25 +214,67 @@ def _evidence(options: SteppedOptions) -> Evidence | None:
     return Evidence(use=options.evidence, fit=options.evidence_fit or "validation", gate=options.evidence_gate)
 
 
+def _effort_of(arguments: list[str]) -> Effort | None:
+    """What `--effort` says, which decides on the defaults of all other options; a wrong word is left to the parser."""
+    from forethought import recipes
+
+    words = [word.partition("=") for word in arguments]
+    said = [
+        end if joined else "".join(arguments[n + 1 : n + 2])
+        for n, (w, joined, end) in enumerate(words)
+        if w == "--effort"
+    ]
+    return next((effort for effort in recipes.EPOCHS if said[-1:] == [effort]), None)
+
+
+def _with_defaults(recipe: Recipe) -> Any:
+    """Options whose features and evidence are the recipe's."""
+    features, evidence = recipe.features, recipe.evidence
+    parts: list[Any] = [
+        (name, Annotated[str | None, tyro.conf.arg(help=_docstrings(SteppedOptions)[name])], field(default=part.use))
+        for name, part in (("features", features), ("evidence", evidence))
+        if part is not None
+    ]
+    return make_dataclass("SteppedOptions", parts, bases=(SteppedOptions,), kw_only=True) if parts else SteppedOptions
+
+
 def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
     """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
     from forethought import recipes
+
+    chosen, rest = _chosen(arguments, "backbone", recipes.backbones_of(name), name)
+    return recipe if chosen is None else recipes.on_backbone(recipe, chosen), rest
+
+
+def _with_tokenizer(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
+    """The recipe with the tokenizer of `--tokenizer NAME`, likewise."""
+    from forethought.semantic_ids import all as tokenizers
+
+    own = getattr(recipe.method, "tokenizer", None)
+    chosen, rest = _chosen(arguments, "tokenizer", () if own is None else tuple(TOKENIZERS), name)
+    if chosen is None:
+        return recipe, rest
+    cls = getattr(tokenizers, TOKENIZERS[chosen])
+    return replace(recipe, method=replace(recipe.method, tokenizer=cls())), rest  # type: ignore[type-var]
+
+
+def _chosen(arguments: list[str], option: str, choices: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """What an option chooses that decides on other options, and the arguments without it."""
     from forethought.errors import ConfigError, nearest
 
-    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == "--backbone"), None)
+    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == f"--{option}"), None)
     if at is None:
-        return recipe, arguments
-    choices = recipes.backbones_of(name)
+        return None, arguments
     if not choices:
-        raise ConfigError(f"{name} has no choice of a backbone: leave --backbone out.")
+        raise ConfigError(f"{name} has no choice of a {option}: leave --{option} out.")
     _, joined, chosen = arguments[at].partition("=")
     end = at + 1 if joined else at + 2
     chosen, rest = chosen if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
     if chosen not in choices:
         raise ConfigError(
-            f"--backbone is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
+            f"--{option} is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
         )
-    return recipes.on_backbone(recipe, chosen), rest
+    return chosen, rest
 
 
 def _flat(cls: Any) -> Any:
@@ -212,7 +286,8 @@ def _as_given(config: Any) -> Any:
     """A dataclass with the fields of `config`, each of the type it has there: the recipe chose the backbone."""
     parts, descriptions, types = [], _docstrings(type(config)), get_type_hints(type(config))
     for name, value in vars(config).items():
-        cls: Any = _flat(type(value)) if name == "backbone" else types[name]
+        several = is_dataclass(value) and not isinstance(types[name], type)  # the recipe has chosen one of them
+        cls: Any = _flat(type(value)) if name == "backbone" else type(value) if several else types[name]
         parts.append((name, Annotated[cls, tyro.conf.arg(help=descriptions.get(name))], field(default=value)))
     return make_dataclass(type(config).__name__, parts, kw_only=True)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from forethought.data.histories import Cases, Histories, Spans
 
 POOL_BATCHES = 32  # rows of so many batches are sorted by length together
+CROPS = 1  # random numbers of crops that know nothing of those of plans
 CASE_POSITIONS = 65_536  # in an evaluation batch, padding included: windows of 1,000 would take gigabytes else
 
 
@@ -89,6 +90,21 @@ def windows(train: Spans, window: int, *, every: bool = True) -> Spans:
     ends = train.ends[owner] - back * window
     starts = np.maximum(train.starts[owner], ends - window - 1)
     return Spans(train.histories, train.users[owner], starts, ends)
+
+
+def cropped(rows: Spans, share: float, *draw: int) -> Spans:
+    """The same rows, this share of them cut to a random stretch of two items or more; those of two stay whole.
+
+    Args:
+        draw: seed, epoch and batch: all that it depends on, so that several processes cut alike.
+    """
+    if not share:
+        return rows
+    rng, lengths = np.random.default_rng((CROPS, *draw)), rows.lengths
+    cut = (rng.random(len(rows)) < share) & (lengths > 2)
+    kept = np.where(cut, 2 + np.floor(rng.random(len(rows)) * (lengths - 2)).astype(np.int64), lengths)
+    starts = rows.starts + np.floor(rng.random(len(rows)) * (lengths - kept + 1)).astype(np.int64)
+    return Spans(rows.histories, rows.users, starts, starts + kept)
 
 
 def plan(lengths: np.ndarray, positions: int, seed: int, epoch: int) -> list[np.ndarray]:

@@ -12,17 +12,23 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from forethought.data.features import TEXT, Feature, Features, read_features
 from forethought.data.linear import item_regression
 from forethought.data.neighbours import Neighbours, alike, co_occurrence
+from forethought.data.popularity import popular
 from forethought.data.splits import Split
 from forethought.data.texts import VECTORS
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Count, Settings, Share, check_keys
+from forethought.tensor_files import checksum
 
-CO_OCCURRENCE, REPEAT, LINEAR = "co_occurrence", "repeat", "ease"
-KNOWN = (CO_OCCURRENCE, TEXT, REPEAT, LINEAR)
+CO_OCCURRENCE, REPEAT, LINEAR, POPULAR = "co_occurrence", "repeat", "ease", "popular"
+KNOWN = (CO_OCCURRENCE, TEXT, REPEAT, LINEAR, POPULAR)
+EvidenceKind = Literal["met", "like", "popular", "recent"]
+LISTED = ("popular", "recent")  # kinds that are a list of items, whatever the history is
+COUNTED = ("met", *LISTED)  # kinds that keep the counts they are made of
 Fitting = Literal["validation", "training", "both"]
 
 
@@ -33,8 +39,9 @@ class Evidence(Settings):
     use: str = "auto"
     """Names with commas between: `co_occurrence` (items that users met near each other), `text` (items with like text
     vectors), `repeat` (an item speaks for itself), `ease` (the largest weights of EASE, which takes some minutes and
-    two matrices of all pairs of items; not where weights are trained), or any feature that is vectors, as `--features`
-    names it; `auto`: co_occurrence, text if there are text vectors, repeat where users meet items again."""
+    two matrices of all pairs of items; not where weights are trained), `popular` (items that were met most of late), or
+    any feature that is vectors, as `--features` names it; `auto`: co_occurrence, text if there are text vectors, repeat
+    where users meet items again."""
     fit: Fitting = "validation"
     """`validation`: weights are chosen on the validation part once the model is trained; `training`: they are trained
     with it, which then learns what the evidence does not say; `both`: trained first, and then chosen."""
@@ -44,6 +51,10 @@ class Evidence(Settings):
     """Most neighbours of an item by co-occurrence; more found nothing more on Beauty."""
     likenesses: Annotated[int, Between(1, 1_000)] = 50
     """Most neighbours of an item by likeness."""
+    most_popular: Annotated[int, Between(1, 10_000)] = 200
+    """How many items speak for themselves by being popular."""
+    weeks: Annotated[float, Between(0, 100_000, above=True)] = 4.0
+    """Popular is what was met in the last so many weeks of the training part, or in all of it if it has no times."""
     window: Annotated[int, Between(1, 1_000)] = 20
     """How many places apart items co-occur."""
     directed: bool = False
@@ -83,12 +94,13 @@ class EvidenceShape(NamedTuple):
     """What a model must know of a kind of evidence before it has read it.
 
     Attributes:
-        kind: "met" (co-occurrence: a training history is part of what it counts) or "like".
-        neighbours: columns of its table.
+        kind: "met" (co-occurrence: a training history is part of what it counts), "like", or, whatever the history is,
+            "popular" in all of training or "recent", in its last weeks.
+        neighbours: columns of its table; of popularity 1, which is a list.
     """
 
     name: str
-    kind: Literal["met", "like"]
+    kind: EvidenceKind
     neighbours: int
 
 
@@ -98,18 +110,23 @@ def evidence_shape(parts: object) -> EvidenceShape:
     Raises:
         ConfigError: something in it is damaged.
     """
-    kinds = {"name": str, "kind": Literal["met", "like"], "neighbours": Count}
+    kinds = {"name": str, "kind": EvidenceKind, "neighbours": Count}
     return EvidenceShape(
         **{key: value for key, value in check_keys(parts, kinds, "an evidence").items() if key in kinds}
     )
 
 
 class EvidenceTable(NamedTuple):
-    """One kind of evidence for all items."""
+    """One kind of evidence for all items.
+
+    Attributes:
+        vectors_sum: checksum of the vectors whose likeness it is; None where it is made of interactions.
+    """
 
     shape: EvidenceShape
     table: Neighbours
     counts_N: np.ndarray
+    vectors_sum: str | None = None
 
 
 def read_evidence(split: Split, config: Evidence) -> tuple[EvidenceTable, ...]:
@@ -159,6 +176,10 @@ def _read(split: Split, config: Evidence, name: str, counts_N: np.ndarray) -> Ev
     if name == REPEAT:
         itself = Neighbours(np.arange(n_items, dtype=np.int32)[:, None], np.ones((n_items, 1), np.float32))
         return EvidenceTable(EvidenceShape(name, "like", 1), itself, counts_N)
+    if name == POPULAR:
+        table = popular(split.train, n_items, most=config.most_popular, weeks=config.weeks)
+        kind = "popular" if split.train.histories.times is None else "recent"
+        return EvidenceTable(EvidenceShape(name, kind, 1), table, counts_N)
     if name == LINEAR:
         table = _linear(split, config)
         return EvidenceTable(EvidenceShape(name, "like", table.items_NK.shape[1]), table, counts_N)
@@ -171,7 +192,8 @@ def _read(split: Split, config: Evidence, name: str, counts_N: np.ndarray) -> Ev
             f"choose one of {', '.join(KNOWN)}, or a feature that is vectors."
         )
     table = alike(feature.values, most=config.likenesses)
-    return EvidenceTable(EvidenceShape(feature.shape.name, "like", table.items_NK.shape[1]), table, counts_N)
+    shape = EvidenceShape(feature.shape.name, "like", table.items_NK.shape[1])
+    return EvidenceTable(shape, table, counts_N, checksum({"values": torch.from_numpy(feature.values)}))
 
 
 def _feature(split: Split, name: str) -> Feature:
@@ -196,7 +218,7 @@ def _feature(split: Split, name: str) -> Feature:
         )
     if kind not in (None, "vectors"):
         raise ConfigError(f"Evidence {name!r} is read as {kind}, but only vectors are more or less alike: say vectors.")
-    if called.endswith(".npy") and (stem := Path(called).stem) in (CO_OCCURRENCE, REPEAT, LINEAR):
+    if called.endswith(".npy") and (stem := Path(called).stem) in (CO_OCCURRENCE, REPEAT, LINEAR, POPULAR):
         raise ConfigError(f"Evidence {called!r} would be called {stem!r}, which is a kind of its own: rename the file.")
     (feature,) = read_features(split.data, Features(use=name))
     return feature

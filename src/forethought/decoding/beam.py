@@ -100,39 +100,45 @@ def _best(ways: Children, n: int) -> Slots:
 
 
 @dataclass(frozen=True, eq=False)
+class _Decided:
+    """One step of S paths: from which parents, what, and what was read there."""
+
+    parents_BS: Tensor
+    books_BS: Tensor
+    tokens_BS: Tensor
+    rows_BSC: Tensor
+    categories_BSG: Tensor | None
+    moved_BS: Tensor
+
+    def of(self, paths_BS: Tensor) -> _Decided:
+        """That of some of the paths."""
+        categories = None if self.categories_BSG is None else taken(self.categories_BSG, paths_BS)
+        parents, books, tokens = (taken(each, paths_BS) for each in (self.parents_BS, self.books_BS, self.tokens_BS))
+        return _Decided(
+            parents, books, tokens, taken(self.rows_BSC, paths_BS), categories, taken(self.moved_BS, paths_BS)
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class _Beams:
     """Paths on their way.
 
     Attributes:
         tokens_BPM: what each book was decided to be, -1 for open ones.
-        table_BPMC: the rows of decided books.
-        now: what the decoder says where they stand; None behind the last token where nobody asks.
+        now: what the decoder says where they stand; behind the last token, where nobody asks, one step earlier.
+        decided: the steps so far, each for the paths that there were after it.
     """
 
     log_probs_BP: Tensor
     tokens_BPM: Tensor
-    table_BPMC: Tensor
-    books_BPT: Tensor
-    confidence_BPT: Tensor
-    jensen_shannon_BPT: Tensor
-    categories_BPTG: Tensor | None
     now: Followed
+    decided: tuple[_Decided, ...] = ()
 
     @classmethod
     def start(cls, now: Followed) -> _Beams:
         B, P, M, _ = now.log_probs_BPMC.shape
         like = now.log_probs_BPMC
-        whole = torch.int64
-        return cls(
-            like.new_zeros(B, P),
-            like.new_full((B, P, M), -1, dtype=whole),
-            like,
-            like.new_empty(B, P, 0, dtype=whole),
-            like.new_empty(B, P, 0),
-            like.new_empty(B, P, 0),
-            None if now.categories_BPG is None else now.categories_BPG[:, :, None, :][:, :, :0],
-            now,
-        )
+        return cls(like.new_zeros(B, P), like.new_full((B, P, M), -1, dtype=torch.int64), now)
 
     def keys(self, keys_MC: Tensor) -> Tensor:
         """What tells the sets of tokens of the paths apart, [B, P]."""
@@ -143,43 +149,41 @@ class _Beams:
         """With one more token each."""
         parents_BS = slots.parents_BS
         books_BS, tokens_BS = slots.chosen(ways)
-        decided_BSM = books_BS[..., None] == torch.arange(self.tokens_BPM.shape[2], device=books_BS.device)
-        rows_BSMC = taken(self.now.log_probs_BPMC, parents_BS)
-        before_BPG = self.now.categories_BPG
-        confidence_BSM = rows_BSMC.amax(-1).exp()
-        categories, moved_BS = None, torch.full_like(slots.log_probs_BS, torch.nan)
-        if before_BPG is not None and self.categories_BPTG is not None:
-            before_BSG = taken(before_BPG, parents_BS)
-            categories = torch.cat([taken(self.categories_BPTG, parents_BS), before_BSG[:, :, None]], dim=2)
+        tokens_BSM = taken(self.tokens_BPM, parents_BS).scatter(2, books_BS[..., None], tokens_BS[..., None])
+        rows_BSC = taken(self.now.log_probs_BPMC.flatten(1, 2), parents_BS * self.tokens_BPM.shape[2] + books_BS)
+        before_BSG, moved_BS = self.now.categories_BPG, torch.full_like(slots.log_probs_BS, torch.nan)
+        if before_BSG is not None:
+            before_BSG = taken(before_BSG, parents_BS)
             if after is not None and after.categories_BPG is not None:
                 moved_BS = jensen_shannon(before_BSG, after.categories_BPG)
-        return _Beams(
-            slots.log_probs_BS,
-            torch.where(decided_BSM, tokens_BS[..., None], taken(self.tokens_BPM, parents_BS)),
-            torch.where(decided_BSM[..., None], rows_BSMC, taken(self.table_BPMC, parents_BS)),
-            torch.cat([taken(self.books_BPT, parents_BS), books_BS[..., None]], dim=2),
-            torch.cat([taken(self.confidence_BPT, parents_BS), confidence_BSM.gather(2, books_BS[..., None])], dim=2),
-            torch.cat([taken(self.jensen_shannon_BPT, parents_BS), moved_BS[..., None]], dim=2),
-            categories,
-            self.now if after is None else after,
-        )
+        step = _Decided(parents_BS, books_BS, tokens_BS, rows_BSC, before_BSG, moved_BS)
+        return _Beams(slots.log_probs_BS, tokens_BSM, self.now if after is None else after, (*self.decided, step))
 
     def paths(self, prunings: Prunings | None) -> Paths:
+        """All of it, followed back from the last step to the first."""
         log_probs_BP, order_BP = self.log_probs_BP.sort(dim=1, descending=True, stable=True)
-        table_BPMC = self.table_BPMC
-        if bool((self.tokens_BPM < 0).any()):
-            table_BPMC = torch.where((self.tokens_BPM < 0)[..., None], self.now.log_probs_BPMC, table_BPMC)
-        books_BPT = taken(self.books_BPT, order_BP)
-        categories = None if self.categories_BPTG is None else taken(self.categories_BPTG, order_BP).transpose(1, 2)
+        steps, at_BP = [], order_BP
+        for decided in reversed(self.decided):
+            steps.append(decided.of(at_BP))
+            at_BP = steps[-1].parents_BS
+        steps.reverse()
+        books, tokens = ([getattr(step, name) for step in steps] for name in ("books_BS", "tokens_BS"))
+        books_BPT, rows_BPTC = torch.stack(books, dim=2), torch.stack([step.rows_BSC for step in steps], dim=2)
+        B, P, T, C = rows_BPTC.shape
+        table_BPMC = rows_BPTC.new_empty(B, P, self.tokens_BPM.shape[2], C)
+        if table_BPMC.shape[2] > T:  # what is left open is read behind the last token
+            table_BPMC = taken(self.now.log_probs_BPMC, order_BP)
+        table_BPMC.scatter_(2, books_BPT[..., None].expand_as(rows_BPTC), rows_BPTC)
+        beliefs = [step.categories_BSG for step in steps if step.categories_BSG is not None]
         return Paths(
             books_BPT,
-            taken(self.tokens_BPM, order_BP).gather(2, books_BPT),
+            torch.stack(tokens, dim=2),
             log_probs_BP,
-            taken(table_BPMC, order_BP),
-            taken(self.confidence_BPT, order_BP),
-            categories,
-            taken(self.jensen_shannon_BPT, order_BP),
-            None if prunings is None else prunings.gathered(),
+            table_BPMC,
+            rows_BPTC.amax(-1).exp(),
+            torch.stack(beliefs, dim=1) if beliefs else None,
+            torch.stack([step.moved_BS for step in steps], dim=2),
+            None if prunings is None else prunings.gathered(log_probs_BP),
         )
 
 

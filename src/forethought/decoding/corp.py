@@ -70,9 +70,10 @@ class Prunings:
             steps, kept_E = torch.full_like(rows_E, step), torch.full_like(rows_E, kept, dtype=torch.bool)
             self.parts.append(Pruned(rows_E, steps, books, tokens, by, before, after, kept_E))
 
-    def gathered(self) -> Pruned:
+    def gathered(self, like: Tensor) -> Pruned:
+        """All of it; where there is nothing, of the type and on the device of log-probabilities."""
         if not self.parts:
-            none, number = torch.empty(0, dtype=torch.int64), torch.empty(0)
+            none, number = like.new_empty(0, dtype=torch.int64), like.new_empty(0)
             return Pruned(none, none, none, none, number, none, none, none.bool())
         names = Pruned.__dataclass_fields__
         return Pruned(*(torch.cat([getattr(part, name) for part in self.parts]) for name in names))

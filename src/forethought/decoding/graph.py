@@ -2,7 +2,8 @@
 
 Items are neighbours where the embeddings of their tokens are alike, summed over the books. A search scores the
 neighbours of its best items and keeps the best of all, so that it looks at a share of the catalogue. It is approximate;
-`TokenScorer` over all items is exact, and on catalogues that fit a processor's cache it is the faster one too.
+`TokenScorer` over all items is exact, and was ten times faster for one row of 12,101 drawn items on a CPU, with the
+settings below, by which a search looks at as many items as there are there. Larger catalogues were not measured.
 """
 
 from __future__ import annotations

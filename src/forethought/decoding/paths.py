@@ -55,6 +55,14 @@ class Paths:
     jensen_shannon_BPT: Tensor
     pruned: Pruned | None
 
+    @classmethod
+    def unstepped(cls, table_BPMC: Tensor) -> Paths:
+        """Paths on which nothing is decided: all books are read at once."""
+        rows = table_BPMC.shape[:2]
+        none_BPT = table_BPMC.new_empty(*rows, 0)
+        whole_BPT = none_BPT.long()
+        return cls(whole_BPT, whole_BPT, table_BPMC.new_zeros(rows), table_BPMC, none_BPT, None, none_BPT, None)
+
     @property
     def weights_BP(self) -> Tensor:
         """Log-weights that sum to one; alike where all paths of a row are at -inf."""

@@ -73,7 +73,7 @@ class TokenScorer:
             return scores_RN
         together = max(1, (CUDA_COLUMNS if scores_RN.is_cuda else CPU_COLUMNS) // P)  # rows
         # columns: the first path of each row of a group, the second one of each ..
-        groups = [group.permute(2, 3, 1, 0).reshape(M * C, -1).contiguous() for group in table_RPMC.split(together)]
+        groups = [group.transpose(0, 1).reshape(-1, M * C).T.contiguous() for group in table_RPMC.split(together)]
         n_block = max(1, (CUDA_BLOCK if scores_RN.is_cuda else CPU_BLOCK) // (P * min(together, R)))
         books_M = torch.arange(M, device=scores_RN.device, dtype=torch.int32) * C
         for block_RN, codes_NM in zip(

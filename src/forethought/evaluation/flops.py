@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from forethought.data.batches import case_batches, plan, training_batch
+from forethought.data.batches import case_batches, cropped, plan, training_batch
 from forethought.data.histories import Cases, Spans
 from forethought.methods.interface import Method
 from forethought.reasoning.halting import Halting
@@ -102,7 +102,14 @@ def flops_per_history(
 
 
 def flops_per_epoch(
-    method: Method, rows: Spans, *, positions: int, seed: int, epoch: int, stage: str | None = None
+    method: Method,
+    rows: Spans,
+    *,
+    positions: int,
+    seed: int,
+    epoch: int,
+    stage: str | None = None,
+    crop: float = 0.0,
 ) -> float:
     """FLOPs of an epoch's losses and gradients, from a few of its batches; the optimiser's are not counted.
 
@@ -113,6 +120,7 @@ def flops_per_epoch(
         positions: in a batch, padding included.
         seed, epoch: which batches and draws, and how the method trains in that epoch (its schedules and warm-ups).
         stage: which one the epoch is of; None: the one that the method stands in.
+        crop: share of the rows that are cut.
     """
     method = copy.deepcopy(method)
     flops, supervised = 0, 0
@@ -122,9 +130,10 @@ def flops_per_epoch(
             method.begin_stage(stage)
         method.train()
         method.begin_epoch(epoch)
-        for chosen in plan(rows.lengths - 1, positions, seed, epoch)[:TRAINING_BATCHES]:
-            batch = training_batch(rows.take(chosen)).to(method.device)
+        for at, chosen in enumerate(plan(rows.lengths - 1, positions, seed, epoch)[:TRAINING_BATCHES], start=1):
+            whole = rows.take(chosen)
+            batch = training_batch(cropped(whole, crop, seed, epoch, at)).to(method.device)
             with counter() as products:
                 method.loss(batch).total.backward()
-            flops, supervised = flops + products.get_total_flops(), supervised + batch.weight
+            flops, supervised = flops + products.get_total_flops(), supervised + int((whole.lengths - 1).sum())
     return flops / max(supervised, 1) * float((rows.lengths - 1).sum())

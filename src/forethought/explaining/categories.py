@@ -36,13 +36,14 @@ class Categories:
     overall: np.ndarray
 
     @classmethod
-    def read(cls, table: pl.DataFrame) -> Categories | None:
-        """Of the first column that holds categories, else None.
+    def read(cls, table: pl.DataFrame, columns: tuple[str, ...] = COLUMNS) -> Categories | None:
+        """Of the first column that holds labels, else None.
 
         Args:
             table: one row an item.
+            columns: their names, those that come first looked for first.
         """
-        for name in (n for wanted in COLUMNS for n in table.columns if n.lower() == wanted):
+        for name in (n for wanted in columns for n in table.columns if n.lower() == wanted):
             pairs = _pairs(table[name])
             if pairs is not None and len(pairs):
                 return cls._of(pairs, len(table))

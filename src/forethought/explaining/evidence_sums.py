@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.ranking import Scorer
 from forethought.catalogue.sparse_scores import SparseScores
 from forethought.data.batches import Batch
-from forethought.data.evidence import LINEAR, REPEAT
+from forethought.data.evidence import LINEAR, LISTED, REPEAT
 from forethought.data.neighbours import LIKENESS_POWER
 from forethought.explaining.metadata import ItemMetadata
 from forethought.explaining.parts import Certainty, Contribution, EvidenceUse, ItemSum
-from forethought.methods.interface import DenseStates, Method, Spoken
+from forethought.methods.interface import Method, Spoken, UserRepresentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,19 @@ class SummedScores:
     lse: float
 
     @classmethod
-    def of(cls, catalogue: Catalogue, represented: DenseStates) -> SummedScores | None:
-        """Of the first row; None where no evidence is added."""
-        if (added := represented.added) is None:
-            return None
-        alone_1N = catalogue.scores(represented.states_BD[:1])
+    def of(cls, scorer: Scorer, added: SparseScores | None, temperature: float) -> SummedScores:
+        """Of the first row.
+
+        Args:
+            scorer: of the model alone.
+            temperature: what a score is divided by to be a logit.
+        """
+        first, n_items = slice(0, 1), scorer.n_items
+        alone_1N = scorer.scores(first, slice(0, n_items), scorer.like_BX.new_empty(n_items)).clone()
         scores_1N = alone_1N.clone()
-        added.add_(scores_1N, slice(0, 1), slice(0, len(catalogue)), catalogue.temperature)
-        logits_N = scores_1N[0].double() / catalogue.temperature
+        if added is not None:
+            added.add_(scores_1N, first, slice(0, n_items), temperature)
+        logits_N = scores_1N[0].double() / temperature
         return cls(alone_1N[0], scores_1N[0], logits_N.log_softmax(0), float(logits_N.logsumexp(0)))
 
     def certainty(self, history: np.ndarray) -> Certainty:
@@ -88,14 +93,19 @@ def behind(added: SparseScores, rows_M: Tensor, n_rows: int) -> SparseScores:
 
 
 def evidence_in_use(
-    method: Method, batch: Batch, represented: DenseStates, items: list[int], metadata: ItemMetadata
+    method: Method,
+    batch: Batch,
+    represented: UserRepresentation,
+    items: list[int],
+    metadata: ItemMetadata,
+    temperature: float,
 ) -> tuple[list[EvidenceUse], list[list[Contribution]]]:
     """The kinds of evidence, and for each of some items who speaks for it in the first history, most first.
 
     An item that stands in the history several times speaks once, with all that it adds; so does one that speaks by
     several members of an ensemble.
     """
-    batch, scale = batch.to(method.device), method.catalogue().temperature
+    batch, scale = batch.to(method.device), temperature
     items_K = torch.tensor(items, dtype=torch.int64, device=method.device)
     kinds: dict[str, EvidenceUse] = {}
     of_each: list[dict[tuple[str, int], Contribution]] = [{} for _ in items]
@@ -116,9 +126,9 @@ def evidence_in_use(
 
 def _together(before: EvidenceUse | None, said: Spoken, scale: float) -> EvidenceUse:
     """A kind as one member has it, with what others have of it."""
-    most, read = said.most * scale, len(said.items_A)
+    most, read = said.most * scale, 0 if said.shape.kind in LISTED else len(said.items_A)
     if before is None:
-        return EvidenceUse(said.shape.name, said.weight, said.gate, most, read, said.window, said.directed)
+        return EvidenceUse(said.shape.name, said.weight, said.gate, most, read, said.window, said.directed, said.weeks)
     weight = before.weight * (1.0 if before.gate is None else before.gate) + said.most
     return replace(before, weight=weight, gate=None, most=before.most + most, read=max(before.read, read))
 
@@ -127,6 +137,8 @@ def _basis(said: Spoken, k: int, at: int) -> tuple[int | None, int | None, float
     """Of one item and one place of the history: how often they were met, how often near each other, their cosine."""
     if said.pairs_KA is not None:
         return int(said.counts_A[at]), int(said.pairs_KA[k, at]), None
+    if said.shape.kind in LISTED:
+        return int(said.counts_A[at]), None, None
     if said.shape.name in (REPEAT, LINEAR):
         return None, None, None
     return None, None, float(said.values_KA[k, at]) ** (1 / LIKENESS_POWER)

@@ -40,7 +40,9 @@ from forethought.explaining.parts import (
     Step,
 )
 from forethought.explaining.plane import project
+from forethought.explaining.steering import Steered
 from forethought.explaining.sums import explain_sum
+from forethought.explaining.token_paths import explain_tokens
 from forethought.methods.interface import (
     Centroids,
     DenseStates,
@@ -77,6 +79,7 @@ def explain(
     target: int | None = None,
     excluded: np.ndarray | None = None,
     halting: Halting | None = None,
+    steered: Steered | None = None,
 ) -> Explanation:
     """Every step of one history, or what its items add to each score where there are no steps but sums.
 
@@ -89,26 +92,52 @@ def explain(
         target: an item row whose rank is followed.
         excluded: item rows that are no candidates.
         halting: another than the method's own.
+        steered: what the user wants to see and what not.
 
     Raises:
         ConfigError: a halting that the method cannot obey, or items that are split over processes.
     """
     halting = method.resolve_halting(halting)
-    made = method.represent(batch.to(method.device), halting, trace=True)
+    constraints = None if steered is None else steered.constraints
+    made = method.represent(batch.to(method.device), halting, trace=True, constraints=constraints)
+    gone = excluded if steered is None else steered.left_out(excluded)
+    asked: dict[str, Any] = {"history": history, "dropped": dropped, "k": k, "target": target, "excluded": gone}
+    explained = None
     if not isinstance(made, DenseStates):
-        asked = {"history": history, "dropped": dropped, "k": k, "target": target, "excluded": excluded}
-        if (explained := explain_sum(method, made, batch, metadata, **asked)) is not None:
-            return explained
-    represented = dense_states(made, "Explaining step by step")
+        explained = explain_tokens(method, made, batch, metadata, halting=halting, **asked)
+        explained = explained or explain_sum(method, made, batch, metadata, **asked)
+    if explained is None:
+        represented = dense_states(made, "Explaining step by step")
+        explained = _explain_steps(method, represented, batch, metadata, halting=halting, **asked)
+    steering = None if steered is None else steered.steering
+    return replace(explained, history_excluded=excluded is not None, steering=steering)
+
+
+def _explain_steps(
+    method: Method,
+    represented: DenseStates,
+    batch: Batch,
+    metadata: ItemMetadata,
+    *,
+    history: np.ndarray,
+    dropped: list[Any],
+    k: int,
+    target: int | None,
+    excluded: np.ndarray | None,
+    halting: Halting | None,
+) -> Explanation:
+    """Of a method that comes to one vector a user: every state of its chain."""
     used = 0 if represented.trace is None else int(represented.steps_B[0])
     step_states = _step_states(method.catalogue().whole("Explaining"), represented)
     met_S = _mass(step_states, torch.from_numpy(np.unique(history)).long().to(method.device)).tolist()
-    summed = SummedScores.of(step_states.catalogue, represented)
+    summed = _summed(method, represented, step_states.catalogue)
     lists, tracked = _rank(method, step_states, represented, summed, k, target, excluded)
-    intents = _intents(method, step_states.catalogue, method.intent_weights(made), metadata, excluded)
+    intents = _intents(method, step_states.catalogue, method.intent_weights(represented), metadata, excluded)
     answer, *best = [_candidates(each, metadata) for each in (lists[-1], *lists[: len(step_states.ready_SD) - 1])]
     items, steps_taken = [item for item, _ in tracked], len(best)
-    kinds, contributions = evidence_in_use(method, batch, represented, items, metadata)
+    kinds, contributions = evidence_in_use(
+        method, batch, represented, items, metadata, step_states.catalogue.temperature
+    )
     centroids_S = [method.centroids(step) for step in range(len(best))]
     steps = _steps(step_states, best, centroids_S, met_S, used, represented.trace, metadata)
     own = torch.allclose(step_states.ready_SD[used], step_states.ready_SD[-1], rtol=SAME, atol=SAME)
@@ -135,6 +164,14 @@ def explain(
         else summed.sums(items, [r[steps_taken] for _, r in tracked], contributions, kinds, metadata),
         certainty=None if summed is None else summed.certainty(history),
     )
+
+
+def _summed(method: Method, represented: DenseStates, catalogue: Catalogue) -> SummedScores | None:
+    """None where no evidence is added."""
+    if represented.added is None:
+        return None
+    scorer = method.scorer(replace(represented, added=None), "Explaining")
+    return SummedScores.of(scorer, represented.added, catalogue.temperature)
 
 
 def _steps(

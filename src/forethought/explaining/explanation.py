@@ -7,19 +7,17 @@ each step was, how items moved, and what each step was near to.
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from forethought.escaping import printable
+from forethought.explaining.cells import named_cells, narrow, or_blank, short, titled, typical
 from forethought.explaining.parts import (
     Candidate,
-    Category,
     Certainty,
     Contribution,
     EvidenceUse,
@@ -28,13 +26,23 @@ from forethought.explaining.parts import (
     ItemSum,
     Plane,
     RankChange,
+    Steering,
     Step,
 )
+from forethought.explaining.token_parts import PrunedToken, TokenPath, TokenSum
+from forethought.explaining.token_view import (
+    pruned_tokens,
+    steering_sentences,
+    token_paths,
+    token_sentences,
+    token_sums,
+)
 from forethought.reasoning.halting import Halting
-from forethought.tables.table import plain, shown
+from forethought.tables.table import plain
+
+Sum = TypeVar("Sum", ItemSum, TokenSum)
 
 WIDTH = 100  # columns of plain text
-BROAD, NARROW = 44, 32  # columns of ids and titles: alone, and where much stands beside them
 SHOWN = 8  # items of a history, the last ones
 SPEAKING = 3  # items of a history that are shown to speak for one of the answer
 MOVED = 10  # items whose ranks are shown, beside the target
@@ -64,7 +72,12 @@ class Explanation:
         evidence: what speaks for items beside the model, in the order in which it was asked for.
         sums: how the model's own score and what evidence adds come to each score, in the order of the movements; None
             where no evidence adds anything.
-        certainty: how sure the answer is where evidence is part of it; None where it is as sure as its step.
+        certainty: how sure the answer is where evidence or tokens are part of it; None where it is as sure as its step.
+        paths: of methods over tokens, how tokens were decided, the path that weighs most first; None elsewhere.
+        pruned: tokens that paths were about to decide and did not.
+        token_sums: how the tokens of an item come to its score without evidence, in the order of the movements; None
+            where items have none.
+        steering: what the user wanted and what not; None where all items were welcome.
     """
 
     history: list[ItemRef]
@@ -84,6 +97,10 @@ class Explanation:
     evidence: list[EvidenceUse] = field(default_factory=list)
     sums: list[ItemSum] | None = None
     certainty: Certainty | None = None
+    paths: list[TokenPath] | None = None
+    pruned: list[PrunedToken] = field(default_factory=list)
+    token_sums: list[TokenSum] | None = None
+    steering: Steering | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it: null for what is not a number, text for UUIDs."""
@@ -111,10 +128,16 @@ def _as_json(value: Any) -> Any:
 def _view(explanation: Explanation) -> RenderableType:
     """All of it for Rich."""
     parts = [_history(explanation), _answer(explanation)]
+    if explanation.token_sums is not None:
+        parts.append(token_sums(_asked(explanation, explanation.token_sums)))
     if explanation.sums is not None:
         parts.append(_sums(explanation, explanation.sums))
     if explanation.contributions is not None and explanation.read:
         parts.append(_contributions(explanation, explanation.contributions))
+    if explanation.paths is not None:
+        parts += token_paths(explanation.paths)
+    if explanation.pruned:
+        parts.append(pruned_tokens(explanation.pruned))
     if explanation.steps:
         parts.append(_certainty(explanation))
     if len(explanation.steps) > 1 or explanation.target is not None:
@@ -128,13 +151,13 @@ def _view(explanation: Explanation) -> RenderableType:
 
 
 def _history(explanation: Explanation) -> RenderableType:
-    table = _table("After", "item", "title")
+    table = titled("After", "item", "title")
     table.show_header = False
     hidden = len(explanation.history) - SHOWN
     if hidden > 0:
         table.add_row(f"{hidden} earlier", "", style="dim")
     for named in explanation.history[-SHOWN:]:
-        table.add_row(*_cells(named))
+        table.add_row(*named_cells(named))
     notes = []
     if explanation.dropped:
         notes.append(f"Unknown and left out: {', '.join(map(printable, explanation.dropped))}.")
@@ -144,11 +167,11 @@ def _history(explanation: Explanation) -> RenderableType:
 
 
 def _answer(explanation: Explanation) -> RenderableType:
-    likely = {"probability": "probability"} if explanation.steps else {}
-    table = _table("Next", "item", "title", score="score", **likely)
+    likely = {"probability": "probability"} if explanation.steps or explanation.paths is not None else {}
+    table = titled("Next", "item", "title", score="score", **likely)
     for named in explanation.answer:
         cells = [] if named.probability is None else [f"{named.probability:.1%}"]
-        table.add_row(*_cells(named), f"{named.score:.3f}", *cells)
+        table.add_row(*named_cells(named), f"{named.score:.3f}", *cells)
     return Group(table, Text(" ".join(_sentences(explanation))))
 
 
@@ -156,6 +179,8 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
     last = len(explanation.steps) - 1
     if last < 0 and explanation.read == 0:
         yield "The model reads no history: its answer is the same for everybody."
+    elif explanation.paths is not None:
+        yield from token_sentences(explanation.paths, explanation.certainty)
     elif last < 0:
         yield "A score is the sum of what the items of the history add to it."
     elif last == 0:
@@ -173,6 +198,8 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
         yield f"Evidence is added to it{own}."
     elif explanation.evidence:
         yield "Evidence adds nothing: all its weights are 0."
+    if explanation.steering is not None:
+        yield from steering_sentences(explanation.steering)
     if explanation.history_excluded:
         counting = ", but count in the probabilities" if explanation.steps else ""
         yield f"Items of the history are no candidates{counting}."
@@ -192,26 +219,31 @@ def _why(explanation: Explanation) -> str:
 def _contributions(explanation: Explanation, contributions_of: list[list[Contribution]]) -> RenderableType:
     """The items of the answer, and the target where it is none of them; kinds of evidence one below the other."""
     kinds = [kind.name for kind in explanation.evidence] or [None]
-    table = _table("What speaks for them", "item", "title", by="left")
+    table = titled("What speaks for them", "item", "title", by="left")
     table.show_header = False
     if explanation.evidence:
-        _narrow(table)
+        narrow(table)
     asked = [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
     for named, contributions in zip(explanation.movements, contributions_of, strict=True):
         if named.item in asked:
             by = {kind: [each for each in contributions if each.by == kind] for kind in kinds}
             lines = [_speakers(kind, speaking) for kind, speaking in by.items() if speaking]
             nothing = "the model alone" if explanation.evidence else "nothing"
-            table.add_row(*_cells(named), Text("\n".join(lines) or nothing))
+            table.add_row(*named_cells(named), Text("\n".join(lines) or nothing))
     legend = _counted(explanation, [each for row in contributions_of for each in row])
     return Group(table, *([Text(legend, style="dim")] if legend else []))
 
 
 def _speakers(kind: str | None, contributions: list[Contribution]) -> str:
-    told = [f"{each.score:+.3f} {_short(each)}{_basis(each)}" for each in contributions[:SPEAKING]]
+    told = [f"{each.score:+.3f} {_spoken(each)}" for each in contributions[:SPEAKING]]
     if len(contributions) > SPEAKING:
         told.append(f"{sum(each.score for each in contributions[SPEAKING:]):+.3f} others")
     return "; ".join(told) if kind is None else f"{_called(kind)}: {'; '.join(told)}"
+
+
+def _spoken(of: Contribution) -> str:
+    """Who speaks, and by what; what is popular speaks for itself, and needs no name."""
+    return f"met {of.met:,}" if of.met is not None and of.near is None else f"{short(of)}{_basis(of)}"
 
 
 def _basis(of: Contribution) -> str:
@@ -232,11 +264,16 @@ def _counted(explanation: Explanation, contributions: list[Contribution]) -> str
                 f"Met: how often training has that item; near: how often the recommended one stands at most {most} "
                 "there, in pairs of places, close ones weighing more."
             )
+        if any(each.met is not None and each.near is None and each.by == kind.name for each in contributions):
+            when = "" if kind.weeks is None else f"in the last {kind.weeks:g} week{'s' * (kind.weeks != 1)} of "
+            legend.append(f"{_called(kind.name).capitalize()}: met so many times {when or 'in '}training.")
     if any(each.cosine is not None for each in contributions):
         legend.append("Cosine: how alike the two items' vectors are.")
     if explanation.evidence:
-        last = explanation.evidence[0].read
-        legend.append(f"The last {last} items speak, later ones louder." if last > 1 else "The last item speaks.")
+        last = max(kind.read for kind in explanation.evidence)
+        legend.append(
+            f"The last {last} items speak, later ones louder." if last > 1 else "The last item speaks." * last
+        )
     return " ".join(legend)
 
 
@@ -244,15 +281,19 @@ def _sums(explanation: Explanation, sums: list[ItemSum]) -> RenderableType:
     """Of the answer and the target."""
     kinds = [kind.name for kind in explanation.evidence]
     numbers = {"model": "model", "rank": "its rank"} | {f"+ {kind}": f"+ {_called(kind)}" for kind in kinds}
-    table = _narrow(_table("Sums", "item", "title", **numbers, score="= score"))
-    asked = [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
-    for each in sums:
-        if each.item in asked:
-            rank = "no" if each.model_rank is None else f"{each.model_rank:g}"
-            added = [f"{each.added[kind]:.3f}" if each.added[kind] else "" for kind in kinds]
-            table.add_row(*_cells(each), f"{each.model:.3f}", rank, *added, f"{each.score:.3f}")
+    table = narrow(titled("Sums", "item", "title", **numbers, score="= score"))
+    for each in _asked(explanation, sums):
+        rank = "no" if each.model_rank is None else f"{each.model_rank:g}"
+        added = [f"{each.added[kind]:.3f}" if each.added[kind] else "" for kind in kinds]
+        table.add_row(*named_cells(each), f"{each.model:.3f}", rank, *added, f"{each.score:.3f}")
     weights = "; ".join(map(_weighed, explanation.evidence))
     return Group(table, Text(f"Most that evidence adds: {weights}.", style="dim"))
+
+
+def _asked(explanation: Explanation, sums: list[Sum]) -> list[Sum]:
+    """Those of the answer and of the target."""
+    asked = [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
+    return [each for each in sums if each.item in asked]
 
 
 def _weighed(kind: EvidenceUse) -> str:
@@ -273,12 +314,12 @@ def _certainty(explanation: Explanation) -> RenderableType:
         "entropy": [f"{s.entropy_nats:.2f} nats" for s in sure],
         "of ln N": [f"{s.entropy:.0%}" for s in sure],
         "on history": [f"{s.on_history:.0%}" for s in sure],
-        "KL": [_or_blank(s.consistency) for s in steps],
-        "change": [_or_blank(s.change) for s in steps],
-        "p(halt)": [_or_blank(s.halt) for s in steps],
+        "KL": [or_blank(s.consistency) for s in steps],
+        "change": [or_blank(s.change) for s in steps],
+        "p(halt)": [or_blank(s.halt) for s in steps],
     }
     filled = {name: cells for name, cells in columns.items() if any(cells)}
-    table = _table("How sure", "step", **{name: name for name in filled}, end="left")
+    table = titled("How sure", "step", **{name: name for name in filled}, end="left")
     for step, *cells in zip(steps, *[cells[: len(steps)] for cells in filled.values()], strict=True):
         table.add_row(str(step.step), *cells, _fate(step, explanation), style=_style(step))
     if explanation.certainty:
@@ -302,7 +343,7 @@ def _rank_changes(explanation: Explanation) -> RenderableType:
         for s in explanation.steps
     }
     blended = {"answer": "answer*" if explanation.steps else "rank"} if apart else {}
-    table = _table(
+    table = titled(
         "Ranks, step by step" if explanation.steps else "Ranks",
         "item",
         "title",
@@ -314,7 +355,7 @@ def _rank_changes(explanation: Explanation) -> RenderableType:
     for moved in rows:
         ranks = [*moved.ranks, *([moved.rank] if blended else [])]
         cells = ["no" if rank is None else f"{rank:g}" for rank in ranks]
-        item, title = _cells(moved)
+        item, title = named_cells(moved)
         is_target = moved.item == target
         table.add_row(Text("> ") + item if is_target else item, title, *cells, style="bold" if is_target else "")
     notes = []
@@ -329,7 +370,7 @@ def _rank_changes(explanation: Explanation) -> RenderableType:
 
 def _centroids(explanation: Explanation) -> RenderableType:
     numbers = {name: name for name in ("cosine", "probability", "items")}
-    table = _table(f"Nearest {explanation.centroid}s", "step", **numbers, what="left")
+    table = titled(f"Nearest {explanation.centroid}s", "step", **numbers, what="left")
     for step in explanation.steps:
         for place, each in enumerate(step.centroids):
             number = f"{step.step} of {step.n_centroids}" if place == 0 else ""
@@ -337,7 +378,7 @@ def _centroids(explanation: Explanation) -> RenderableType:
                 f"{each.similarity:.2f}",
                 f"{each.probability:.1%}",
                 f"{each.size:,}",
-                Text(_typical(each.category, each.central)),
+                Text(typical(each.category, each.central)),
             )
             table.add_row(number, *cells, style=_style(step))
     legend = "Probability: how much of the step's prediction lies on its items."
@@ -346,55 +387,13 @@ def _centroids(explanation: Explanation) -> RenderableType:
 
 def _intents(explanation: Explanation) -> RenderableType:
     """Those leaned on most first."""
-    table = _table("Intents", "intent", weight="weight", what="left")
+    table = titled("Intents", "intent", weight="weight", what="left")
     for each in sorted(explanation.intents, key=lambda intent: -intent.weight):
-        table.add_row(str(each.number + 1), f"{each.weight:.0%}", Text(_typical(each.category, each.items)))
+        table.add_row(str(each.number + 1), f"{each.weight:.0%}", Text(typical(each.category, each.items)))
     legend = (
         "Weight: share of the last item's attention. Beside it: what the model would recommend by that intent alone."
     )
     return Group(table, Text(legend, style="dim"))
-
-
-def _typical(category: Category | None, items: Sequence[ItemRef | Candidate]) -> str:
-    """The category, of whose path two levels say enough, and the items that come first."""
-    like = "; ".join(_short(named) for named in items)
-    if category is None:
-        return like
-    share, overall = category.share, category.overall
-    return f"{' › '.join(map(printable, category.path[-2:]))}: {share:.0%} of them, {overall:.1%} of all items\n{like}"
-
-
-def _table(title: str, *names: str, **others: str) -> Table:
-    """Columns of text, then those of numbers by their heading; the heading "left" is a blank column of text."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for name in names:
-        heading = "" if name in ("item", "title") else name
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=BROAD)
-    for heading in others.values():
-        blank = heading == "left"
-        table.add_column("" if blank else heading, justify="left" if blank else "right", no_wrap=not blank)
-    return table
-
-
-def _narrow(table: Table) -> Table:
-    """Ids and titles leave room for what stands beside them."""
-    for column in table.columns[:2]:
-        column.max_width = NARROW
-    return table
-
-
-def _cells(named: ItemRef | Candidate | RankChange | ItemSum) -> tuple[Text, Text]:
-    """As `Text`, so that Rich takes nothing in them for markup."""
-    return shown(named.item), shown(named.title or "")
-
-
-def _short(named: ItemRef | Candidate | Contribution, most: int = 30) -> str:
-    name = printable(named.title or named.item)
-    return name if len(name) <= most else textwrap.shorten(name, most, placeholder="…")
-
-
-def _or_blank(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _style(step: Step) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from forethought.data.titles import titles
@@ -13,18 +14,29 @@ from forethought.errors import DataError
 from forethought.explaining.categories import Categories
 from forethought.explaining.parts import ItemRef
 
+BRANDS = ("brand", "brands")
+
 
 @dataclass(frozen=True)
 class ItemMetadata:
-    """What is known of the items: ids, titles, categories."""
+    """What is known of the items.
+
+    Attributes:
+        brands: labels of the column `brand`.
+        met_N: how often training met each.
+    """
 
     ids: Vocabulary
     titles: list[str | None] | None
     categories: Categories | None
+    brands: Categories | None = None
+    met_N: np.ndarray | None = None
 
     @classmethod
-    def read(cls, ids: Vocabulary, table: pl.DataFrame) -> ItemMetadata:
-        return cls(ids, titles(table), Categories.read(table))
+    def read(cls, ids: Vocabulary, table: pl.DataFrame, counts: str | None = None) -> ItemMetadata:
+        """Of the item table; `counts` names its column of training interactions, where it has one."""
+        met_N = table[counts].fill_null(0).to_numpy() if counts in table.columns else None
+        return cls(ids, titles(table), Categories.read(table), Categories.read(table, BRANDS), met_N)
 
     def row_of(self, target: Any) -> int:
         """The row of an item.

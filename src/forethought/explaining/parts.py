@@ -17,6 +17,22 @@ class ItemRef:
 
 
 @dataclass(frozen=True)
+class Steering:
+    """What the user wanted and what not.
+
+    Attributes:
+        only, never: labels of categories.
+        forbidden: tokens, each a codebook and its number.
+        candidates: items that are left, those of the history among them.
+    """
+
+    only: list[str]
+    never: list[str]
+    forbidden: list[tuple[int, int]]
+    candidates: int
+
+
+@dataclass(frozen=True)
 class Candidate:
     """An item as one state sees it.
 
@@ -39,9 +55,9 @@ class Contribution:
     Attributes:
         score: its summand; below 0 it speaks against.
         by: the kind of evidence that says so; None where the method itself does.
-        met: how often training histories hold it; of co-occurrence alone, as is `near`.
-        near: how often the item that it speaks for stands near it in training: pairs of places in one history, which
-            are more than `met` where histories repeat items.
+        met: how often training histories hold it; of co-occurrence, and of popularity, perhaps in its last weeks alone.
+        near: of co-occurrence alone, how often the item that it speaks for stands near it in training: pairs of places
+            in one history, which are more than `met` where histories repeat items.
         cosine: of the two items' vectors; of likeness alone.
     """
 
@@ -67,6 +83,7 @@ class EvidenceUse:
         read: how many of the last items speak.
         window: how many places apart items are near each other; of co-occurrence alone, as is `directed`.
         directed: whether only what came later is near.
+        weeks: of training that are counted, the last ones; of popularity alone, and None where all of it is.
     """
 
     name: str
@@ -76,6 +93,7 @@ class EvidenceUse:
     read: int
     window: int | None
     directed: bool | None
+    weeks: float | None = None
 
 
 @dataclass(frozen=True)

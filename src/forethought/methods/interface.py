@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +13,20 @@ from torch import Tensor, nn
 from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import ranking
 from forethought.catalogue.catalogue import Catalogue
-from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
+from forethought.decoding.constraints import Constraints
+from forethought.decoding.item_paths import ItemPaths
 from forethought.errors import ConfigError, DataError
 from forethought.methods.item_evidence import ItemEvidence, Spoken
 from forethought.methods.item_features import ItemFeatures
 from forethought.methods.outside import References, SideInformation
+from forethought.methods.representation import DenseStates, UserRepresentation, dense_states
 from forethought.reasoning.diagnostics import Diagnostics
-from forethought.reasoning.halting import Halting, Rule, Trace
+from forethought.reasoning.halting import Halting, Rule
 from forethought.settings import Settings
 
 
@@ -37,62 +39,6 @@ class Losses(NamedTuple):
 
     total: Tensor
     parts: dict[str, Tensor]
-
-
-@dataclass
-class UserRepresentation:
-    """What a batch of histories came to. The method that made it ranks and recommends from it; nobody else looks in.
-
-    Attributes:
-        steps_B: reasoning steps used, 0 for a method that does not reason.
-        added: to the logits, by evidence beside the method.
-    """
-
-    steps_B: Tensor
-    added: SparseScores | None = field(default=None, kw_only=True)
-
-    def __len__(self) -> int:
-        return len(self.steps_B)
-
-    def select(self, rows: Tensor) -> Self:
-        """That of some rows only."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        added = None if self.added is None else self.added.take(torch.arange(len(self), device=rows.device)[rows])
-        taken = {name: x[rows] if isinstance(x, Tensor) else x for name, x in chosen.items()}
-        return replace(self, **{**taken, "added": added})
-
-
-@dataclass
-class DenseStates(UserRepresentation):
-    """One vector a user, whose inner product with an item's is the score: what most methods come to.
-
-    Attributes:
-        states_BD: final states, ready for the product with the item matrix.
-        trace: how it came to that, if it was asked for and the method reasons.
-    """
-
-    states_BD: Tensor
-    trace: Trace | None = None
-
-    @classmethod
-    def unreasoned(cls, states_BD: Tensor) -> DenseStates:
-        """Of a method that takes no step."""
-        return cls(torch.zeros(len(states_BD), dtype=torch.int64, device=states_BD.device), states_BD)
-
-    def select(self, rows: Tensor) -> Self:
-        trace = None if self.trace is None else Trace(*(part[rows] for part in self.trace))
-        return replace(super().select(rows), trace=trace)
-
-
-def dense_states(represented: UserRepresentation, purpose: str) -> DenseStates:
-    """The representation as one vector a user, for what can be done with nothing else.
-
-    Raises:
-        ConfigError: the method has no such vector; the text names the purpose.
-    """
-    if not isinstance(represented, DenseStates):
-        raise ConfigError(f"{purpose} needs a model that comes to one vector a user, and this one does not.")
-    return represented
 
 
 class IntentWeights(NamedTuple):
@@ -280,6 +226,16 @@ class Method(nn.Module):
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError
 
+    def fit_on_validation(self, quality: Callable[[], float]) -> str | None:
+        """Once the best epoch is known: set what is chosen by how well the validation part is ranked, and say it.
+
+        It comes to the same whatever was chosen before. Most methods have nothing to choose.
+
+        Args:
+            quality: NDCG@10 on the validation part, as the method is now.
+        """
+        return None
+
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """What the epoch that has just ended shows beside its losses; most methods have nothing to say.
 
@@ -297,13 +253,46 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
-    def represent(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> UserRepresentation:
-        """`user_states`, and what evidence adds to what is made of them."""
-        represented = self.user_states(batch, halting, trace=trace)
+    def represent(
+        self,
+        batch: Batch,
+        halting: Halting | None = None,
+        *,
+        trace: bool = False,
+        constraints: Constraints | None = None,
+    ) -> UserRepresentation:
+        """`user_states`, or those under constraints, and what evidence adds to what is made of them."""
+        if constraints is None:
+            represented = self.user_states(batch, halting, trace=trace)
+        else:
+            represented = self.constrained_states(batch, constraints, halting, trace=trace)
         if self.evidence is None or self.evidence.silent():
             return represented
         states_BD = represented.states_BD if isinstance(represented, DenseStates) else None
         return replace(represented, added=self.evidence.after(batch, states_BD))
+
+    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints | None:
+        """What paths over tokens are to obey; None for methods that know no tokens.
+
+        Raises:
+            ConfigError: there are no such tokens, or no item is left.
+        """
+        if forbidden:
+            raise ConfigError(
+                "This model does not know items by tokens, so none can be forbidden: leave forbid_tokens out (on the "
+                "command line --forbid-token), or forbid a category."
+            )
+        return None
+
+    def constrained_states(
+        self, batch: Batch, constraints: Constraints, halting: Halting | None = None, *, trace: bool = False
+    ) -> UserRepresentation:
+        """`user_states` that obey what `constraints` made; for methods over tokens."""
+        raise NotImplementedError
+
+    def token_paths(self, represented: UserRepresentation) -> ItemPaths | None:
+        """How a representation, made with `trace`, came about token by token; None for methods that know no tokens."""
+        return None
 
     def centroids(self, step: int) -> Centroids | None:
         """What step 0..T is explained by, for methods that think along prototypes or intents; most have none."""

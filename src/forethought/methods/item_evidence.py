@@ -3,6 +3,8 @@
     logit'(p, i) = logit(p, i) + sum_e g_e(p) c_e(p, i)
     c_e(p, i) = sum_j rho^age(j) T_e[j, i] / max_i(..)    j: the last items of the history, T_e: a table
 
+What is popular speaks for itself, whatever the history is: then c_e(p, i) = v_i of a list of items.
+
 The weights g are fitted on the validation part, or trained with the method, and then perhaps a function of its state.
 
 In training the very history that is asked about is part of what co-occurrence counts, and would give its targets away:
@@ -15,7 +17,7 @@ evidence, K neighbours of all kinds together, T pairs (position, item) of which 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from forethought.catalogue.sparse_scores import SparseScores
 from forethought.catalogue.sparse_table import SparseTable
 from forethought.data.batches import Batch
-from forethought.data.evidence import Evidence, EvidenceShape, EvidenceTable
+from forethought.data.evidence import COUNTED, LISTED, Evidence, EvidenceShape, EvidenceTable
 from forethought.data.neighbours import FROM_POWER, LAG_DECAY, TO_POWER
 
 FIRST_WEIGHT = 1.0  # of evidence that is trained with the method
@@ -56,6 +58,9 @@ class Spoken(NamedTuple):
         pairs_KA: how often the two were met near each other, as `Neighbours` counts; None where it is not about that.
         items_A: the items of the history.
         counts_A: how often training met each of them.
+            Of what is popular these are the items themselves, each of which speaks for itself alone, and their counts
+            in the last weeks.
+        weeks: how many these are; None where it is not about that.
         window, directed: how far apart items are near each other, and whether only what came later is; None where it
             is not about that.
     """
@@ -70,6 +75,7 @@ class Spoken(NamedTuple):
     counts_A: Tensor
     window: int | None
     directed: bool | None
+    weeks: float | None = None
 
     @property
     def most(self) -> float:
@@ -80,6 +86,24 @@ class Spoken(NamedTuple):
     def added_KA(self) -> Tensor:
         """What is added to logits."""
         return self.said_KA * self.most
+
+
+class Listed(NamedTuple):
+    """A list of items that have the same said of them behind every history: K items and their values."""
+
+    items_K: Tensor
+    values_K: Tensor
+
+    @classmethod
+    def of(cls, items_N1: Tensor, values_N1: Tensor) -> Listed:
+        """Those above 0 of a column."""
+        heard_N = values_N1[:, 0] > 0
+        return cls(items_N1[heard_N, 0].long(), values_N1[heard_N, 0])
+
+    def said(self, n_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, items and values for so many rows."""
+        rows_P = torch.arange(n_rows, device=self.items_K.device)
+        return rows_P.repeat_interleave(len(self.items_K)), self.items_K.repeat(n_rows), self.values_K.repeat(n_rows)
 
 
 class ItemEvidence(nn.Module):
@@ -104,14 +128,15 @@ class ItemEvidence(nn.Module):
         self.window, self.directed = config.window, config.directed
         self.trained = config.is_trained
         total = sum(shape.neighbours for shape in shapes)
-        met = sum(shape.neighbours for shape in shapes if shape.kind == "met")
+        met = sum(shape.neighbours for shape in shapes if shape.kind in COUNTED)
         self.register_buffer("items_NK", torch.zeros(n_items, total, dtype=torch.int32))
         self.register_buffer("values_NK", torch.zeros(n_items, total))
         self.register_buffer("pairs_NM", torch.zeros(n_items, met, dtype=torch.int32))
         self.register_buffer("counts_N", torch.zeros(n_items, dtype=torch.int64))
         first_E = torch.full((len(shapes),), FIRST_WEIGHT if self.trained else 0.0)
         self.weights_E = nn.Parameter(first_E, requires_grad=self.trained)
-        self._made: tuple[object, list[SparseTable]] | None = None
+        self.weeks = config.weeks
+        self._made: tuple[object, list[SparseTable | Listed]] | None = None
         self.gate_ED = nn.Parameter(torch.zeros(len(shapes), width)) if config.gate else None
 
     def take(self, evidence: Sequence[EvidenceTable]) -> None:
@@ -198,25 +223,37 @@ class ItemEvidence(nn.Module):
         items_A = batch.items_BL[0, last_P - back_A]
         heard_A = self.recency ** back_A.float()
         gates = None if self.gate_ED is None or states_BD is None else self._gates(states_BD[:1])[0].tolist()
-        spoken, met = [], 0
+        spoken, counted = [], 0
         said = zip(support.items_T.split(support.sizes), support.values_T.split(support.sizes), strict=True)
         for e, (shape, columns, (of_T, most_T)) in enumerate(zip(self.shapes, self._columns(), said, strict=True)):
+            weight, gate = float(self.weights_E[e]), None if gates is None else gates[e]
+            if shape.kind in LISTED:
+                itself = self._for_itself(items_K, of_T, most_T, self.pairs_NM[: len(of_T), counted])
+                weeks = self.weeks if shape.kind == "recent" else None
+                spoken.append(Spoken(shape, weight, gate, *itself, window=None, directed=None, weeks=weeks))
+                counted += 1
+                continue
             # the item of which most is said has 1: what is said of it before is what all others were divided by
             asked_M = torch.cat([items_K, of_T[most_T.argmax()][None]]) if len(of_T) else items_K
             items_AC, values_AC = self.items_NK[items_A, columns], self.values_NK[items_A, columns]
             same_MAC = (items_AC == asked_M[:, None, None]) & (values_AC > 0)
             values_MA, pairs_KA = (same_MAC * values_AC).sum(-1), None
             if shape.kind == "met":
-                pairs_AC = self.pairs_NM[items_A, met : met + shape.neighbours]
-                pairs_KA, met = (same_MAC[: len(items_K)] * pairs_AC).sum(-1), met + shape.neighbours
+                pairs_AC = self.pairs_NM[items_A, counted : counted + shape.neighbours]
+                pairs_KA, counted = (same_MAC[: len(items_K)] * pairs_AC).sum(-1), counted + shape.neighbours
             said_MA = values_MA * heard_A
             largest = said_MA[-1].sum() if len(of_T) else said_MA.new_ones(())
             said_KA = said_MA[: len(items_K)] / largest * torch.isin(items_K, of_T)[:, None]
-            weight, gate = float(self.weights_E[e]), None if gates is None else gates[e]
             near = (self.window, self.directed) if shape.kind == "met" else (None, None)
             of_table = values_MA[: len(items_K)], pairs_KA, items_A, self.counts_N[items_A]
             spoken.append(Spoken(shape, weight, gate, said_KA, *of_table, *near))
         return spoken
+
+    def _for_itself(self, items_K: Tensor, of_T: Tensor, said_T: Tensor, counts_T: Tensor) -> tuple[Any, ...]:
+        """What is popular, as `Spoken` has it: each of K items speaks for itself, by its count."""
+        said_KK = torch.diag(said_T.new_zeros(self.n_items).index_copy_(0, of_T, said_T)[items_K])
+        counts_N = torch.zeros_like(self.counts_N).index_copy_(0, of_T, counts_T.long())
+        return said_KK, said_KK, None, items_K, counts_N[items_K]
 
     @torch.no_grad()
     def support(self, items_BL: Tensor, b_P: Tensor, l_P: Tensor, own: tuple[Tensor, Tensor] | None = None) -> Support:
@@ -232,6 +269,9 @@ class ItemEvidence(nn.Module):
         items_PA = items_BL[b_P[:, None], at_PA.clamp_min(0)]
         parts = []
         for shape, table in zip(self.shapes, self._tables(), strict=True):
+            if isinstance(table, Listed):
+                parts.append(table.said(len(b_P)))
+                continue
             columns, values = items_PA, heard_PA
             if own is not None and shape.kind == "met":  # rows N, N + 1, .. of a table take 1 off an item
                 columns = torch.cat([columns, self.n_items + own[0][b_P]], dim=1)
@@ -240,11 +280,14 @@ class ItemEvidence(nn.Module):
         rows_T, items_T, values_T = (torch.cat(each) for each in zip(*parts, strict=True))
         return Support(rows_T, items_T, values_T, tuple(len(part[0]) for part in parts), len(b_P))
 
-    def _tables(self) -> list[SparseTable]:
+    def _tables(self) -> list[SparseTable | Listed]:
         """Each kind's table, below it -1 of each item for itself; made once, as long as what they are made of stays."""
         made_of = self.items_NK.data_ptr(), self.items_NK._version, self.values_NK._version
         if self._made is None or self._made[0] != made_of:
-            self._made = made_of, [SparseTable.of(self.items_NK[:, c], self.values_NK[:, c]) for c in self._columns()]
+            kinds = zip(self.shapes, self._columns(), strict=True)
+            tables = [(shape.kind, self.items_NK[:, columns], self.values_NK[:, columns]) for shape, columns in kinds]
+            made = [Listed.of(*of) if kind in LISTED else SparseTable.of(*of) for kind, *of in tables]
+            self._made = made_of, made
         return self._made[1]
 
     def _own(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
@@ -284,8 +327,9 @@ class ItemEvidence(nn.Module):
         filling_BLK = self.values_NK[items_BL][..., columns] == 0
         known_BLK = self.items_NK[items_BL][..., columns].masked_fill(filling_BLK, -1)
         found = torch.zeros_like(items_BL, dtype=torch.bool)[..., None].repeat(1, 1, items_BS.shape[1])
+        asked_B1S = items_BS[:, None, :].to(known_BLK.dtype)  # compared as they are kept, in half of the bytes
         for known_BL in known_BLK.unbind(-1):
-            found |= known_BL[..., None] == items_BS[:, None, :]
+            found |= known_BL[..., None] == asked_B1S
         return found
 
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.data.features import Feature
+from forethought.decoding.constraints import Constraints
+from forethought.decoding.item_paths import ItemPaths
 from forethought.decoding.paths import Paths
 from forethought.decoding.token_scores import Merge, TokenScorer
 from forethought.methods.interface import MethodConfig, UserRepresentation
@@ -126,6 +128,10 @@ class TokenItems(nn.Module):
         shared_nF = (self.codes_NM[first:, None] == self.codes_NM[None, :first]).sum(-1)
         self.category_N[first:] = self.category_N[shared_nF.argmax(1)]
 
+    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
+        """Of tokens that must not be and items that alone may be."""
+        return Constraints.of(self.codes_NM, self.size, forbidden_tokens=forbidden, allowed_N=allowed_N)
+
     def places(self, items: Tensor) -> Tensor:
         """Rows of `weight` of the tokens of some items, [..., M]."""
         books_M = torch.arange(self.codebooks, device=self.codes_NM.device) * self.size
@@ -141,7 +147,7 @@ class TokenStates(UserRepresentation):
     """What histories came to: of each of P paths, how likely each token is.
 
     Attributes:
-        table_BPMC: log-probabilities of the tokens of each book.
+        table_BPMC: what each token of each book adds to the score of an item.
         weights_BP: log-weights of the paths.
         paths: how they came about, if it was asked for and there is more than one step.
     """
@@ -154,6 +160,12 @@ class TokenStates(UserRepresentation):
 def token_scorer(tokens: TokenItems, states: TokenStates, merge: Merge = "mixture") -> TokenScorer:
     """All items, scored by the tokens they are made of."""
     return TokenScorer(states.table_BPMC, states.weights_BP, tokens.codes_NM, merge, states.added)
+
+
+def item_paths(tokens: TokenItems, states: TokenStates) -> ItemPaths:
+    """The paths of states, where there is none all that is said at once, beside the items."""
+    paths = Paths.unstepped(states.table_BPMC) if states.paths is None else states.paths
+    return ItemPaths(paths, states.table_BPMC, tokens.codes_NM, () if tokens.shape is None else tokens.shape.categories)
 
 
 def with_tokens(method: Model, shape: TokenShape | None) -> Model:

@@ -10,21 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
 from forethought.data.interactions import DataSizes
+from forethought.data.popularity import counts
 from forethought.data.splits import Split
 from forethought.errors import DataError
 from forethought.methods.closed_form import ClosedFormModel
 from forethought.methods.interface import MethodConfig, UserRepresentation
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between
-
-DAY = 86_400  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +54,7 @@ class PopularModel(ClosedFormModel):
         self.counts_N = nn.Parameter(torch.zeros(n_items, dtype=torch.float64), requires_grad=False)
 
     def fit_closed_form(self, train: Spans) -> None:
-        counted_n = train.inside()
-        if self.days is not None:
-            times = train.histories.dated()
-            counted_n &= times > times[counted_n].max() - self.days * DAY
-        counts_N = np.bincount(train.histories.items[counted_n], minlength=len(self.counts_N))
-        self.counts_N.copy_(torch.from_numpy(counts_N))
+        self.counts_N.copy_(torch.from_numpy(counts(train, len(self.counts_N), days=self.days)))
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> UserRepresentation:
         return UserRepresentation(torch.zeros_like(batch.lengths_B))

@@ -6,7 +6,8 @@ A state names each of the M tokens by a head of its own, and all items are ranke
 nothing is decoded one after the other, so there is nothing to reason over. It is the control of REG4Rec, which decides
 one token after the other: with the same tokens, encoder and heads.
 
-Deviations: the encoder is a causal backbone of this house (the authors': GPT-2 of width 448, M = 16 to 64, temperature
+Deviations: L is the cross-entropy of the item among all items (`token_heads.py`; `loss="tokens"` is the paper's); the
+encoder is a causal backbone of this house (the authors': GPT-2 of width 448, M = 16 to 64, temperature
 .03, codes by OPQ of large text vectors), an item is read as the sum of its tokens' vectors and an MLP of them (theirs:
 the mean), and positions count from a row's end.
 
@@ -17,6 +18,7 @@ their protocol. Without it all items are ranked exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,11 +31,14 @@ from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
+from forethought.decoding.constraints import Constraints
 from forethought.decoding.graph import GraphLists, GraphSettings, ItemGraph, search_graph
+from forethought.decoding.item_paths import ItemPaths
 from forethought.decoding.ordered import ItemLists, ranks_in
+from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
 from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
-from forethought.methods.item_tokens import TokenStates, token_scorer
+from forethought.methods.item_tokens import TokenStates, item_paths, token_scorer
 from forethought.methods.outside import SideInformation
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.reasoning.halting import Halting
@@ -93,20 +98,41 @@ class RPGModel(Method):
         real_BL = batch.valid_BL()
         x_BLD = self.tokens(batch.items_BL)
         states_PD = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL).states_BLD[real_BL]
-        named_PM = self.tokens.losses(states_PD, self.tokens.codes_NM[batch.targets_BL[real_BL]])
-        loss = named_PM.mean(1).sum() / batch.weight
+        targets_P = batch.targets_BL[real_BL]
+        if self.tokens.names_items:
+            named_P = self.tokens.item_losses(states_PD, targets_P)
+        else:
+            named_P = self.tokens.losses(states_PD, self.tokens.codes_NM[targets_P]).mean(1)
+        loss = named_P.sum() / batch.weight
         return Losses(loss, {"loss": loss.detach()})
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
+        return self.constrained_states(batch, None, halting, trace=trace)
+
+    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
+        return self.tokens.constraints(forbidden, allowed_N)
+
+    def constrained_states(
+        self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
+    ) -> TokenStates:
         x_BLD = self.tokens(batch.items_BL)
         encoded = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL, last_only=True)
         table_BPMC = self.tokens.log_probs(encoded.states_BLD)
+        if constraints is not None:
+            table_BPMC = constraints.applied(table_BPMC)
         steps_B = torch.zeros(len(table_BPMC), dtype=torch.int64, device=table_BPMC.device)
-        return TokenStates(steps_B, table_BPMC, table_BPMC.new_zeros(len(table_BPMC), 1))
+        weights_B1 = table_BPMC.new_zeros(len(table_BPMC), 1)
+        return TokenStates(
+            steps_B, self.tokens.table(table_BPMC), weights_B1, Paths.unstepped(table_BPMC) if trace else None
+        )
 
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         assert isinstance(represented, TokenStates)
         return token_scorer(self.tokens, represented)
+
+    def token_paths(self, represented: UserRepresentation) -> ItemPaths:
+        assert isinstance(represented, TokenStates)
+        return item_paths(self.tokens, represented)
 
     # ---- graph decoding
 

@@ -3,23 +3,35 @@
     x_i = MLP(e_1(c_i1) | .. | e_M(c_iM)) + sum_m e_m(c_im)                           what an encoder reads
     p_m(c | s) = softmax_c( cos(g_m(s), e_m(c)) / tau ),  g_m(s) = s + SiLU(W_m s)    what a state says of book m
 
-The heads are those of RPG (arXiv 2506.05781, section 3.2), tied to the vectors that are read. As a head has C rows
-where a catalogue has N, an epoch costs less than with ids.
+The heads are those of RPG (arXiv 2506.05781, section 3.2), tied to the vectors that are read. What is trained is one
+of two losses, or both:
+
+    tokens    -mean_m ln p_m(c_m | s)                                     each codebook for itself, as RPG and REG4Rec
+    items     -ln softmax_i( a sum_m ln p_m(c_im | s) )[i*]               the item among all items, a is learned
+
+A product of independent guesses is no distribution over items: it gives most of its mass to tuples that no item has,
+and is not asked which of two items that share tokens is the better one. The softmax over the items there are asks just
+that (`catalogue/token_softmax.py`), for about the time of a softmax over vectors.
 
 Shapes: M codebooks, C codes a book, G categories, D width, P positions.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forethought.catalogue.token_softmax import TokenBags, token_lse
 from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenShape
 from forethought.settings import Between, Scale
+
+TokenLoss = Literal["items", "tokens"]
+FIRST_SCALE = 12.0  # of mean cosines in the softmax over items, learned from there on: about SASRec's 1 / temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +40,9 @@ class TokenHeadsConfig(TokenMethodConfig):
 
     temperature: Annotated[Scale, Between(0.001, 100)] = 0.1
     """Cosines between states and tokens are divided by it (tau)."""
+    loss: TokenLoss = "items"
+    """tokens: cross-entropy of each codebook, as in the papers; items: of the item among all items, whose score is
+    theirs added up."""
 
 
 class TokenHeads(TokenItems):
@@ -40,10 +55,14 @@ class TokenHeads(TokenItems):
     def __init__(self, n_items: int, width: int, config: TokenHeadsConfig, *, names_categories: bool = False) -> None:
         super().__init__(n_items, width, config)
         self.temperature, self.names_categories = config.temperature, names_categories
+        self.names_items = config.loss == "items"
+        self._bags: tuple[tuple[int, int], TokenBags] | None = None
 
     def know(self, shape: TokenShape) -> None:
         super().know(shape)
         D = self.width
+        first = math.log(FIRST_SCALE * self.temperature / self.codebooks) if self.names_items else 0.0
+        self.log_sharpness = nn.Parameter(torch.tensor(first), requires_grad=self.names_items)  # ln a
         self.heads_MDD = nn.Parameter(torch.zeros(self.codebooks, D, D))
         self.mix = nn.Sequential(nn.Linear(self.codebooks * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         named = self.names_categories and shape.categories
@@ -86,6 +105,24 @@ class TokenHeads(TokenItems):
             named = F.cross_entropy(logits, codes_PM[rows, book], reduction="none")
             losses.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), named))
         return torch.stack(losses, dim=1)
+
+    def item_losses(self, states_PD: Tensor, items_P: Tensor) -> Tensor:
+        """-ln softmax_i( a sum_m ln p_m(c_im | s) )[item], [P]: what is common to all items of a state cancels out."""
+        table_PX = self.logits(states_PD).flatten(1) * self.log_sharpness.exp()
+        bags = self._bags_now()
+        own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
+        return token_lse(table_PX, bags) - own_P
+
+    def _bags_now(self) -> TokenBags:
+        """Which items have which tokens, made once."""
+        key = self.codes_NM.data_ptr(), self.codes_NM._version
+        if self._bags is None or self._bags[0] != key:
+            self._bags = key, TokenBags.of(self.codes_NM, self.size)
+        return self._bags[1]
+
+    def table(self, log_probs: Tensor) -> Tensor:
+        """What each token adds to the score of an item, of its log-probabilities."""
+        return log_probs * self.log_sharpness.exp() if self.names_items else log_probs
 
     def category_losses(self, states_PD: Tensor, items_P: Tensor) -> Tensor | None:
         """-ln p(category of the item | s), [P]; None where none are named."""

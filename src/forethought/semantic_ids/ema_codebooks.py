@@ -66,21 +66,25 @@ class EMACodebooks(nn.Module):
         self.words_MCD.copy_(torch.where(seen_MC[..., None], means_MCD, self.words_MCD))
 
     @torch.no_grad()
-    def settle(self, points_NMD: Tensor, seed: int, rounds: int = 2) -> int:
+    def settle(self, points_NMD: Tensor, rounds: int = 2) -> int:
         """Words become means of the points that take them, and dead codes go where the error is largest.
 
         Returns:
             How many codes were repaired.
         """
-        repaired = 0
-        for _ in range(rounds):
-            repaired += self.repair(points_NMD, seed)
-            for book in range(len(self.words_MCD)):
-                _to_means(self.words_MCD[book], points_NMD[:, book])
-        return repaired + self.repair(points_NMD, seed, unused_only=True)
+        return sum(self.settle_book(book, points_NMD[:, book], rounds) for book in range(len(self.words_MCD)))
 
     @torch.no_grad()
-    def repair(self, points_NMD: Tensor, seed: int, *, unused_only: bool = False) -> int:
+    def settle_book(self, book: int, points_ND: Tensor, rounds: int = 2) -> int:
+        """The same for one book."""
+        repaired = 0
+        for _ in range(rounds):
+            repaired += self._repair_book(book, points_ND, unused_only=False)
+            _to_means(self.words_MCD[book], points_ND)
+        return repaired + self._repair_book(book, points_ND, unused_only=True)
+
+    @torch.no_grad()
+    def repair(self, points_NMD: Tensor, *, unused_only: bool = False) -> int:
         """Put codes that hardly a point takes onto the points that lie farthest from their words.
 
         Args:
@@ -91,10 +95,10 @@ class EMACodebooks(nn.Module):
         """
         repaired = 0
         for book in range(len(self.words_MCD)):
-            repaired += self._repair_book(book, points_NMD[:, book], seed, unused_only)
+            repaired += self._repair_book(book, points_NMD[:, book], unused_only)
         return repaired
 
-    def _repair_book(self, book: int, points_ND: Tensor, seed: int, unused_only: bool) -> int:
+    def _repair_book(self, book: int, points_ND: Tensor, unused_only: bool) -> int:
         words_CD = self.words_MCD[book]
         repaired = 0
         for _ in range(8):  # a code put onto a crowd of equal points may leave another one without any

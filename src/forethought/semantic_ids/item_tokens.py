@@ -166,9 +166,10 @@ def encode_new(tokens: ItemTokens, features: Sequence[Feature]) -> Tensor:
     n = len(features[0].known_N)
     width = sum(each["width"] for each in tokens.inputs if each["kind"] == COLLABORATIVE)
     values_NF = tokenizer_inputs(features, torch.zeros(n, width) if width else None)
-    tokenizer = tokens.tokenizer
-    codes_NM = tokenizer.encode(values_NF.to(tokenizer.mean_F.device)).cpu()
-    return resolve(codes_NM, tokenizer.cpu(), values_NF, torch.zeros(n), tokens.config.collisions, taken=tokens.table)
+    values_NF = values_NF.to(tokens.tokenizer.mean_F.device)
+    codes_NM = tokens.tokenizer.encode(values_NF)
+    how, nobody = tokens.config.collisions, torch.zeros(n)
+    return resolve(codes_NM, tokens.tokenizer, values_NF, nobody, how, taken=tokens.table).cpu()
 
 
 def _names(sources: Sequence[dict[str, Any]], features: Sequence[Feature]) -> tuple[list[Any], list[Any]]:

@@ -102,7 +102,7 @@ class ParallelTokenizer(Tokenizer):
             if epoch == config.continuous:
                 self.books.begin(self._all_experts(y_NP), seed)
             elif quantised and (epoch - config.continuous) % REPAIR_EVERY == 0:
-                self.books.repair(self._all_experts(y_NP), seed)
+                self.books.repair(self._all_experts(y_NP))
             for y_BP in _batches(y_NP, config.batch, draw):
                 optimiser.zero_grad()
                 (self.loss(y_BP, of=len(y_NP), quantised=quantised) / spread).backward()
@@ -111,7 +111,7 @@ class ParallelTokenizer(Tokenizer):
         points_NMD = self._all_experts(y_NP)
         if not epochs:
             self.books.begin(points_NMD, seed)
-        self.books.settle(points_NMD, seed)
+        self.books.settle(points_NMD)
         with torch.no_grad():
             self.mean_gate_M.copy_(self.gates(y_NP).mean(0))
         observer("epochs", epochs, epochs)

@@ -49,7 +49,7 @@ class RQVAE(TokenizerConfig):
     """Passes before there are words."""
     batch: Part = 1024
     """Items a step."""
-    learning_rate: Annotated[float, Between(0, 1, above=True)] = 1e-3
+    learning_rate: Annotated[float, Between(0, 1, above=True)] = 3e-3
     """Of AdamW, falling to zero along a cosine."""
 
     def build(self, width: int) -> ResidualAutoencoder:
@@ -87,15 +87,14 @@ class ResidualAutoencoder(Tokenizer):
             if epoch == config.continuous:
                 self._begin_books(y_NP, seed)
             elif epoch > config.continuous and (epoch - config.continuous) % REPAIR_EVERY == 0:
-                self.books.repair(self._residuals(y_NP), seed)
+                self.books.repair(self._residuals(y_NP))
             for rows in torch.randperm(len(y_NP), generator=draw).split(config.batch):
                 optimiser.zero_grad()
                 loss = self.loss(y_NP[rows], of=len(y_NP), quantised=epoch >= config.continuous)
                 (loss / spread).backward()
                 optimiser.step()
                 schedule.step()
-        for _ in range(self.codebooks):  # a word that moves moves the residuals of the books behind it
-            self.books.settle(self._residuals(y_NP), seed, rounds=1)
+        self._settle_books(y_NP)
         observer("epochs", epochs, epochs)
 
     def loss(self, y_BP: Tensor, *, of: int, quantised: bool) -> Tensor:
@@ -126,6 +125,15 @@ class ResidualAutoencoder(Tokenizer):
         left_ND = self.encoder(y_NP)
         for book in range(self.codebooks):
             self.books.begin_book(book, left_ND, seed + book)
+            words_MCD = self.books.words_MCD[book : book + 1]
+            left_ND = left_ND - chosen(residual_codes(left_ND, words_MCD), words_MCD)[:, 0]
+
+    @torch.no_grad()
+    def _settle_books(self, y_NP: Tensor) -> None:
+        """One after the other, as a codeword that moves moves what the books behind it have to quantise."""
+        left_ND = self.encoder(y_NP)
+        for book in range(self.codebooks):
+            self.books.settle_book(book, left_ND)
             words_MCD = self.books.words_MCD[book : book + 1]
             left_ND = left_ND - chosen(residual_codes(left_ND, words_MCD), words_MCD)[:, 0]
 

@@ -113,7 +113,7 @@ def read_tokens(folder: str | Path, split: Split) -> ItemTokens:
         tensors, stated = load_tensors(folder / TENSORS_FILE)
     except (SafetensorError, OSError) as error:
         raise RunError(f"{folder / TENSORS_FILE} is damaged ({first_line(error)}): {MEND}.") from error
-    if stated[CHECKSUM] != about["tokens"]["checksum"]:
+    if stated[CHECKSUM] != about["tokens"].get("checksum"):
         raise RunError(f"{folder / TENSORS_FILE} is not the file that {ABOUT_FILE} was written with: {MEND}.")
     try:
         return loaded(rebuild(about["tokens"], split.data.n_items), tensors)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from forethought.data.progress import Report, silent
 from forethought.errors import ConfigError, DataError
+from forethought.memory import check_room
 from forethought.settings import Between, Count, Settings, Width
 
 AT_ONCE = 1024  # rows encoded together, always so many: a code must not depend on who else is encoded
@@ -72,6 +73,10 @@ class Tokenizer(nn.Module, ABC):
 
     def __init__(self, config: TokenizerConfig, width: int) -> None:
         super().__init__()
+        distances = AT_ONCE * config.codebooks * config.size
+        check_room(
+            8 * distances, f"{config.codebooks} codebooks of {config.size:,} codes", "give fewer or smaller ones"
+        )
         self.codebooks, self.size, self.ordered = config.codebooks, config.size, config.ordered
         self.width, self.components = width, min(config.components, width)
         self.register_buffer("mean_F", torch.zeros(width))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import clusters, halting, intent_probing, length, noise
+from forethought.studies import clusters, decoding, halting, intent_probing, length, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
 from forethought.studies.variants import INPUT_NOISE
@@ -138,6 +138,24 @@ STUDIES: dict[str, Study] = {
             *("sasrec-again-full", "igr-sr-full", "igr-sr-no-lid-full", "igr-sr-texts-full"),
             *("sasrec-full-input-noise-0.1", "rearec-prl-full-input-noise-0.1"),
         ),
+        _ablation(
+            "semantic-ids",
+            "Recommending by tokens",
+            "What are tokens instead of ids worth: named at once (RPG), one after the other in an order of their own "
+            "(TIGER), or in the order of confidence (REG4Rec)? Held against a SASRec that reads the same features, "
+            "without evidence and with it.",
+            *("sasrec-features", "sasrec", "tiger", "rpg", "reg4rec", "reg4rec-decoder", "reg4rec-no-category"),
+            *("sasrec-full", "rpg-full", "reg4rec-full"),
+        ),
+        _ablation(
+            "tokenizers",
+            "What makes the tokens",
+            "The same method over tokens of MPQ, OPQ, residual quantisers and chance, with more and fewer of them.",
+            *("rpg", "rpg-opq", "rpg-rqkmeans", "rpg-rqvae", "rpg-random"),
+            *("rpg-m-4", "rpg-m-16", "rpg-m-32", "rpg-c-64"),
+            *("reg4rec", "reg4rec-opq", "reg4rec-rqvae", "reg4rec-random"),
+        ),
+        decoding.STUDY,
         halting.STUDY,
         clusters.STUDY,
         intent_probing.STUDY,

@@ -11,6 +11,11 @@ from forethought.data.evidence import Evidence
 from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.recipes import METHODS, on_backbone
+from forethought.semantic_ids.opq import OPQ
+from forethought.semantic_ids.random_tokens import RandomTokens
+from forethought.semantic_ids.rq_kmeans import RQKMeans
+from forethought.semantic_ids.rq_vae import RQVAE
+from forethought.semantic_ids.tokenizer import TokenizerConfig
 
 
 def changed(name: str, **settings: Any) -> Callable[[], Recipe]:
@@ -57,6 +62,14 @@ def longer(name: str, epochs: int) -> Callable[[], Recipe]:
 def on(name: str, backbone: str) -> Callable[[], Recipe]:
     return lambda: on_backbone(METHODS[name](), backbone)
 
+
+TOKENIZERS: dict[str, TokenizerConfig] = {
+    "opq": OPQ(),
+    "rqkmeans": RQKMeans(codebooks=8),
+    "rqvae": RQVAE(codebooks=8),
+    "random": RandomTokens(),
+}
+"""In place of MPQ."""
 
 INPUT_NOISE = {
     "sasrec": (0.1, 0.2, 0.3),
@@ -132,6 +145,13 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-full-trained": knowing("sasrec", Features(), Evidence(fit="training")),
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
     "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
+    **{f"rpg-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
+    **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 16, 32)},
+    "rpg-c-64": changed("rpg", tokenizer={"size": 64}),
+    **{f"reg4rec-{name}": changed("reg4rec", tokenizer=made) for name, made in TOKENIZERS.items()},
+    "reg4rec-decoder": changed("reg4rec", decoder_layers=1),
+    "reg4rec-no-category": changed("reg4rec", category_weight=0.0),
+    **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("rpg", "reg4rec")},
     "sasrec-long": longer("sasrec", 28),
     "sasrec-full-long": longer("sasrec-full", 28),
     **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in ("sasrec", "rearec-prl")},

@@ -30,6 +30,13 @@ class Fitted(NamedTuple):
     best: float
 
 
+def some_cases(cases: Cases, seed: int, most: int = 5_000) -> Cases:
+    """Drawn evenly where there are more."""
+    if len(cases) <= most:
+        return cases
+    return cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), most, replace=False)))
+
+
 @torch.inference_mode()
 def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: int = 0) -> Fitted:
     """Set each kind's weight, one after the other, to the one of a grid that ranks the cases best; then nearer.
@@ -46,8 +53,7 @@ def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: in
     evidence = method.evidence
     assert evidence is not None
     method.eval()
-    if len(cases) > MOST_CASES:
-        cases = cases.take(np.sort(np.random.default_rng(seed).choice(len(cases), MOST_CASES, replace=False)))
+    cases = some_cases(cases, seed, MOST_CASES)
     weights = [0.0] * len(evidence.shapes)  # whatever they are now, so that a finished run comes to the same again
     without_C = best_C = _quality(method, cases, [weights], exclude_history)[0]
     for fine in (False, True):

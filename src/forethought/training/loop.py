@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.narrow import narrow_products
-from forethought.data.batches import plan, replace_randomly, training_batch, windows
+from forethought.data.batches import cropped, plan, replace_randomly, training_batch, windows
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
 from forethought.devices import resolve_device
@@ -192,7 +192,8 @@ class Fit:
         self.method.begin_epoch(progress.stage_epoch)
         unread: list[StepLosses] = []
         for at, chosen in enumerate(batches[progress.batch :], start=progress.batch + 1):
-            unread.append(self._step(fabric, model, optimiser, rows.take(chosen), len(unread)))
+            shown = cropped(rows.take(chosen), self.settings.crop, self.seed, progress.epoch, at)
+            unread.append(self._step(fabric, model, optimiser, shown, len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
             if len(unread) < self._reads_every(fabric) and at < len(batches) and not hurry:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from forethought.devices import Device
-from forethought.settings import Between, Epochs, Scale, Settings, ShareBelowOne, Weight
+from forethought.settings import Between, Epochs, Scale, Settings, Share, ShareBelowOne, Weight
 
 if TYPE_CHECKING:  # it brings torch
     from forethought.methods.interface import Stage
@@ -45,6 +45,10 @@ class Training(Settings):
     input_noise: ShareBelowOne = 0.0
     """Chance that an item of a training history is replaced by one drawn evenly from all, anew in each batch; what
     is to be named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
+    crop: Share = 0.0
+    """Share of the training rows of which a random stretch alone is shown (two items at least, and never all), drawn
+    anew in each epoch: what came before it is not read, and what comes after it is not named (the crops of CL4SRec,
+    arXiv 2010.14395, as data for the loss itself)."""
     all_windows: bool = True
     """Cut a history longer than the window into several rows; otherwise only its last window trains."""
     precision: Precision = "auto"

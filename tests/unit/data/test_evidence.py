@@ -78,6 +78,21 @@ def test_only_the_training_part_is_counted(split: Split) -> None:
     assert met.table.pairs_NK.sum() == 8
 
 
+def test_popular_is_of_the_last_weeks_where_there_are_times(split: Split) -> None:
+    """Of the training part: b 4 times, c 3 times, a and d less."""
+    (of_late,) = read_evidence(split, Evidence(use="popular", most_popular=2))
+    assert of_late.shape == EvidenceShape("popular", "recent", 1)
+    undated = replace(split.train, histories=replace(split.train.histories, times=None))
+    (of_all,) = read_evidence(replace(split, train=undated), Evidence(use="popular", most_popular=2))
+    assert of_all.shape == EvidenceShape("popular", "popular", 1)
+    train = split.train.item_counts(split.data.n_items)
+    assert of_all.table.pairs_NK is not None
+    heard = of_all.table.values_NK[:, 0] > 0
+    listed = of_all.table.items_NK[heard, 0]
+    assert train[listed].tolist() == of_all.table.pairs_NK[heard, 0].tolist()
+    assert len(listed) == (train > np.sort(train)[-3]).sum()
+
+
 def test_a_column_or_a_file_of_vectors_may_speak(split: Split, tmp_path: Path) -> None:
     np.save(tmp_path / "shape.npy", VECTORS[::-1])
     tables = read_evidence(split, Evidence(use=f"image,{tmp_path / 'shape.npy'}"))
@@ -89,7 +104,11 @@ def test_a_column_or_a_file_of_vectors_may_speak(split: Split, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("use", "error", "said"),
     [
-        ("nothing", ConfigError, "There is no evidence 'nothing': choose co_occurrence, text, repeat, ease, a column"),
+        (
+            "nothing",
+            ConfigError,
+            "There is no evidence 'nothing': choose co_occurrence, text, repeat, ease, popular, a column",
+        ),
         ("cooccurrence", ConfigError, "Did you mean 'co_occurrence'?"),
         ("imgae", ConfigError, "Did you mean 'image'?"),
         ("categories", ConfigError, "is no vector of an item"),
@@ -97,6 +116,7 @@ def test_a_column_or_a_file_of_vectors_may_speak(split: Split, tmp_path: Path) -
         ("image:tags", ConfigError, "is read as tags, but only vectors are more or less alike"),
         ("auto,text", ConfigError, "says auto beside other names"),
         ("{folder}/repeat.npy", ConfigError, "would be called 'repeat', which is a kind of its own"),
+        ("{folder}/popular.npy", ConfigError, "would be called 'popular', which is a kind of its own"),
         ("image,{folder}/image.npy", ConfigError, "has two kinds called 'image'"),
         ("{folder}/long.npy", DataError, "has 6 rows, but the item table 5"),
         ("{folder}/nan.npy", DataError, "hold NaN, infinity or numbers beyond float32"),

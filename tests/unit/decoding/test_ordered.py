@@ -129,12 +129,12 @@ def test_allowed_items_alone_are_reached_and_one_is_enough() -> None:
 
 
 def test_a_token_of_no_probability_is_still_more_than_no_item() -> None:
-    decoder = ToyDecoder(ROWS, M, C)
-    decoder.heads_DMC = torch.zeros_like(decoder.heads_DMC)
+    """Few of many tokens lead anywhere, and the decoder believes in none at all."""
+    decoder, codes = ToyDecoder(ROWS, M, 50), some_codes() + 45
     said = decoder.log_probs
     decoder.log_probs = lambda state: (torch.full_like(said(state)[0], -torch.inf), None)  # type: ignore[method-assign]
-    lists = search_items(decoder, ROWS, PrefixTable.of(some_codes(), C), N, beams=2)
-    assert all(sorted(row) == list(range(N)) for row in lists.items_BK.tolist())
+    lists = search_items(decoder, ROWS, PrefixTable.of(codes, 50), 3, beams=2)
+    assert all(len(set(row)) == 3 and min(row) >= 0 for row in lists.items_BK.tolist())
 
 
 def test_no_rows_are_no_lists() -> None:

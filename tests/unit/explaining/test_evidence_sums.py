@@ -340,6 +340,40 @@ def test_ease_speaks_without_a_cosine(split: Split, quick: Training, tmp_path: P
     assert {(each.by, each.met, each.near, each.cosine) for each in of_ease} == {("ease", None, None, None)}
 
 
+def test_what_is_popular_speaks_for_itself(split: Split, quick: Training, tmp_path: Path) -> None:
+    evidence = Evidence(use="popular,co_occurrence", most_popular=10, weeks=2.0)
+    recipe = Recipe(method=METHODS["plain"], training=replace(quick, epochs=1), evidence=evidence)
+    model = train(recipe, split, tmp_path / "run")
+    spoken: Any = model.method.evidence
+    spoken.weights_E.data = torch.tensor([3.0, 0.5])
+    said = told(model, k=12, exclude_history=False)
+    assert [(kind.name, kind.read, kind.weeks) for kind in said.evidence] == [
+        ("popular", 0, 2.0),
+        ("co_occurrence", 8, None),
+    ]
+    times = split.train.histories.times
+    assert times is not None
+    inside = split.train.inside()
+    late = inside & (times > times[inside].max() - 14 * 86_400)
+    counts = np.bincount(split.train.histories.items[late], minlength=len(model.items))
+    assert said.contributions is not None
+    assert said.sums is not None
+    of_itself = 0
+    for whole, contributions in zip(said.sums, said.contributions, strict=True):
+        assert whole.score == near(whole.model + sum(each.score for each in contributions))
+        for each in contributions:
+            if each.by == "popular":
+                assert (each.item, each.met) == (whole.item, counts[row(model, whole.item)])
+                assert (each.near, each.cosine) == (None, None)
+                of_itself += 1
+    assert of_itself > 3
+    text = " ".join(str(said).split())
+    best = next(each for row_of in said.contributions for each in row_of if each.by == "popular")
+    assert f"popular: {best.score:+.3f} met {best.met}" in text
+    assert "Popular: met so many times in the last 2 weeks of training." in text
+    assert "The last 8 items speak" in text
+
+
 # ---- its form
 
 

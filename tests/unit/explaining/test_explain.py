@@ -33,7 +33,17 @@ from forethought.explaining.parts import (
     Plane,
     PlanePoint,
     RankChange,
+    Steering,
     Step,
+)
+from forethought.explaining.token_parts import (
+    Belief,
+    PrunedToken,
+    Token,
+    TokenPath,
+    TokenShare,
+    TokenStep,
+    TokenSum,
 )
 from forethought.methods.dtrec import DTRec
 from forethought.methods.igr_sr import IGRSR
@@ -324,8 +334,16 @@ KEYS = {
     Explanation: [
         *("history", "dropped", "read", "history_excluded", "halting", "centroid", "answer", "answer_step"),
         *("steps", "movements", "target", "plane", "intents", "contributions"),
-        *("evidence", "sums", "certainty"),
+        *("evidence", "sums", "certainty", "paths", "pruned", "token_sums", "steering"),
     ],
+    Steering: ["only", "never", "forbidden", "candidates"],
+    TokenPath: ["weight", "carries", "steps", "items"],
+    TokenStep: ["step", "token", "probability", "confidence", "belief", "moved"],
+    Token: ["codebook", "token", "size", "items", "category", "brand"],
+    Belief: ["category", "probability"],
+    PrunedToken: ["step", "token", "before", "after", "moved", "kept"],
+    TokenSum: ["item", "title", "score", "tokens", "paths", "carried_by"],
+    TokenShare: ["codebook", "token", "score", "probability", "overall"],
     Contribution: ["item", "title", "score", "by", "met", "near", "cosine"],
     EvidenceUse: ["name", "weight", "gate", "most", "read", "window", "directed"],
     ItemSum: ["item", "title", "score", "model", "model_rank", "added"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from forethought.data.batches import Batch
 from forethought.data.evidence import Evidence, EvidenceShape, EvidenceTable
 from forethought.data.histories import Histories
 from forethought.data.neighbours import Neighbours, alike, co_occurrence
+from forethought.data.popularity import popular
 from forethought.methods.item_evidence import LEAST, ItemEvidence
 
 N = 12
@@ -174,3 +177,45 @@ def test_weights_that_are_fitted_afterwards_begin_at_nothing_and_are_not_trained
     evidence = ItemEvidence(Evidence(), [EvidenceShape("text", "like", 3)], N, 2)
     assert evidence.silent()
     assert not [p for p in evidence.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_what_is_popular_has_the_same_added_behind_every_history(gate: bool) -> None:
+    """Beside another kind; a gate hears the history, and nothing is taken off in training."""
+    lists = _lists(5)
+    train = Histories.from_lists(lists).all()
+    table = popular(train, N, most=4, weeks=1.0)
+    text = _tables(lists)[0]
+    listed = EvidenceTable(EvidenceShape("popular", "popular", 1), table, train.item_counts(N))
+    evidence = _evidence((listed, text), replace(CONFIG, gate=gate))
+    evidence.weights_E.data = torch.tensor([1.5, 0.0])
+    batch = _batch(lists)
+    states = torch.randn(int(batch.lengths_B.sum()), 2)
+    factors = np.ones(len(states))
+    if evidence.gate_ED is not None:
+        evidence.gate_ED.data = torch.tensor([[0.3, -0.2], [0.0, 0.0]])
+        factors = np.exp(states.numpy() @ [0.3, -0.2])
+    of_each = np.zeros(N)
+    np.add.at(of_each, table.items_NK[:, 0], table.values_NK[:, 0])
+    in_training = _dense(evidence.in_training(batch, states), len(states))
+    np.testing.assert_allclose(in_training, 1.5 * factors[:, None] * of_each, atol=1e-6)
+    after = _dense(evidence.after(batch), len(lists))
+    np.testing.assert_allclose(after, 1.5 * np.tile(of_each, (len(lists), 1)), atol=1e-6)
+    asked = torch.tensor([int(table.items_NK[1, 0]), int(np.flatnonzero(of_each == 0)[0])])
+    said, _ = evidence.spoken(batch, asked)
+    assert said.items_A.tolist() == asked.tolist()
+    np.testing.assert_allclose(said.added_KA.detach().numpy(), np.diag(1.5 * of_each[asked.numpy()]), rtol=1e-6)
+    assert table.pairs_NK is not None
+    assert said.counts_A.tolist() == [table.pairs_NK[1, 0], 0]
+
+
+def test_weights_of_what_is_popular_are_trained() -> None:
+    lists = _lists(6)
+    train = Histories.from_lists(lists).all()
+    listed = EvidenceTable(
+        EvidenceShape("popular", "popular", 1), popular(train, N, most=4, weeks=1.0), train.item_counts(N)
+    )
+    evidence, batch = _evidence((listed,)), _batch(lists)
+    evidence.in_training(batch, torch.zeros(int(batch.lengths_B.sum()), 2)).sums().sum().backward()
+    assert evidence.weights_E.grad is not None
+    assert float(evidence.weights_E.grad) > 0

@@ -13,10 +13,11 @@ from forethought.config import Recipe
 from forethought.data.batches import lists_batch
 from forethought.data.histories import Histories, Spans
 from forethought.data.interactions import DataSizes
+from forethought.data.popularity import DAY
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation.ranking import rank_cases
-from forethought.methods.popular import DAY, Popular, PopularModel
+from forethought.methods.popular import Popular, PopularModel
 from forethought.runs import train
 
 

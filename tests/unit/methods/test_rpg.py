@@ -40,6 +40,7 @@ def model_of(split: Split, **changed: Any) -> RPGModel:
 
 def test_the_loss_is_the_mean_over_books_of_what_each_head_says(split: Split) -> None:
     model, batch = model_of(split), training_batch(windows(split.train, 12).take(np.arange(5)))
+    model.tokens.names_items = False  # loss="tokens"
     assert batch.targets_BL is not None
     tokens, total = model.tokens, 0.0
     states_BLD = model.backbone.encode(tokens(batch.items_BL), batch.lengths_B).states_BLD

@@ -349,3 +349,11 @@ def test_settings_out_of_range() -> None:
     with pytest.raises(ConfigError, match="A tokenizer's type is 3"):
         tokenizer_config(3)
     assert set(TOKENIZERS) == {"mpq", "rq_vae", "rq_kmeans", "opq", "random_tokens"}
+
+
+def test_books_that_no_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from forethought import memory
+
+    monkeypatch.setattr(memory, "machine_memory", lambda: 10**9)
+    with pytest.raises(memory.ShortOfMemoryError, match="128 codebooks of 65,536 codes needs about 68"):
+        OPQ(codebooks=128, size=65_536).build(4)

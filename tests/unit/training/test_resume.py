@@ -82,8 +82,8 @@ def same(folder: Path, wanted: Path) -> None:
 
 @pytest.fixture(scope="module")
 def quick(quick: Training) -> Training:
-    """With one more thing that is drawn."""
-    return replace(quick, input_noise=0.1)
+    """With more that is drawn."""
+    return replace(quick, input_noise=0.1, crop=0.3)
 
 
 @pytest.fixture(scope="module")

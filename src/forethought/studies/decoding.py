@@ -1,0 +1,166 @@
+"""How paths over tokens are best sought: orders, pruning, beams and lengths of one trained model.
+
+Nothing is trained: the same weights decode the same test cases in several ways, each held against the way of the run by
+paired differences over users. Pruning needs a head for categories that can be trusted, so its accuracy is told of too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from forethought.data.batches import case_batches
+from forethought.data.histories import Cases
+from forethought.data.splits import Split
+from forethought.decoding.beam import BeamSettings
+from forethought.decoding.calibration import calibrate_theta
+from forethought.evaluation.lists import coverage
+from forethought.evaluation.metrics import ndcg, recall
+from forethought.evaluation.ranking import Ranked, rank_cases
+from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
+from forethought.methods.reg4rec import REG4RecModel
+from forethought.recommender import Recommender
+from forethought.studies import results
+from forethought.studies.page import Page, number
+from forethought.studies.results import Result
+from forethought.studies.study import Study
+from forethought.studies.tables import results_table
+from forethought.training.evidence_weights import some_cases
+
+MOST_CASES = 5_000
+THETAS = (0.02, 0.04, 0.06, 0.08, 0.1)
+BEAMS = (1, 2, 4, 8, 16)
+STEPS = (1, 2, 4, 8)
+FEW = 256  # cases in a batch: paths take memory
+
+
+def ways(own: BeamSettings, codebooks: int) -> Iterator[tuple[str, BeamSettings]]:
+    """Each with its name; the first is that of the run."""
+    yield "as trained", own
+    for order in ("confident", "fixed", "random", "joint"):
+        if order != own.order:
+            yield f"order {order}", replace(own, order=order)
+    yield ("without pruning (CORP)", replace(own, corp=False)) if own.corp else ("with CORP", replace(own, corp=True))
+    for theta in THETAS:
+        yield f"CORP, theta {theta:g}", replace(own, corp=True, theta=theta)
+    for beams in BEAMS:
+        if beams != own.beams:
+            yield f"{beams} beam{'s' * (beams > 1)}", replace(own, beams=beams)
+    for steps in STEPS:
+        if steps != own.steps and steps <= codebooks:
+            yield f"{steps} step{'s' * (steps > 1)}", replace(own, steps=steps)
+
+
+def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
+    """All ways of one model; none where it seeks no paths."""
+    method, exclude = model.method, model.about["exclude_history"]
+    if not isinstance(method, REG4RecModel):
+        return {}
+    test, valid = (some_cases(part, seed, MOST_CASES) for part in (split.test, split.valid))
+    own, base, rows = method.config, None, []
+    try:
+        for name, settings in ways(replace(own.decoding, steps=own.steps), method.tokens.codebooks):
+            method.config = replace(own, decoding=settings, steps=settings.steps)
+            begin = time.perf_counter()
+            ranked = rank_cases(method, test, exclude_history=exclude, k=10, batch=FEW)
+            ms = 1000 * (time.perf_counter() - begin) / len(test)
+            base = ranked if base is None else base
+            rows.append({"way": name, "settings": asdict(settings), "ms": ms, **_figures(ranked, base, test, split)})
+
+        def quality(theta: float) -> float:
+            method.config = replace(own, decoding=replace(own.decoding, corp=True, theta=theta))
+            return float(ndcg(rank_cases(method, valid, exclude_history=exclude, batch=FEW).ranks, 10).mean())
+
+        calibrated = calibrate_theta(quality, THETAS) if method.tokens.categories is not None else None
+    finally:
+        method.config = own
+    return {
+        "cases": len(test),
+        "ways": rows,
+        "category_accuracy": _category_accuracy(method, test),
+        "theta": None if calibrated is None else calibrated.theta,
+        "valid_ndcg_of_theta": None if calibrated is None else {f"{t:g}": v for t, v in calibrated.ndcgs.items()},
+    }
+
+
+def _figures(ranked: Ranked, base: Ranked, cases: Cases, split: Split) -> dict[str, Any]:
+    assert ranked.lists is not None
+    shown = np.bincount(ranked.lists[ranked.lists >= 0], minlength=split.data.n_items)
+    own, other = ndcg(ranked.ranks, 10), ndcg(base.ranks, 10)
+    sums = cluster_sums(np.column_stack([own, other]), cases.history.users)
+    draws = bootstrap_sums(sums)
+    relative = draws[:, 0] / draws[:, 1] - 1
+    return {
+        "recall@5": float(recall(ranked.ranks, 5).mean()),
+        "recall@10": float(recall(ranked.ranks, 10).mean()),
+        "ndcg@10": float(own.mean()),
+        "relative": {"mean": float(own.mean() / other.mean() - 1), "ci95": interval(relative).tolist()},
+        "coverage@10": coverage(shown),
+        "short": int((ranked.lists < 0).any(1).sum()),
+    }
+
+
+@torch.inference_mode()
+def _category_accuracy(method: REG4RecModel, cases: Cases) -> list[float] | None:
+    """How often the category of the target is the one most believed in, before each token, along true orders."""
+    tokens, hits = method.tokens, []
+    if tokens.categories is None:
+        return None
+    for rows, histories in case_batches(cases, method.window, FEW):
+        made = method.user_states(histories.to(method.device), trace=True)
+        if made.paths is None or made.paths.categories_BTPG is None:
+            return None
+        best_BT = made.paths.categories_BTPG[:, :, 0].argmax(-1)
+        targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(best_BT.device)
+        hits.append((best_BT == tokens.category_N[targets][:, None]).float().cpu().numpy())
+    return np.concatenate(hits).mean(0).tolist()
+
+
+def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
+    results_table(page, runs_of, STUDY.name)
+    for dataset in results.places(runs_of):
+        for variant, runs in results.at(runs_of, dataset).items():
+            for run in (each for each in runs if each.probe):
+                _ways_of(page, f"{variant} on {dataset}, seed {run.seed}", run.probe or {})
+
+
+def _ways_of(page: Page, name: str, figures: Mapping[str, Any]) -> None:
+    page.heading(f"Ways of decoding: {name}")
+    page.say(
+        f"The same weights on the same {figures['cases']:,} test cases. Differences of NDCG@10 are relative to the way "
+        "the run decodes, paired over users, with 95% intervals. Milliseconds are those of ranking and lists, in "
+        f"batches of {FEW}. A list is short that has fewer than 10 items."
+    )
+    head = ["way", "recall@5", "recall@10", "ndcg@10", "difference", "coverage@10", "ms a history", "short lists"]
+    rows = []
+    for way in figures["ways"]:
+        low, high = way["relative"]["ci95"]
+        difference = f"{way['relative']['mean']:+.1%} [{low:+.1%}, {high:+.1%}]"
+        quality = [number(way[metric], 4) for metric in ("recall@5", "recall@10", "ndcg@10")]
+        rows.append(
+            [way["way"], *quality, difference, number(way["coverage@10"], 3), number(way["ms"], 2), way["short"]]
+        )
+    page.table(head, rows)
+    if figures["category_accuracy"]:
+        shares = ", ".join(f"{share:.1%}" for share in figures["category_accuracy"])
+        page.say(
+            f"The category of the target is the one most believed in, before each token of the best path: {shares}."
+        )
+    if figures["theta"] is not None:
+        page.say(f"On the validation part theta {figures['theta']:.3g} ranks best; log 2 = 0.693 prunes nothing.")
+
+
+STUDY = Study(
+    name="token-decoding",
+    title="Decoding paths over tokens",
+    question="Does the order in which codebooks are decided matter (CRSS), does pruning help (CORP), and how many beams"
+    " and steps are worth their time?",
+    variants=("reg4rec",),
+    write=write,
+    probe=probe,
+)

@@ -1,0 +1,177 @@
+"""REG4Rec's losses against one prefix, one order and one token at a time (arXiv 2508.15308)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_tokens import TOKENIZER, token_model, tokens_of
+from torch import Tensor
+from torch.nn import functional as F
+
+from forethought.backbones.bert4rec import BERT4Rec
+from forethought.backbones.gru4rec import GRU4Rec
+from forethought.backbones.sasrec import SASRec
+from forethought.data.batches import Batch, history_batch, training_batch, windows
+from forethought.data.splits import Split
+from forethought.decoding.beam import BeamSettings
+from forethought.errors import ConfigError
+from forethought.methods.reg4rec import PathDecoder, REG4Rec, REG4RecModel
+from forethought.methods.rpg import RPG
+from forethought.reasoning.halting import Halting
+
+SMALL: dict[str, Any] = {"width": 16, "window": 12, "dropout": 0.0}
+STACKS = {
+    "single": {"backbone": SASRec(ffn_width=32, count_from="start", input_norm=True, **SMALL)},
+    "recurrent": {"backbone": GRU4Rec(**SMALL)},
+    "decoder": {"backbone": SASRec(ffn_width=32, count_from="start", **SMALL), "decoder_layers": 2},
+    "bidirectional": {"backbone": BERT4Rec(ffn_width=32, count_from="start", **SMALL), "decoder_layers": 1},
+}
+
+
+def config(stack: str, **settings: Any) -> REG4Rec:
+    return REG4Rec(
+        tokenizer=TOKENIZER, steps=settings.pop("steps", 3), decoder_dropout=0.0, **STACKS[stack], **settings
+    )
+
+
+def batch_of(split: Split, model: REG4RecModel) -> Batch:
+    return training_batch(windows(split.train, model.window).take(np.arange(5)))
+
+
+def plain_log_probs(model: REG4RecModel, state_D: Tensor) -> list[Tensor]:
+    """ln p of every codebook, head by head."""
+    tokens = tokens_of(model)
+    made = []
+    for book in range(tokens.codebooks):
+        rows = slice(book * tokens.size, (book + 1) * tokens.size)
+        hidden = state_D + F.silu(state_D @ tokens.heads_MDD[book])
+        cosines = F.cosine_similarity(hidden[None], tokens.weight[rows], dim=-1)
+        made.append(F.log_softmax(cosines / model.config.temperature, dim=-1))
+    return made
+
+
+def state_after(model: REG4RecModel, items: Tensor, decided: list[tuple[int, int]]) -> Tensor:
+    """The state behind one history and some tokens."""
+    batch = Batch(items[None], torch.tensor([len(items)]))
+    state = model._at_end(batch)
+    for book, token in decided:
+        state = model._advanced(state, tokens_of(model).vectors(torch.tensor([[book]]), torch.tensor([[token]])))
+    return state.states_BPD[0, 0]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_loss_is_that_of_a_row_a_prefix(split: Split, same_gradients: Any, stack: str, steps: int) -> None:
+    """Model-chosen orders: the next codebook is that whose true token is most probable."""
+    model = token_model(config(stack, steps=steps, category_weight=0.3), split)
+    model.begin_epoch(100)
+    batch, tokens = batch_of(split, model), tokens_of(model)
+    assert batch.targets_BL is not None
+
+    def wanted() -> Tensor:
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for row, length in enumerate(batch.lengths_B.tolist()):
+            for at in range(length):
+                assert batch.targets_BL is not None
+                target = int(batch.targets_BL[row, at])
+                codes, left, decided = tokens.codes_NM[target].tolist(), [0, 1, 2], []
+                losses = []
+                for _ in range(min(steps, 2) + 1):
+                    state = state_after(model, batch.items_BL[row, : at + 1], decided)
+                    named = {book: -plain_log_probs(model, state)[book][codes[book]] for book in left}
+                    category = -F.log_softmax(tokens.categories(state), dim=-1)[tokens.category_N[target]]
+                    losses.append(sum(named.values()) / len(named) + 0.3 * category)
+                    book = min(named, key=lambda b: named[b].item())
+                    left.remove(book)
+                    decided.append((book, codes[book]))
+                total, count = total + torch.stack(losses).mean(), count + 1
+        return total / count
+
+    same_gradients(model, lambda: model.loss(batch).total, wanted)
+
+
+def test_random_orders_are_drawn_anew_and_each_book_comes_first_as_often(split: Split) -> None:
+    model = token_model(config("single"), split)
+    model.begin_epoch(0)
+    drawn_PM = torch.rand(3000, 3)
+    open_PM = torch.ones(3000, 3, dtype=torch.bool)
+    first = torch.bincount(model._next(torch.zeros(3000, 3), drawn_PM, open_PM), minlength=3)
+    assert (first - 1000).abs().max() < 120
+    open_PM[:, 1] = False
+    assert 1 not in model._next(torch.zeros(3000, 3), drawn_PM, open_PM)
+    batch = batch_of(split, model)
+    torch.manual_seed(1)
+    one = model.loss(batch).total
+    assert model.loss(batch).total != one
+    torch.manual_seed(1)
+    assert model.loss(batch).total == one
+
+
+def test_rpg_is_the_first_step_alone(split: Split) -> None:
+    model = token_model(RPG(tokenizer=TOKENIZER, backbone=STACKS["single"]["backbone"]), split)
+    batch = batch_of(split, model)
+    assert batch.targets_BL is not None
+    losses = []
+    for row, length in enumerate(batch.lengths_B.tolist()):
+        for at in range(length):
+            items = batch.items_BL[row, : at + 1][None]
+            state_D = model.backbone.encode(model.tokens(items), torch.tensor([at + 1])).states_BLD[0, -1]
+            codes = tokens_of(model).codes_NM[batch.targets_BL[row, at]].tolist()
+            rows = plain_rpg(model, state_D)
+            losses.append(-sum(row_C[c] for row_C, c in zip(rows, codes, strict=True)) / 3)
+    assert torch.allclose(model.loss(batch).total, torch.stack(losses).mean(), atol=1e-10)
+    made = model.represent(history_batch(split.test.history.take(np.arange(4)), model.window))
+    scores_BN = model.scores_of(made, torch.arange(model.n_items).expand(4, -1))
+    codes_NM = tokens_of(model).codes_NM
+    wanted_N = sum(made.table_BPMC[2, 0, book][codes_NM[:, book]] for book in range(3))
+    assert torch.allclose(scores_BN[2], wanted_N, atol=1e-12)
+
+
+def plain_rpg(model: Any, state_D: Tensor) -> list[Tensor]:
+    tokens = tokens_of(model)
+    hidden = [state_D + F.silu(state_D @ tokens.heads_MDD[book]) for book in range(3)]
+    words_MCD = tokens.weight.view(3, tokens.size, -1)
+    cosines = [F.cosine_similarity(h[None], words, dim=-1) for h, words in zip(hidden, words_MCD, strict=True)]
+    return [F.log_softmax(each / tokens.temperature, dim=-1) for each in cosines]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_paths_go_on_from_where_their_tokens_lead(split: Split, stack: str) -> None:
+    """Beams that branch and move have the states of their own tokens."""
+    model = token_model(config(stack, decoding=BeamSettings(beams=4, corp=False)), split).eval()
+    rows = split.test.history.take(np.arange(3))
+    batch = history_batch(rows, model.window)
+    with torch.inference_mode():
+        made = model.user_states(batch, Halting(rule="fixed", max_steps=2), trace=True)
+        paths = made.paths
+        assert paths.books_BPT.shape == (3, 4, 2)
+        for b in range(3):
+            items = batch.items_BL[b, : int(batch.lengths_B[b])]
+            for p in range(4):
+                decided = list(zip(paths.books_BPT[b, p].tolist(), paths.tokens_BPT[b, p].tolist(), strict=True))
+                first, second, third = (
+                    plain_log_probs(model, state_after(model, items, decided[:n])) for n in range(3)
+                )
+                (book, token), (then, next_token) = decided
+                assert book == max(range(3), key=lambda m: float(first[m].max()))
+                expected = first[book][token] + second[then][next_token]
+                assert torch.allclose(paths.log_probs_BP[b, p], expected, atol=1e-9)
+                left = ({0, 1, 2} - {book, then}).pop()
+                assert torch.allclose(paths.table_BPMC[b, p, left], third[left], atol=1e-9)
+
+
+def test_a_path_may_be_shorter_but_never_longer_than_the_books(split: Split) -> None:
+    with pytest.raises(ConfigError, match="cannot decide 4 tokens where an item has 3"):
+        config("single", steps=4)
+    model = token_model(config("single"), split).eval()
+    batch = history_batch(split.test.history.take(np.arange(3)), model.window)
+    decoder = PathDecoder(model, model._at_end(batch))
+    assert (decoder.codebooks, decoder.size) == (3, 6)
+    assert model.user_states(batch).steps_B.tolist() == [3, 3, 3]
+    assert model.user_states(batch, Halting(rule="fixed", max_steps=1)).steps_B.tolist() == [1, 1, 1]
+    with pytest.raises(ConfigError, match="multiple of the decoder's 3 heads"):
+        replace(config("decoder"), decoder_heads=3)
