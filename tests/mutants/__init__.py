@@ -57,7 +57,18 @@ class Mutant:
 
 def everything() -> list[Mutant]:
     """All mutants of all lists."""
-    from mutants import catalogue, data, decoding, evaluation, evidence, methods, reasoning, tokens, training
+    from mutants import (
+        catalogue,
+        data,
+        decoding,
+        evaluation,
+        evidence,
+        methods,
+        reasoning,
+        token_methods,
+        tokens,
+        training,
+    )
 
-    lists = (methods, reasoning, catalogue, data, training, evaluation, evidence, decoding, tokens)
+    lists = (methods, reasoning, catalogue, data, training, evaluation, evidence, decoding, tokens, token_methods)
     return [mutant for part in lists for mutant in part.MUTANTS]

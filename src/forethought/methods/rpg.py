@@ -9,14 +9,18 @@ one token after the other: with the same tokens, encoder and heads.
 Deviations: L is the cross-entropy of the item among all items (`token_heads.py`; `loss="tokens"` is the paper's); the
 encoder is a causal backbone of this house (the authors': GPT-2 of width 448, M = 16 to 64, temperature
 .03, codes by OPQ of large text vectors), an item is read as the sum of its tokens' vectors and an MLP of them (theirs:
-the mean), and positions count from a row's end. Their graph decoding, which visits a part of the items, is
-`decoding/graph.py`.
+the mean), and positions count from a row's end.
+
+Their graph decoding, which visits a part of the items, is an option (`decoding="graph"`, see
+`decoding/graph.py`): lists are then what the search met, a target beyond them has no rank, and evaluations say so in
+their protocol. Without it all items are ranked exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,8 +32,11 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.decoding.constraints import Constraints
+from forethought.decoding.graph import GraphLists, GraphSettings, ItemGraph, search_graph
 from forethought.decoding.item_paths import ItemPaths
+from forethought.decoding.ordered import ItemLists, ranks_in
 from forethought.decoding.paths import Paths
+from forethought.errors import ConfigError
 from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
 from forethought.methods.item_tokens import TokenStates, item_paths, token_scorer
 from forethought.methods.outside import SideInformation
@@ -43,6 +50,18 @@ class RPG(TokenHeadsConfig):
 
     backbone: CausalBackbone = field(default_factory=lambda: SASRec(input_norm=True))
     """The encoder of histories."""
+    decoding: Literal["exact", "graph"] = "exact"
+    """Score all items, or look for the best along a graph of items with like tokens, which visits some of them."""
+    graph: GraphSettings = field(default_factory=GraphSettings)
+    """How the graph is searched, where it is."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decoding == "exact" and self.graph != GraphSettings():
+            raise ConfigError(
+                "A graph is set, but all items are to be scored, so that nothing would search it: choose "
+                "decoding='graph', or leave the graph's settings out (on the command line --decoding graph)."
+            )
 
     def build(self, sizes: DataSizes) -> RPGModel:
         return RPGModel(self, sizes.n_items)
@@ -54,10 +73,12 @@ class RPG(TokenHeadsConfig):
 class RPGModel(Method):
     def __init__(self, config: RPG, n_items: int) -> None:
         super().__init__()
+        self.config = config
         self.tokens = TokenHeads(n_items, config.backbone.width, config)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
+        self._graph: tuple[Tensor, Tensor, ItemGraph] | None = None  # with the tokens and vectors it was made of
 
     @property
     def n_items(self) -> int:
@@ -112,3 +133,58 @@ class RPGModel(Method):
     def token_paths(self, represented: UserRepresentation) -> ItemPaths:
         assert isinstance(represented, TokenStates)
         return item_paths(self.tokens, represented)
+
+    # ---- graph decoding
+
+    @property
+    def search(self) -> str | None:
+        graph = self.config.graph
+        if self.config.decoding == "exact":
+            return None
+        return f"graph of {graph.edges} neighbours, {graph.rounds} rounds with {graph.beams} items, no ranks beyond"
+
+    def rank_of(
+        self, represented: UserRepresentation, targets_B: Tensor, excluded: ranking.FilteredItems | None = None
+    ) -> Tensor:
+        """As `Method.rank_of`; along a graph the mid-rank in the list of what was met, infinity beyond it."""
+        if self.config.decoding == "exact":
+            return super().rank_of(represented, targets_B, excluded)
+        lists = self._met(represented, min(self.config.graph.beams, self.n_items), excluded)
+        return ranks_in(ItemLists(lists.items_BK, lists.scores_BK, lists.items_BK >= 0), targets_B)
+
+    def recommend(
+        self,
+        represented: UserRepresentation,
+        k: int,
+        excluded: ranking.FilteredItems | None = None,
+        allowed_N: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        if self.config.decoding == "exact":
+            return super().recommend(represented, k, excluded, allowed_N)
+        lists = self._met(represented, k, excluded, allowed_N)
+        return lists.items_BK, lists.scores_BK
+
+    def _met(
+        self,
+        represented: UserRepresentation,
+        k: int,
+        excluded: ranking.FilteredItems | None,
+        allowed_N: Tensor | None = None,
+    ) -> GraphLists:
+        """The k best items that a search along the graph meets."""
+        assert isinstance(represented, TokenStates)
+        scorer = token_scorer(self.tokens, represented)
+        return search_graph(scorer, self.item_graph(), k, self.config.graph, excluded, allowed_N)
+
+    def item_graph(self) -> ItemGraph:
+        """The graph of all items, made again when tokens or their vectors have changed."""
+        made_of = self.tokens.codes_NM, self.tokens.weight.detach()
+        if self._graph is None or not all(
+            mine.device == theirs.device and torch.equal(mine, theirs)
+            for mine, theirs in zip(made_of, self._graph[:2], strict=True)
+        ):
+            tokens = self.tokens
+            edges = min(self.config.graph.edges, max(1, self.n_items - 1))
+            graph = ItemGraph.of(tokens.codes_NM, tokens.codes_MCD().detach(), edges)
+            self._graph = made_of[0].clone(), made_of[1].clone(), graph
+        return self._graph[2]

@@ -24,6 +24,7 @@ Shapes: B rows, L items of a history, M tokens an item, C codes a book, P decode
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
@@ -34,6 +35,7 @@ from torch.nn import functional as F
 from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
+from forethought.decoding.constraints import Constraints
 from forethought.decoding.prefix_scores import PrefixScorer, joined, search_prefixes
 from forethought.decoding.prefix_table import PrefixTable
 from forethought.errors import ConfigError
@@ -194,6 +196,9 @@ class TIGERModel(Method):
     def search(self) -> str:
         return f"beam of {self.config.beams}, estimates below"
 
+    def compile_encoder(self) -> None:
+        self.encoder.compile(dynamic=True)
+
     def fit_side_information(self, side: SideInformation) -> None:
         super().fit_side_information(side)
         assert side.tokens is not None
@@ -264,8 +269,20 @@ class TIGERModel(Method):
     # ---- inference
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> SearchedStates:
+        return self.constrained_states(batch, None, halting, trace=trace)
+
+    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
+        return self.tokens.constraints(forbidden, allowed_N)
+
+    def constrained_states(
+        self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
+    ) -> SearchedStates:
         chain = self._at_end(History(batch.items_BL, batch.lengths_B), batch.users_B)
-        all_items = self._searched(chain, *self.tokens.prefixes())
+        table, places_MN = self.tokens.prefixes()
+        if constraints is not None:
+            table = PrefixTable.of(self.tokens.codes_NM, self.tokens.size, constraints.allowed_N)
+            places_MN = table.places(self.n_items)
+        all_items = self._searched(chain, table, places_MN)
         return SearchedStates(torch.zeros_like(batch.lengths_B), all_items, chain)
 
     def _searched(self, chain: DecoderChain, table: PrefixTable, places_MN: Tensor) -> PrefixScorer:

@@ -148,6 +148,25 @@ def test_items_that_alone_may_be_listed_are_searched_by_themselves(split: Split)
         assert torch.equal(model.recommend(some, 3, None, allowed_N)[0], items_BK[[4, 2]])
 
 
+def test_tokens_that_are_forbidden_are_on_no_list(split: Split) -> None:
+    """A beam of one goes elsewhere, and what is left has the score that it had."""
+    model, whole = spread(split, beams=1), spread(split)
+    batch = history_batch(split.test.history.take(np.arange(20)), 12)
+    with torch.inference_mode():
+        first_B = model.recommend(model.represent(batch), 1)[0][:, 0]
+        token = int(model.tokens.codes_NM[first_B[0], 0])
+        constraints = model.constraints([(0, token)], None)
+        items_BK, scores_BK = model.recommend(model.constrained_states(batch, constraints), model.n_items)
+        assert bool((items_BK[:, 0] != first_B[0]).all())
+        left_N = model.tokens.codes_NM[:, 0] != token
+        assert all(sorted(row)[-int(left_N.sum()) :] == left_N.nonzero()[:, 0].tolist() for row in items_BK.tolist())
+        assert bool((items_BK[:, int(left_N.sum()) :] == -1).all())
+        exact = whole.scores_of(whole.represent(batch), items_BK[:, :1])
+        torch.testing.assert_close(scores_BK[:, :1], exact)
+    with pytest.raises(ConfigError, match="is to be forbidden"):
+        model.constraints([(9, 0)], None)
+
+
 def test_somebody_unknown_has_the_mean_of_all_users(split: Split) -> None:
     model = spread(split, users=5)
     assert model.inputs.users

@@ -1,0 +1,126 @@
+"""RPG's loss and scores by plain loops, and its search along a graph beside all items scored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_methods import built, small
+from torch.nn import functional as F
+
+from forethought.catalogue.ranking import FilteredItems
+from forethought.config import Recipe, from_json, to_json
+from forethought.data.batches import history_batch, training_batch, windows
+from forethought.data.splits import Split
+from forethought.decoding.graph import GraphSettings
+from forethought.errors import ConfigError
+from forethought.evaluation.protocol import in_words
+from forethought.methods.rpg import RPG, RPGModel
+from forethought.recommender import load
+from forethought.runs import evaluate, train
+from forethought.training.settings import Training
+
+GRAPH = GraphSettings(edges=4, beams=6, rounds=2)
+
+
+def model_of(split: Split, **changed: Any) -> RPGModel:
+    """In float64, with weights large enough that mistakes show."""
+    torch.manual_seed(0)
+    model = built("rpg", split).double().eval()
+    assert isinstance(model, RPGModel)
+    model.config = replace(model.config, **changed)
+    for parameter in model.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.2
+    return model
+
+
+def test_the_loss_is_the_mean_over_books_of_what_each_head_says(split: Split) -> None:
+    model, batch = model_of(split), training_batch(windows(split.train, 12).take(np.arange(5)))
+    model.tokens.names_items = False  # loss="tokens"
+    assert batch.targets_BL is not None
+    tokens, total = model.tokens, 0.0
+    states_BLD = model.backbone.encode(tokens(batch.items_BL), batch.lengths_B).states_BLD
+    for row, length in enumerate(batch.lengths_B.tolist()):
+        for at in range(length):
+            s_D = states_BLD[row, at]
+            for book, code in enumerate(tokens.codes_NM[batch.targets_BL[row, at]].tolist()):
+                g_D = s_D + F.silu(s_D @ tokens.heads_MDD[book])
+                words_CD = tokens.weight[book * tokens.size : (book + 1) * tokens.size]
+                logits_C = F.cosine_similarity(g_D[None], words_CD) / model.config.temperature
+                total -= logits_C.log_softmax(-1)[code].item() / tokens.codebooks
+    assert model.loss(batch).total.item() == pytest.approx(total / batch.weight)
+
+
+def test_no_parameter_is_there_for_nothing(split: Split) -> None:
+    """It had a head of categories, which nothing trained."""
+    assert not [name for name, _ in model_of(split).named_parameters() if "categories" in name]
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_a_graph_that_is_walked_far_enough_finds_what_is_exact(split: Split, exclude: bool) -> None:
+    n = split.data.n_items
+    exact = model_of(split)
+    graph = model_of(split, decoding="graph", graph=GraphSettings(edges=n, beams=n, rounds=1))
+    batch = history_batch(split.test.history.take(np.arange(20)), 12)
+    excluded = FilteredItems.from_histories(batch.items_BL, batch.lengths_B) if exclude else None
+    targets_B = torch.from_numpy(split.test.targets[:20].astype(np.int64))
+    with torch.inference_mode():
+        represented = exact.represent(batch)
+        for wanted, got in zip(
+            exact.recommend(represented, 10, excluded), graph.recommend(represented, 10, excluded), strict=True
+        ):
+            torch.testing.assert_close(got, wanted)
+        wanted_B, got_B = (each.rank_of(represented, targets_B, excluded) for each in (exact, graph))
+        reached_B = got_B < torch.inf
+        assert torch.equal(got_B[reached_B], wanted_B[reached_B])
+        assert bool((reached_B | (wanted_B == torch.inf)).all())
+
+
+def test_a_short_search_ranks_what_it_lists(split: Split) -> None:
+    """Scores are those of the exact model; a rank is the place in the list, and beyond the list there is none."""
+    model = model_of(split, decoding="graph", graph=GRAPH)
+    batch = history_batch(split.test.history.take(np.arange(20)), 12)
+    allowed_N = torch.arange(model.n_items) % 3 == 0
+    with torch.inference_mode():
+        represented = model.represent(batch)
+        items_BK, scores_BK = model.recommend(represented, GRAPH.beams)
+        torch.testing.assert_close(scores_BK, model.scores_of(represented, items_BK))
+        assert all(len(set(row)) == GRAPH.beams for row in items_BK.tolist())
+        for item in range(model.n_items):
+            rank_B = model.rank_of(represented, torch.full((20,), item))
+            assert torch.equal(rank_B < torch.inf, (items_BK == item).any(1))
+        assert bool((model.rank_of(represented, items_BK[:, 0]) < 2).all())
+        some_BK, _ = model.recommend(represented, 5, None, allowed_N)
+        assert bool(allowed_N[some_BK].all())
+        assert bool((some_BK >= 0).all())
+
+
+def test_the_graph_follows_vectors_and_tokens(split: Split) -> None:
+    model = model_of(split, decoding="graph", graph=GRAPH)
+    before = model.item_graph()
+    assert model.item_graph() is before
+    with torch.no_grad():
+        model.tokens.weight.add_(torch.randn_like(model.tokens.weight))
+    after = model.item_graph()
+    assert after is not before
+    model.tokens.codes_NM[0] = (model.tokens.codes_NM[0] + 1) % model.tokens.size
+    assert model.item_graph() is not after
+
+
+def test_a_run_with_a_graph_says_so(split: Split, quick: Training, tmp_path: Path) -> None:
+    config = replace(small("rpg"), decoding="graph", graph=GRAPH)
+    assert from_json(RPG, to_json(config)) == config
+    run = train(Recipe(method=config, training=replace(quick, epochs=1)), split, tmp_path / "run")
+    report = evaluate(run, split)
+    assert "search graph of 4 neighbours, 2 rounds with 6 items, no ranks beyond" in in_words(report.protocol)
+    history = run.items.id_list([3, 1, 4])
+    assert load(tmp_path / "run").recommend([history], k=4)[0].items == run.recommend([history], k=4)[0].items
+
+
+def test_a_graph_that_nothing_searches_is_refused() -> None:
+    with pytest.raises(ConfigError, match="choose decoding='graph'"):
+        RPG(graph=GRAPH)
