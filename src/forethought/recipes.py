@@ -14,6 +14,7 @@ from forethought.data.features import Features
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, nearest
 from forethought.methods import all as methods
+from forethought.semantic_ids.mpq import MPQ
 from forethought.settings import check
 from forethought.training.settings import Training
 
@@ -54,7 +55,8 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "lightrec": lambda: Recipe(method=methods.LightRec()),  # the temperature from three trials
     "igr-sr": lambda: Recipe(method=methods.IGRSR()),  # eight trials bettered nothing else
     "tiger": lambda: Recipe(method=methods.TIGER(), features=Features()),
-    "rpg": lambda: Recipe(method=methods.RPG(), features=Features()),
+    # as many codebooks as the authors have on Beauty: of 8 and 32, tried once each, the more
+    "rpg": lambda: Recipe(method=methods.RPG(tokenizer=MPQ(codebooks=32)), features=Features()),
     "reg4rec": lambda: Recipe(method=methods.REG4Rec(), features=Features()),
     "popular": lambda: Recipe(method=methods.Popular()),
     "itemknn": lambda: Recipe(method=methods.ItemKNN()),

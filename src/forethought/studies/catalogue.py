@@ -144,15 +144,16 @@ STUDIES: dict[str, Study] = {
             "What are tokens instead of ids worth: named at once (RPG), one after the other in an order of their own "
             "(TIGER), or in the order of confidence (REG4Rec)? Held against a SASRec that reads the same features, "
             "without evidence and with it.",
-            *("sasrec-features", "sasrec", "tiger", "rpg", "reg4rec", "reg4rec-decoder", "reg4rec-no-category"),
+            *("sasrec-features", "sasrec", "tiger", "rpg", "rpg-tokens", "rpg-m-8", "rpg-m-8-tokens"),
+            *("reg4rec", "reg4rec-tokens", "reg4rec-decoder", "reg4rec-no-category"),
             *("sasrec-full", "rpg-full", "reg4rec-full"),
         ),
         _ablation(
             "tokenizers",
             "What makes the tokens",
             "The same method over tokens of MPQ, OPQ, residual quantisers and chance, with more and fewer of them.",
-            *("rpg", "rpg-opq", "rpg-rqkmeans", "rpg-rqvae", "rpg-random"),
-            *("rpg-m-4", "rpg-m-16", "rpg-m-32", "rpg-c-64"),
+            *("rpg-m-8", "rpg-m-8-opq", "rpg-m-8-rqkmeans", "rpg-m-8-rqvae", "rpg-m-8-random"),
+            *("rpg-m-4", "rpg-m-16", "rpg", "rpg-m-8-c-64", "rpg-text"),
             *("reg4rec", "reg4rec-opq", "reg4rec-rqvae", "reg4rec-random"),
         ),
         decoding.STUDY,

@@ -49,6 +49,11 @@ def knowing(name: str, features: Features | None, evidence: Evidence | None) -> 
     return lambda: replace(VARIANTS[name](), features=features, evidence=evidence)
 
 
+def text_alone(name: str) -> Callable[[], Recipe]:
+    """A recipe that reads the texts of the items, and no other feature."""
+    return knowing(name, Features(use="text"), None)
+
+
 def longer(name: str, epochs: int) -> Callable[[], Recipe]:
     """One schedule over more epochs."""
 
@@ -145,10 +150,14 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-full-trained": knowing("sasrec", Features(), Evidence(fit="training")),
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
     "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
-    **{f"rpg-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
-    **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 16, 32)},
-    "rpg-c-64": changed("rpg", tokenizer={"size": 64}),
+    "rpg-tokens": changed("rpg", loss="tokens"),
+    **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
+    **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
+    "rpg-m-8-c-64": changed("rpg", tokenizer={"codebooks": 8, "size": 64}),
+    "rpg-m-8-tokens": changed("rpg", tokenizer={"codebooks": 8}, loss="tokens"),
+    "rpg-text": text_alone("rpg"),
     **{f"reg4rec-{name}": changed("reg4rec", tokenizer=made) for name, made in TOKENIZERS.items()},
+    "reg4rec-tokens": changed("reg4rec", loss="tokens"),
     "reg4rec-decoder": changed("reg4rec", decoder_layers=1),
     "reg4rec-no-category": changed("reg4rec", category_weight=0.0),
     **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("rpg", "reg4rec")},
