@@ -129,6 +129,7 @@ class Method(nn.Module):
     window: int  # the longest history it reads
     inputs: Inputs = Inputs()
     reasoning: Reasoning | None = None  # None: it does not reason
+    most_validated: int | None = None  # cases that choose the best epoch, where ranking takes long; None: all
     trains_evidence = False  # whether its loss knows the weights of evidence
 
     def __init__(self) -> None:

@@ -3,12 +3,14 @@
     s_t = f(history; (r_1, j_1), .., (r_{t-1}, j_{t-1}))          the state with t - 1 tokens decided
     p_t^r(j) = softmax_j( cos(g_r(s_t), e_r(j)) / tau )            a head per codebook
     p_t^cat = softmax(W_c s_t)                                     the belief in categories
-    L = -mean_t mean_{r open} ln p_t^r(c_r) - lambda mean_t ln p_t^cat(cat) - ln p_t(i) of one t, drawn
+    L_tok = -mean_t mean_{r open} ln p_t^r(c_r)                    L_cat = -mean_t ln p_t^cat(cat)
+    L = L_tok + lambda L_cat                                                                as we read the paper
+    L = -ln p_1(i) - ln p_t(i) + mu L_tok + lambda L_cat, one t > 1 drawn                   as by default
 
 Tokens are unordered, so a path may decide the codebooks in any order: the one it is surest of comes first (CRSS). In
 training orders are random at first, then those the model would choose. All codebooks that are still open are supervised
-at every step, which teaches each step to name whole items. Beyond the paper is the last term (`loss="items"`): the
-cross-entropy of the item among all items, by what all of its tokens say at one step (`token_heads.py`).
+at every step, which teaches each step to name whole items. Beyond the paper (`loss="items"`) is the cross-entropy of
+the item among all items, p_t(i), by what all of its tokens say at one step (`token_heads.py`).
 
 Items are ranked by what is said on the paths and by what was said before the first token, in shares that the validation
 part chooses (`path_share`): where the next token is hard to guess, a path that has decided a wrong one misleads.
@@ -78,6 +80,8 @@ class REG4Rec(TokenHeadsConfig):
     steps: Steps = 8
     """Tokens that a path decides (T), at most one of each codebook; the books that are left are read from the last
     state."""
+    token_weight: Weight = 0.2
+    """mu, of the tokens beside the item; with the loss of tokens alone their weight is 1."""
     category_weight: Weight = 0.1
     """lambda, of the category of the next item; without effect where items have none."""
     confident_from: Epoch = 8
@@ -123,6 +127,7 @@ class PathState:
 
 class REG4RecModel(Method):
     path_share: Tensor
+    most_validated = 5_000  # paths take time
 
     def __init__(self, config: REG4Rec, n_items: int) -> None:
         super().__init__()
@@ -172,13 +177,12 @@ class REG4RecModel(Method):
         codes_PM = self.tokens.codes_NM[targets_P]
         open_PM = torch.ones_like(codes_PM, dtype=torch.bool)
         drawn_PM = torch.rand(codes_PM.shape, device=codes_PM.device)
-        items = None
-        tokens, categories, steps = [], [], min(self.config.steps, codes_PM.shape[1] - 1)
-        named_at = int(torch.randint(steps + 1, ()))  # the same on average as at all steps
+        items, tokens, categories, steps = [], [], [], min(self.config.steps, codes_PM.shape[1] - 1)
+        named_at = 0, int(torch.randint(steps, ())) + 1  # one for all of those that have decided something
         for step in range(steps + 1):
             states_PD = state.states_BPD[real_BP]
-            if self.tokens.names_items and step == named_at:
-                items = self.tokens.item_losses(states_PD, targets_P).sum() / batch.weight
+            if self.tokens.names_items and step in named_at:
+                items.append(self.tokens.item_losses(states_PD, targets_P).sum() / batch.weight)
             named_PM = self.tokens.losses(states_PD, codes_PM, open_PM if step else None)
             tokens.append((named_PM.sum(1) / open_PM.sum(1)).sum() / batch.weight)
             category_P = self.tokens.category_losses(states_PD, targets_P)
@@ -188,15 +192,14 @@ class REG4RecModel(Method):
             book_P = self._next(named_PM.detach(), drawn_PM, open_PM)
             open_PM = open_PM.scatter(1, book_P[:, None], value=False)
             state = self._decided(state, real_BP, book_P, codes_PM.gather(1, book_P[:, None])[:, 0])
-        token_loss = torch.stack(tokens).mean()
-        parts = {"tokens": token_loss, "first": tokens[0], "last": tokens[-1]}
-        total = token_loss
+        total = torch.stack(tokens).mean()
+        parts = {"tokens": total, "first": tokens[0], "last": tokens[-1]}
+        if items:
+            parts["items"] = items[0]
+            total = torch.stack(items).sum() + self.config.token_weight * total
         if categories:
             parts["category"] = torch.stack(categories).mean()
             total = total + self.config.category_weight * parts["category"]
-        if items is not None:
-            parts["items"] = items
-            total = total + items
         return Losses(total, {"loss": total.detach()} | {name: part.detach() for name, part in parts.items()})
 
     def _next(self, named_PM: Tensor, drawn_PM: Tensor, open_PM: Tensor) -> Tensor:

@@ -166,6 +166,8 @@ class SearchedStates(UserRepresentation):
 
 
 class TIGERModel(Method):
+    most_validated = 5_000  # beams take time
+
     def __init__(self, config: TIGER, n_items: int) -> None:
         super().__init__()
         self.config, self.window = config, config.window

@@ -145,7 +145,7 @@ STUDIES: dict[str, Study] = {
             "(TIGER), or in the order of confidence (REG4Rec)? Held against a SASRec that reads the same features, "
             "without evidence and with it.",
             *("sasrec-features", "sasrec", "tiger", "rpg", "rpg-tokens", "rpg-m-8", "rpg-m-8-tokens"),
-            *("reg4rec", "reg4rec-tokens", "reg4rec-decoder", "reg4rec-no-category"),
+            *("reg4rec", "reg4rec-tokens", "reg4rec-steps-8", "reg4rec-decoder", "reg4rec-no-category"),
             *("sasrec-full", "rpg-full", "reg4rec-full"),
         ),
         _ablation(

@@ -158,6 +158,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "rpg-text": text_alone("rpg"),
     **{f"reg4rec-{name}": changed("reg4rec", tokenizer=made) for name, made in TOKENIZERS.items()},
     "reg4rec-tokens": changed("reg4rec", loss="tokens"),
+    "reg4rec-steps-8": changed("reg4rec", steps=8),
     "reg4rec-decoder": changed("reg4rec", decoder_layers=1),
     "reg4rec-no-category": changed("reg4rec", category_weight=0.0),
     **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("rpg", "reg4rec")},

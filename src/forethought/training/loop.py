@@ -22,7 +22,7 @@ from torch import Tensor
 
 from forethought.catalogue.narrow import narrow_products
 from forethought.data.batches import cropped, plan, replace_randomly, training_batch, windows
-from forethought.data.histories import Spans
+from forethought.data.histories import Cases, Spans
 from forethought.data.splits import Split
 from forethought.devices import resolve_device
 from forethought.errors import ConfigError, RunError
@@ -31,6 +31,7 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method, Stage
 from forethought.settings import from_environment
 from forethought.training import state
+from forethought.training.evidence_weights import some_cases
 from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.optimiser import adamw, learning_rate
 from forethought.training.precision import Precision
@@ -120,6 +121,8 @@ class Fit:
             with Interrupt() as interrupt:
                 rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
                 model, optimiser = self._begin_stage(fabric, rows)
+                if (few := len(self._validated())) < len(self.split.valid):
+                    self.observer.note(f"Epochs are chosen by {few:,} of {len(self.split.valid):,} validation cases.")
                 if saved:
                     self._load(fabric, optimiser)
                 while not self.progress.done:
@@ -316,11 +319,16 @@ class Fit:
         """NDCG@10, by which stages are compared, and the metric that selects within this one."""
         if not fabric.is_global_zero and self.shares is None:
             return {}
-        ranks = rank_cases(self.method, self.split.valid, exclude_history=self.exclude_history).ranks
+        ranks = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history).ranks
         figures = {"valid_ndcg@10": float(ndcg(ranks, 10).mean())}
         if self._stage.metric != "ndcg@10":
             figures[f"valid_{self._stage.metric}"] = float(named(self._stage.metric)(ranks).mean())
         return figures
+
+    def _validated(self) -> Cases:
+        """The cases that choose: of a method whose ranking takes long some of them, the same ones in each epoch."""
+        most, valid = self.method.most_validated, self.split.valid
+        return valid if most is None else some_cases(valid, self.seed, most)
 
     def _weights(self) -> Mapping[str, Tensor]:
         """The method's; of items that are split all, in the first process."""

@@ -80,7 +80,7 @@ def test_the_loss_is_that_of_a_row_a_prefix(
     model.begin_epoch(100)
     torch.manual_seed(5)
     torch.rand(sum(batch_of(split, model).lengths_B.tolist()), 3)
-    named_at = int(torch.randint(min(steps, 2) + 1, ()))
+    named_at = 0, int(torch.randint(min(steps, 2), ())) + 1
     batch, tokens = batch_of(split, model), tokens_of(model)
     assert batch.targets_BL is not None
 
@@ -91,14 +91,14 @@ def test_the_loss_is_that_of_a_row_a_prefix(
                 assert batch.targets_BL is not None
                 target = int(batch.targets_BL[row, at])
                 codes, left, decided = tokens.codes_NM[target].tolist(), [0, 1, 2], []
-                losses, items = [], 0.0
+                losses, items, weight = [], 0.0, 0.2 if loss == "items" else 1.0
                 for step in range(min(steps, 2) + 1):
                     state = state_after(model, batch.items_BL[row, : at + 1], decided)
-                    if loss == "items" and step == named_at:
-                        items = plain_item_loss(model, state, target)
+                    if loss == "items" and step in named_at:
+                        items = items + plain_item_loss(model, state, target)
                     named = {book: -plain_log_probs(model, state)[book][codes[book]] for book in left}
                     category = -F.log_softmax(tokens.categories(state), dim=-1)[tokens.category_N[target]]
-                    losses.append(sum(named.values()) / len(named) + 0.3 * category)
+                    losses.append(weight * sum(named.values()) / len(named) + 0.3 * category)
                     book = min(named, key=lambda b: named[b].item())
                     left.remove(book)
                     decided.append((book, codes[book]))
