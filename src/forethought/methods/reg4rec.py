@@ -27,7 +27,7 @@ Shapes: B rows, L history, P paths (in training: chains, one a position), T step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -59,6 +59,7 @@ from forethought.methods.outside import SideInformation
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
+from forethought.reasoning.diagnostics import Diagnostics, of_categories, of_tokens
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between, Epoch, Heads, Share, ShareBelowOne, Steps, Weight
 
@@ -201,6 +202,14 @@ class REG4RecModel(Method):
             parts["category"] = torch.stack(categories).mean()
             total = total + self.config.category_weight * parts["category"]
         return Losses(total, {"loss": total.detach()} | {name: part.detach() for name, part in parts.items()})
+
+    def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
+        told = of_tokens(figures["first"], self.tokens.size)
+        if "category" in figures and self.config.decoding.corp:
+            counts_G = torch.bincount(self.tokens.category_N).double()
+            share_G = counts_G[counts_G > 0] / counts_G.sum()
+            told.warnings += of_categories(figures["category"], float(-(share_G * share_G.log()).sum())).warnings
+        return told
 
     def _next(self, named_PM: Tensor, drawn_PM: Tensor, open_PM: Tensor) -> Tensor:
         """The codebook that is decided next: one at random, or that whose true token is the most probable (CRSS)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ DIFFUSE = 0.99  # entropy of attention over intents, as a share of ln m, from wh
 COPIED = 0.98  # mean cosine of intents and the encoder's own state from which they say nothing new
 ALIKE = 0.95  # mean cosine of two users' states from which users are one
 ONE = 0.95  # mean squared cosine of two intents, their means taken off, from which there is but one
+UNLEARNED = 0.98  # of the nats of knowing nothing, from which nothing was learned
 STILL = 1e-3  # way of the prefix, as a share of its length at first, below which it has not been trained
 
 
@@ -48,6 +50,31 @@ def of_trajectory(mean_cosine: float) -> Diagnostics:
         warnings=[
             f"First and last thought are nearly the same (mean cosine {mean_cosine:.3f}): the steps add nothing; "
             "supervise the steps themselves (prototype_weight, temperature_scale or divergence_weight above 0)."
+        ]
+    )
+
+
+def of_tokens(first_nats: float, size: int) -> Diagnostics:
+    """Whether the heads have learned anything of tokens, from the mean cross-entropy before the first of them."""
+    if first_nats < UNLEARNED * math.log(size):
+        return Diagnostics()
+    return Diagnostics(
+        warnings=[
+            f"Tokens are guessed no better than by chance ({first_nats:.2f} of ln {size:,} = {math.log(size):.2f} nats): "
+            "train longer or faster, and see what forethought tokenize says of the tokens."
+        ]
+    )
+
+
+def of_categories(nats: float, frequencies_nats: float) -> Diagnostics:
+    """Whether the belief in categories tells more than how frequent they are; what is pruned by it hangs on that."""
+    if nats < UNLEARNED * frequencies_nats:
+        return Diagnostics()
+    return Diagnostics(
+        warnings=[
+            f"The belief in categories is no better than their frequencies ({nats:.2f} against {frequencies_nats:.2f} "
+            "nats), so that paths are pruned by nothing that is known (CORP): raise category_weight, or leave pruning "
+            "out (decoding.corp=False; on the command line --no-decoding.corp)."
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -222,3 +223,15 @@ def test_a_path_may_be_shorter_but_never_longer_than_the_books(split: Split) -> 
     assert model.user_states(batch, Halting(rule="fixed", max_steps=1)).steps_B.tolist() == [1, 1, 1]
     with pytest.raises(ConfigError, match="multiple of the decoder's 3 heads"):
         replace(config("decoder"), decoder_heads=3)
+
+
+def test_what_was_not_learned_is_told(split: Split) -> None:
+    model = token_model(config("single"), split)
+    sizes = torch.bincount(tokens_of(model).category_N).double()
+    chance = float(-(sizes / sizes.sum() * (sizes / sizes.sum()).log())[sizes > 0].sum())
+    assert model.diagnostics({"first": 1.0, "category": chance / 2}).warnings == []
+    tokens, categories = model.diagnostics({"first": math.log(6) * 0.99, "category": chance * 0.99}).warnings
+    assert tokens.startswith("Tokens are guessed no better than by chance (1.77 of ln 6 = 1.79 nats)")
+    assert categories.startswith("The belief in categories is no better than their frequencies")
+    unpruned = token_model(config("single", decoding=BeamSettings(corp=False)), split)
+    assert unpruned.diagnostics({"first": 1.0, "category": 99.0}).warnings == []
