@@ -41,7 +41,7 @@ from forethought.settings import check, check_keys
 from forethought.teaching import soft_targets
 from forethought.tensor_files import checksum
 
-LEAST_OF_A_CATEGORY = 30  # items; rarer ones count to the category above
+LEAST_OF_A_CATEGORY = 30  # items, fewer in small catalogues; rarer ones count to the category above
 TOKEN_SEED = 0  # items have the same tokens whatever the seed of a run
 TRAINERS = ("next_item", "masked_item")  # the methods whose runs hold a bare backbone
 MEND = f"give the folder of a finished run of {', '.join(BACKBONES)}, or leave encoder_run out."
@@ -119,12 +119,18 @@ def _tokens(asked: References, split: Split, features: tuple[Feature, ...]) -> T
     else:
         tokens = read_tokens(asked.tokens, split)
         _check_token_features(asked.tokens, tokens, features)
-    categories = Categories.read(split.data.item_table)
-    names, category_N = (
-        ([], None) if categories is None else categories.classes(split.data.n_items, LEAST_OF_A_CATEGORY)
-    )
-    known_N = np.zeros(split.data.n_items, np.int64) if category_N is None else category_N
-    return TokensAndCategories(tokens=tokens, categories=tuple(names), category_N=torch.from_numpy(known_N))
+    names, category_N = _categories(split)
+    return TokensAndCategories(tokens=tokens, categories=names, category_N=torch.from_numpy(category_N))
+
+
+def _categories(split: Split) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the categories and that of each item; none where the items tell of none, or all of the same."""
+    n_items, read = split.data.n_items, Categories.read(split.data.item_table)
+    least = min(LEAST_OF_A_CATEGORY, max(2, n_items // 50))
+    names, category_N = ([], np.zeros(n_items, np.int64)) if read is None else read.classes(n_items, least)
+    if len(np.unique(category_N)) < 2:
+        return (), np.zeros(n_items, np.int64)
+    return tuple(names), category_N.astype(np.int64)
 
 
 def _check_token_features(folder: str, tokens: ItemTokens, features: tuple[Feature, ...]) -> None:

@@ -105,12 +105,12 @@ class Popularity(Method):
     def __init__(self, n_items: int) -> None:
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros(1))
-        self.n_items = n_items
+        self.known = n_items
 
     def user_states(self, batch: Batch, halting: Any = None, *, trace: bool = False) -> Votes:
-        counts = torch.zeros(len(batch.items_BL), self.n_items)
+        counts = torch.zeros(len(batch.items_BL), self.known)
         counts.scatter_add_(1, batch.items_BL, batch.valid_BL().float())
-        return Votes(torch.zeros_like(batch.lengths_B), counts - torch.arange(self.n_items) / 1000)
+        return Votes(torch.zeros_like(batch.lengths_B), counts - torch.arange(self.known) / 1000)
 
     def catalogue(self) -> Any:
         raise AssertionError("it has none")
@@ -135,7 +135,7 @@ class Popularity(Method):
             scores[excluded.rows, excluded.items] = -torch.inf
         if allowed_N is not None:
             scores[:, ~allowed_N] = -torch.inf
-        best = scores.topk(min(k, self.n_items))
+        best = scores.topk(min(k, self.known))
         return best.indices.masked_fill(best.values == -torch.inf, -1), best.values
 
     def scores_of(self, represented: UserRepresentation, items_BM: Tensor) -> Tensor:

@@ -34,6 +34,14 @@ class ClosedFormModel(Method):
             "state be held against: do without."
         )
 
+    @property
+    def n_items(self) -> int:
+        return len(next(iter(self.buffers())))  # whatever is fitted has a row an item
+
+    @property
+    def state_width(self) -> None:
+        return None
+
     def scorer(self, represented: UserRepresentation, purpose: str) -> Scorer:
         raise NotImplementedError
 

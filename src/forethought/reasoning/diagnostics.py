@@ -60,8 +60,8 @@ def of_tokens(first_nats: float, size: int) -> Diagnostics:
         return Diagnostics()
     return Diagnostics(
         warnings=[
-            f"Tokens are guessed no better than by chance ({first_nats:.2f} of ln {size:,} = {math.log(size):.2f} nats): "
-            "train longer or faster, and see what forethought tokenize says of the tokens."
+            f"Tokens are guessed no better than by chance ({first_nats:.2f} of ln {size:,} = {math.log(size):.2f} "
+            "nats): train longer or faster, and see what forethought tokenize says of the tokens."
         ]
     )
 

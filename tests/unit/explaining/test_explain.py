@@ -345,7 +345,7 @@ KEYS = {
     TokenSum: ["item", "title", "score", "tokens", "paths", "carried_by"],
     TokenShare: ["codebook", "token", "score", "probability", "overall"],
     Contribution: ["item", "title", "score", "by", "met", "near", "cosine"],
-    EvidenceUse: ["name", "weight", "gate", "most", "read", "window", "directed"],
+    EvidenceUse: ["name", "weight", "gate", "most", "read", "window", "directed", "weeks"],
     ItemSum: ["item", "title", "score", "model", "model_rank", "added"],
     Certainty: ["entropy_nats", "entropy", "on_history"],
     Intent: ["number", "weight", "items", "category"],
