@@ -36,7 +36,7 @@ class ClosedFormModel(Method):
 
     @property
     def n_items(self) -> int:
-        return len(next(iter(self.buffers())))  # whatever is fitted has a row an item
+        return len(next(iter(self.state_dict().values())))  # whatever is fitted has a row an item
 
     @property
     def state_width(self) -> None:
