@@ -44,8 +44,9 @@ def ways(own: BeamSettings, codebooks: int) -> Iterator[tuple[str, BeamSettings]
     yield "as trained", own
     for order in ("confident", "fixed", "random", "joint"):
         if order != own.order:
-            yield f"order {order}", replace(own, order=order)
-    yield ("without pruning (CORP)", replace(own, corp=False)) if own.corp else ("with CORP", replace(own, corp=True))
+            yield f"order {order}", replace(own, order=order).plain()
+    other = replace(own, corp=not own.corp).plain()
+    yield ("with CORP" if other.corp else "without pruning (CORP)"), other
     for theta in THETAS:
         yield f"CORP, theta {theta:g}", replace(own, corp=True, theta=theta)
     for beams in BEAMS:
