@@ -208,7 +208,7 @@ def _features_of_auto(run: Recommender) -> str | None:
         return f"Tokens are made of {named}." if reads_tokens(run.method) else f"Beside its id each item has {named}."
     return (
         "The data has no features of items that auto knows, neither text vectors nor a column "
-        f"{' or '.join(AUTO)} in its item table, so items are their ids alone."
+        f"{' or '.join(AUTO)} in its item table, so nothing is known of items but who meets them."
     )
 
 
