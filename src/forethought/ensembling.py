@@ -103,6 +103,11 @@ def _check_member(name: str, member: Recommender, first_name: str, first: Recomm
             f"{name!r} is one of {type(member.config.method).__name__}, whose scores are no log-probabilities and "
             "cannot be averaged with any: leave it out (co-occurrence can stand beside a model as --evidence)."
         )
+    if member.method.state_width is None:
+        raise ConfigError(
+            f"{name!r} is one of {type(member.config.method).__name__}, which knows items as tokens and no vectors of "
+            "them that could stand side by side with others: leave it out."
+        )
     mine, theirs = member.items.ids, first.items.ids
     if len(mine) != len(theirs) or member.items.kind != first.items.kind or bool((mine != theirs).any()):
         raise DataError(

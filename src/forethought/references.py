@@ -31,6 +31,7 @@ from forethought.evaluation.storage import plain
 from forethought.explaining.categories import Categories
 from forethought.files import first_line, read_json
 from forethought.methods.interface import MethodConfig
+from forethought.methods.item_tokens import kept_tokens
 from forethought.methods.outside import References, SideInformation, SoftTargets, TokensAndCategories
 from forethought.recommender import Recommender, load
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
@@ -54,6 +55,7 @@ def resolve(
     evidence: Evidence | None = None,
     *,
     scales: Mapping[str, FeatureScale] | None = None,
+    start: Recommender | None = None,
     device: Device = "auto",
 ) -> SideInformation:
     """All that a method takes from outside of its training histories.
@@ -64,6 +66,7 @@ def resolve(
         features: of the items, which it is to read.
         evidence: beside its scores.
         scales: what features are made with by name, where weights were trained with such; None: with their own.
+        start: the run whose weights are begun with, and whose tokens the items it knows therefore keep.
         device: where a teacher is asked.
 
     Raises:
@@ -87,7 +90,11 @@ def resolve(
     for feature in known:
         tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
         hashes[f"features.{feature.shape.name}"] = checksum(tensors)
-    tokens = _tokens(asked, split, known)
+    if start is None:
+        tokens = _tokens(asked, split, known)
+    else:
+        rows = torch.from_numpy(split.data.items.index_of(start.items.ids).copy())
+        tokens = kept_tokens(start.method, rows, split.data.n_items, known)
     if tokens is not None:
         hashes["tokens"] = tokens.tokens.checksum
     tables = () if evidence is None else read_evidence(split, evidence)

@@ -97,8 +97,8 @@ def train(
     config.method.check(seen)
     _check_trainable(seen)
     begun_with = None if start is None else start_from(start, Path(out), config, split)
-    scales = None if begun_with is None else scales_of(begun_with)
-    side = resolve(config.method, seen, config.features, config.evidence, scales=scales, device=config.training.device)
+    outside, device = (config.features, config.evidence), config.training.device
+    side = resolve(config.method, seen, *outside, scales=scales_of(begun_with), start=begun_with, device=device)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
@@ -208,7 +208,7 @@ def _features_of_auto(run: Recommender) -> str | None:
         return f"Tokens are made of {named}." if reads_tokens(run.method) else f"Beside its id each item has {named}."
     return (
         "The data has no features of items that auto knows, neither text vectors nor a column "
-        f"{' or '.join(AUTO)} in its item table, so items are their ids alone."
+        f"{' or '.join(AUTO)} in its item table, so nothing is known of items but who meets them."
     )
 
 

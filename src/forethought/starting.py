@@ -1,7 +1,8 @@
 """A training that begins with the weights of a run, so that new interactions are learned without beginning anew.
 
 Items are matched by their ids. Those that are new begin as untrained ones do. Features are read as the run's were, with
-its means and its tags, because that is what its weights mean.
+its means and its tags, because that is what its weights mean. Items that a method knows as tokens keep the run's, and
+new ones are tokenised by what made them.
 """
 
 from __future__ import annotations
@@ -67,9 +68,11 @@ def start_from(folder: str | Path, out: Path, config: RunConfig, split: Split) -
     return run
 
 
-def scales_of(run: Recommender) -> dict[str, FeatureScale]:
+def scales_of(run: Recommender | None) -> dict[str, FeatureScale] | None:
     """What its features were made with, by their names."""
-    return {each["name"]: feature_scale(each["scale"]) for each in run.about.get("features", [])}
+    return (
+        None if run is None else {each["name"]: feature_scale(each["scale"]) for each in run.about.get("features", [])}
+    )
 
 
 def begin_with(method: Method, run: Recommender, split: Split) -> None:

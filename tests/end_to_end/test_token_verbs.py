@@ -74,3 +74,21 @@ def test_what_is_not_there_is_said(shell: Shell, tokens_run: Path, run: Path) ->
     nowhere = ["explain", tokens_run, "--history", "i00001", "--picture", tokens_run.parent / "way.png"]
     assert "this model comes to scores without one" in shell.wrong(*nowhere)
     assert not (tokens_run.parent / "way.png").exists()
+
+
+@pytest.mark.parametrize("making", [["--tokenizer", "opq"], ["--tokenizer.size=8"], ["--tokenizer.no-gate"]])
+def test_no_tokenizer_beside_tokens_that_are_made(
+    shell: Shell, shop: Path, tokens_run: Path, tmp_path: Path, making: list[str]
+) -> None:
+    words = ["--data", shop, "--out", tmp_path / "run", "--tokens", tokens_run.parent / "tokens", *TINY]
+    said = shell.wrong("train", "reg4rec", *words, *making)
+    assert f"so that {making[0].partition('=')[0]} would change nothing" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_features_tokens_are_of_who_meets_what(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    small = ["--tokenizer.codebooks", "2", "--tokenizer.size", "8", "--tokenizer.epochs", "1"]
+    words = ["--data", shop / "interactions.parquet", "--out", tmp_path / "run", *TINY, *small]
+    told = shell.run("train", "rpg", *words)
+    said = " ".join((told.out + told.err).split())
+    assert "so nothing is known of items but who meets them" in said

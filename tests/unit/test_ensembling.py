@@ -260,3 +260,12 @@ def test_an_index_searches_an_ensemble(members: list[Recommender], tmp_path: Pat
     exact = run.recommend(history, k=5)
     run.build_index()
     assert run.recommend(history, k=5)[0].items == exact[0].items
+
+
+def test_a_run_over_tokens_is_no_member_and_leaves_no_folder(
+    made: Recommender, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    rpg = train(Recipe(method=small("rpg"), training=replace(quick, epochs=1)), split, tmp_path / "rpg")
+    with pytest.raises(ConfigError, match="'rpg' is one of RPG, which knows items as tokens"):
+        ensemble([rpg, tmp_path / "rpg"], out=tmp_path / "both")
+    assert not (tmp_path / "both").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from small_methods import small
 
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
@@ -19,6 +20,7 @@ from forethought.errors import ConfigError, DataError, ForethoughtError, RunErro
 from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.settings import EvaluationConfig
+from forethought.methods.item_tokens import TokenItems
 from forethought.recommender import Recommender
 from forethought.runs import evaluate, train
 from forethought.training.interrupt import Interrupted
@@ -150,3 +152,23 @@ def test_it_is_resumed_with_the_same_start_alone(
         assert torch.equal(resumed.method.state_dict()[key], tensor), key
     with pytest.raises(ConfigError, match="began with weights of its own: resume it with no run"):
         train(plain, split, shutil.copytree(trained.folder, tmp_path / "own"), resume=True, start=start)  # type: ignore[arg-type]
+
+
+def test_a_training_keeps_the_tokens_of_the_run_it_begins_with(
+    older: pl.DataFrame, quick: Training, shop: Path, tmp_path: Path
+) -> None:
+    """Vectors of tokens are of the run's tokens; those made anew of more interactions would be others."""
+    rpg = Recipe(method=small("rpg"), training=replace(quick, epochs=1), features=Features(use="categories,price"))
+    before = train(rpg, leave_last_out(read(older, items=shop / "items.parquet")), tmp_path / "older")
+    with pytest.warns(UserWarning, match=SEEN):
+        after = train(rpg, leave_last_out(read(shop)), tmp_path / "run", start=tmp_path / "older")
+    place = torch.from_numpy(after.items.index_of(before.items.ids).copy())
+    theirs, mine = before.method.get_submodule("tokens"), after.method.get_submodule("tokens")
+    assert isinstance(theirs, TokenItems)
+    assert isinstance(mine, TokenItems)
+    assert torch.equal(mine.codes_NM[place], theirs.codes_NM)
+    assert torch.equal(mine.category_N[place], theirs.category_N)
+    for name, tensor in theirs.tokenizer.state_dict().items():
+        assert torch.equal(mine.tokenizer.state_dict()[name], tensor)
+    twins = mine.codes_NM[:, None].eq(mine.codes_NM).all(-1).sum(1)
+    assert int(twins.max()) == 1  # new items give way

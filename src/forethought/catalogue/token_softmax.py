@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from forethought.catalogue.blocks import accumulator
+
 CPU_COLUMNS, CUDA_COLUMNS = 64, 1024  # positions walked together: their table stays in a core's second-level cache
 CPU_BLOCK, CUDA_BLOCK = 2**21, 2**27  # numbers of a block [items, positions], at most
 
@@ -56,12 +58,12 @@ class TokenBags:
 
 
 def token_lse(table_PX: Tensor, bags: TokenBags) -> Tensor:
-    """lse of each position, [P]; differentiable in the table.
+    """lse of each position, [P], summed in float32 for 16-bit tables; differentiable in the table.
 
     Args:
         table_PX: what each token adds to the logits of the items that have it, book after book.
     """
-    return _TokenLSE.apply(table_PX, bags)  # type: ignore[no-any-return]
+    return _TokenLSE.apply(table_PX.to(accumulator(table_PX.dtype)), bags)  # type: ignore[no-any-return]
 
 
 def token_probabilities(table_PX: Tensor, bags: TokenBags) -> Tensor:

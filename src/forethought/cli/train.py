@@ -118,6 +118,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
 
     recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
+    _check_tokens(recipe, arguments)
     recipe, arguments = _with_tokenizer(recipe, name, arguments)
     effort = _effort_of(arguments)
     if effort is not None and (effort != "fast" or recipe.method.closed_form):  # type: ignore[union-attr]
@@ -256,6 +257,23 @@ def _with_tokenizer(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Re
         return recipe, rest
     cls = getattr(tokenizers, TOKENIZERS[chosen])
     return replace(recipe, method=replace(recipe.method, tokenizer=cls())), rest  # type: ignore[type-var]
+
+
+def _check_tokens(recipe: Recipe, arguments: list[str]) -> None:
+    """Refuse a tokenizer beside tokens that are made already.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    from forethought.errors import ConfigError
+
+    names = [word.partition("=")[0] for word in arguments]
+    making = [name for name in names if name.startswith(("--tokenizer", "--no-tokenizer"))]
+    if hasattr(recipe.method, "tokenizer") and "--tokens" in names and making:
+        raise ConfigError(
+            f"--tokens names tokens that are made already, so that {making[0]} would change nothing: leave one of the "
+            "two out."
+        )
 
 
 def _chosen(arguments: list[str], option: str, choices: Sequence[str], name: str) -> tuple[str | None, list[str]]:

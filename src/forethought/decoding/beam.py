@@ -7,7 +7,7 @@ costs an item its place and not its existence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -42,6 +42,17 @@ class BeamSettings(Settings):
     """How often the next best token is tried in place of a pruned one, before the path is given up."""
     seed: Seed = 0
     """Of the random order."""
+
+    def unread(self) -> list[str]:
+        """Settings other than by default that the others leave without effect."""
+        names = [] if self.order == "random" else ["seed"]
+        names += [] if self.order == "joint" else ["merge_sets"]
+        names += [] if self.corp else ["theta", "rollbacks"]
+        return [name for name in names if getattr(self, name) != getattr(type(self), name)]
+
+    def plain(self) -> BeamSettings:
+        """The same search, with defaults for what has no effect."""
+        return replace(self, **{name: getattr(type(self), name) for name in self.unread()})
 
 
 @torch.no_grad()

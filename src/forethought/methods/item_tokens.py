@@ -30,6 +30,7 @@ from forethought.semantic_ids.token_table import TokenTable
 from forethought.settings import Scale, check_keys
 
 Model = TypeVar("Model", bound=nn.Module)
+NEW_TOGETHER = 64  # new items that are held against all known ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +121,22 @@ class TokenItems(nn.Module):
         Raises:
             DataError: the tokens were made of other features, or of none.
         """
-        assert self.shape is not None
-        known = TokenTable(self.codes_NM[:first].cpu(), self.size, self.ordered)
-        made = ItemTokens(known, self.tokenizer, self.made.config, self.made.inputs, "")
-        self.codes_NM[first:] = encode_new(made, features).to(self.codes_NM.device)
-        # category of a new item: that of the items it shares most tokens with
-        shared_nF = (self.codes_NM[first:, None] == self.codes_NM[None, :first]).sum(-1)
-        self.category_N[first:] = self.category_N[shared_nF.argmax(1)]
+        codes_FM, category_F = self.read_new(features, first)
+        self.codes_NM[first:], self.category_N[first:] = codes_FM.to(self.codes_NM), category_F.to(self.category_N)
+
+    def read_new(self, features: Sequence[Feature], known: int) -> tuple[Tensor, Tensor]:
+        """Tokens and categories of new items beside the first `known` ones; a new item has the category of the item
+        that it shares most tokens with.
+
+        Raises:
+            DataError: the tokens were made of other features, or of none.
+        """
+        codes_NM = self.codes_NM[:known].cpu()
+        table = TokenTable(codes_NM, self.size, self.ordered)
+        made = ItemTokens(table, self.tokenizer, self.made.config, self.made.inputs, "")
+        codes_FM = encode_new(made, features)
+        alike = [(some_FM[:, None] == codes_NM).sum(-1).argmax(1) for some_FM in codes_FM.split(NEW_TOGETHER)]
+        return codes_FM, self.category_N[:known].cpu()[torch.cat(alike)]
 
     def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
         """Of tokens that must not be and items that alone may be."""
@@ -174,6 +184,39 @@ def with_tokens(method: Model, shape: TokenShape | None) -> Model:
         if isinstance(part, TokenItems) and shape is not None:
             part.know(shape)
     return method
+
+
+def kept_tokens(
+    trained: nn.Module, rows: Tensor, n_items: int, features: Sequence[Feature]
+) -> TokensAndCategories | None:
+    """The tokens of a trained method for data that holds its items and others; None where it knows no tokens.
+
+    Vectors of tokens mean something with these very tokens alone: known items keep theirs, and the others are read by
+    the tokenizer that made them.
+
+    Args:
+        rows: where its items stand in the data.
+        features: of all items of the data, made as the trained method's were.
+
+    Raises:
+        DataError: there are new items, and the tokens were made of nothing that is known of them.
+    """
+    part = next((part for part in trained.modules() if isinstance(part, TokenItems)), None)
+    if part is None:
+        return None
+    assert part.shape is not None
+    codes_NM = torch.zeros(n_items, part.codebooks, dtype=torch.int64)
+    category_N = torch.zeros(n_items, dtype=torch.int64)
+    codes_NM[rows], category_N[rows] = part.codes_NM.cpu(), part.category_N.cpu()
+    new_N = torch.ones(n_items, dtype=torch.bool)
+    new_N[rows] = False
+    if new_N.any():
+        at = new_N.numpy()
+        new = [each._replace(values=each.values[at], known_N=each.known_N[at]) for each in features]
+        codes_NM[new_N], category_N[new_N] = part.read_new(new, len(rows))
+    table = TokenTable(codes_NM, part.size, part.ordered)
+    tokens = ItemTokens.of(table, part.tokenizer, part.made.config, part.made.inputs)
+    return TokensAndCategories(tokens=tokens, categories=part.shape.categories, category_N=category_N)
 
 
 def reads_tokens(method: nn.Module) -> bool:

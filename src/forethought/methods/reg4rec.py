@@ -55,7 +55,7 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.item_tokens import TokenStates, item_paths, token_scorer
-from forethought.methods.outside import SideInformation
+from forethought.methods.outside import SideInformation, TokensAndCategories
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
@@ -63,6 +63,7 @@ from forethought.reasoning.diagnostics import Diagnostics, of_categories, of_tok
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between, Epoch, Heads, Share, ShareBelowOne, Steps, Weight
 
+UNREAD = "decoder_heads", "decoder_dropout", "token_weight"  # unless other settings read them
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of paths, that are tried on the validation part
 
 
@@ -84,7 +85,7 @@ class REG4Rec(TokenHeadsConfig):
     token_weight: Weight = 0.2
     """mu, of the tokens beside the item; with the loss of tokens alone their weight is 1."""
     category_weight: Weight = 0.1
-    """lambda, of the category of the next item; without effect where items have none."""
+    """lambda, of the category of the next item; with 0 none is named, and nothing is pruned by it (CORP)."""
     confident_from: Epoch = 8
     """Epochs with random orders, before those are trained that the model would choose."""
     path_share: Share = 0.5
@@ -100,10 +101,40 @@ class REG4Rec(TokenHeadsConfig):
                 f"A path cannot decide {self.steps} tokens where an item has {self.tokenizer.table_codebooks}: choose "
                 "fewer steps, or more codebooks of the tokenizer."
             )
+        self._check_read()
         if self.decoder_layers and self.backbone.width % self.decoder_heads:
             raise ConfigError(
                 f"The width is {self.backbone.width}, but must be a multiple of the decoder's {self.decoder_heads} "
                 "heads."
+            )
+
+    def _check_read(self) -> None:
+        """Refuse what would change nothing.
+
+        Raises:
+            ConfigError: a setting that nothing reads.
+        """
+        asked = {name for name in UNREAD if getattr(self, name) != getattr(type(self), name)}
+        decoder = sorted(asked & {"decoder_heads", "decoder_dropout"})
+        if decoder and not self.decoder_layers:
+            raise ConfigError(
+                f"A single stack has no decoder, so that {' and '.join(decoder)} would change nothing: give "
+                "decoder_layers, or leave that out."
+            )
+        if self.loss == "tokens" and "token_weight" in asked:
+            raise ConfigError(
+                "With the loss of tokens alone their weight is 1, so that token_weight would change nothing: leave it "
+                "out, or train with the loss of items."
+            )
+        if self.decoding.steps not in (BeamSettings().steps, self.steps):
+            raise ConfigError(
+                f"Paths decide {self.steps} tokens in training and decoding, so that decoding's "
+                f"{self.decoding.steps} steps would change nothing: say how many with steps."
+            )
+        if unread := self.decoding.unread():
+            raise ConfigError(
+                f"Of decoding, {' and '.join(unread)} would change nothing: seed is of order random, merge_sets of "
+                "order joint, theta and rollbacks are of corp; leave that out, or choose what reads it."
             )
 
     def build(self, sizes: DataSizes) -> REG4RecModel:
@@ -134,7 +165,8 @@ class REG4RecModel(Method):
         super().__init__()
         width = config.backbone.width
         self.config = config
-        self.tokens = TokenHeads(n_items, width, config, names_categories=True)
+        # a head that nothing trains would believe in anything, and prune by it
+        self.tokens = TokenHeads(n_items, width, config, names_categories=config.category_weight > 0)
         self.backbone = config.backbone.build()
         self.decoder = None
         if config.decoder_layers:
@@ -163,7 +195,29 @@ class REG4RecModel(Method):
     def fit_side_information(self, side: SideInformation) -> None:
         super().fit_side_information(side)
         assert side.tokens is not None
+        self._check_tokens(side.tokens)
         self.tokens.take(side.tokens)
+
+    def _check_tokens(self, known: TokensAndCategories) -> None:
+        """Refuse what items' tokens and categories have no use for.
+
+        Raises:
+            ConfigError: longer paths than an item has tokens, or categories are to weigh where there are none.
+        """
+        config, plain = self.config, BeamSettings()
+        if config.steps > self.tokens.codebooks:
+            raise ConfigError(
+                f"A path cannot decide {config.steps} tokens where an item has {self.tokens.codebooks}: choose fewer "
+                "steps, or other tokens."
+            )
+        asked = [] if config.category_weight in (0.0, REG4Rec.category_weight) else ["category_weight"]
+        pruning = ("theta", "rollbacks")
+        asked += [f"decoding.{name}" for name in pruning if getattr(config.decoding, name) != getattr(plain, name)]
+        if asked and not known.categories:
+            raise ConfigError(
+                f"The items have no categories, so that {', '.join(asked)} would change nothing: leave that out, or "
+                "give a table of items with categories."
+            )
 
     def begin_epoch(self, epoch: int) -> None:
         self.confident = epoch >= self.config.confident_from
@@ -179,7 +233,8 @@ class REG4RecModel(Method):
         open_PM = torch.ones_like(codes_PM, dtype=torch.bool)
         drawn_PM = torch.rand(codes_PM.shape, device=codes_PM.device)
         items, tokens, categories, steps = [], [], [], min(self.config.steps, codes_PM.shape[1] - 1)
-        named_at = 0, int(torch.randint(steps, ())) + 1  # one for all of those that have decided something
+        # one for all of those that have decided something; of a single codebook there is none
+        named_at = (0, int(torch.randint(steps, ())) + 1) if steps else (0,)
         for step in range(steps + 1):
             states_PD = state.states_BPD[real_BP]
             if self.tokens.names_items and step in named_at:

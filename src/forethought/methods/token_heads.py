@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forethought.catalogue.blocks import accumulator
 from forethought.catalogue.token_softmax import TokenBags, token_lse
 from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenShape
 from forethought.settings import Scale
@@ -109,7 +110,8 @@ class TokenHeads(TokenItems):
 
     def item_losses(self, states_PD: Tensor, items_P: Tensor) -> Tensor:
         """-ln softmax_i( a sum_m ln p_m(c_im | s) )[item], [P]: what is common to all items of a state cancels out."""
-        table_PX = self.logits(states_PD).flatten(1) * self.log_sharpness.exp()
+        logits_PX = self.logits(states_PD).flatten(1)
+        table_PX = logits_PX.to(accumulator(logits_PX.dtype)) * self.log_sharpness.exp()
         bags = self._bags_now()
         own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
         return token_lse(table_PX, bags) - own_P

@@ -44,8 +44,9 @@ def ways(own: BeamSettings, codebooks: int) -> Iterator[tuple[str, BeamSettings]
     yield "as trained", own
     for order in ("confident", "fixed", "random", "joint"):
         if order != own.order:
-            yield f"order {order}", replace(own, order=order)
-    yield ("without pruning (CORP)", replace(own, corp=False)) if own.corp else ("with CORP", replace(own, corp=True))
+            yield f"order {order}", replace(own, order=order).plain()
+    other = replace(own, corp=not own.corp).plain()
+    yield ("with CORP" if other.corp else "without pruning (CORP)"), other
     for theta in THETAS:
         yield f"CORP, theta {theta:g}", replace(own, corp=True, theta=theta)
     for beams in BEAMS:
@@ -65,7 +66,8 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     own, base, rows = method.config, None, []
     try:
         for name, settings in ways(replace(own.decoding, steps=own.steps), method.tokens.codebooks):
-            method.config = replace(own, decoding=settings, steps=settings.steps)
+            way = replace(settings, steps=own.decoding.steps)
+            method.config = replace(own, decoding=way, steps=settings.steps)
             begin = time.perf_counter()
             ranked = rank_cases(method, test, exclude_history=exclude, k=10, batch=FEW)
             ms = 1000 * (time.perf_counter() - begin) / len(test)

@@ -53,3 +53,15 @@ def test_large_numbers_and_no_positions(codes_NM: torch.Tensor) -> None:
     bags = TokenBags.of(codes_NM, C)
     assert token_lse(torch.full((1, M * C), 1e4), bags).isfinite().all()
     assert token_lse(torch.zeros(0, M * C), bags).shape == (0,)
+
+
+def test_sums_of_narrow_tables_are_not_narrow(codes_NM: torch.Tensor) -> None:
+    """As under autocast on a GPU: what is rounded are the logits, never what is added up of them."""
+    bags = TokenBags.of(codes_NM, C)
+    narrow = torch.randn(P, M * C, generator=torch.Generator().manual_seed(1)).bfloat16().requires_grad_()
+    lse_P = token_lse(narrow, bags)
+    assert lse_P.dtype == torch.float32
+    torch.testing.assert_close(lse_P, token_lse(narrow.detach().float(), bags))
+    lse_P.sum().backward()
+    assert narrow.grad is not None
+    torch.testing.assert_close(narrow.grad, token_probabilities(narrow.detach().float(), bags).bfloat16())

@@ -20,21 +20,31 @@ from forethought.data.batches import Batch, history_batch, training_batch, windo
 from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings
 from forethought.errors import ConfigError
+from forethought.methods.item_tokens import token_shape_of, with_tokens
 from forethought.methods.reg4rec import PathDecoder, REG4Rec, REG4RecModel
 from forethought.methods.rpg import RPG
 from forethought.reasoning.halting import Halting
+from forethought.references import resolve
 
 SMALL: dict[str, Any] = {"width": 16, "window": 12, "dropout": 0.0}
 STACKS = {
     "single": {"backbone": SASRec(ffn_width=32, count_from="start", input_norm=True, **SMALL)},
     "recurrent": {"backbone": GRU4Rec(**SMALL)},
-    "decoder": {"backbone": SASRec(ffn_width=32, count_from="start", **SMALL), "decoder_layers": 2},
-    "bidirectional": {"backbone": BERT4Rec(ffn_width=32, count_from="start", **SMALL), "decoder_layers": 1},
+    "decoder": {
+        "backbone": SASRec(ffn_width=32, count_from="start", **SMALL),
+        "decoder_layers": 2,
+        "decoder_dropout": 0.0,
+    },
+    "bidirectional": {
+        "backbone": BERT4Rec(ffn_width=32, count_from="start", **SMALL),
+        "decoder_layers": 1,
+        "decoder_dropout": 0.0,
+    },
 }
 
 
 def config(stack: str, **settings: Any) -> REG4Rec:
-    return REG4Rec(tokenizer=TOKENIZER, decoder_dropout=0.0, **{"steps": 3} | STACKS[stack] | settings)
+    return REG4Rec(**{"tokenizer": TOKENIZER, "steps": 3} | STACKS[stack] | settings)
 
 
 def batch_of(split: Split, model: REG4RecModel) -> Batch:
@@ -235,3 +245,58 @@ def test_what_was_not_learned_is_told(split: Split) -> None:
     assert categories.startswith("The belief in categories is no better than their frequencies")
     unpruned = token_model(config("single", decoding=BeamSettings(corp=False)), split)
     assert unpruned.diagnostics({"first": 1.0, "category": 99.0}).warnings == []
+
+
+@pytest.mark.parametrize("loss", ["tokens", "items"])
+def test_items_of_a_single_token_are_learned(split: Split, loss: str) -> None:
+    """Nothing can be decided before the last token, so that the first step is all there is."""
+    model = token_model(config("single", steps=1, loss=loss, tokenizer=replace(TOKENIZER, codebooks=1)), split)
+    batch = batch_of(split, model)
+    losses = model.loss(batch)
+    assert torch.isfinite(losses.total)
+    assert losses.parts["first"] == losses.parts["last"] == losses.parts["tokens"]
+
+
+def test_a_head_for_categories_that_nothing_trains_prunes_nothing(split: Split) -> None:
+    decoding = BeamSettings(beams=4, theta=0.0)
+    for weight, prunes in ((0.1, True), (0.0, False)):
+        model = token_model(config("single", category_weight=weight, decoding=decoding), split).eval()
+        batch = history_batch(split.test.history.take(np.arange(3)), model.window)
+        with torch.no_grad():
+            paths = model.user_states(batch, trace=True).paths
+        assert (paths.pruned is not None) == prunes
+        assert (paths.categories_BTPG is not None) == prunes
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"decoder_heads": 1}, "has no decoder, so that decoder_heads would change nothing"),
+        ({"decoder_dropout": 0.1}, "has no decoder, so that decoder_dropout would"),
+        ({"loss": "tokens", "token_weight": 0.3}, "token_weight would change nothing"),
+        ({"decoding": BeamSettings(steps=2)}, "say how many with steps"),
+        ({"decoding": BeamSettings(seed=1)}, "Of decoding, seed would change nothing"),
+        ({"decoding": BeamSettings(merge_sets=False)}, "Of decoding, merge_sets would"),
+        ({"decoding": BeamSettings(corp=False, theta=0.1, rollbacks=1)}, "Of decoding, theta and rollbacks would"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config("single", **settings)
+
+
+def test_what_is_asked_of_categories_and_tokens_needs_them(split: Split) -> None:
+    bare = replace(split, data=replace(split.data, item_table=split.data.item_table.drop("categories")))
+    for settings, said in (
+        ({"category_weight": 0.3}, "no categories, so that category_weight would"),
+        ({"decoding": BeamSettings(theta=0.1)}, "no categories, so that decoding.theta would"),
+    ):
+        asked = config("single", **settings)
+        token_model(asked, split)
+        known = resolve(asked, bare)
+        model = with_tokens(asked.build(bare.data.sizes), token_shape_of(known.tokens))
+        with pytest.raises(ConfigError, match=said):
+            model.fit_side_information(known)
+    longer = replace(asked, tokens="made elsewhere", steps=4)
+    with pytest.raises(ConfigError, match="cannot decide 4 tokens where an item has 3"):
+        with_tokens(longer.build(split.data.sizes), token_shape_of(known.tokens)).fit_side_information(known)
