@@ -21,15 +21,18 @@ from forethought.config import Recipe
 from forethought.data.batches import Batch
 from forethought.data.noise import KINDS, Noise
 from forethought.data.splits import Split, leave_last_out, temporal
+from forethought.decoding.beam import BeamSettings
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.methods.dtrec import DTRec
 from forethought.methods.ease import EASE
 from forethought.methods.igr_sr import IGRSR
 from forethought.methods.next_item import NextItem
 from forethought.methods.popular import Popular
+from forethought.methods.reg4rec import REG4Rec
 from forethought.runs import train
 from forethought.studies import clusters, halting, intent_probing, length, results, runner, variants
 from forethought.studies.catalogue import STUDIES
+from forethought.studies.decoding import ways
 from forethought.studies.results import DatasetKey
 from forethought.studies.runner import StudyContext, carry_out, write_page
 from forethought.training.progress import Quiet
@@ -464,3 +467,13 @@ def test_what_is_fitted_in_closed_form_stands_in_the_same_table(
         monkeypatch.setitem(module.VARIANTS, "larger", lambda: Recipe(method=EASE(regularisation=2.0)))
     carry_out(study("sasrec", "larger"), context, seeds=[0])
     assert any(each.startswith("larger is left out. Fitting EASE to 40 items needs about") for each in said(context))
+
+
+@pytest.mark.parametrize("own", [{}, {"theta": 0.1, "rollbacks": 1}, {"corp": False}, {"order": "random", "seed": 3}])
+def test_every_way_of_decoding_is_one_that_a_configuration_takes(own: dict[str, Any]) -> None:
+    """None keeps a setting that the way leaves without effect, which would be refused."""
+    settings = BeamSettings(steps=4, **own)
+    tried = dict(ways(settings, 8))
+    for each in tried.values():
+        assert REG4Rec(steps=each.steps, decoding=each).decoding == each
+    assert any(each.corp != settings.corp for each in tried.values())
