@@ -259,7 +259,8 @@ class REG4RecModel(Method):
         return Losses(total, {"loss": total.detach()} | {name: part.detach() for name, part in parts.items()})
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
-        told = of_tokens(figures["first"], self.tokens.size)
+        # beside the softmax over items tokens are sharper than they are sure
+        told = Diagnostics() if self.tokens.names_items else of_tokens(figures["first"], self.tokens.size)
         if "category" in figures and self.config.decoding.corp:
             counts_G = torch.bincount(self.tokens.category_N).double()
             share_G = counts_G[counts_G > 0] / counts_G.sum()

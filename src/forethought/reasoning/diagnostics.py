@@ -74,7 +74,7 @@ def of_categories(nats: float, frequencies_nats: float) -> Diagnostics:
         warnings=[
             f"The belief in categories is no better than their frequencies ({nats:.2f} against {frequencies_nats:.2f} "
             "nats), so that paths are pruned by nothing that is known (CORP): raise category_weight, or leave pruning "
-            "out (decoding.corp=False; on the command line --no-decoding.corp)."
+            "out (decoding.corp=False; on the command line --decoding.no-corp)."
         ]
     )
 

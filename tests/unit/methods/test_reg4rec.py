@@ -236,7 +236,9 @@ def test_a_path_may_be_shorter_but_never_longer_than_the_books(split: Split) -> 
 
 
 def test_what_was_not_learned_is_told(split: Split) -> None:
-    model = token_model(config("single"), split)
+    named = token_model(config("single"), split)
+    assert named.diagnostics({"first": 99.0, "category": 0.1}).warnings == []
+    model = token_model(config("single", loss="tokens"), split)
     sizes = torch.bincount(tokens_of(model).category_N).double()
     chance = float(-(sizes / sizes.sum() * (sizes / sizes.sum()).log())[sizes > 0].sum())
     assert model.diagnostics({"first": 1.0, "category": chance / 2}).warnings == []
