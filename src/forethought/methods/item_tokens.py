@@ -10,19 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forethought.catalogue.ranking import Scorer
+from forethought.data.batches import Batch
 from forethought.data.features import Feature
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.item_paths import ItemPaths
 from forethought.decoding.paths import Paths
 from forethought.decoding.token_scores import Merge, TokenScorer
-from forethought.methods.interface import MethodConfig, UserRepresentation
-from forethought.methods.outside import References, TokensAndCategories
+from forethought.methods.interface import Method, MethodConfig, UserRepresentation
+from forethought.methods.outside import References, SideInformation, TokensAndCategories
+from forethought.reasoning.halting import Halting
 from forethought.semantic_ids.all import AnyTokenizer
 from forethought.semantic_ids.item_tokens import ItemTokens, encode_new, rebuild
 from forethought.semantic_ids.mpq import MPQ
@@ -30,6 +33,7 @@ from forethought.semantic_ids.token_table import TokenTable
 from forethought.settings import Scale, check_keys
 
 Model = TypeVar("Model", bound=nn.Module)
+Tokens = TypeVar("Tokens", bound="TokenItems")
 NEW_TOGETHER = 64  # new items that are held against all known ones
 
 
@@ -165,6 +169,62 @@ class TokenStates(UserRepresentation):
     table_BPMC: Tensor
     weights_BP: Tensor
     paths: Paths | None = None
+
+
+class TokenMethod(Method, Generic[Tokens]):
+    """A method that knows items as `tokens` and no vectors of them, and can be told which tokens must not be."""
+
+    tokens: Tokens
+
+    @property
+    def n_items(self) -> int:
+        return self.tokens.n_items
+
+    @property
+    def state_width(self) -> None:
+        return None
+
+    def fit_side_information(self, side: SideInformation) -> None:
+        super().fit_side_information(side)
+        assert side.tokens is not None
+        self.check_tokens(side.tokens)
+        self.tokens.take(side.tokens)
+
+    def check_tokens(self, known: TokensAndCategories) -> None:
+        """Refuse tokens that do not serve, and what asks for more than there is.
+
+        Raises:
+            ConfigError: in a sentence.
+        """
+
+    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
+        return self.tokens.constraints(forbidden, allowed_N)
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> UserRepresentation:
+        return self.constrained_states(batch, None, halting, trace=trace)
+
+    def constrained_states(
+        self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
+    ) -> UserRepresentation:
+        """As `Method.constrained_states`; without constraints nothing is forbidden."""
+        raise NotImplementedError
+
+
+class PathMethod(TokenMethod[Tokens]):
+    """One that comes to `TokenStates`: paths over unordered tokens, by which all items are ranked."""
+
+    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
+        made = super().user_states(batch, halting, trace=trace)
+        assert isinstance(made, TokenStates)
+        return made
+
+    def scorer(self, represented: UserRepresentation, purpose: str) -> Scorer:
+        assert isinstance(represented, TokenStates)
+        return token_scorer(self.tokens, represented)
+
+    def token_paths(self, represented: UserRepresentation) -> ItemPaths:
+        assert isinstance(represented, TokenStates)
+        return item_paths(self.tokens, represented)
 
 
 def token_scorer(tokens: TokenItems, states: TokenStates, merge: Merge = "mixture") -> TokenScorer:

@@ -27,7 +27,7 @@ Shapes: B rows, L history, P paths (in training: chains, one a position), T step
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -37,25 +37,21 @@ from torch import Tensor, nn
 from forethought.backbones.all import AnyBackbone
 from forethought.backbones.interface import Chain
 from forethought.backbones.sasrec import SASRec
-from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings, search
 from forethought.decoding.constraints import Constraints
-from forethought.decoding.item_paths import ItemPaths
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
 from forethought.methods.interface import (
     Inputs,
     Losses,
-    Method,
     Reasoning,
-    UserRepresentation,
     check_times,
 )
-from forethought.methods.item_tokens import TokenStates, item_paths, token_scorer
-from forethought.methods.outside import SideInformation, TokensAndCategories
+from forethought.methods.item_tokens import PathMethod, TokenStates
+from forethought.methods.outside import TokensAndCategories
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
@@ -157,7 +153,7 @@ class PathState:
         return PathState(self.states_BPD.gather(1, at_BPD), self.chain.branch(paths_BP))
 
 
-class REG4RecModel(Method):
+class REG4RecModel(PathMethod[TokenHeads]):
     path_share: Tensor
     most_validated = 5_000  # paths take time
 
@@ -184,21 +180,7 @@ class REG4RecModel(Method):
         self.confident = False
         self.register_buffer("path_share", torch.tensor(config.path_share))
 
-    @property
-    def n_items(self) -> int:
-        return self.tokens.n_items
-
-    @property
-    def state_width(self) -> None:
-        return None
-
-    def fit_side_information(self, side: SideInformation) -> None:
-        super().fit_side_information(side)
-        assert side.tokens is not None
-        self._check_tokens(side.tokens)
-        self.tokens.take(side.tokens)
-
-    def _check_tokens(self, known: TokensAndCategories) -> None:
+    def check_tokens(self, known: TokensAndCategories) -> None:
         """Refuse what items' tokens and categories have no use for.
 
         Raises:
@@ -321,12 +303,6 @@ class REG4RecModel(Method):
 
     # ---- inference
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
-        return self.constrained_states(batch, None, halting, trace=trace)
-
-    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
-        return self.tokens.constraints(forbidden, allowed_N)
-
     def constrained_states(
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
     ) -> TokenStates:
@@ -355,14 +331,6 @@ class REG4RecModel(Method):
             f"Paths count for {best:g} of what items are ranked by, chosen on the validation part: NDCG@10 "
             f"{tried[0.0]:.4f} without, {tried[best]:.4f} so, {tried[1.0]:.4f} by paths alone."
         )
-
-    def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
-        assert isinstance(represented, TokenStates)
-        return token_scorer(self.tokens, represented)
-
-    def token_paths(self, represented: UserRepresentation) -> ItemPaths:
-        assert isinstance(represented, TokenStates)
-        return item_paths(self.tokens, represented)
 
 
 def _blended(first_B1MC: Tensor, paths_BPMC: Tensor, share: float) -> Tensor:

@@ -18,7 +18,6 @@ their protocol. Without it all items are ranked exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,13 +32,11 @@ from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.graph import GraphLists, GraphSettings, ItemGraph, search_graph
-from forethought.decoding.item_paths import ItemPaths
 from forethought.decoding.ordered import ItemLists, ranks_in
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
-from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation, check_times
-from forethought.methods.item_tokens import TokenStates, item_paths, token_scorer
-from forethought.methods.outside import SideInformation
+from forethought.methods.interface import Inputs, Losses, UserRepresentation, check_times
+from forethought.methods.item_tokens import PathMethod, TokenStates, token_scorer
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.reasoning.halting import Halting
 
@@ -70,7 +67,7 @@ class RPG(TokenHeadsConfig):
         check_times(self.backbone, split)
 
 
-class RPGModel(Method):
+class RPGModel(PathMethod[TokenHeads]):
     def __init__(self, config: RPG, n_items: int) -> None:
         super().__init__()
         self.config = config
@@ -79,19 +76,6 @@ class RPGModel(Method):
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
         self._graph: tuple[Tensor, Tensor, ItemGraph] | None = None  # with the tokens and vectors it was made of
-
-    @property
-    def n_items(self) -> int:
-        return self.tokens.n_items
-
-    @property
-    def state_width(self) -> None:
-        return None
-
-    def fit_side_information(self, side: SideInformation) -> None:
-        super().fit_side_information(side)
-        assert side.tokens is not None
-        self.tokens.take(side.tokens)
 
     def loss(self, batch: Batch) -> Losses:
         assert batch.targets_BL is not None
@@ -106,12 +90,6 @@ class RPGModel(Method):
         loss = named_P.sum() / batch.weight
         return Losses(loss, {"loss": loss.detach()})
 
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> TokenStates:
-        return self.constrained_states(batch, None, halting, trace=trace)
-
-    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
-        return self.tokens.constraints(forbidden, allowed_N)
-
     def constrained_states(
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
     ) -> TokenStates:
@@ -125,14 +103,6 @@ class RPGModel(Method):
         return TokenStates(
             steps_B, self.tokens.table(table_BPMC), weights_B1, Paths.unstepped(table_BPMC) if trace else None
         )
-
-    def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
-        assert isinstance(represented, TokenStates)
-        return token_scorer(self.tokens, represented)
-
-    def token_paths(self, represented: UserRepresentation) -> ItemPaths:
-        assert isinstance(represented, TokenStates)
-        return item_paths(self.tokens, represented)
 
     # ---- graph decoding
 

@@ -24,7 +24,6 @@ Shapes: B rows, L items of a history, M tokens an item, C codes a book, P decode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
@@ -39,9 +38,8 @@ from forethought.decoding.constraints import Constraints
 from forethought.decoding.prefix_scores import PrefixScorer, joined, search_prefixes
 from forethought.decoding.prefix_table import PrefixTable
 from forethought.errors import ConfigError
-from forethought.methods.interface import Inputs, Losses, Method, UserRepresentation
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenShape
-from forethought.methods.outside import SideInformation
+from forethought.methods.interface import Inputs, Losses, UserRepresentation
+from forethought.methods.item_tokens import TokenItems, TokenMethod, TokenMethodConfig, TokenShape
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
@@ -165,7 +163,7 @@ class SearchedStates(UserRepresentation):
         return replace(chosen, all_items=self.all_items.take(rows), chain=self.chain.select(rows))
 
 
-class TIGERModel(Method):
+class TIGERModel(TokenMethod[DecodedItems]):
     most_validated = 5_000  # beams take time
 
     def __init__(self, config: TIGER, n_items: int) -> None:
@@ -187,24 +185,11 @@ class TIGERModel(Method):
         initialise(self.decoder)
 
     @property
-    def n_items(self) -> int:
-        return self.tokens.n_items
-
-    @property
-    def state_width(self) -> None:
-        return None
-
-    @property
     def search(self) -> str:
         return f"beam of {self.config.beams}, estimates below"
 
     def compile_encoder(self) -> None:
         self.encoder.compile(dynamic=True)
-
-    def fit_side_information(self, side: SideInformation) -> None:
-        super().fit_side_information(side)
-        assert side.tokens is not None
-        self.tokens.take(side.tokens)
 
     # ---- training
 
@@ -269,12 +254,6 @@ class TIGERModel(Method):
         return self.decoder.begin(self._encoded(history, users_B), self._token_seen(seen_BL)[:, None])
 
     # ---- inference
-
-    def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> SearchedStates:
-        return self.constrained_states(batch, None, halting, trace=trace)
-
-    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
-        return self.tokens.constraints(forbidden, allowed_N)
 
     def constrained_states(
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
