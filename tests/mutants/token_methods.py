@@ -7,6 +7,9 @@ from mutants import Mutant
 TIGER, RPG = "unit/methods/test_tiger.py", "unit/methods/test_rpg.py"
 PREFIXES = "unit/decoding/test_prefix_scores.py"
 
+SOFTMAX, REG4REC = "unit/catalogue/test_token_softmax.py", "unit/methods/test_reg4rec.py"
+DECODER = "unit/nn/test_decoder.py"
+
 MUTANTS = [
     # ---- TIGER
     Mutant(
@@ -80,5 +83,48 @@ MUTANTS = [
         "mine.device == theirs.device and torch.equal(mine, theirs)",
         "mine.shape == theirs.shape",
         f"{RPG}::test_the_graph_follows_vectors_and_tokens",
+    ),
+    # ---- heads over tokens, and REG4Rec
+    Mutant(
+        "tokens are as probable as if all had the same mass",
+        "catalogue/token_softmax.py",
+        "(sums_XS / total_S).T",
+        "(sums_XS / sums_XS.sum(0)).T",
+        f"{SOFTMAX}::test_lse_and_its_gradient",
+    ),
+    Mutant(
+        "the largest logit is left out of the lse",
+        "catalogue/token_softmax.py",
+        "total_S.log() + most_S",
+        "total_S.log()",
+        f"{SOFTMAX}::test_lse_and_its_gradient",
+    ),
+    Mutant(
+        "the item is named before the first token alone",
+        "methods/reg4rec.py",
+        "named_at = (0, int(torch.randint(steps, ())) + 1) if steps else (0,)",
+        "named_at = (0, int(torch.randint(steps, ())) * 0) if steps else (0,)",
+        f"{REG4REC}::test_the_loss_is_that_of_a_row_a_prefix",
+    ),
+    Mutant(
+        "paths and what was said before them change places",
+        "methods/reg4rec.py",
+        "share * paths_BPMC + (1 - share) * first_B1MC",
+        "(1 - share) * paths_BPMC + share * first_B1MC",
+        f"{REG4REC}::test_items_are_ranked_by_shares_of_the_first_step_and_of_paths",
+    ),
+    Mutant(
+        "sums of log-probabilities are not sharpened in ranking",
+        "methods/token_heads.py",
+        "return log_probs * self.log_sharpness.exp() if self.names_items else log_probs",
+        "return log_probs",
+        f"{REG4REC}::test_rpg_is_the_first_step_alone",
+    ),
+    Mutant(
+        "a token sees only itself",
+        "nn/decoder.py",
+        "for weights_BHP, values_BHPC in zip(weights[1:], memory.token_values[1:], strict=True):",
+        "for weights_BHP, values_BHPC in zip(weights[:0], memory.token_values[:0], strict=True):",
+        f"{DECODER}::test_a_token_sees_those_before_it_and_its_own_part_of_the_history",
     ),
 ]
