@@ -26,12 +26,14 @@ class ItemPaths:
         table_BPMC: what each token adds to a score on each path, L.
         codes_NM: the tokens of the items.
         categories: names of those that a path believes in; none where it believes in none.
+        sharpness: a token adds this times its log-probability.
     """
 
     paths: Paths
     table_BPMC: Tensor
     codes_NM: Tensor
     categories: tuple[str, ...] = ()
+    sharpness: float = 1.0
 
     @property
     def size(self) -> int:

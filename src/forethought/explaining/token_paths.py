@@ -218,7 +218,7 @@ class TokenStory:
         for k, of in enumerate(named):
             each = zip(codes_KM[k].tolist(), scores_KM[k].tolist(), overall_KM[k].tolist(), strict=True)
             shares = [
-                TokenShare(book, token, score, math.exp(score), overall)
+                TokenShare(book, token, score, math.exp(score / self.item_paths.sharpness), overall)
                 for book, (token, score, overall) in enumerate(each)
             ]
             apart, carried_by = float(paths_K[k]), r_PK[self.told, k].tolist()

@@ -151,6 +151,11 @@ class TokenItems(nn.Module):
         books_M = torch.arange(self.codebooks, device=self.codes_NM.device) * self.size
         return self.codes_NM[items] + books_M
 
+    @property
+    def sharpness(self) -> float:
+        """A token adds this times its log-probability to the score of an item."""
+        return 1.0
+
     def vectors(self, books: Tensor, tokens: Tensor) -> Tensor:
         """e_m(c) of some tokens, [..., D]."""
         return F.embedding(books * self.size + tokens, self.weight)
@@ -235,7 +240,8 @@ def token_scorer(tokens: TokenItems, states: TokenStates, merge: Merge = "mixtur
 def item_paths(tokens: TokenItems, states: TokenStates) -> ItemPaths:
     """The paths of states, where there is none all that is said at once, beside the items."""
     paths = Paths.unstepped(states.table_BPMC) if states.paths is None else states.paths
-    return ItemPaths(paths, states.table_BPMC, tokens.codes_NM, () if tokens.shape is None else tokens.shape.categories)
+    categories = () if tokens.shape is None else tokens.shape.categories
+    return ItemPaths(paths, states.table_BPMC, tokens.codes_NM, categories, tokens.sharpness)
 
 
 def with_tokens(method: Model, shape: TokenShape | None) -> Model:

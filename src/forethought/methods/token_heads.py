@@ -123,6 +123,10 @@ class TokenHeads(TokenItems):
             self._bags = key, TokenBags.of(self.codes_NM, self.size)
         return self._bags[1]
 
+    @property
+    def sharpness(self) -> float:
+        return self.log_sharpness.detach().exp().item() if self.names_items else 1.0
+
     def table(self, log_probs: Tensor) -> Tensor:
         """What each token adds to the score of an item, of its log-probabilities."""
         return log_probs * self.log_sharpness.exp() if self.names_items else log_probs

@@ -21,7 +21,7 @@ from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings
 from forethought.errors import ConfigError
 from forethought.explaining.explanation import Explanation
-from forethought.methods.reg4rec import REG4Rec
+from forethought.methods.reg4rec import REG4Rec, REG4RecModel
 from forethought.methods.rpg import RPG
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
@@ -57,6 +57,8 @@ def models(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFacto
         torch.manual_seed(0)
         for parameter in model.method.parameters():
             parameter.data += 0.2 * torch.randn_like(parameter)
+        if isinstance(model.method, REG4RecModel):
+            model.method.path_share.fill_(1.0)  # paths that differ
         if name == "with evidence":
             assert model.method.evidence is not None
             for weight in model.method.evidence.parameters():
@@ -140,7 +142,7 @@ def test_a_score_is_the_sum_of_its_tokens_and_paths(model: Recommender) -> None:
         for token in each.tokens:
             mean = sum(r * path[token.codebook, token.token] for r, path in zip(r_P, table_PMC, strict=True))
             assert token.score == pytest.approx(mean, abs=1e-4)
-            assert token.probability == pytest.approx(math.exp(mean), abs=1e-4)
+            assert token.probability == pytest.approx(math.exp(mean / model.method.tokens.sharpness), abs=1e-4)  # type: ignore[union-attr]
             assert token.overall == pytest.approx((codes_NM[:, token.codebook] == token.token).mean())
         assert set(np.round(each.carried_by, 4)) <= set(np.round(r_P, 4))
         assert len(each.carried_by) == len(explained.paths)
