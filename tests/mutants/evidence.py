@@ -267,13 +267,6 @@ MUTANTS = [
         f"{SUMS}::test_an_ensemble_is_explained_by_what_speaks_with_its_members",
     ),
     Mutant(
-        "a finished fit of weights is begun from, and comes to others",
-        "training/evidence_weights.py",
-        "[0.0] * len(evidence.shapes)",
-        "evidence.weights_E.tolist()",
-        f"{RUNS}::test_a_finished_run_that_goes_on_stays_as_it_is",
-    ),
-    Mutant(
         "the counts that are told are of another kind's columns",
         "methods/item_evidence.py",
         "self.pairs_NM[items_A, counted : counted + shape.neighbours]",

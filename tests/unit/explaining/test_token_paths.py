@@ -32,10 +32,11 @@ from forethought.training.settings import Training
 
 BACKBONE = SASRec(width=16, layers=1, window=8, ffn_width=32, input_norm=True)
 TOKENS = {"tokenizer": MPQ(codebooks=4, size=8, hidden=8, epochs=2, continuous=1, batch=64, components=6)}
+UNPRUNED = BeamSettings(beams=3, corp=False)
 METHODS: dict[str, MethodConfig] = {
     "rpg": RPG(backbone=BACKBONE, **TOKENS),
     "reg4rec": REG4Rec(backbone=BACKBONE, steps=2, decoding=BeamSettings(beams=5, theta=0.0005), **TOKENS),
-    "decoder": REG4Rec(backbone=BACKBONE, steps=4, decoder_layers=1, decoding=BeamSettings(beams=3), **TOKENS),
+    "decoder": REG4Rec(backbone=BACKBONE, steps=4, decoder_layers=1, decoding=UNPRUNED, **TOKENS),
 }
 HISTORY, TARGET, WEIGHT = [3, 17, 5, 3, 30], 11, 2.0
 
