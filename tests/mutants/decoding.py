@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mutants import Mutant
 
-SCORES, BEAM, CORP, ORDERED, GRAPH, CONSTRAINTS, CALIBRATION = (
+SCORES, BEAM, CORP, PREFIXES, GRAPH, CONSTRAINTS, CALIBRATION = (
     f"unit/decoding/test_{name}.py"
-    for name in ("token_scores", "beam", "corp", "ordered", "graph", "constraints", "calibration")
+    for name in ("token_scores", "beam", "corp", "prefix_table", "graph", "constraints", "calibration")
 )
 
 MUTANTS = [
@@ -125,7 +125,7 @@ MUTANTS = [
         "(known[theta], -theta)",
         f"{CALIBRATION}::test_of_equals_the_one_that_prunes_least_wins",
     ),
-    # ---- constraints, ordered tokens, the graph
+    # ---- constraints, prefixes of ordered tokens, the graph
     Mutant(
         "items of forbidden tokens are left among those that may be listed",
         "decoding/constraints.py",
@@ -138,21 +138,7 @@ MUTANTS = [
         "decoding/prefix_table.py",
         "inside_BPW = (at_BPW < level.offsets_Y[at_BP + 1][..., None])",
         "inside_BPW = (at_BPW <= level.offsets_Y[at_BP + 1][..., None])",
-        f"{ORDERED}::test_every_prefix_leads_where_it_does_among_the_tuples",
-    ),
-    Mutant(
-        "prefixes that were given up fill no list",
-        "decoding/ordered.py",
-        "begin_BX = torch.cat([begin_BP, begin_BX.gather(1, order_BX)], dim=1)",
-        "begin_BX = torch.cat([begin_BP, end_BX.gather(1, order_BX)], dim=1)",
-        f"{ORDERED}::test_every_list_is_as_many_distinct_candidates_as_there_are",
-    ),
-    Mutant(
-        "what leads to an item in no likely way counts as what leads nowhere",
-        "decoding/ordered.py",
-        "rows_BPC.clamp(min=LEAST)",
-        "rows_BPC",
-        f"{ORDERED}::test_a_token_of_no_probability_is_still_more_than_no_item",
+        f"{PREFIXES}::test_every_prefix_leads_where_it_does_among_the_tuples",
     ),
     Mutant(
         "a neighbour of several items is held several times",

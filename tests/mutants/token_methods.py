@@ -72,9 +72,9 @@ MUTANTS = [
     # ---- RPG
     Mutant(
         "a target that a graph search does not meet is ranked all the same",
-        "methods/rpg.py",
-        "lists.items_BK >= 0), targets_B)",
-        "lists.items_BK >= -1), targets_B.clamp(max=5))",
+        "decoding/graph.py",
+        "torch.where(here_BK.any(1), better_B",
+        "torch.where(here_BK.any(1) | True, better_B",
         f"{RPG}::test_a_short_search_ranks_what_it_lists",
     ),
     Mutant(

@@ -73,6 +73,16 @@ class GraphLists:
     scores_BK: Tensor
     scored_B: Tensor
 
+    def ranks_of(self, targets_B: Tensor) -> Tensor:
+        """Mid-rank of each target in its list, float64 [B]; infinity where it is not in it.
+
+        Items of equal scores count as far as they are listed: ask for longer lists than metrics read.
+        """
+        here_BK = (self.items_BK == targets_B[:, None]) & (self.items_BK >= 0)
+        own_B1 = torch.where(here_BK, self.scores_BK, -torch.inf).amax(1, keepdim=True)
+        better_B, equal_B = (self.scores_BK > own_B1).sum(1), (self.scores_BK == own_B1).sum(1)
+        return torch.where(here_BK.any(1), better_B + (equal_B + 1) / 2, torch.inf).double()
+
 
 @torch.no_grad()
 def search_graph(

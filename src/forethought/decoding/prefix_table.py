@@ -1,8 +1,8 @@
 """`PrefixTable`: which ordered tokens may follow which, and the items of each prefix; on the device, without a tree.
 
 Items are sorted by their tokens, so that what shares a prefix stands together: a prefix is a number within its level,
-its continuations are a range of the next level, its items a range of the sorted items. The second token is looked up in
-a dense table; from the third on the range is read at once, as wide as the widest one of its level.
+its continuations are a range of the next level, its items a range of the sorted items. A range is read at once, as wide
+as the widest one of its level.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from torch import Tensor
 
 from forethought.errors import ConfigError
 
-DENSE_ENTRIES = 2**24  # of one level's table
-
 
 @dataclass(frozen=True, eq=False)
 class Level:
@@ -26,14 +24,12 @@ class Level:
         offsets_Y: of the prefixes one shorter, where their continuations begin, and where the last ones end.
         items_X: where the items of each begin among the sorted items, and where the last ones end; one more than X.
         width: the most continuations of one prefix.
-        dense_YC: where a token leads, -1 where nowhere; None for levels that are read in ranges.
     """
 
     tokens_X: Tensor
     offsets_Y: Tensor
     items_X: Tensor
     width: int
-    dense_YC: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,42 +64,18 @@ class PrefixTable:
         codes_NM, levels = codes_NM[order_N], []
         first_N = torch.zeros(len(rows_N), dtype=torch.bool, device=rows_N.device)
         first_N[0] = True  # whether an item is the first of its prefix
-        for book, codes_N in enumerate(codes_NM.T):
+        for codes_N in codes_NM.T:
             shorter_N = first_N.cumsum(0) - 1
             n_shorter = int(shorter_N[-1]) + 1
             first_N = first_N.clone()
             first_N[1:] |= codes_N[1:] != codes_N[:-1]
             starts_X = first_N.nonzero()[:, 0]
-            levels.append(_level(codes_N[starts_X], shorter_N[starts_X], n_shorter, starts_X, len(rows_N), size, book))
+            levels.append(_level(codes_N[starts_X], shorter_N[starts_X], n_shorter, starts_X, len(rows_N)))
         return cls(size, tuple(levels), rows_N[order_N])
 
     @property
     def codebooks(self) -> int:
         return len(self.levels)
-
-    def continuations(self, prefixes_BP: Tensor, step: int) -> Tensor:
-        """Which tokens of book `step` may follow prefixes of that length, bool [B, P, C]; none after a prefix -1."""
-        level, real_BP = self.levels[step], prefixes_BP >= 0
-        if level.dense_YC is not None:
-            return (level.dense_YC[prefixes_BP.clamp(min=0)] >= 0) & real_BP[..., None]
-        _, tokens_BPW, inside_BPW = self.ranges(prefixes_BP, step)
-        counts_BPC = torch.zeros(*prefixes_BP.shape, self.size, dtype=torch.int32, device=prefixes_BP.device)
-        return counts_BPC.scatter_add_(2, tokens_BPW, inside_BPW.int()) > 0
-
-    def follow(self, prefixes_BP: Tensor, tokens_BP: Tensor, step: int) -> Tensor:
-        """The prefixes that are one token longer, -1 where there is none, [B, P]."""
-        level, real_BP = self.levels[step], prefixes_BP >= 0
-        if level.dense_YC is not None:
-            return torch.where(real_BP, level.dense_YC[prefixes_BP.clamp(min=0), tokens_BP], -1)
-        at_BPW, range_BPW, inside_BPW = self.ranges(prefixes_BP, step)
-        hit_BPW = inside_BPW & (range_BPW == tokens_BP[..., None])
-        return torch.where(hit_BPW, at_BPW, -1).amax(-1)
-
-    def span(self, prefixes_BP: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Where among `items_N` those of prefixes of some length begin and end; nowhere for a prefix -1."""
-        items_X, real_BP = self.levels[length - 1].items_X, prefixes_BP >= 0
-        at_BP = prefixes_BP.clamp(min=0)
-        return torch.where(real_BP, items_X[at_BP], 0), torch.where(real_BP, items_X[at_BP + 1], 0)
 
     def ranges(self, prefixes_BP: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """The continuations of prefixes by book `step`: which they are, their tokens, and what of that is real,
@@ -131,14 +103,8 @@ class PrefixTable:
         return places_MN
 
 
-def _level(
-    tokens_X: Tensor, shorter_X: Tensor, n_shorter: int, starts_X: Tensor, n_items: int, size: int, book: int
-) -> Level:
+def _level(tokens_X: Tensor, shorter_X: Tensor, n_shorter: int, starts_X: Tensor, n_items: int) -> Level:
     counts_Y = torch.bincount(shorter_X, minlength=n_shorter)
     offsets_Y = torch.cat([counts_Y.new_zeros(1), counts_Y.cumsum(0)])
-    dense_YC = None
-    if book < 2 and n_shorter * size <= DENSE_ENTRIES:
-        dense_YC = torch.full((n_shorter, size), -1, dtype=torch.int64, device=tokens_X.device)
-        dense_YC[shorter_X, tokens_X] = torch.arange(len(tokens_X), device=tokens_X.device)
     items_X = torch.cat([starts_X, starts_X.new_tensor([n_items])])
-    return Level(tokens_X, offsets_Y, items_X, int(counts_Y.max()), dense_YC)
+    return Level(tokens_X, offsets_Y, items_X, int(counts_Y.max()))

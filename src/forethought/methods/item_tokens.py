@@ -22,7 +22,7 @@ from forethought.data.features import Feature
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.item_paths import ItemPaths
 from forethought.decoding.paths import Paths
-from forethought.decoding.token_scores import Merge, TokenScorer
+from forethought.decoding.token_scores import TokenScorer
 from forethought.methods.interface import Method, MethodConfig, UserRepresentation
 from forethought.methods.outside import References, SideInformation, TokensAndCategories
 from forethought.reasoning.halting import Halting
@@ -232,9 +232,9 @@ class PathMethod(TokenMethod[Tokens]):
         return item_paths(self.tokens, represented)
 
 
-def token_scorer(tokens: TokenItems, states: TokenStates, merge: Merge = "mixture") -> TokenScorer:
+def token_scorer(tokens: TokenItems, states: TokenStates) -> TokenScorer:
     """All items, scored by the tokens they are made of."""
-    return TokenScorer(states.table_BPMC, states.weights_BP, tokens.codes_NM, merge, states.added)
+    return TokenScorer(states.table_BPMC, states.weights_BP, tokens.codes_NM, added=states.added)
 
 
 def item_paths(tokens: TokenItems, states: TokenStates) -> ItemPaths:

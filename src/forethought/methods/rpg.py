@@ -32,7 +32,6 @@ from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.graph import GraphLists, GraphSettings, ItemGraph, search_graph
-from forethought.decoding.ordered import ItemLists, ranks_in
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
 from forethought.methods.interface import Inputs, Losses, UserRepresentation, check_times
@@ -120,7 +119,7 @@ class RPGModel(PathMethod[TokenHeads]):
         if self.config.decoding == "exact":
             return super().rank_of(represented, targets_B, excluded)
         lists = self._met(represented, min(self.config.graph.beams, self.n_items), excluded)
-        return ranks_in(ItemLists(lists.items_BK, lists.scores_BK, lists.items_BK >= 0), targets_B)
+        return lists.ranks_of(targets_B)
 
     def recommend(
         self,

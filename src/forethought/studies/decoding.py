@@ -109,7 +109,7 @@ def _figures(ranked: Ranked, base: Ranked, cases: Cases, split: Split) -> dict[s
 
 @torch.inference_mode()
 def _category_accuracy(method: REG4RecModel, cases: Cases) -> list[float] | None:
-    """How often the category of the target is the one most believed in, before each token, along true orders."""
+    """How often the category of the target is the one most believed in, before each token of the best path."""
     tokens, hits = method.tokens, []
     if tokens.categories is None:
         return None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from forethought.catalogue.ranking import FilteredItems, best
-from forethought.decoding.graph import GraphSettings, ItemGraph, search_graph
+from forethought.decoding.graph import GraphLists, GraphSettings, ItemGraph, search_graph
 from forethought.decoding.token_scores import TokenScorer
 from forethought.errors import ConfigError
 
@@ -78,3 +78,10 @@ def test_settings_out_of_their_range_are_refused() -> None:
     for wrong in ({"edges": 0}, {"beams": 0}, {"rounds": 0}, {"start": "worst"}):
         with pytest.raises(ConfigError):
             GraphSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_ranks_in_lists_are_mid_ranks() -> None:
+    items = torch.tensor([[4, 2, 0, 1], [4, 2, 0, -1]]).repeat_interleave(torch.tensor([4, 1]), 0)
+    scores = torch.tensor([[-1.0, -2.0, -2.0, -3.0]] * 4 + [[-1.0, -2.0, -2.0, -torch.inf]])
+    lists = GraphLists(items, scores, torch.zeros(5))
+    assert lists.ranks_of(torch.tensor([4, 2, 0, 1, 1])).tolist() == [1, 2.5, 2.5, 4, torch.inf]
