@@ -308,8 +308,8 @@ MUTANTS = [
     Mutant(
         "paths decide what no candidate has",
         "methods/reg4rec.py",
-        "search(decoder, len(batch.lengths_B), settings, constraints)",
-        "search(decoder, len(batch.lengths_B), settings, None)",
+        "self.config.decoding, steps, constraints)",
+        "self.config.decoding, steps, None)",
         f"{TOKEN_PATHS}::test_categories_and_tokens_are_obeyed_by_lists_and_paths",
     ),
     Mutant(

@@ -19,7 +19,7 @@ from forethought.decoding.corp import Followed, Prunings, Slots, jensen_shannon,
 from forethought.decoding.crss import Children, Order, children, drawn_ranks, merge_equal_sets, token_keys
 from forethought.decoding.decoder import TokenDecoder
 from forethought.decoding.paths import Paths
-from forethought.settings import Between, Seed, Settings, Steps
+from forethought.settings import Between, Seed, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,6 @@ class BeamSettings(Settings):
 
     beams: Annotated[int, Between(1, 1_024)] = 8
     """Paths that are kept of each history."""
-    steps: Steps = 8
-    """Tokens on a path; never more than there are codebooks. The books that are left are read after the last one."""
     order: Order = "confident"
     """The next codebook: the most confident one (CRSS), as they stand, random, or any of them (joint)."""
     merge_sets: bool = True
@@ -56,13 +54,18 @@ class BeamSettings(Settings):
 
 
 @torch.no_grad()
-def search(decoder: TokenDecoder, rows: int, settings: BeamSettings, constraints: Constraints | None = None) -> Paths:
+def search(
+    decoder: TokenDecoder, rows: int, settings: BeamSettings, steps: int, constraints: Constraints | None = None
+) -> Paths:
     """The best paths of each row; fewer where there are not as many.
 
     The decoder is asked once a step, and once behind the last one where books are left or paths may be pruned; and
     once more for each round of rollbacks.
+
+    Args:
+        steps: tokens on a path, one of each codebook at most; books that are left are read behind the last token.
     """
-    steps = min(settings.steps, decoder.codebooks)
+    steps = min(steps, decoder.codebooks)
     keys_MC = None
     beams = _Beams.start(_asked(decoder, decoder.begin(rows), constraints))
     ranks_BM = drawn_ranks(beams.now.log_probs_BPMC[:, 0], settings.seed)

@@ -28,7 +28,7 @@ Shapes: B rows, L history, P paths (in training: chains, one a position), T step
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -121,11 +121,6 @@ class REG4Rec(TokenHeadsConfig):
             raise ConfigError(
                 "With the loss of tokens alone their weight is 1, so that token_weight would change nothing: leave it "
                 "out, or train with the loss of items."
-            )
-        if self.decoding.steps not in (BeamSettings().steps, self.steps):
-            raise ConfigError(
-                f"Paths decide {self.steps} tokens in training and decoding, so that decoding's "
-                f"{self.decoding.steps} steps would change nothing: say how many with steps."
             )
         if unread := self.decoding.unread():
             raise ConfigError(
@@ -311,8 +306,8 @@ class REG4RecModel(PathMethod[TokenHeads]):
         table_BPMC, _ = decoder.log_probs(decoder.first)
         paths = Paths.unstepped(table_BPMC if constraints is None else constraints.applied(table_BPMC))
         if steps and (share or trace):
-            first_B1MC, settings = paths.table_BPMC, replace(self.config.decoding, steps=steps)
-            paths = search(decoder, len(batch.lengths_B), settings, constraints)
+            first_B1MC = paths.table_BPMC
+            paths = search(decoder, len(batch.lengths_B), self.config.decoding, steps, constraints)
             table_BPMC = _blended(first_B1MC, paths.table_BPMC, share)
         else:
             table_BPMC = paths.table_BPMC

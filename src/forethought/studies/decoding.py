@@ -23,7 +23,7 @@ from forethought.evaluation.lists import coverage
 from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import Ranked, rank_cases
 from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
-from forethought.methods.reg4rec import REG4RecModel
+from forethought.methods.reg4rec import REG4Rec, REG4RecModel
 from forethought.recommender import Recommender
 from forethought.studies import results
 from forethought.studies.page import Page, number
@@ -39,8 +39,16 @@ STEPS = (1, 2, 4, 8)
 FEW = 256  # cases in a batch: paths take memory
 
 
-def ways(own: BeamSettings, codebooks: int) -> Iterator[tuple[str, BeamSettings]]:
+def ways(trained: REG4Rec, codebooks: int) -> Iterator[tuple[str, REG4Rec]]:
     """Each with its name; the first is that of the run."""
+    for name, decoding in _searches(trained.decoding):
+        yield name, replace(trained, decoding=decoding)
+    for steps in STEPS:
+        if steps != trained.steps and steps <= codebooks:
+            yield f"{steps} step{'s' * (steps > 1)}", replace(trained, steps=steps)
+
+
+def _searches(own: BeamSettings) -> Iterator[tuple[str, BeamSettings]]:
     yield "as trained", own
     for order in ("confident", "fixed", "random", "joint"):
         if order != own.order:
@@ -52,9 +60,6 @@ def ways(own: BeamSettings, codebooks: int) -> Iterator[tuple[str, BeamSettings]
     for beams in BEAMS:
         if beams != own.beams:
             yield f"{beams} beam{'s' * (beams > 1)}", replace(own, beams=beams)
-    for steps in STEPS:
-        if steps != own.steps and steps <= codebooks:
-            yield f"{steps} step{'s' * (steps > 1)}", replace(own, steps=steps)
 
 
 def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
@@ -65,14 +70,20 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     test, valid = (some_cases(part, seed, MOST_CASES) for part in (split.test, split.valid))
     own, base, rows = method.config, None, []
     try:
-        for name, settings in ways(replace(own.decoding, steps=own.steps), method.tokens.codebooks):
-            way = replace(settings, steps=own.decoding.steps)
-            method.config = replace(own, decoding=way, steps=settings.steps)
+        for name, way in ways(own, method.tokens.codebooks):
+            method.config = way
             begin = time.perf_counter()
             ranked = rank_cases(method, test, exclude_history=exclude, k=10, batch=FEW)
             ms = 1000 * (time.perf_counter() - begin) / len(test)
             base = ranked if base is None else base
-            rows.append({"way": name, "settings": asdict(settings), "ms": ms, **_figures(ranked, base, test, split)})
+            rows.append(
+                {
+                    "way": name,
+                    "settings": asdict(way.decoding) | {"steps": way.steps},
+                    "ms": ms,
+                    **_figures(ranked, base, test, split),
+                }
+            )
 
         def quality(theta: float) -> float:
             method.config = replace(own, decoding=replace(own.decoding, corp=True, theta=theta))

@@ -22,8 +22,9 @@ ALL = 10_000  # more paths than there are, within what a setting allows
 Path = tuple[tuple[int, int], ...]
 
 
-def settings(order: Order = "confident", beams: int = 8, steps: int = M, **more: object) -> BeamSettings:
-    return BeamSettings(beams=min(beams, 1_024), steps=steps, order=order, **more)  # type: ignore[arg-type]
+def settings(order: Order = "confident", beams: int = 8, steps: int = M, **more: object) -> tuple[BeamSettings, int]:
+    """What `search` is asked for."""
+    return BeamSettings(beams=min(beams, 1_024), order=order, **more), steps  # type: ignore[arg-type]
 
 
 def open_books(path: Path) -> list[int]:
@@ -61,7 +62,7 @@ def found(paths: Paths, row: int) -> dict[Path, float]:
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_with_room_for_all_every_path_is_there(order: Order, steps: int) -> None:
     decoder = ToyDecoder(ROWS)
-    paths = search(decoder, ROWS, settings(order, ALL, steps))
+    paths = search(decoder, ROWS, *settings(order, ALL, steps))
     for row in range(ROWS):
         wanted, got = every_path(decoder, row, order, steps), found(paths, row)
         assert got.keys() == wanted.keys()
@@ -74,7 +75,7 @@ def test_with_room_for_all_every_path_is_there(order: Order, steps: int) -> None
 def test_few_beams_are_the_best_of_each_length(order: Order, beams: int) -> None:
     """A beam search by hand: sort, cut, go on."""
     decoder = ToyDecoder(ROWS)
-    paths = search(decoder, ROWS, settings(order, beams))
+    paths = search(decoder, ROWS, *settings(order, beams))
     for row in range(ROWS):
         kept: list[Path] = [()]
         for step in range(1, M + 1):
@@ -94,8 +95,8 @@ def sets_of(paths: dict[Path, float]) -> dict[frozenset[tuple[int, int]], float]
 @pytest.mark.parametrize("steps", [1, 2])
 def test_joint_paths_of_the_same_set_count_as_one(steps: int) -> None:
     decoder = ToyDecoder(ROWS)
-    paths = search(decoder, ROWS, settings("joint", ALL, steps))
-    apart = search(decoder, ROWS, settings("joint", ALL, steps, merge_sets=False))
+    paths = search(decoder, ROWS, *settings("joint", ALL, steps))
+    apart = search(decoder, ROWS, *settings("joint", ALL, steps, merge_sets=False))
     for row in range(ROWS):
         every = every_path(decoder, row, "joint", steps)
         assert found(apart, row).keys() == every.keys()
@@ -108,8 +109,8 @@ def test_joint_paths_of_the_same_set_count_as_one(steps: int) -> None:
 
 
 def test_a_few_joint_beams_hold_no_set_twice() -> None:
-    paths = search(ToyDecoder(ROWS), ROWS, settings("joint", 6))
-    apart = search(ToyDecoder(ROWS), ROWS, settings("joint", 6, merge_sets=False))
+    paths = search(ToyDecoder(ROWS), ROWS, *settings("joint", 6))
+    apart = search(ToyDecoder(ROWS), ROWS, *settings("joint", 6, merge_sets=False))
     sets, doubled = ([[frozenset(path) for path in found(each, row)] for row in range(ROWS)] for each in (paths, apart))
     assert all(len(set(row)) == len(row) == 6 for row in sets)
     assert any(len(set(row)) < len(row) for row in doubled)
@@ -119,7 +120,7 @@ def test_a_few_joint_beams_hold_no_set_twice() -> None:
 @pytest.mark.parametrize("order", ["confident", "fixed", "random", "joint"])
 def test_the_table_keeps_each_row_as_it_stood_when_its_book_was_decided(order: Order, steps: int) -> None:
     decoder = ToyDecoder(ROWS)
-    paths = search(decoder, ROWS, settings(order, 4, steps, merge_sets=False))
+    paths = search(decoder, ROWS, *settings(order, 4, steps, merge_sets=False))
     for row, n in itertools.product(range(ROWS), range(4)):
         path = list(zip(paths.books_BPT[row, n].tolist(), paths.tokens_BPT[row, n].tolist(), strict=True))
         wanted, _ = decoder.after(row, path)
@@ -139,7 +140,7 @@ def test_a_decoder_that_hears_nothing_gives_the_plain_sum(order: Order) -> None:
     """All heads at once, as in RPG: whatever was decided, an item's score is the sum over its books."""
     decoder = ToyDecoder(ROWS, blind=True)
     codes = torch.tensor(list(itertools.product(range(C), repeat=M)), dtype=torch.uint8)
-    scores = search(decoder, ROWS, settings(order)).scorer(codes).scores_of(torch.arange(len(codes)).expand(ROWS, -1))
+    scores = search(decoder, ROWS, *settings(order)).scorer(codes).scores_of(torch.arange(len(codes)).expand(ROWS, -1))
     for row in range(ROWS):
         rows, _ = decoder.after(row, [])
         torch.testing.assert_close(scores[row], rows[torch.arange(M), codes.long()].sum(-1))
@@ -147,22 +148,22 @@ def test_a_decoder_that_hears_nothing_gives_the_plain_sum(order: Order) -> None:
 
 def test_a_random_order_hangs_on_seed_and_row_alone() -> None:
     decoder = ToyDecoder(64, codebooks=5)
-    orders = [search(decoder, 64, settings("random", 1, 5, seed=seed)).books_BPT[:, 0] for seed in (0, 0, 1)]
+    orders = [search(decoder, 64, *settings("random", 1, 5, seed=seed)).books_BPT[:, 0] for seed in (0, 0, 1)]
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
     assert all(sorted(order) == list(range(5)) for order in orders[0].tolist())
     first = torch.bincount(orders[0][:, 0], minlength=5)
     assert int(first.min()) >= 4  # of 64, about 13 each
     decoder.first_BD = decoder.first_BD[7:9]
-    assert torch.equal(search(decoder, 2, settings("random", 1, 5)).books_BPT[:, 0], orders[0][7:9])
+    assert torch.equal(search(decoder, 2, *settings("random", 1, 5)).books_BPT[:, 0], orders[0][7:9])
 
 
 @pytest.mark.parametrize("order", ["confident", "joint"])
 def test_a_row_alone_finds_what_it_finds_among_others(order: Order) -> None:
     decoder = ToyDecoder(ROWS)
-    together = search(decoder, ROWS, settings(order, 4))
+    together = search(decoder, ROWS, *settings(order, 4))
     decoder.first_BD = decoder.first_BD[2:3]
-    alone = search(decoder, 1, settings(order, 4))
+    alone = search(decoder, 1, *settings(order, 4))
     assert torch.equal(alone.tokens_BPT[0], together.tokens_BPT[2])
     torch.testing.assert_close(alone.table_BPMC[0], together.table_BPMC[2])
 
@@ -170,28 +171,28 @@ def test_a_row_alone_finds_what_it_finds_among_others(order: Order) -> None:
 def test_the_decoder_is_asked_once_a_step_and_once_for_what_is_left() -> None:
     for steps, asked in ((1, 2), (2, 3), (3, 3), (9, 3)):
         decoder = ToyDecoder(ROWS)
-        assert search(decoder, ROWS, settings(steps=steps)).books_BPT.shape[2] == min(steps, M)
+        assert search(decoder, ROWS, *settings(steps=steps)).books_BPT.shape[2] == min(steps, M)
         assert decoder.asked == asked
 
 
 def test_no_rows_are_no_paths() -> None:
     for order in ("confident", "joint", "random"):
-        assert search(ToyDecoder(0, categories=2), 0, settings(order)).log_probs_BP.shape[0] == 0
+        assert search(ToyDecoder(0, categories=2), 0, *settings(order)).log_probs_BP.shape[0] == 0
 
 
 def test_weights_sum_to_one_and_the_best_path_comes_first() -> None:
-    paths = search(ToyDecoder(ROWS), ROWS, settings())
+    paths = search(ToyDecoder(ROWS), ROWS, *settings())
     torch.testing.assert_close(paths.weights_BP.exp().sum(1), torch.ones(ROWS, dtype=torch.float64))
     assert bool((paths.log_probs_BP.diff(dim=1) <= 0).all())
 
 
 def test_all_items_are_listed_whatever_was_decided() -> None:
     codes = torch.randint(C, (30, M), generator=torch.Generator().manual_seed(0))
-    chosen, _ = best(search(ToyDecoder(ROWS), ROWS, settings(beams=1)).scorer(codes), 40)
+    chosen, _ = best(search(ToyDecoder(ROWS), ROWS, *settings(beams=1)).scorer(codes), 40)
     assert all(sorted(row) == [*[-1] * 10, *range(30)] for row in chosen.tolist())
 
 
 def test_settings_out_of_their_range_are_refused() -> None:
-    for wrong in ({"beams": 0}, {"order": "best"}, {"theta": -0.1}, {"rollbacks": -1}, {"steps": 0}):
+    for wrong in ({"beams": 0}, {"order": "best"}, {"theta": -0.1}, {"rollbacks": -1}):
         with pytest.raises(ConfigError):
             BeamSettings(**wrong)  # type: ignore[arg-type]

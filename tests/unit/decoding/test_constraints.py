@@ -23,7 +23,7 @@ def test_no_path_and_no_item_has_a_forbidden_token_and_lists_are_full(order: str
     forbidden = [(0, 1), (0, 2), (2, 3)]
     constraints = Constraints.of(CODES, C, forbidden_tokens=forbidden)
     settings = BeamSettings(beams=4, order=order, theta=theta)  # type: ignore[arg-type]
-    paths = search(DECODER, ROWS, settings, constraints)
+    paths = search(DECODER, ROWS, settings, M, constraints)
     alive = paths.log_probs_BP > -torch.inf
     assert bool(alive.any(1).all())
     for book, token in forbidden:
@@ -44,7 +44,7 @@ def test_items_that_may_be_listed_decide_which_tokens_are_worth_following() -> N
     allowed[11] = True
     constraints = Constraints.of(CODES, C, allowed_N=allowed)
     assert (~constraints.forbidden_MC).nonzero().tolist() == [[m, int(CODES[11, m])] for m in range(M)]
-    paths = search(DECODER, ROWS, BeamSettings(beams=4, corp=False), constraints)
+    paths = search(DECODER, ROWS, BeamSettings(beams=4, corp=False), M, constraints)
     assert (paths.log_probs_BP > -torch.inf).sum(1).tolist() == [1] * ROWS
     chosen, _ = best(paths.scorer(CODES), 2, allowed_N=constraints.allowed_N)
     assert chosen.tolist() == [[11, -1]] * ROWS
@@ -59,7 +59,7 @@ def test_what_may_be_keeps_its_probability() -> None:
 
 
 def test_a_catalogue_of_one_item_is_a_list_of_one() -> None:
-    paths = search(DECODER, ROWS, BeamSettings(theta=0.0), Constraints.of(CODES[:1], C))
+    paths = search(DECODER, ROWS, BeamSettings(theta=0.0), M, Constraints.of(CODES[:1], C))
     assert best(paths.scorer(CODES[:1]), 3)[0].tolist() == [[0, -1, -1]] * ROWS
 
 

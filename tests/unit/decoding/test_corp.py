@@ -22,8 +22,9 @@ def decoder(rows: int = ROWS) -> ToyDecoder:
     return ToyDecoder(rows, M, C, G)
 
 
-def settings(theta: float, rollbacks: int = 3, beams: int = 3, steps: int = M) -> BeamSettings:
-    return BeamSettings(beams=beams, steps=steps, corp=True, theta=theta, rollbacks=rollbacks)
+def settings(theta: float, rollbacks: int = 3, beams: int = 3, steps: int = M) -> tuple[BeamSettings, int]:
+    """What `search` is asked for."""
+    return BeamSettings(beams=beams, corp=True, theta=theta, rollbacks=rollbacks), steps
 
 
 def test_jensen_shannon_is_scipys() -> None:
@@ -83,7 +84,7 @@ def by_hand(toy: ToyDecoder, row: int, theta: float, rollbacks: int, beams: int)
 @pytest.mark.parametrize("beams", [1, 3, 9])
 def test_what_is_left_is_what_comes_out_by_hand(theta: float, rollbacks: int, beams: int) -> None:
     toy = decoder()
-    paths = search(toy, ROWS, settings(theta, rollbacks, beams))
+    paths = search(toy, ROWS, *settings(theta, rollbacks, beams))
     for row in range(ROWS):
         wanted = by_hand(toy, row, theta, rollbacks, beams)
         alive = paths.log_probs_BP[row] > -torch.inf
@@ -102,9 +103,7 @@ def _alive(paths: Paths) -> torch.Tensor:
 
 
 def test_no_divergence_is_beyond_log_two_so_nothing_is_pruned() -> None:
-    paths, plain = (
-        search(decoder(), ROWS, each) for each in (settings(0.7), BeamSettings(beams=3, steps=M, corp=False))
-    )
+    paths, plain = (search(decoder(), ROWS, *each) for each in (settings(0.7), (BeamSettings(beams=3, corp=False), M)))
     assert torch.equal(paths.tokens_BPT, plain.tokens_BPT)
     assert torch.equal(paths.table_BPMC, plain.table_BPMC)
     assert paths.pruned is not None
@@ -115,9 +114,9 @@ def test_no_divergence_is_beyond_log_two_so_nothing_is_pruned() -> None:
 @pytest.mark.parametrize("rollbacks", [0, 2])
 def test_at_theta_zero_everybody_has_the_greedy_path_and_all_items(rollbacks: int) -> None:
     toy = decoder()
-    paths = search(toy, ROWS, settings(0.0, rollbacks))
+    paths = search(toy, ROWS, *settings(0.0, rollbacks))
     assert _alive(paths).sum(1).tolist() == [1] * ROWS
-    greedy = search(toy, ROWS, BeamSettings(beams=1, steps=M, corp=False))
+    greedy = search(toy, ROWS, BeamSettings(beams=1, corp=False), M)
     assert torch.equal(paths.tokens_BPT[:, 0], greedy.tokens_BPT[:, 0])
     codes = torch.randint(C, (25, M), generator=torch.Generator().manual_seed(0))
     chosen, scores = best(paths.scorer(codes), 30)
@@ -127,7 +126,7 @@ def test_at_theta_zero_everybody_has_the_greedy_path_and_all_items(rollbacks: in
 
 def test_what_is_pruned_is_told_with_its_reason() -> None:
     toy, theta = decoder(), 0.05
-    paths = search(toy, ROWS, settings(theta, rollbacks=1))
+    paths = search(toy, ROWS, *settings(theta, rollbacks=1))
     pruned = paths.pruned
     assert pruned is not None
     assert len(pruned.rows_E) > 10
@@ -146,7 +145,7 @@ def test_what_is_pruned_is_told_with_its_reason() -> None:
 
 def test_beliefs_are_those_before_each_token_and_divergences_those_it_brought() -> None:
     toy = decoder()
-    paths = search(toy, ROWS, settings(0.7))
+    paths = search(toy, ROWS, *settings(0.7))
     assert paths.categories_BTPG is not None
     assert paths.categories_BTPG.shape == (ROWS, M, 3, G)
     for row, n, step in np.ndindex(ROWS, 3, M):
@@ -159,7 +158,7 @@ def test_beliefs_are_those_before_each_token_and_divergences_those_it_brought() 
 
 
 def test_without_categories_there_is_nothing_to_prune() -> None:
-    paths = search(ToyDecoder(ROWS, M, C), ROWS, settings(0.0))
+    paths = search(ToyDecoder(ROWS, M, C), ROWS, *settings(0.0))
     assert paths.pruned is None
     assert paths.categories_BTPG is None
     assert int(_alive(paths).sum()) == ROWS * 3

@@ -276,7 +276,6 @@ def test_a_head_for_categories_that_nothing_trains_prunes_nothing(split: Split) 
         ({"decoder_heads": 1}, "has no decoder, so that decoder_heads would change nothing"),
         ({"decoder_dropout": 0.1}, "has no decoder, so that decoder_dropout would"),
         ({"loss": "tokens", "token_weight": 0.3}, "token_weight would change nothing"),
-        ({"decoding": BeamSettings(steps=2)}, "say how many with steps"),
         ({"decoding": BeamSettings(seed=1)}, "Of decoding, seed would change nothing"),
         ({"decoding": BeamSettings(merge_sets=False)}, "Of decoding, merge_sets would"),
         ({"decoding": BeamSettings(corp=False, theta=0.1, rollbacks=1)}, "Of decoding, theta and rollbacks would"),

@@ -472,8 +472,8 @@ def test_what_is_fitted_in_closed_form_stands_in_the_same_table(
 @pytest.mark.parametrize("own", [{}, {"theta": 0.1, "rollbacks": 1}, {"corp": False}, {"order": "random", "seed": 3}])
 def test_every_way_of_decoding_is_one_that_a_configuration_takes(own: dict[str, Any]) -> None:
     """None keeps a setting that the way leaves without effect, which would be refused."""
-    settings = BeamSettings(steps=4, **own)
-    tried = dict(ways(settings, 8))
-    for each in tried.values():
-        assert REG4Rec(steps=each.steps, decoding=each).decoding == each
-    assert any(each.corp != settings.corp for each in tried.values())
+    trained = REG4Rec(steps=4, decoding=BeamSettings(**own))
+    tried = dict(ways(trained, 8))
+    assert tried["as trained"] == trained
+    assert {each.steps for each in tried.values()} == {1, 2, 4, 8}
+    assert any(each.decoding.corp != trained.decoding.corp for each in tried.values())
