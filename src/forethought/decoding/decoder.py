@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from torch import Tensor
 
@@ -13,6 +14,29 @@ class DecoderState(Protocol):
     def select(self, paths_BP: Tensor) -> Any:
         """Some of the paths of each row, in this order, some perhaps more than once."""
         ...
+
+
+class Chain(Protocol):
+    """What is remembered behind the paths of each row, as the chains of `nn/` are."""
+
+    def branch(self, from_BP: Tensor) -> Self:
+        """Path p goes on from what path `from_BP[:, p]` of its row has come to."""
+        ...
+
+
+AnyChain = TypeVar("AnyChain", bound=Chain)
+
+
+@dataclass(frozen=True, eq=False)
+class ChainState(Generic[AnyChain]):
+    """A `DecoderState`: the states behind the last tokens, and the chain that the next ones will look back at."""
+
+    states_BPD: Tensor
+    chain: AnyChain
+
+    def select(self, paths_BP: Tensor) -> ChainState[AnyChain]:
+        at_BPD = paths_BP[..., None].expand(-1, -1, self.states_BPD.shape[-1])
+        return ChainState(self.states_BPD.gather(1, at_BPD), self.chain.branch(paths_BP))
 
 
 class TokenDecoder(Protocol):

@@ -42,6 +42,7 @@ from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings, search
 from forethought.decoding.constraints import Constraints
+from forethought.decoding.decoder import ChainState
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
 from forethought.methods.interface import (
@@ -135,17 +136,8 @@ class REG4Rec(TokenHeadsConfig):
         check_times(self.backbone, split)
 
 
-@dataclass(frozen=True, eq=False)
-class PathState:
-    """Where paths stand: the state behind the last token, and what the next one will look back at."""
-
-    states_BPD: Tensor
-    chain: Chain | DecoderChain
-
-    def select(self, paths_BP: Tensor) -> PathState:
-        """Some of the paths of each row, in this order, some perhaps more than once."""
-        at_BPD = paths_BP[..., None].expand(-1, -1, self.states_BPD.shape[-1])
-        return PathState(self.states_BPD.gather(1, at_BPD), self.chain.branch(paths_BP))
+PathState = ChainState[Chain | DecoderChain]
+"""Where paths stand."""
 
 
 class REG4RecModel(PathMethod[TokenHeads]):

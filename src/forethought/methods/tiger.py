@@ -35,6 +35,7 @@ from forethought.catalogue import ranking
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.decoding.constraints import Constraints
+from forethought.decoding.decoder import ChainState
 from forethought.decoding.prefix_scores import PrefixScorer, joined, search_prefixes
 from forethought.decoding.prefix_table import PrefixTable
 from forethought.errors import ConfigError
@@ -133,17 +134,8 @@ class HashedUsers(nn.Module):
         return torch.where((users_B < 0)[:, None], self.weight.mean(0), vectors_BD)
 
 
-@dataclass(frozen=True, eq=False)
-class SequenceState:
-    """Where decoded sequences stand: the state behind the last token, and what the next one will look back at."""
-
-    states_BPD: Tensor
-    chain: DecoderChain
-
-    def select(self, paths_BP: Tensor) -> SequenceState:
-        """Some of the sequences of each row, in this order, some perhaps more than once."""
-        at_BPD = paths_BP[..., None].expand(-1, -1, self.states_BPD.shape[-1])
-        return SequenceState(self.states_BPD.gather(1, at_BPD), self.chain.branch(paths_BP))
+SequenceState = ChainState[DecoderChain]
+"""Where decoded sequences stand."""
 
 
 @dataclass
