@@ -39,6 +39,8 @@ def draw_tokens(table: TokenTable, before: TokenTable, path: Path, title: str) -
     heat = np.array([[_alike(codes_NM, a, b) for b in range(books)] for a in range(books)])
     shown = alike.imshow(heat, vmin=0, vmax=max(0.5, float(np.nanmax(heat)) if books > 1 else 0.5), cmap="Blues")
     alike.set(xlabel="codebook", ylabel="codebook", title="Redundancy (AMI)")
+    for axis in (groups.xaxis, alike.xaxis, alike.yaxis):
+        axis.get_major_locator().set_params(integer=True)  # there is no half an item, nor half a codebook
     figure.colorbar(shown, ax=alike, shrink=0.8)
     figure.suptitle(title, color=INK, fontsize=10)
     save_figure(figure, path)
