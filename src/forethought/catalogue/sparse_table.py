@@ -52,6 +52,10 @@ class SparseTable:
         parts = self.offsets, self.items, self.values
         return torch.sparse_csr_tensor(*parts, size=(2 * self.n_items, self.n_items), check_invariants=False)
 
+    def __deepcopy__(self, memo: object) -> SparseTable:
+        """Itself: nothing in it changes, and PyTorch cannot copy a sparse tensor that was made of it on a GPU."""
+        return self
+
     def mixed(self, rows_PA: Tensor, weights_PA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """sum_a weight_pa row_a for each p: rows p ascending, items, and values, each pair once."""
         real_PA = weights_PA != 0

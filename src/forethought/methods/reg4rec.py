@@ -85,9 +85,9 @@ class REG4Rec(TokenHeadsConfig):
     """lambda, of the category of the next item; with 0 none is named, and nothing is pruned by it (CORP)."""
     confident_from: Epoch = 8
     """Epochs with random orders, before those are trained that the model would choose."""
-    path_share: Share = 0.5
+    path_share: Share = 0.1
     """How far items are ranked by what paths say, and not by what is said before the first token, until the validation
-    part chooses when training is over."""
+    part chooses when training is over. Epochs are chosen so; where paths weighed more, their luck chose (results)."""
     decoding: BeamSettings = field(default_factory=BeamSettings)
     """How paths are sought."""
 
