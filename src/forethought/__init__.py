@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from forethought.version import __version__
 
 if TYPE_CHECKING:
+    from forethought.aligning import align
+    from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
     from forethought.backbones.all import *
     from forethought.batch_recommend import recommend_table
     from forethought.config import Recipe
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from forethought.training.settings import Training
 
 _ROOMS = {
+    "aligning": ("align",),
+    "alignment.settings": ("Alignment", "HaltingRewards", "PathRewards"),
     "config": ("Recipe",),
     "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),

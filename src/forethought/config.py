@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, is_dataclass
 from types import UnionType
 from typing import Any
 
+from forethought.alignment.settings import Alignment
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
 from forethought.data.evidence import Evidence
@@ -51,6 +52,8 @@ class Recipe(Settings):
     """Of the items, read beside their ids; None: items are their ids alone."""
     evidence: Evidence | None = None
     """What speaks for items beside the method's scores; None: nothing does."""
+    alignment: Alignment | None = None
+    """How the run that it starts from is aligned with rewards, in place of training (`ft.align`); None: it is not."""
 
     def __post_init__(self) -> None:
         if isinstance(self.method, BackboneConfig):

@@ -17,6 +17,8 @@ import polars as pl
 import torch
 
 from forethought import machine
+from forethought.alignment.aligner import Aligner, Rewards
+from forethought.alignment.items import item_ranks
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
@@ -28,7 +30,6 @@ from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
 from forethought.evaluation.metrics import named as metric_named
-from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.settings import EvaluationConfig, RankingConfig
@@ -37,7 +38,7 @@ from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig
 from forethought.methods.item_tokens import reads_tokens, token_shape_of, with_tokens
-from forethought.methods.items import know_trained, reads_features, walks_items, with_evidence, with_features
+from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
@@ -48,17 +49,15 @@ from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
 from forethought.starting import begin_with, noted, scales_of, start_from
-from forethought.training.evidence_weights import fit_weights, some_cases
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.split_items import SplitItems
 from forethought.training.tracking import TrackerName, Trackers
-from forethought.unmet_items import fit_unmet
+from forethought.validation_fits import fit_on_validation
 
 LIST_LENGTH = 20
-CUT = 10  # of the NDCG that chooses
 
 
 def train(
@@ -71,6 +70,7 @@ def train(
     start: str | Path | None = None,
     observer: Observer | None = None,
     track: Sequence[TrackerName] = (),
+    rewards: Rewards | None = None,
 ) -> Recommender:
     """Train a method into a run folder and return it at its best validation epoch.
 
@@ -85,6 +85,7 @@ def train(
         start: a run folder whose weights it begins with; of the same configuration, and its items all in the data.
         observer: somebody to tell of progress.
         track: further trackers beside `log.jsonl`.
+        rewards: of a run that is aligned, beside those of its configuration.
 
     Raises:
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
@@ -96,15 +97,15 @@ def train(
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     _check_trainable(seen)
-    begun_with = None if start is None else start_from(start, Path(out), config, split)
+    begun_with = _begun_with(start, Path(out), config, split)
     outside, device = (config.features, config.evidence), config.training.device
     side = resolve(config.method, seen, *outside, scales=scales_of(begun_with), start=begun_with, device=device)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
     recommender = _untrained(config, split, side, folder, begun_with)
-    sharing = config.training.split_catalogue
-    shares = SplitItems.over(fabric, recommender.method, split.data.n_items) if sharing else None
+    trained = _as_trained(recommender, seen, rewards)
+    shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, fabric.device)
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
@@ -119,7 +120,7 @@ def train(
         trackers.start(folder, to_json(config))
         held.callback(trackers.finish)
         Fit(
-            method=recommender.method,
+            method=trained,
             split=seen,
             settings=config.training,
             seed=config.seed,
@@ -133,11 +134,25 @@ def train(
             shares=shares,
         ).run(fabric)
         if fabric.is_global_zero:
-            _fit_on_validation(recommender, split, seen, sums, watcher)
+            fit_on_validation(recommender, split, seen, sums, watcher)
             write_card(recommender)
         fabric.barrier()
     del recommender  # it is not held twice
     return load(folder, device=config.training.device)
+
+
+def _begun_with(start: str | Path | None, out: Path, config: RunConfig, split: Split) -> Recommender | None:
+    if start is not None:
+        return start_from(start, out, config, split)
+    if config.alignment is not None:
+        raise ConfigError("An alignment needs a run to start from: give start, or call ft.align.")
+    return None
+
+
+def _as_trained(run: Recommender, split: Split, rewards: Rewards | None) -> Method:
+    """What the loop trains: the method, or how it is aligned."""
+    alignment = run.config.alignment
+    return run.method if alignment is None else Aligner(run.method, alignment, item_ranks(split), rewards)
 
 
 def _untrained(
@@ -155,7 +170,7 @@ def _untrained(
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
     _check_inputs(method, config.training, split)
     if start is not None:
-        begin_with(method, start, split)
+        begin_with(method, start, split, whole=config.alignment is not None)
         about["started_from"] = noted(start, split)
     method.fit_side_information(side)
     table = _item_table(split)
@@ -166,37 +181,6 @@ def _untrained(
     if tokens is not None:
         about["tokens"] = tokens.to_json()
     return Recommender(method, config, split.data.items, table, about, folder)
-
-
-def _fit_on_validation(run: Recommender, split: Split, seen: Split, sums: Sums, watcher: Observer) -> None:
-    """What is fitted on the validation part once the best epoch is known, and kept with its weights: what a method
-    chooses there, how far items that training never met are held back, and the weights of evidence that are chosen.
-
-    It begins from no evidence whatever the weights are, so that a finished run that goes on comes to the same again.
-    """
-    chosen = run.config.evidence is not None and run.config.evidence.fit != "training"
-    chooses = type(run.method).fit_on_validation is not Method.fit_on_validation
-    if run.folder is None or not (run.about["features"] or (chosen and run.about["evidence"]) or chooses):
-        return
-    exclude, seed = run.about["exclude_history"], run.config.seed
-    method = load(run.folder, device=run.config.training.device).method
-    if chosen and method.evidence is not None:
-        torch.nn.init.zeros_(method.evidence.weights_E)
-    if chooses:
-        ask = partial(rank_cases, method, some_cases(seen.valid, seed), exclude_history=exclude)
-        said = method.fit_on_validation(lambda: float(ndcg(ask().ranks, CUT).mean()))
-        watcher.note(str(said))
-    if reads_features(method):
-        nats = fit_unmet(method, split, exclude_history=exclude, seed=seed)
-        watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
-    if chosen and method.evidence is not None:
-        fitted = fit_weights(method, seen.valid, exclude_history=exclude, seed=seed)
-        kinds = zip(method.evidence.shapes, fitted.weights, strict=True)
-        watcher.note(
-            f"Evidence: {', '.join(f'{shape.name} {weight:g}' for shape, weight in kinds)}; NDCG@10 on validation "
-            f"{fitted.without:.4f} without, {fitted.best:.4f} with."
-        )
-    write_model(run.folder, method.state_dict(), sums)
 
 
 def _features_of_auto(run: Recommender) -> str | None:

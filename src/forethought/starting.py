@@ -26,6 +26,7 @@ from forethought.recommender import Recommender, load
 from forethought.references import DIVIDES
 from forethought.run_folder import differences
 
+ANEW = "method.halting"  # is no part of the weights
 MEND = "give what the run was trained with, or train without its weights"
 
 
@@ -43,12 +44,17 @@ def start_from(folder: str | Path, out: Path, config: RunConfig, split: Split) -
         )
     run = load(folder, device="cpu")
     other = differences(to_json(run.config.method), to_json(config.method), "method")
+    other = [key for key in other if not key.startswith(ANEW)]
     for name in ("features", "evidence"):
         parts = (getattr(each, name) for each in (run.config, config))
         theirs, mine = (None if part is None else to_json(part) for part in parts)
         other += differences(theirs, mine, name)
     if other:
         raise ConfigError(f"The run in {str(folder)!r} is configured otherwise ({', '.join(other)}): {MEND}.")
+    if config.alignment is not None and not np.array_equal(run.items.ids, split.data.items.ids):
+        raise DataError(
+            f"The run in {str(folder)!r} knows other items than the data: align it on what it was trained on."
+        )
     if any("scale" not in each for each in run.about.get("features", [])):
         raise RunError(
             f"The run in {str(folder)!r} does not say what its features were made with, as it is of before: train anew."
@@ -75,8 +81,15 @@ def scales_of(run: Recommender | None) -> dict[str, FeatureScale] | None:
     )
 
 
-def begin_with(method: Method, run: Recommender, split: Split) -> None:
-    """Give an untrained method the weights of the run."""
+def begin_with(method: Method, run: Recommender, split: Split, *, whole: bool = False) -> None:
+    """Give an untrained method the weights of the run.
+
+    Args:
+        whole: with all that belongs to its training, such as prototypes; for the same items.
+    """
+    if whole:
+        method.load_state_dict(run.method.state_dict())
+        return
     rows = split.data.items.index_of(run.items.ids).copy()
     take_over(method, run.method, torch.from_numpy(rows), trains=True)
     hold_back(method, 0.0)

@@ -190,7 +190,7 @@ MUTANTS = [
     ),
     Mutant(
         "a finished fit is not kept",
-        "runs.py",
+        "validation_fits.py",
         "    write_model(run.folder, method.state_dict(), sums)\n",
         "    pass\n",
         f"{RUNS}::test_weights_are_found_and_kept",

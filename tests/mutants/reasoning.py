@@ -250,8 +250,8 @@ MUTANTS = [
     Mutant(
         "GRPO's KL has the wrong gradient",
         "reasoning/grpo.py",
-        "kl_TB = ahead_TB.exp() - ahead_TB - 1",
-        "kl_TB = ahead_TB.exp().detach() - ahead_TB - 1",
+        "return ahead.exp() - ahead - 1",
+        "return ahead.exp().detach() - ahead - 1",
         f"{GRPO}::test_value_and_gradient",
     ),
     Mutant(

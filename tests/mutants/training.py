@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant(
         "a stage's schedule counts the steps of the training's batches",
         "training/loop.py",
-        "len(plan(rows.lengths - 1, self._batch_positions, self.seed, 0))",
-        "len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))",
+        "self._steps_an_epoch = len(self._plan(rows))",
+        "self._steps_an_epoch = len(plan(rows.lengths - 1, self.settings.batch_positions, self.seed, 0))",
         f"{OWN}::test_a_stage_has_batches_of_its_own",
     ),
     Mutant(
@@ -146,8 +146,8 @@ MUTANTS = [
     Mutant(
         "NDCG@10 selects whatever a stage says",
         "training/loop.py",
-        'valid[f"valid_{self._stage.metric}"]',
-        'valid["valid_ndcg@10"]',
+        'valid["valid_ndcg@10"], valid[self._selects]',
+        'valid["valid_ndcg@10"], valid["valid_ndcg@10"]',
         f"{OWN}::test_the_metric_of_a_stage_selects_and_stops_in_it",
     ),
     Mutant(

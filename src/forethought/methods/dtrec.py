@@ -48,11 +48,13 @@ from forethought.reasoning.halting import (
     HaltingPolicy,
     Rule,
     SoftmaxStats,
+    Trace,
     indicators,
     reason_until,
     soft_weights,
     softmax_stats,
 )
+from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
 from forethought.reasoning.step_sampling import SampledSteps, sample_steps
 from forethought.settings import Between, Epoch, Scale, Steps, Weight, Width
@@ -278,6 +280,25 @@ class DTRecModel(Method):
         )
         states_BD, steps_B, traced = reasoned
         return DenseStates(steps_B, states_BD, traced)
+
+    def rl_policy(self) -> ExitPolicy:
+        """When to stop, for `alignment/`: the halting net alone is trained.
+
+        Raises:
+            ConfigError: with a single step there is nothing to choose, or something else than the net decides.
+        """
+        if self.config.max_steps < 2 or self.config.halting.rule != "arh":
+            raise ConfigError(
+                "What is aligned of a DTRec is its halting net, but this one takes a single step at most, or halts by "
+                f"{self.config.halting.rule!r}: align one of two steps or more that halts by 'arh'."
+            )
+
+        def traced(batch: Batch) -> Trace:
+            trace = self.user_states(batch, trace=True).trace
+            assert trace is not None
+            return trace
+
+        return ExitPolicy(self.head, traced, self.catalogue)
 
     def policy(self) -> HaltingPolicy:
         catalogue, exact = self.items.catalogue(held_back=False), self.config.indicator_source == "exact"

@@ -25,8 +25,10 @@ from forethought.methods.item_evidence import ItemEvidence, Spoken
 from forethought.methods.item_features import ItemFeatures
 from forethought.methods.outside import References, SideInformation
 from forethought.methods.representation import DenseStates, UserRepresentation, dense_states
+from forethought.methods.stage import Stage
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting, Rule
+from forethought.reasoning.policy import Policy
 from forethought.settings import Settings
 
 
@@ -97,30 +99,6 @@ class Centroids(NamedTuple):
     vectors_KD: Tensor
     sizes_K: Tensor
     cluster_N: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A part of a training, with an optimiser, a schedule and early stopping of its own.
-
-    Attributes:
-        name: what `begin_stage` is told; names a file too.
-        epochs: at most; None: as many as the training's settings say.
-        rate: its learning rate, as a share of the settings'.
-        candidate: whether its weights may become the run's; False where a part of the method is still untrained.
-        batch_positions: of its batches; None: as the training's settings say.
-        precision: "auto", "bf16" or "32"; None: as the training's settings say.
-        metric: of the validation part: which epoch of it is the best, and when it stops early. Between stages NDCG@10
-            decides.
-    """
-
-    name: str
-    epochs: int | None = None
-    rate: float = 1.0
-    candidate: bool = True
-    batch_positions: int | None = None
-    precision: str | None = None
-    metric: str = "ndcg@10"
 
 
 class Method(nn.Module):
@@ -224,6 +202,9 @@ class Method(nn.Module):
         Called again when a run is resumed inside an epoch: what is drawn here must follow from the epoch alone.
         """
 
+    def begin_batch(self, batch: Batch) -> None:
+        """A batch comes of which several updates may be made: draw what they share. Most methods share nothing."""
+
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError
 
@@ -236,6 +217,17 @@ class Method(nn.Module):
             quality: NDCG@10 on the validation part, as the method is now.
         """
         return None
+
+    def rl_policy(self) -> Policy:
+        """Itself as one that makes choices which rewards can align (`alignment/`).
+
+        Raises:
+            ConfigError: it makes none.
+        """
+        raise ConfigError(
+            f"{type(self).__name__.removesuffix('Model')} makes no choices that rewards could align: align a run of "
+            "reg4rec, or of dtrec."
+        )
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """What the epoch that has just ended shows beside its losses; most methods have nothing to say.

@@ -53,6 +53,7 @@ from forethought.methods.interface import (
 )
 from forethought.methods.item_tokens import PathMethod, TokenStates
 from forethought.methods.outside import TokensAndCategories
+from forethought.methods.path_policy import PathPolicy
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
@@ -307,6 +308,9 @@ class REG4RecModel(PathMethod[TokenHeads]):
         table_BPMC = self.tokens.table(table_BPMC)
         return TokenStates(steps_B, table_BPMC, paths.weights_BP, paths if trace else None)
 
+    def rl_policy(self) -> PathPolicy:
+        return PathPolicy(self.tokens, self, lambda batch: PathDecoder(self, self._at_end(batch)), self.config.steps)
+
     def fit_on_validation(self, quality: Callable[[], float]) -> str:
         tried = {}
         for share in SHARES:
@@ -355,6 +359,9 @@ class PathDecoder:
     def log_probs(self, state: PathState) -> tuple[Tensor, Tensor | None]:
         tokens = self.model.tokens
         return tokens.log_probs(state.states_BPD), tokens.category_log_probs(state.states_BPD)
+
+    def log_probs_of(self, state: PathState, books_BP: Tensor) -> Tensor:
+        return self.model.tokens.log_probs_of(state.states_BPD, books_BP)
 
     def advance(self, state: PathState, books_BP: Tensor, tokens_BP: Tensor) -> PathState:
         return self.model._advanced(state, self.model.tokens.vectors(books_BP, tokens_BP))

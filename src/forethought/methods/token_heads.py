@@ -89,6 +89,18 @@ class TokenHeads(TokenItems):
         flat = self.logits(states.reshape(-1, self.width))
         return F.log_softmax(flat, dim=-1).view(*states.shape[:-1], self.codebooks, self.size)
 
+    def log_probs_of(self, states: Tensor, books: Tensor) -> Tensor:
+        """ln p_m(c | s) of one book of each state, [..., C]: the heads of the others cost nothing."""
+        flat_PD, books_P, codes_MCD = states.reshape(-1, self.width), books.flatten(), self.codes_MCD()
+        said_PC = flat_PD.new_zeros(len(flat_PD), self.size)
+        for book in range(self.codebooks):
+            rows = (books_P == book).nonzero()[:, 0]
+            if len(rows):
+                hidden = F.silu(flat_PD[rows] @ self.heads_MDD[book]) + flat_PD[rows]
+                logits = F.normalize(hidden, dim=-1) / self.temperature @ codes_MCD[book].T
+                said_PC = said_PC.index_copy(0, rows, F.log_softmax(logits, dim=-1).to(said_PC.dtype))
+        return said_PC.view(*states.shape[:-1], self.size)
+
     def category_log_probs(self, states: Tensor) -> Tensor | None:
         """ln p(category | s), [..., G]; None where none are named."""
         return None if self.categories is None else F.log_softmax(self.categories(states), dim=-1)

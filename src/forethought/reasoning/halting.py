@@ -122,9 +122,13 @@ class HaltingHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if self.training and features.numel():
             self._watch(features)
+        return self.logits(features).sigmoid()
+
+    def logits(self, features: Tensor) -> Tensor:
+        """ln p / (1 - p), [...]; the means stay as they are."""
         standard = (features - self.mean) / (self.variance + 1e-8).sqrt()
         with torch.autocast(features.device.type, enabled=False):  # weights of the steps are to sum to 1
-            return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0].sigmoid()
+            return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0]
 
     @torch.no_grad()
     def _watch(self, features: Tensor) -> None:

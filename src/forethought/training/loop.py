@@ -17,18 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from forethought.catalogue.narrow import narrow_products
-from forethought.data.batches import cropped, plan, replace_randomly, training_batch, windows
+from forethought.data.batches import Batch, cropped, plan, replace_randomly, training_batch, windows
 from forethought.data.histories import Cases, Spans
 from forethought.data.splits import Split
 from forethought.devices import resolve_device
 from forethought.errors import ConfigError, RunError
 from forethought.evaluation.metrics import named, ndcg
 from forethought.evaluation.ranking import rank_cases
-from forethought.methods.interface import Method, Stage
+from forethought.methods.interface import Losses, Method, Stage
 from forethought.settings import from_environment
 from forethought.training import state
 from forethought.training.evidence_weights import some_cases
@@ -125,10 +126,13 @@ class Fit:
                     self.observer.note(f"Epochs are chosen by {few:,} of {len(self.split.valid):,} validation cases.")
                 if saved:
                     self._load(fabric, optimiser)
+                else:
+                    self._begin_guarded(fabric)
                 while not self.progress.done:
                     self._train_epoch(fabric, model, optimiser, rows, interrupt)
                     if self._end_epoch(fabric) and not self.progress.done:
                         model, optimiser = self._begin_stage(fabric, rows)
+                        self._begin_guarded(fabric)
                     self._save(fabric, optimiser)
             self.observer.finish(self.progress)
         finally:
@@ -163,7 +167,7 @@ class Fit:
         self._stage, self._stages_left = stages[progress.stage], len(stages) - progress.stage - 1
         self._epochs = self._stage.epochs or self.settings.epochs
         self._batch_positions = self.settings.of(self._stage).batch_positions
-        self._steps_an_epoch = len(plan(rows.lengths - 1, self._batch_positions, self.seed, 0))
+        self._steps_an_epoch = len(self._plan(rows))
         if progress.stage:
             fabric.barrier()  # they are written by one process
             cut = None if self.shares is None else partial(self.shares.cut, keys=self.shares.names)
@@ -177,6 +181,30 @@ class Fit:
         model.mark_forward_method("loss")
         return model, optimiser
 
+    def _plan(self, rows: Spans) -> list[np.ndarray]:
+        """The batches of this epoch, or so many of them as the stage takes."""
+        return plan(rows.lengths - 1, self._batch_positions, self.seed, self.progress.epoch)[: self._stage.batches]
+
+    def _begin_guarded(self, fabric: Fabric) -> None:
+        """Where an epoch must not lose what the stage began with, that is measured, and is the best so far."""
+        if self._stage.guard is None:
+            return
+        progress, figures = self.progress, fabric.broadcast(self._validate(fabric))
+        progress.floor, progress.stage_best = figures[f"valid_{self._stage.guard}"], figures[self._selects]
+        if self._stage.candidate and figures["valid_ndcg@10"] > progress.best:
+            progress.best, progress.best_before = figures["valid_ndcg@10"], figures["valid_ndcg@10"]
+            weights = self._weights()
+            if fabric.is_global_zero:
+                self.keep_best(weights)
+        self.observer.note(
+            f"It begins with {self._selects[6:]} {progress.stage_best:.4f} and {self._stage.guard} "
+            f"{progress.floor:.4f} on validation; what falls below either is not kept."
+        )
+
+    @property
+    def _selects(self) -> str:
+        return f"valid_{self._stage.metric}"
+
     def _tell_precision(self) -> None:
         """Once, and again where a stage changes it."""
         before = getattr(self, "_precision", Precision())
@@ -188,7 +216,7 @@ class Fit:
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, interrupt: Interrupt
     ) -> None:
         progress = self.progress
-        batches = plan(rows.lengths - 1, self._batch_positions, self.seed, progress.epoch)
+        batches = self._plan(rows)
         self.observer.begin_epoch(progress.epoch, len(batches), progress.batch)
         saved_at = clock = time.perf_counter()  # what an epoch begins with, such as clustering, is part of its cost
         self.method.train()
@@ -214,7 +242,7 @@ class Fit:
     def _step(
         self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, rows: Spans, ahead: int
     ) -> StepLosses:
-        """One update, `ahead` steps after the last that `progress` knows of."""
+        """The updates of one batch, `ahead` steps after the last that `progress` knows of."""
         step, steps = self.progress.step + ahead - self.progress.stage_step, self._steps_an_epoch * self._epochs
         rate = self._stage.rate * learning_rate(step, steps, self.settings)
         for group in optimiser.param_groups:
@@ -223,6 +251,13 @@ class Fit:
         if self.settings.input_noise and not self.method.inputs.masked_items:
             items_BL, _ = replace_randomly(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
             batch = replace(batch, items_BL=items_BL)
+        if self._stage.updates > 1 or type(self.method).begin_batch is not Method.begin_batch:
+            self.method.begin_batch(batch)
+        made = [self._update(fabric, model, optimiser, batch) for _ in range(self._stage.updates)]
+        parts = {name: sum(each.parts[name] for each in made) / len(made) for name in made[0].parts}
+        return StepLosses(made[0].parts if len(made) == 1 else cast("dict[str, Tensor]", parts), batch.weight)
+
+    def _update(self, fabric: Fabric, model: _FabricModule, optimiser: _FabricOptimizer, batch: Batch) -> Losses:
         # fabric narrows what goes through `forward` of a wrapped module, which a method by itself is not
         with narrow_products(self._precision.narrow), fabric.autocast():
             losses = model.loss(batch)
@@ -235,7 +270,7 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.settings.clip_norm)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        return StepLosses(losses.parts, batch.weight)
+        return losses
 
     def _reads_every(self, fabric: Fabric) -> int:
         """One process on a CPU reads its losses for nothing; others wait for a device or for each other."""
@@ -279,7 +314,7 @@ class Fit:
         figures |= diagnostics.figures
         begin = time.perf_counter()
         figures |= (valid := fabric.broadcast(self._validate(fabric)))
-        quality, selects = valid["valid_ndcg@10"], valid[f"valid_{self._stage.metric}"]
+        quality, selects = valid["valid_ndcg@10"], valid[self._selects]
         figures |= {
             "epoch": progress.epoch + 1,
             "trained_s": progress.trained_s,
@@ -287,7 +322,8 @@ class Fit:
         }
         if progress.stage or self._stages_left:  # one of several
             figures["stage"] = progress.stage + 1
-        improved = selects > progress.stage_best
+        kept = self._stage.guard is None or valid[f"valid_{self._stage.guard}"] >= progress.floor
+        improved = kept and selects > progress.stage_best
         best = improved and self._stage.candidate and quality > progress.best_before
         if improved:
             progress.stage_best, progress.stale = selects, 0
@@ -308,7 +344,9 @@ class Fit:
         self.observer.end_epoch(progress.epoch, figures, best or (improved and not self._stage.candidate))
         for sentence in diagnostics.warnings:
             self.observer.warn(sentence)
-        over = progress.stage_epoch >= self._epochs or progress.stale >= self.settings.patience
+        over = progress.stage_epoch >= self._epochs or progress.stale >= (
+            self._stage.patience or self.settings.patience
+        )
         if over and self._stages_left:
             progress.next_stage()
         else:
@@ -316,13 +354,13 @@ class Fit:
         return over
 
     def _validate(self, fabric: Fabric) -> dict[str, float]:
-        """NDCG@10, by which stages are compared, and the metric that selects within this one."""
+        """NDCG@10, by which stages are compared, and the metrics that select within this one and guard it."""
         if not fabric.is_global_zero and self.shares is None:
             return {}
         ranks = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history).ranks
         figures = {"valid_ndcg@10": float(ndcg(ranks, 10).mean())}
-        if self._stage.metric != "ndcg@10":
-            figures[f"valid_{self._stage.metric}"] = float(named(self._stage.metric)(ranks).mean())
+        for metric in {self._stage.metric, self._stage.guard} - {"ndcg@10", None}:
+            figures[f"valid_{metric}"] = float(named(cast("str", metric))(ranks).mean())
         return figures
 
     def _validated(self) -> Cases:

@@ -48,6 +48,7 @@ class Progress:
         stage_step: the step that this one began with.
         stage_best: best validation metric of this one, that which selects in it; -1 before the first.
         best_before: `best` when it began.
+        floor: the metric that guards it, when it began.
     """
 
     epoch: int = 0
@@ -64,6 +65,7 @@ class Progress:
     stage_step: int = 0
     stage_best: float = -1.0
     best_before: float = -1.0
+    floor: float = -1.0
 
     @property
     def stage(self) -> int:

@@ -1,0 +1,71 @@
+"""A trained run is aligned with rewards, into a run folder of its own."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from forethought.alignment.aligner import Rewards
+from forethought.alignment.settings import Alignment
+from forethought.config import Recipe
+from forethought.data.splits import Split
+from forethought.recommender import Recommender, load
+from forethought.runs import train
+from forethought.settings import check, check_all
+from forethought.training.loop import Observer
+
+EVEN = 0.5  # whoever would rather stop than go on stops
+
+
+def align(
+    run: str | Path | Recommender,
+    split: Split,
+    out: str | Path,
+    alignment: Alignment | None = None,
+    *,
+    rewards: Rewards | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    observer: Observer | None = None,
+) -> Recommender:
+    """Align a trained run with rewards (GRPO), and keep the better one of what it was and what it became.
+
+    Args:
+        run: of `reg4rec`, whose paths are aligned, or of `dtrec`, whose halting is.
+        split: the data it was trained on.
+        out: the run folder to be made.
+        alignment: rollouts, rewards, updates; None: by default.
+        rewards: functions of `PathFacts` beside those, each with its weight, by name; not saved with the run.
+        seed: of what is drawn; None: the run's.
+        resume: go on with the alignment that lies in `out`.
+        overwrite: remove what lies in `out` first.
+        device: where to compute.
+        observer: somebody to tell of progress.
+
+    Raises:
+        ForethoughtError: one sentence on what is wrong; nothing half-written is left.
+        Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
+    """
+    check_all(split=(split, Split), alignment=(alignment, Alignment | None), seed=(seed, int | None))
+    trained = run if isinstance(run, Recommender) else load(run, device="cpu")
+    check(trained.folder, Path, "run.folder")
+    parts: dict[str, Any] = {each.name: getattr(trained.config, each.name) for each in fields(Recipe)}
+    method = parts["method"]
+    if is_dataclass(getattr(method, "halting", None)):
+        method = replace(method, halting=replace(method.halting, threshold=EVEN))  # type: ignore[call-arg]
+    parts |= {"method": method, "alignment": alignment or Alignment()}
+    parts |= {"training": replace(trained.config.training, device=device, warmup_steps=0)}
+    parts |= {} if seed is None else {"seed": seed}
+    return train(
+        Recipe(**parts),
+        split,
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        start=trained.folder,
+        observer=observer,
+        rewards=rewards,
+    )

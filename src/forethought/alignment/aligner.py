@@ -1,0 +1,246 @@
+"""A method in alignment, as the one training loop sees it: rollouts come with a batch, and updates learn from them.
+
+    L = -mean_bgt min(rho A, clip(rho) A) + beta KL(pi || pi_start) + anchor * L_own
+
+One position of each training row is a case; its rollouts are drawn once, by the weights as they are then (on-policy),
+and replayed in each update. The weights it began with are the reference, and stay what is kept unless the validation
+part says otherwise: rewards sharpen the head of a list, and the guard watches its tail.
+
+Shapes: B cases, G rollouts of each, T choices.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from forethought.alignment.rewards import ItemRanks, halting_rewards, path_rewards, spread, to_go
+from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
+from forethought.data.batches import Batch
+from forethought.decoding.path_facts import PathFacts
+from forethought.errors import ConfigError
+from forethought.methods.interface import Losses, Method, Stage
+from forethought.methods.path_policy import PathPolicy
+from forethought.reasoning.diagnostics import Diagnostics
+from forethought.reasoning.grpo import advantages, clipped_gain, estimated_kl, exact_kl
+from forethought.reasoning.policy import Future, Policy, Rollouts
+
+ALIGN = "align"
+AFTER = 1_000_000  # an epoch of the own loss in which every warm-up is over
+IDLE = 0.95  # of groups without a difference
+STEADY_SHARE, RARE = 0.98, 0.05  # of the most that consistency can earn, and of choices
+ANCHORS = {"paths": 0.5, "halting": 0.0}  # where none is asked for
+Rewards = Mapping[str, tuple[float, Callable[[Any], Tensor]]]
+
+
+class _Drawn(NamedTuple):
+    """What the updates of a batch share.
+
+    Attributes:
+        case: a prefix of each row.
+        shares_B: what a case counts, as the positions of its row do; of all processes they sum to 1.
+        reference: what the weights it began with say of the choices.
+        figures: of the rewards, for the log.
+    """
+
+    case: Batch
+    shares_B: Tensor
+    rollouts: Rollouts
+    advantages_BGT: Tensor
+    reference: Any
+    figures: dict[str, Tensor]
+
+
+class Aligner(Method):
+    """The method, and how it is aligned; its tensors have the method's own names."""
+
+    def __init__(self, method: Method, settings: Alignment, items: ItemRanks, more: Rewards | None = None) -> None:
+        super().__init__()
+        self.method, self.settings = method, settings
+        self.window, self.inputs, self.reasoning = method.window, method.inputs, method.reasoning
+        self.most_validated = method.most_validated
+        self.policy = _policy(method, settings)
+        self.rewards = _rewards(self.policy, settings, items) | dict(more or {})
+        if not any(weight for weight, _ in self.rewards.values()):
+            raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
+        self.anchor = ANCHORS[self.policy.kind] if settings.anchor is None else settings.anchor
+        self.reference: tuple[Method, ...] = ()  # in a tuple it is no part of this one: it is not saved
+        self.drawn: _Drawn | None = None
+
+    # ---- as the loop asks it
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self.method.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.method.load_state_dict(*args, **kwargs)
+
+    def stages(self) -> tuple[Stage, ...]:
+        settings = self.settings
+        stage = Stage(
+            name=ALIGN,
+            epochs=settings.epochs,
+            rate=settings.rate,
+            batch_positions=settings.batch_positions,
+            batches=settings.batches,
+            updates=settings.updates,
+            patience=settings.patience,
+            guard=settings.guard,
+        )
+        return (stage,)
+
+    def begin_stage(self, name: str) -> None:
+        if self.anchor:
+            self.method.begin_epoch(AFTER)
+        self.reference = (copy.deepcopy(self.method).eval().requires_grad_(False),)
+        self.method.requires_grad_(False)
+        for parameter in self.policy.trained():
+            parameter.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Self:
+        """No unit is dropped in rollouts, nor where they are replayed; the run's own loss drops its own."""
+        self.training = mode
+        self.method.eval()
+        return self
+
+    def compile_encoder(self) -> None:
+        self.method.compile_encoder()
+
+    def represent(self, *args: Any, **kwargs: Any) -> Any:
+        return self.method.represent(*args, **kwargs)
+
+    def rank_of(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.method.rank_of(*args, **kwargs)
+
+    # ---- training
+
+    @torch.no_grad()
+    def begin_batch(self, batch: Batch) -> None:
+        """Draw a position of each row, its rollouts, and what they earned."""
+        case, future, shares_B = drawn_cases(batch, self._horizon())
+        rollouts = self.policy.roll_out(case, self.settings.group, self.settings.temperature)
+        facts = self.policy.facts(case, rollouts, future)
+        parts, total_BGT = {}, torch.zeros_like(rollouts.log_probs_BGT)
+        for name, (weight, reward) in self.rewards.items():
+            earned_BGT = spread(reward(facts).to(total_BGT), total_BGT.shape[-1])
+            parts[name] = earned_BGT.mean(1)  # [B, T]
+            total_BGT += weight * earned_BGT
+        earned_BGT = to_go(total_BGT)
+        if isinstance(facts, PathFacts) and not self.settings.path_rewards.per_step:
+            earned_BGT = earned_BGT[..., :1].expand_as(earned_BGT)
+        apart_GBT = advantages(
+            earned_BGT.transpose(0, 1), self.settings.scale, leave_one_out=self.settings.leave_one_out
+        )
+        with_choices_B = rollouts.real_BGT.any(-1).any(-1)
+        figures = {f"reward_{name}": (part.sum(-1) * shares_B).sum() for name, part in parts.items()}
+        idle_B = (earned_BGT == earned_BGT[:, :1]).all(-1).all(-1) & with_choices_B
+        figures["idle_groups"] = (idle_B * shares_B).sum()
+        (reference,) = self.reference
+        said = _policy(reference, self.settings).replay(case, rollouts)
+        self.drawn = _Drawn(case, shares_B, rollouts, apart_GBT.transpose(0, 1), said, figures)
+
+    def loss(self, batch: Batch) -> Losses:
+        drawn = self.drawn
+        assert drawn is not None, "begin_batch comes first"
+        settings, rollouts = self.settings, drawn.rollouts
+        now = self.policy.replay(drawn.case, rollouts)
+        made = clipped_gain(
+            now.log_probs_BGT, rollouts.log_probs_BGT, drawn.advantages_BGT, settings.clip_low, settings.clip_high
+        )
+        if settings.kl == "exact" and now.all_BGTC is not None:
+            kl_BGT = exact_kl(now.all_BGTC, drawn.reference.all_BGTC)
+        else:
+            kl_BGT = estimated_kl(now.log_probs_BGT, drawn.reference.log_probs_BGT, settings.kl)
+        weights_BGT = rollouts.real_BGT * drawn.shares_B[:, None, None]
+        weights_BGT = weights_BGT / (rollouts.real_BGT.shape[1] * rollouts.real_BGT.shape[2])
+        gain, kl = (weights_BGT * made.gain).sum(), (weights_BGT * kl_BGT).sum()
+        total = settings.kl_weight * kl - settings.policy_weight * gain
+        figures = {"gain": gain, "kl": kl, "clipped": (weights_BGT * made.clipped).sum()}
+        if now.all_BGTC is not None:
+            entropy_BGT = -(now.all_BGTC.exp() * now.all_BGTC.masked_fill(now.all_BGTC == -torch.inf, 0.0)).sum(-1)
+            figures["entropy"] = (weights_BGT * entropy_BGT).sum()
+        if self.anchor:
+            own = self._own_loss(batch)
+            figures["own"] = own
+            total = total + self.anchor * own
+        figures = {name: value.detach() for name, value in figures.items()}
+        return Losses(total, {"loss": total.detach(), **figures, **drawn.figures})
+
+    def _own_loss(self, batch: Batch) -> Tensor:
+        self.method.train()
+        try:
+            return self.method.loss(batch).total
+        finally:
+            self.method.eval()
+
+    def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
+        """Signs that rewards teach nothing, or the wrong thing."""
+        told = Diagnostics()
+        if figures["idle_groups"] > IDLE:
+            told.warnings.append(
+                f"In {figures['idle_groups']:.0%} of the groups all rollouts earned the same, which teaches nothing: "
+                "train the run longer first, or give larger groups, or rewards that tell rollouts apart."
+            )
+        hits, steady = figures.get("reward_category_hit"), figures.get("reward_consistency")
+        choices = 1 if self.drawn is None else self.drawn.rollouts.log_probs_BGT.shape[-1]
+        if steady is not None and hits is not None and steady > STEADY_SHARE * choices and hits < RARE * choices:
+            told.warnings.append(
+                "The belief in categories hardly moves and is hardly ever right, so that consistency is earned by "
+                "knowing nothing: leave it out, or train the head for categories longer."
+            )
+        return told
+
+    def _horizon(self) -> int:
+        return self.settings.path_rewards.future if self.policy.kind == "paths" else 1
+
+
+def drawn_cases(batch: Batch, horizon: int) -> tuple[Batch, Future, Tensor]:
+    """A random prefix of each row, the items that follow it inside the row, and the row's share of all positions."""
+    assert batch.targets_BL is not None
+    device = batch.lengths_B.device
+    last_B = (torch.rand(len(batch.lengths_B), device=device) * batch.lengths_B).long().clamp_max(batch.lengths_B - 1)
+    at_BH = last_B[:, None] + torch.arange(horizon, device=device)
+    real_BH = at_BH < batch.lengths_B[:, None]
+    at_BH = torch.where(real_BH, at_BH, last_B[:, None])
+    case = Batch(batch.items_BL, last_B + 1, times_BL=batch.times_BL, users_B=batch.users_B)
+    return case, Future(batch.targets_BL.gather(1, at_BH), real_BH), batch.lengths_B / batch.weight
+
+
+def _policy(method: Method, settings: Alignment) -> Policy:
+    policy = method.rl_policy()
+    if isinstance(policy, PathPolicy):
+        return PathPolicy(policy.tokens, policy.method, policy.decoder, policy.steps, settings.action)
+    if settings.action != "token":
+        raise ConfigError("action is of paths, and this method has none: leave it out.")
+    return policy
+
+
+def _rewards(policy: Policy, settings: Alignment, items: ItemRanks) -> dict[str, tuple[float, Callable[[Any], Tensor]]]:
+    """Those of the policy's kind, each with its weight.
+
+    Raises:
+        ConfigError: settings that this kind does not read, or rewards of what is not known.
+    """
+    if policy.kind == "halting":
+        if settings.path_rewards != PathRewards():
+            raise ConfigError("This method has no paths, so that path_rewards would change nothing: leave them out.")
+        return {name: (1.0, reward) for name, reward in halting_rewards(settings.halting_rewards).items()}
+    if settings.halting_rewards != HaltingRewards():
+        raise ConfigError("This method does not halt, so that halting_rewards would change nothing: leave them out.")
+    made = path_rewards(settings.path_rewards, items)
+    if isinstance(policy, PathPolicy) and policy.tokens.categories is None:
+        asked = [name for name in ("category_hit", "consistency") if getattr(settings.path_rewards, name)]
+        plain = [name for name in asked if getattr(settings.path_rewards, name) != getattr(PathRewards, name)]
+        if plain:
+            raise ConfigError(
+                f"The run names no categories, so that {' and '.join(plain)} cannot be rewarded: leave it out."
+            )
+        for name in asked:
+            made.pop(name)
+    if "freshness" in made and items.late_N is None:
+        raise ConfigError("The data has no times, so that freshness cannot be rewarded: leave it out.")
+    return {name: (getattr(settings.path_rewards, name), reward) for name, reward in made.items()}

@@ -1,0 +1,101 @@
+"""How a trained run is aligned: rollouts, rewards, and how far it may move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from forethought.decoding.rollouts import Action
+from forethought.reasoning.grpo import KL, Reward, Scale
+from forethought.settings import Between, Count, Epochs, Settings, Weight
+from forethought.settings import Scale as Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathRewards(Settings):
+    """What a path over tokens is rewarded for: a weight each, 0 for nothing. The first four are REG4Rec's PARS."""
+
+    step_hit: Weight = 1.0
+    """A token that the next item has."""
+    category_hit: Weight = 0.5
+    """After the token the category that is most believed in is the next item's."""
+    consistency: Weight = 0.2
+    """The belief in categories stays where it was: 1 - JS / ln 2."""
+    path: Weight = 1.0
+    """The whole path ranks the next item among the first `top`."""
+    coverage: Weight = 0.0
+    """The path's best item is a rare one: 1 - the share of items that were met less often."""
+    freshness: Weight = 0.0
+    """The path's best item came late: the share of items that were met first before it."""
+    diversity: Weight = 0.0
+    """The other paths of the group lead to other items: the share of those that do."""
+    margin: Weight = 0.0
+    """How far the next item lies above the best other one: sigmoid of the difference of their scores."""
+    path_gain: Reward = "ndcg"
+    """What a rank is worth: 1 / log2(rank + 1), or 1, within the first `top`."""
+    top: Count = 10
+    """How far down a list the reward of a path reaches."""
+    future: Annotated[int, Between(1, 100)] = 3
+    """h, items that follow which count, each less than the one before it (MSRA); 1: the next one alone."""
+    decay: Annotated[float, Between(0, 1)] = 0.8
+    """w, what a later item counts, as a share of the one before it."""
+    per_step: bool = True
+    """A choice answers for what comes of it (reward to go); otherwise for the sum over its path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HaltingRewards(Settings):
+    """What stopping is rewarded for."""
+
+    gain: Reward = "ndcg"
+    """What the rank of the next item is worth where a row stopped: 1 / log2(rank + 1), or 1, within the first `top`."""
+    top: Count = 10
+    """How far down a list it is worth something."""
+    step_price: Weight = 0.01
+    """What a reasoning step costs, in the same unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment(Settings):
+    """Configuration of group-relative policy optimisation (GRPO)."""
+
+    path_rewards: PathRewards = field(default_factory=PathRewards)
+    """Of methods whose paths are aligned."""
+    halting_rewards: HaltingRewards = field(default_factory=HaltingRewards)
+    """Of methods whose halting is aligned."""
+    group: Annotated[int, Between(2, 1_024)] = 16
+    """G, rollouts of each history."""
+    temperature: Positive = 1.0
+    """Of what is drawn."""
+    action: Action = "token"
+    """Of paths: the token of the most confident book is drawn (token), or book and token together (joint)."""
+    updates: Annotated[int, Between(1, 64)] = 2
+    """mu, updates made of the same rollouts; with 1 the clip never acts."""
+    clip_low: Annotated[float, Between(0, 1)] = 0.2
+    """A choice that paid less than others is made rarer by this share at most, before the update counts no more."""
+    clip_high: Annotated[float, Between(0, 10)] = 0.28
+    """And one that paid more is made more frequent by this share at most."""
+    kl_weight: Weight = 0.05
+    """beta, pull towards the run that it begins with."""
+    kl: KL = "exact"
+    """Over all that could have been chosen, or estimated by what was (k1, k3)."""
+    scale: Scale = "none"
+    """Advantages are divided by nothing, or by the standard deviation of their group or batch."""
+    leave_one_out: bool = True
+    """Hold each rollout against the others of its group, and not against a mean that it is part of."""
+    policy_weight: Weight = 1.0
+    """Of what was earned; 0: nothing is, and the run's own loss alone goes on for as many updates, as a control."""
+    anchor: Weight | None = None
+    """Weight of the run's own loss beside the rewards'; None: 0.5 for paths, 0 for halting."""
+    rate: Positive = 0.03
+    """The learning rate, as a share of the run's own."""
+    batch_positions: Annotated[int, Between(1, 2**24)] = 1024
+    """Positions in a batch; one of each history is drawn."""
+    batches: Count = 50
+    """Between two validations."""
+    epochs: Epochs = 6
+    """Validations at most."""
+    patience: Epochs = 3
+    """Validations without a better one before it stops."""
+    guard: str = "recall@50"
+    """A metric that must not fall on validation, beside NDCG@10; else the weights it began with are kept."""

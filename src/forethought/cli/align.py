@@ -1,0 +1,82 @@
+"""forethought align"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from forethought.cli.shared import console, parse, print_json
+
+
+@dataclass(kw_only=True)
+class Options:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder of reg4rec, whose paths are aligned, or of dtrec, whose halting is; it stays as it is."""
+    out: Path
+    """Run folder to be made."""
+    data: str | None = None
+    """Data folder or table; by default where the run says that its data lies."""
+    items: str | None = None
+    """Item table, where it lies beside the data."""
+    seed: int | None = None
+    """Of what is drawn; by default the run's."""
+    device: str = "auto"
+    """Where to compute: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
+    resume: bool = False
+    """Go on with the stopped alignment in OUT."""
+    overwrite: bool = False
+    """Remove the run in OUT first."""
+    quiet: bool = False
+    """No progress."""
+    json: bool = False
+    """Print the outcome as JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    from forethought.alignment.settings import Alignment
+
+    parts: list[Any] = [
+        ("options", Annotated[Options, tyro.conf.arg(name=""), tyro.conf.FlagCreatePairsOff]),
+        ("alignment", Annotated[Alignment, tyro.conf.arg(name="")], field(default=Alignment())),
+    ]
+    Align: Any = make_dataclass("Align", parts, kw_only=True)
+    about = (
+        "Align a trained run with rewards (GRPO): paths over tokens, or when to stop reasoning.\n\n"
+        "Example: forethought align runs/reg4rec --out runs/reg4rec-aligned --group 16 --path-rewards.path 2"
+    )
+    args = parse(Align, arguments, "align", about, pairs=True)
+    from forethought.aligning import align
+    from forethought.recommender import load
+    from forethought.runs import split_of
+    from forethought.training.interrupt import Interrupted
+    from forethought.training.progress import Quiet, Watch
+
+    options, view = args.options, console()
+    trained = load(options.run, device="cpu")
+    split = split_of(trained, options.data, options.items)
+    try:
+        model = align(
+            trained,
+            split,
+            options.out,
+            args.alignment,
+            seed=options.seed,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            device=options.device,
+            observer=Quiet() if options.quiet else Watch(view),
+        )
+    except Interrupted:
+        raise Interrupted(
+            f"Everything is saved: the same command with --resume goes on from here ({options.out})."
+        ) from None
+    outcome = model.outcome()
+    if options.json:
+        print_json({"run": str(options.out), **outcome})
+    elif not options.quiet:
+        kept = outcome["best_epoch"] == 0
+        said = "No validation was better, so it holds the weights it began with. " if kept else ""
+        view.print(f"{said}The run lies in {options.out}; next: forethought evaluate {options.out}")

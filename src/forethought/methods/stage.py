@@ -1,0 +1,37 @@
+"""`Stage`: a part of a training, as a method asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of a training, with an optimiser, a schedule and early stopping of its own.
+
+    Attributes:
+        name: what `begin_stage` is told; names a file too.
+        epochs: at most; None: as many as the training's settings say.
+        rate: its learning rate, as a share of the settings'.
+        candidate: whether its weights may become the run's; False where a part of the method is still untrained.
+        batch_positions: of its batches; None: as the training's settings say.
+        precision: "auto", "bf16" or "32"; None: as the training's settings say.
+        metric: of the validation part: which epoch of it is the best, and when it stops early. Between stages NDCG@10
+            decides.
+        batches: in an epoch, drawn anew for each; None: all there are.
+        updates: made of each batch, which `Method.begin_batch` is told of before the first.
+        patience: epochs without a better one before it stops; None: as the training's settings say.
+        guard: another metric, no lower in the best epoch than when the stage began; those weights are a candidate too.
+    """
+
+    name: str
+    epochs: int | None = None
+    rate: float = 1.0
+    candidate: bool = True
+    batch_positions: int | None = None
+    precision: str | None = None
+    metric: str = "ndcg@10"
+    batches: int | None = None
+    updates: int = 1
+    patience: int | None = None
+    guard: str | None = None

@@ -1,0 +1,320 @@
+"""`ft.align`: what it changes, what it keeps, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_tokens import TOKENIZER
+from torch import Tensor
+
+from forethought.aligning import align
+from forethought.alignment.aligner import Aligner
+from forethought.alignment.items import item_ranks
+from forethought.alignment.rewards import ItemRanks
+from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
+from forethought.backbones.sasrec import SASRec
+from forethought.config import Recipe
+from forethought.data.batches import Batch, training_batch, windows
+from forethought.data.features import Features
+from forethought.data.splits import Split
+from forethought.decoding.path_facts import PathFacts
+from forethought.errors import ConfigError, RunError
+from forethought.methods.dtrec import DTRec
+from forethought.methods.reg4rec import REG4Rec
+from forethought.reasoning.halting_rollouts import ExitPolicy
+from forethought.reasoning.policy import Future
+from forethought.recommender import Recommender, load
+from forethought.runs import train
+from forethought.training import loop
+from forethought.training.interrupt import Interrupted
+from forethought.training.progress import Quiet
+from forethought.training.settings import Training
+
+SMALL: dict[str, Any] = {"width": 16, "window": 8, "ffn_width": 32, "dropout": 0.2}
+BRIEF = Alignment(batches=2, epochs=2, group=4, rate=0.3, batch_positions=128)
+
+
+@pytest.fixture(scope="module")
+def paths_run(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    method = REG4Rec(backbone=SASRec(**SMALL), tokenizer=TOKENIZER, steps=2)
+    recipe = Recipe(method=method, training=quick, features=Features(use="categories,brand"))
+    return train(recipe, split, tmp_path_factory.mktemp("reg4rec") / "run")
+
+
+@pytest.fixture(scope="module")
+def halting_run(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    method = DTRec(backbone=SASRec(input_norm=True, **SMALL), most_clusters=8, first_clusters=4)
+    return train(Recipe(method=method, training=quick), split, tmp_path_factory.mktemp("dtrec") / "run")
+
+
+@pytest.fixture
+def batch(split: Split) -> Batch:
+    return training_batch(windows(split.train, 8).take(np.arange(12)))
+
+
+def aligner(run: Recommender, split: Split, settings: Alignment = BRIEF, **more: Any) -> Aligner:
+    assert run.folder is not None
+    made = Aligner(load(run.folder).method, settings, item_ranks(split), **more)
+    made.begin_stage("align")
+    return made.train()
+
+
+def change(model: Aligner) -> None:
+    """As an update would, so that what is replayed is no more what was drawn."""
+    torch.manual_seed(9)
+    with torch.no_grad():
+        for parameter in model.policy.trained():
+            parameter += 0.05 * torch.randn_like(parameter)
+
+
+# ---- the objective
+
+
+@pytest.mark.parametrize("kind", ["paths_run", "halting_run"])
+@pytest.mark.parametrize("kl", ["exact", "k3"])
+def test_the_loss_is_that_of_one_choice_after_the_other(
+    request: pytest.FixtureRequest, split: Split, batch: Batch, kind: str, kl: Any
+) -> None:
+    run = request.getfixturevalue(kind)
+    settings = replace(BRIEF, anchor=0.0, kl=kl, kl_weight=0.3, scale="group", leave_one_out=False)
+    model = aligner(run, split, settings)
+    torch.manual_seed(3)
+    model.begin_batch(batch)
+    change(model)
+    drawn = model.drawn
+    assert drawn is not None
+    now = model.policy.replay(drawn.case, drawn.rollouts)
+    assert now.all_BGTC is not None
+    facts = model.policy.facts(drawn.case, drawn.rollouts, future_of(batch, drawn.case))
+    old, ref, B, G, T = drawn.rollouts.log_probs_BGT, drawn.reference, *now.log_probs_BGT.shape
+    total, gains = 0.0, 0.0
+    for b, t in itertools.product(range(B), range(T)):
+        earned = [sum(w * later(reward(facts), b, g, t) for w, reward in model.rewards.values()) for g in range(G)]
+        mean, std = np.mean(earned), np.std(earned, ddof=1)
+        for g in range(G):
+            if not drawn.rollouts.real_BGT[b, g, t]:
+                continue
+            advantage = (earned[g] - mean) / (std + 1e-4)
+            ratio = float((now.log_probs_BGT[b, g, t] - old[b, g, t]).detach().exp())
+            gain = min(ratio * advantage, min(max(ratio, 0.8), 1.28) * advantage)
+            p, q = now.all_BGTC[b, g, t].detach(), ref.all_BGTC[b, g, t]
+            if kl == "exact":
+                apart = float((p.exp() * (p - q)).sum())
+            else:
+                d = float((ref.log_probs_BGT[b, g, t] - now.log_probs_BGT[b, g, t]).detach())
+                apart = np.exp(d) - d - 1
+            share = float(batch.lengths_B[b]) / batch.weight / G / T
+            total += share * (0.3 * apart - gain)
+            gains += share * gain
+    losses = model.loss(batch)
+    assert float(losses.total.detach()) == pytest.approx(total, rel=1e-3, abs=1e-5)
+    assert float(losses.parts["gain"]) == pytest.approx(gains, rel=1e-3, abs=1e-5)
+
+
+def future_of(batch: Batch, case: Batch) -> Future:
+    """The items that follow each case in its row, of which there may be fewer than three."""
+    assert batch.targets_BL is not None
+    rows = [
+        batch.targets_BL[b, int(case.lengths_B[b]) - 1 : int(batch.lengths_B[b])][:3]
+        for b in range(len(case.lengths_B))
+    ]
+    real_BH = torch.tensor([[h < len(row) for h in range(3)] for row in rows])
+    return Future(torch.stack([torch.cat([row, row[:1].expand(3 - len(row))]) for row in rows]), real_BH)
+
+
+def later(reward: Tensor, b: int, g: int, t: int) -> float:
+    """What a choice and those behind it earned; a path's own comes at its end."""
+    return float(reward[b, g] if reward.ndim == 2 else reward[b, g, t:].sum())
+
+
+def test_before_the_first_update_nothing_is_clipped_and_nothing_has_moved(
+    paths_run: Recommender, split: Split, batch: Batch
+) -> None:
+    made = []
+    for low, high in [(0.2, 0.28), (0.0, 0.0)]:
+        model = aligner(paths_run, split, replace(BRIEF, clip_low=low, clip_high=high))
+        torch.manual_seed(3)
+        model.begin_batch(batch)
+        model.zero_grad()
+        torch.manual_seed(4)
+        losses = model.loss(batch)
+        losses.total.backward()
+        assert float(losses.parts["kl"]) == pytest.approx(0.0, abs=1e-5)
+        assert float(losses.parts["clipped"]) == 0.0
+        made.append([p.grad.clone() for p in model.policy.trained() if p.grad is not None])
+    if made[0]:
+        for one, other in zip(*made, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_equal_rollouts_teach_nothing(paths_run: Recommender, split: Split, batch: Batch) -> None:
+    same: Callable[[PathFacts], Tensor] = lambda facts: torch.ones(facts.shape)  # noqa: E731
+    off = PathRewards(step_hit=0, category_hit=0, consistency=0, path=0)
+    settings = replace(BRIEF, path_rewards=off, anchor=0.0, kl_weight=0.0)
+    model = aligner(paths_run, split, settings, more={"same": (1.0, same)})
+    model.begin_batch(batch)
+    losses = model.loss(batch)
+    losses.total.backward()
+    assert float(losses.parts["idle_groups"]) == pytest.approx(1.0)
+    assert all(p.grad is None or not p.grad.any() for p in model.policy.trained())
+    figures = {name: float(value) for name, value in losses.parts.items()}
+    (warning,) = model.diagnostics(figures).warnings
+    assert "all rollouts earned the same" in warning
+
+
+def test_rollouts_are_drawn_once_for_all_updates(paths_run: Recommender, split: Split, batch: Batch) -> None:
+    model = aligner(paths_run, split)
+    model.begin_batch(batch)
+    first = model.drawn
+    model.loss(batch)
+    change(model)
+    moved = model.loss(batch)
+    assert model.drawn is first
+    assert float(moved.parts["kl"]) > 0
+
+
+def test_what_halting_earns_is_read_where_each_rollout_stopped(
+    halting_run: Recommender, split: Split, batch: Batch
+) -> None:
+    model = aligner(halting_run, split)
+    policy, case = model.policy, Batch(batch.items_BL, batch.lengths_B)
+    assert isinstance(policy, ExitPolicy)
+    assert batch.targets_BL is not None
+    last_B1 = batch.lengths_B[:, None] - 1
+    targets_B1 = batch.targets_BL.gather(1, last_B1)
+    rollouts = policy.roll_out(case, 6, 1.0)
+    facts = policy.facts(case, rollouts, Future(targets_B1, torch.ones_like(targets_B1, dtype=torch.bool)))
+    for steps in range(1, facts.most + 1):
+        halting = replace(halting_run.config.method.halting, rule="fixed", max_steps=steps)  # type: ignore[attr-defined]
+        states = model.method.user_states(case, halting)
+        ranks_B = model.method.rank_of(states, targets_B1[:, 0])
+        for b, g in (facts.steps_BG == steps).nonzero().tolist():
+            assert float(facts.ranks_BG[b, g]) == float(ranks_B[b])
+    real_BGT = torch.arange(1, facts.most) <= facts.steps_BG[..., None]
+    assert torch.equal(rollouts.real_BGT, real_BGT)
+
+
+def test_the_halting_net_alone_learns(halting_run: Recommender, split: Split, tmp_path: Path) -> None:
+    assert halting_run.folder is not None
+    settings = replace(
+        BRIEF, rate=1.0, kl_weight=0.0, guard="recall@10", halting_rewards=HaltingRewards(step_price=0.5)
+    )
+    model = Aligner(load(halting_run.folder).method, settings, item_ranks(split))
+    model.begin_stage("align")
+    learns = {name for name, parameter in model.method.named_parameters() if parameter.requires_grad}
+    assert learns == {name for name, _ in model.method.named_parameters() if name.startswith("head.")}
+    run = align(halting_run, split, tmp_path / "run", settings)
+    assert run.config.method.halting.threshold == 0.5  # type: ignore[attr-defined]
+    before, after = halting_run.method.state_dict(), run.method.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("head."))
+
+
+def test_a_price_makes_rows_stop(halting_run: Recommender, split: Split, batch: Batch) -> None:
+    price = HaltingRewards(step_price=5.0)
+    model = aligner(halting_run, split, replace(BRIEF, kl_weight=0.0, group=16, halting_rewards=price))
+    optimiser = torch.optim.Adam(model.policy.trained(), lr=0.05)
+    steps = []
+    for _ in range(25):
+        model.begin_batch(batch)
+        assert model.drawn is not None
+        steps.append(model.drawn.rollouts.made.steps_BG.float().mean().item())
+        optimiser.zero_grad()
+        model.loss(batch).total.backward()
+        optimiser.step()
+    assert steps[-1] < 1.2 < steps[0]
+
+
+# ---- the run
+
+
+def test_the_run_holds_the_better_of_what_it_was_and_what_it_became(
+    paths_run: Recommender, split: Split, tmp_path: Path
+) -> None:
+    run = align(paths_run, split, tmp_path / "run", BRIEF)
+    progress = run.progress()
+    assert run.about["started_from"]["weights"] == paths_run.weights_sum
+    assert run.config.alignment == BRIEF
+    # the metric that guards can only be kept by nothing at all
+    kept = align(paths_run, split, tmp_path / "kept", replace(BRIEF, rate=50.0, kl_weight=0.0, anchor=0.0))
+    for mine, theirs in ((run, progress), (kept, kept.progress())):
+        assert theirs["best"] >= -1
+        assert load(str(mine.folder)).n_parameters == paths_run.n_parameters
+    assert kept.outcome()["best_epoch"] == 0
+    before, after = paths_run.method.state_dict(), kept.method.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if name != "path_share")
+
+
+class _StopsAt(Quiet):
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step(self, losses: dict[str, float], positions: int) -> None:
+        self.left -= 1
+        if not self.left:
+            raise Interrupted
+
+
+def test_an_alignment_that_was_stopped_comes_to_the_same(
+    paths_run: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = align(paths_run, split, tmp_path / "whole", BRIEF)
+    saves = loop.Fit._save
+    with pytest.raises(Interrupted):
+        align(paths_run, split, tmp_path / "run", BRIEF, observer=_StopsAt(3))
+    assert saves is loop.Fit._save
+    again = align(paths_run, split, tmp_path / "run", BRIEF, resume=True)
+    assert again.progress()["best"] == whole.progress()["best"]
+    ours, theirs = again.method.state_dict(), whole.method.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_what_cannot_be_aligned_is_refused(
+    trained: Recommender, paths_run: Recommender, halting_run: Recommender, split: Split, tmp_path: Path
+) -> None:
+    wrong: list[tuple[Recommender, Alignment, str]] = [
+        (trained, BRIEF, "makes no choices"),
+        (halting_run, replace(BRIEF, path_rewards=PathRewards(path=2.0)), "has no paths"),
+        (halting_run, replace(BRIEF, action="joint"), "action is of paths"),
+        (paths_run, replace(BRIEF, halting_rewards=HaltingRewards(step_price=0.2)), "does not halt"),
+        (paths_run, replace(BRIEF, guard="recal@50"), "no metric"),
+        (
+            paths_run,
+            replace(BRIEF, path_rewards=PathRewards(step_hit=0, category_hit=0, consistency=0, path=0)),
+            "Every reward has the weight 0",
+        ),
+    ]
+    for run, settings, said in wrong:
+        with pytest.raises(ConfigError, match=said):
+            align(run, split, tmp_path / "run", settings)
+        assert not (tmp_path / "run").exists()
+    assert paths_run.folder is not None
+    with pytest.raises((ConfigError, RunError)):
+        align(paths_run, split, paths_run.folder, BRIEF, overwrite=True)
+    recipe = Recipe(method=paths_run.config.method, training=paths_run.config.training, alignment=BRIEF)
+    with pytest.raises(ConfigError, match="needs a run to start from"):
+        train(replace(recipe, features=paths_run.config.features), split, tmp_path / "run")
+
+
+def test_where_items_stand(split: Split) -> None:
+    made: ItemRanks = item_ranks(split)
+    counts = np.zeros(split.data.n_items)
+    first = np.full(split.data.n_items, np.inf)
+    histories = split.train.histories
+    assert histories.times is not None
+    for start, end in zip(split.train.starts, split.train.ends, strict=True):
+        for at in range(start, end):
+            item = histories.items[at]
+            counts[item] += 1
+            first[item] = min(first[item], histories.times[at])
+    n = len(counts)
+    assert made.late_N is not None
+    for i in range(n):
+        assert float(made.rare_N[i]) == pytest.approx((counts > counts[i]).sum() / n)
+        assert float(made.late_N[i]) == pytest.approx((first < first[i]).sum() / n)
