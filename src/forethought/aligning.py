@@ -18,6 +18,15 @@ from forethought.training.loop import Observer
 EVEN = 0.5  # whoever would rather stop than go on stops
 
 
+def aligned(recipe: Recipe, alignment: Alignment) -> Recipe:
+    """The recipe by which a run of another recipe is aligned: it halts where stopping is the likelier choice."""
+    parts: dict[str, Any] = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
+    method, training = recipe.method, replace(recipe.training, warmup_steps=0)
+    if is_dataclass(halting := getattr(method, "halting", None)):
+        method = replace(method, halting=replace(halting, threshold=EVEN))  # type: ignore[call-arg, type-var]
+    return Recipe(**parts | {"method": method, "training": training, "alignment": alignment})
+
+
 def align(
     run: str | Path | Recommender,
     split: Split,
@@ -52,15 +61,11 @@ def align(
     check_all(split=(split, Split), alignment=(alignment, Alignment | None), seed=(seed, int | None))
     trained = run if isinstance(run, Recommender) else load(run, device="cpu")
     check(trained.folder, Path, "run.folder")
-    parts: dict[str, Any] = {each.name: getattr(trained.config, each.name) for each in fields(Recipe)}
-    method = parts["method"]
-    if is_dataclass(getattr(method, "halting", None)):
-        method = replace(method, halting=replace(method.halting, threshold=EVEN))  # type: ignore[call-arg]
-    parts |= {"method": method, "alignment": alignment or Alignment()}
-    parts |= {"training": replace(trained.config.training, device=device, warmup_steps=0)}
-    parts |= {} if seed is None else {"seed": seed}
+    recipe = aligned(trained.config, alignment or Alignment())
+    recipe = replace(recipe, training=replace(recipe.training, device=device))
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
     return train(
-        Recipe(**parts),
+        recipe,
         split,
         out,
         resume=resume,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import clusters, decoding, halting, intent_probing, length, noise
+from forethought.studies import alignment, clusters, decoding, halting, intent_probing, length, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
 from forethought.studies.variants import INPUT_NOISE
@@ -157,6 +157,7 @@ STUDIES: dict[str, Study] = {
             *("reg4rec", "reg4rec-opq", "reg4rec-rqvae", "reg4rec-random"),
         ),
         decoding.STUDY,
+        alignment.STUDY,
         halting.STUDY,
         clusters.STUDY,
         intent_probing.STUDY,

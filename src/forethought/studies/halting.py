@@ -28,6 +28,7 @@ from forethought.recommender import Recommender
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
+from forethought.studies.variants import ALIGNED
 
 DELTAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 QUANTILES = (0.15, 0.3, 0.5, 0.7, 0.85)
@@ -322,7 +323,12 @@ STUDY = Study(
         "Does a learned halting rule beat every fixed depth, simple thresholds and chance at the same cost, and does "
         "it save time or only steps? Intervals are paired, over users, relative to the best fixed depth."
     ),
-    variants=("dtrec", "dtrec-exact", "dtrec-wide"),
+    variants=(
+        "dtrec",
+        "dtrec-exact",
+        "dtrec-wide",
+        *(name for name, (of, _) in ALIGNED.items() if of.startswith("dtrec")),
+    ),
     write=write,
     probe=probe,
 )

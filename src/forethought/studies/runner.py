@@ -38,12 +38,12 @@ from forethought.studies.differences import COMPARED, paired
 from forethought.studies.page import Page
 from forethought.studies.results import TEMPORAL, DatasetKey, Result, run_name
 from forethought.studies.study import Study
-from forethought.studies.variants import VARIANTS, canonical
+from forethought.studies.variants import ALIGNED, VARIANTS, canonical
 from forethought.training import state
 from forethought.training.loop import Observer
 from forethought.training.settings import Training
 
-BESIDE = ("noise", "features", "evidence")  # parts of a recipe beside its method and training, or None
+BESIDE = ("noise", "features", "evidence", "alignment")  # parts of a recipe beside its method and training, or None
 
 
 @dataclass(frozen=True)
@@ -150,16 +150,16 @@ def _check_found(study: Study, context: StudyContext) -> None:
 
 
 def _one(study: Study, variant: str, seed: int, context: StudyContext) -> None:
-    name, recipe = run_name(variant, context.dataset, seed), VARIANTS[variant]()
+    name = run_name(variant, context.dataset, seed)
     result, probed = context.results / "runs" / f"{name}.json", context.results / study.name / f"{name}.json"
     model: Recommender | None = None
     if not result.is_file():
         context.say(f"{name}: training")
-        model, wall_s = _trained(name, recipe, seed, context)
+        model, wall_s = _trained(variant, seed, context)
         context.say(f"{name}: evaluating")
         results.write(result, _told(variant, seed, model, wall_s, context))
     if study.probe is not None and not probed.is_file():
-        model = model or _trained(name, recipe, seed, context)[0]
+        model = model or _trained(variant, seed, context)[0]
         context.say(f"{name}: measuring for {study.name}")
         results.write(probed, plain(study.probe(model, context.split, seed)) | {"run": name, "commit": _commit()})
 
@@ -179,7 +179,10 @@ def _same_recipe(config: Mapping[str, Any], recipe: Recipe) -> bool:
     return method == recipe.method and trained == asdict(recipe.training) and beside
 
 
-def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tuple[Recommender, float]:
+def _trained(variant: str, seed: int, context: StudyContext) -> tuple[Recommender, float]:
+    """The run of a variant; one that is aligned starts from the run of another."""
+    name, recipe = run_name(variant, context.dataset, seed), VARIANTS[variant]()
+    start = _trained(ALIGNED[variant][0], seed, context)[0].folder if variant in ALIGNED else None
     folder, begin = context.runs / name, time.perf_counter()
     going_on = state.exists(folder / "state")
     model = train(
@@ -188,6 +191,7 @@ def _trained(name: str, recipe: Recipe, seed: int, context: StudyContext) -> tup
         folder,
         resume=going_on,
         overwrite=not going_on and (folder / CONFIG_FILE).is_file(),
+        start=start,
         observer=context.observer(),
     )
     return model, time.perf_counter() - begin

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from forethought.aligning import aligned
+from forethought.alignment.settings import Alignment
 from forethought.config import Recipe
 from forethought.data.evidence import Evidence
 from forethought.data.features import Features
@@ -166,6 +168,48 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-full-long": longer("sasrec-full", 28),
     **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in ("sasrec", "rearec-prl")},
 }
+
+
+PARS = ("step_hit", "category_hit", "consistency", "path")
+
+
+def after(name: str, **settings: Any) -> Callable[[], Recipe]:
+    """A run of a variant aligned with rewards; `path_rewards` and `halting_rewards` stand for settings of theirs."""
+
+    def make() -> Recipe:
+        plain = Alignment()
+        parts = {key: replace(getattr(plain, key), **v) for key, v in settings.items() if isinstance(v, dict)}
+        return aligned(VARIANTS[name](), replace(plain, **settings | parts))
+
+    return make
+
+
+ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
+    "reg4rec-aligned": ("reg4rec", {}),
+    "reg4rec-aligned-control": ("reg4rec", {"policy_weight": 0.0, "kl_weight": 0.0}),
+    "reg4rec-aligned-no-anchor": ("reg4rec", {"anchor": 0.0}),
+    **{
+        f"reg4rec-aligned-only-{name}": ("reg4rec", {"path_rewards": {other: 0.0 for other in PARS if other != name}})
+        for name in PARS
+    },
+    **{f"reg4rec-aligned-no-{name}": ("reg4rec", {"path_rewards": {name: 0.0}}) for name in PARS},
+    **{f"reg4rec-aligned-h-{h}": ("reg4rec", {"path_rewards": {"future": h}}) for h in (1, 5)},
+    **{f"reg4rec-aligned-w-{w}": ("reg4rec", {"path_rewards": {"decay": w}}) for w in (0.4, 1.0)},
+    **{f"reg4rec-aligned-g-{g}": ("reg4rec", {"group": g}) for g in (4, 64)},
+    "reg4rec-aligned-fast": ("reg4rec", {"rate": 0.3}),
+    "reg4rec-aligned-fast-control": ("reg4rec", {"rate": 0.3, "policy_weight": 0.0, "kl_weight": 0.0}),
+    **{
+        f"{name}-aligned{suffix}": (name, {"rate": 1.0, "kl_weight": 0.0, **settings})
+        for name in ("dtrec", "dtrec-wide")
+        for suffix, settings in (
+            ("", {}),
+            ("-free", {"halting_rewards": {"step_price": 0.0}}),
+            ("-dear", {"halting_rewards": {"step_price": 0.05}}),
+        )
+    },
+}
+"""Aligned runs: of which variant, and how."""
+VARIANTS |= {name: after(of, **settings) for name, (of, settings) in ALIGNED.items()}
 
 
 def canonical(name: str) -> str:
