@@ -20,7 +20,6 @@ from forethought import machine
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
-from forethought.data.features import AUTO
 from forethought.data.histories import Cases
 from forethought.data.origin import NOT_KNOWN
 from forethought.data.splits import Split
@@ -36,19 +35,20 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig
-from forethought.methods.item_tokens import reads_tokens, token_shape_of, with_tokens
+from forethought.methods.item_tokens import token_shape_of, with_tokens
 from forethought.methods.items import know_trained, reads_features, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import TRAIN_COUNT, Recommender, load
-from forethought.references import check_same_split, resolve
+from forethought.references import check_same_split, features_of_auto, resolve
 from forethought.reports.model_card import model_card
-from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
+from forethought.run_files import CARD_FILE, CONFIG_FILE, STATE_FOLDER, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
 from forethought.starting import begin_with, noted, scales_of, start_from
 from forethought.training.evidence_weights import fit_weights, some_cases
+from forethought.training.layer_precision import layer_precision
 from forethought.training.loop import Fit, Observer, launch
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
@@ -106,6 +106,8 @@ def train(
     sharing = config.training.split_catalogue
     shares = SplitItems.over(fabric, recommender.method, split.data.n_items) if sharing else None
     precisions = _precisions(recommender, fabric.device)
+    saved = folder / STATE_FOLDER if resume else None
+    layers = layer_precision(recommender.method, config.training, config.seed, fabric, resume=saved)
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
         sums: Sums = {}
@@ -113,7 +115,7 @@ def train(
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
             _tell(_moved(recommender), observer)
             _tell(_began_with(recommender), observer)
-            _note(_features_of_auto(recommender), observer)
+            _note(features_of_auto(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -131,6 +133,7 @@ def train(
             sums=sums,
             precisions=precisions,
             shares=shares,
+            layers=layers,
         ).run(fabric)
         if fabric.is_global_zero:
             _fit_on_validation(recommender, split, seen, sums, watcher)
@@ -197,19 +200,6 @@ def _fit_on_validation(run: Recommender, split: Split, seen: Split, sums: Sums, 
             f"{fitted.without:.4f} without, {fitted.best:.4f} with."
         )
     write_model(run.folder, method.state_dict(), sums)
-
-
-def _features_of_auto(run: Recommender) -> str | None:
-    """What is said where nobody named the features."""
-    if run.config.features is None or run.config.features.use != "auto":
-        return None
-    if run.about["features"]:
-        named = ", ".join(each["name"] for each in run.about["features"])
-        return f"Tokens are made of {named}." if reads_tokens(run.method) else f"Beside its id each item has {named}."
-    return (
-        "The data has no features of items that auto knows, neither text vectors nor a column "
-        f"{' or '.join(AUTO)} in its item table, so nothing is known of items but who meets them."
-    )
 
 
 def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:

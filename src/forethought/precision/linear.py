@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ wherever it runs."""
 
 
 class Recorder(Protocol):
-    """Somebody who watches what goes into layers and what gradients come back."""
+    """Somebody who keeps what goes into layers and what comes out."""
 
     def record(self, layer: PrecisionLinear, x: Tensor, y: Tensor, rows: slice) -> None: ...
 
@@ -117,17 +117,21 @@ def make_plain(module: nn.Module) -> None:
         if type(part) is PrecisionLinear:
             for name in ("precision", "backend", "fast_accumulation", "recorder", "_int8"):
                 part.__dict__.pop(name, None)
-            part.__class__ = nn.Linear
+            cast("Any", part).__class__ = nn.Linear
 
 
 @contextmanager
-def set_to(layers: dict[str, PrecisionLinear], formats: dict[str, Format]) -> Iterator[None]:
+def set_to(layers: Mapping[str, PrecisionLinear], formats: Mapping[str, Format]) -> Iterator[None]:
     """Inside, layers have these formats; those not named keep theirs."""
-    before = {name: layers[name].precision for name in formats}
+    before: dict[str, Format] = {name: layers[name].precision for name in formats}
     try:
-        for name, format in formats.items():
-            layers[name].precision = format
+        set_formats(layers, formats)
         yield
     finally:
-        for name, format in before.items():
-            layers[name].precision = format
+        set_formats(layers, before)
+
+
+def set_formats(layers: Mapping[str, PrecisionLinear], formats: Mapping[str, Format]) -> None:
+    """Give layers their formats, by name."""
+    for name, chosen in formats.items():
+        layers[name].precision = chosen

@@ -73,7 +73,7 @@ def scaled_product(
     """
     if emulated:
         return (left.dequantised() @ right.dequantised()).to(dtype)
-    return torch._scaled_mm(
+    return torch._scaled_mm(  # type: ignore[reportPrivateImportUsage]
         left.values.contiguous(),
         right.values.t().contiguous().t(),  # the second operand column by column
         scale_a=left.scale,
@@ -89,7 +89,7 @@ def int8_product(x_PK: Tensor, weight: Scaled, *, emulated: bool) -> Tensor:
     if emulated:  # float64: sums of whole numbers stay exact
         sums = (x.values.double() @ weight.values.t().double()).to(torch.int32)
     else:
-        sums = torch._int_mm(x.values, weight.values.t())
+        sums = torch._int_mm(x.values, weight.values.t())  # type: ignore[reportPrivateImportUsage]
     return sums * (x.scale * weight.scale.t())
 
 

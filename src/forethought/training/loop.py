@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from forethought.settings import from_environment
 from forethought.training import state
 from forethought.training.evidence_weights import some_cases
 from forethought.training.interrupt import Interrupt, Interrupted
+from forethought.training.layer_precision import LayerPrecision
 from forethought.training.optimiser import adamw, learning_rate
 from forethought.training.precision import Precision
 from forethought.training.settings import Training
@@ -66,6 +68,10 @@ class Observer(Protocol):
     def close(self) -> None: ...
 
 
+class Diverged(RunError):
+    """A loss that is no number any more, or far from all before it."""
+
+
 class StepLosses(NamedTuple):
     """This process's share of a step's loss parts, not yet copied, and the positions they are a mean of."""
 
@@ -84,6 +90,7 @@ class Fit:
         keep_best: called with the method's weights whenever validation says they are the best so far.
         sums: checksums of the run's files that were written before, kept with every state.
         shares: the items that this process holds, where they are split; None: it holds all.
+        layers: what assigns precision to layers; None: nothing does.
     """
 
     method: Method
@@ -98,6 +105,7 @@ class Fit:
     sums: Mapping[str, str] = field(default_factory=dict)
     precisions: Mapping[str, Precision] = field(default_factory=dict)
     shares: SplitItems | None = None
+    layers: LayerPrecision | None = None
     progress: Progress = field(default_factory=Progress)
 
     def run(self, fabric: Fabric) -> Progress:
@@ -125,8 +133,16 @@ class Fit:
                     self.observer.note(f"Epochs are chosen by {few:,} of {len(self.split.valid):,} validation cases.")
                 if saved:
                     self._load(fabric, optimiser)
+                elif self.layers is not None:
+                    self._save(fabric, optimiser)  # to go back to
+                if self.layers is not None:
+                    self.observer.note(self.layers.controller.described())
                 while not self.progress.done:
-                    self._train_epoch(fabric, model, optimiser, rows, interrupt)
+                    try:
+                        self._train_epoch(fabric, model, optimiser, rows, interrupt)
+                    except Diverged as error:
+                        self._go_back(fabric, optimiser, rows, error)
+                        continue
                     if self._end_epoch(fabric) and not self.progress.done:
                         model, optimiser = self._begin_stage(fabric, rows)
                     self._save(fabric, optimiser)
@@ -173,6 +189,8 @@ class Fit:
         self._tell_precision()
         self.method.to(fabric.device)
         self.method.begin_stage(self._stage.name)
+        if self.layers is not None:
+            self.layers.begin_stage()
         model, optimiser = fabric.setup(self.method, adamw(self.method, self.settings))
         model.mark_forward_method("loss")
         return model, optimiser
@@ -196,6 +214,8 @@ class Fit:
         unread: list[StepLosses] = []
         for at, chosen in enumerate(batches[progress.batch :], start=progress.batch + 1):
             shown = cropped(rows.take(chosen), self.settings.crop, self.seed, progress.epoch, at)
+            if self.layers is not None and (said := self.layers.before_step(progress.step + len(unread), rows)):
+                self.observer.note(said)
             unread.append(self._step(fabric, model, optimiser, shown, len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
@@ -261,8 +281,9 @@ class Fit:
                 progress.step + 1,
                 progress.positions + weight,
             )
-            if not all(map(math.isfinite, sums)):
-                raise RunError(
+            leapt = self.layers is not None and self.layers.diverged(next(iter(losses.values())))
+            if leapt or not all(map(math.isfinite, sums)):
+                raise Diverged(
                     f"The loss became {losses} in epoch {progress.epoch + 1}, step {progress.step}: "
                     "try a lower learning_rate or a smaller clip_norm."
                 )
@@ -319,7 +340,8 @@ class Fit:
         """NDCG@10, by which stages are compared, and the metric that selects within this one."""
         if not fabric.is_global_zero and self.shares is None:
             return {}
-        ranks = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history).ranks
+        with nullcontext() if self.layers is None else self.layers.float32():  # as the run is used
+            ranks = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history).ranks
         figures = {"valid_ndcg@10": float(ndcg(ranks, 10).mean())}
         if self._stage.metric != "ndcg@10":
             figures[f"valid_{self._stage.metric}"] = float(named(self._stage.metric)(ranks).mean())
@@ -340,6 +362,29 @@ class Fit:
         if self.shares is not None:
             cut = partial(self.shares.cut, keys=self.shares.split_keys(self.method, optimiser.optimizer))
         state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank, cut=cut)
+        if self.layers is not None:
+            with state.whole(self.folder / "state"):
+                self.layers.load(self.progress.ladq)
+
+    def _go_back(self, fabric: Fabric, optimiser: _FabricOptimizer, rows: Spans, error: Diverged) -> None:
+        """To the last state before the loss diverged, with the layer to blame in float32 from there on.
+
+        Raises:
+            Diverged: as before, where no layer is to blame.
+        """
+        layer = self.layers.culprit() if self.layers is not None else None
+        if self.layers is None or layer is None:
+            raise error
+        format = self.layers.controller.assignment[layer]
+        self.progress = state.load_progress(self.folder / "state", len(self.method.stages()))
+        self._load(fabric, optimiser)
+        self.layers.go_back(self.progress.ladq, layer, self.progress.step, rows)
+        self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
+        self._save(fabric, optimiser)
+        self.observer.warn(
+            f"{str(error).rpartition(': ')[0]}, and {layer} was {format}: it goes on from step {self.progress.step} "
+            "with that layer in float32, sensitivities sampled anew."
+        )
 
     def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
         """All processes come here together: each has random generators of its own."""
@@ -347,6 +392,8 @@ class Fit:
         if fabric.world_size > 1:
             everybody = [everybody[0]] * fabric.world_size
             torch.distributed.all_gather_object(everybody, state.generators())
+        if self.layers is not None:
+            self.progress.ladq = self.layers.state()
         tensors = state.tensors_of(self.method, optimiser.optimizer)
         if self.shares is not None:
             tensors = self.shares.gathered(tensors, self.shares.split_keys(self.method, optimiser.optimizer))
