@@ -237,10 +237,17 @@ class Method(nn.Module):
         Raises:
             ConfigError: it says nothing that labels could be drawn from.
         """
-        states_BD = dense_states(self.user_states(batch), "Layer-adaptive precision").states_BD
         catalogue = self.catalogue()
-        r_BD = catalogue.tempered(states_BD)
+        r_BD = catalogue.tempered(self.states_with_gradients(batch))
         return losses.cross_entropy(r_BD, catalogue, draw_items(r_BD, catalogue), r_BD.new_ones(len(r_BD)))
+
+    def states_with_gradients(self, batch: Batch) -> Tensor:
+        """`DenseStates.states_BD` at full depth; overridden where what `user_states` makes has no gradients.
+
+        Raises:
+            ConfigError: the method has no such vector.
+        """
+        return dense_states(self.user_states(batch), "Layer-adaptive precision").states_BD
 
     def fit_on_validation(self, quality: Callable[[], float]) -> str | None:
         """Once the best epoch is known: set what is chosen by how well the validation part is ranked, and say it.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from forethought.precision.formats import TRAINED, Format
+from forethought.precision.formats import BITS, TRAINED, Format
 from forethought.precision.linear import PrecisionLinear
 
 LEAST_TURNS, WARM_TURNS = 3, 2  # shapes are compiled when they are first met
@@ -24,35 +24,40 @@ def measured(
     formats: tuple[Format, ...] = TRAINED,
     *,
     backward: bool = True,
-    emulated: bool = False,
 ) -> Costs:
     """Seconds that each layer takes for so many positions, in each format; layers of one shape are measured once.
 
     Args:
+        formats: those that are emulated here are left out.
         backward: with both gradients, as in training.
-        emulated: formats too that this machine does not multiply itself; else they are left out.
     """
     shapes: dict[tuple[int, int, bool], dict[Format, float]] = {}
     for layer in layers.values():
         shape = layer.in_features, layer.out_features, layer.bias is not None
         if shape not in shapes:
-            shapes[shape] = _measured(layer, positions, formats, backward, emulated)
+            shapes[shape] = _measured(layer, positions, formats, backward)
     return {
         name: dict(shapes[layer.in_features, layer.out_features, layer.bias is not None])
         for name, layer in layers.items()
     }
 
 
-def paying(costs: Costs, *, force: bool) -> Costs:
-    """The formats that a layer may have: float32, and those that take less time; with `force` all."""
+def paying(costs: Costs) -> Costs:
+    """The formats that layers may have: float32, and those that take less time."""
     return {
-        name: {each: s for each, s in cost.items() if force or each == "fp32" or s < PAYS * cost["fp32"]}
+        name: {each: s for each, s in cost.items() if each == "fp32" or s < PAYS * cost["fp32"]}
         for name, cost in costs.items()
     }
 
 
+def ideal(layers: Mapping[str, PrecisionLinear]) -> Costs:
+    """What all formats cost where time goes with their bits, without a unit."""
+    sizes = {name: layer.in_features * layer.out_features for name, layer in layers.items()}
+    return {name: {each: float(size * BITS[each]) for each in TRAINED} for name, size in sizes.items()}
+
+
 def _measured(
-    layer: PrecisionLinear, positions: int, formats: tuple[Format, ...], backward: bool, emulated: bool
+    layer: PrecisionLinear, positions: int, formats: tuple[Format, ...], backward: bool
 ) -> dict[Format, float]:
     """In turns, so that whatever else the machine does falls on all of them."""
     K, N, device = layer.in_features, layer.out_features, layer.weight.device
@@ -63,7 +68,7 @@ def _measured(
         for each in formats:
             own = PrecisionLinear(K, N, bias=layer.bias is not None, device=device).requires_grad_(backward)
             own.precision, own.backend = each, layer.backend
-            if not (emulated or own.is_real(device)):
+            if not own.is_real(device):
                 continue
             runs[each] = _backward(own, x, g) if backward else _forward(own, x)
     times: dict[Format, list[float]] = {each: [] for each in runs}

@@ -64,8 +64,8 @@ class Controller:
 
     @property
     def allowed(self) -> cost.Costs:
-        """The formats that each layer may have, with their costs."""
-        allowed = cost.paying(self.costs, force=self.settings.force)
+        """The formats that each layer may have, with their costs: as measured, or by bits where they are forced."""
+        allowed = cost.ideal(self.layers) if self.settings.force else cost.paying(self.costs)
         for name, formats in allowed.items():
             if name in self.exact:
                 formats.pop("fp8", None)
@@ -74,9 +74,9 @@ class Controller:
         return allowed
 
     @property
-    def budget_s(self) -> float:
-        """Seconds that all layers together may take."""
-        return self.settings.budget * sum(cost["fp32"] for cost in self.costs.values())
+    def most(self) -> float:
+        """What all layers together may cost."""
+        return self.settings.budget * sum(costs["fp32"] for costs in self.allowed.values())
 
     def check(self) -> None:
         """Whether there is something to choose.
@@ -96,12 +96,12 @@ class Controller:
                 f"Beside float32 nothing pays for the layers of this model on this machine ({', '.join(told)}), so "
                 f"that ladq would change nothing: {LEAVE}."
             )
-        least = assignments.total(self.costs, assignments.cheapest(self.allowed))
-        if self.settings.assign == "budget" and least > self.budget_s:
-            whole = self.budget_s / self.settings.budget
+        least = assignments.total(self.allowed, assignments.cheapest(self.allowed))
+        if self.settings.assign == "budget" and least > self.most:
+            whole = self.most / self.settings.budget
             raise ConfigError(
                 f"The budget of ladq is {self.settings.budget:g} of float32's time, but the cheapest formats of all "
-                f"layers take {least / whole:.2f} of it on this machine: allow that much at least."
+                f"layers take {least / whole:.2f} of it: allow that much at least."
             )
 
     # ---- how it goes on
@@ -151,8 +151,8 @@ class Controller:
                 known, allowed, settings.tolerance, self.assignment, settings.hysteresis
             )
         elif settings.assign == "budget":
-            found = assignments.within_budget(known, allowed, self.budget_s) or assignments.cheapest(allowed)
-            fits = assignments.total(allowed, self.assignment) <= self.budget_s and all(
+            found = assignments.within_budget(known, allowed, self.most) or assignments.cheapest(allowed)
+            fits = assignments.total(allowed, self.assignment) <= self.most and all(
                 each in allowed[name] for name, each in self.assignment.items()
             )
             less = assignments.total(known, found) * settings.hysteresis < assignments.total(known, self.assignment)

@@ -35,7 +35,8 @@ class LADQ(Settings):
     """A layer changes to a narrower format only where its damage is so many times below the tolerance; an assignment
     within a budget only where the damage is so many times less."""
     force: bool = False
-    """Take formats that cost time on this machine, emulated ones among them: for studies of what they do to quality."""
+    """Take formats that cost time on this machine, emulated ones among them, as if time went with bits: for studies of
+    what they do to quality."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -143,7 +143,7 @@ def layer_precision(
             "Layer-adaptive precision changes layers that compile has compiled: leave ladq or compile out."
         )
     layers = make_precise(method.to(fabric.device))
-    costs = cost.measured(layers, settings.batch_positions, emulated=asked.force)
+    costs = cost.measured(layers, settings.batch_positions)
     controller = Controller(layers, asked, costs, exact=method.logit_layers)
     if resume is None or not states.exists(resume):
         controller.check()
