@@ -10,10 +10,11 @@ from forethought.alignment.aligner import Rewards
 from forethought.alignment.settings import Alignment
 from forethought.config import Recipe
 from forethought.data.splits import Split
+from forethought.precision.settings import LADQ
 from forethought.recommender import Recommender, load
 from forethought.runs import train
 from forethought.settings import check, check_all
-from forethought.training.loop import Observer
+from forethought.training.observer import Observer
 
 EVEN = 0.5  # whoever would rather stop than go on stops
 
@@ -21,7 +22,7 @@ EVEN = 0.5  # whoever would rather stop than go on stops
 def aligned(recipe: Recipe, alignment: Alignment) -> Recipe:
     """The recipe by which a run of another recipe is aligned: it halts where stopping is the likelier choice."""
     parts: dict[str, Any] = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
-    method, training = recipe.method, replace(recipe.training, warmup_steps=0)
+    method, training = recipe.method, replace(recipe.training, warmup_steps=0, ladq=LADQ())
     if is_dataclass(halting := getattr(method, "halting", None)):
         method = replace(method, halting=replace(halting, threshold=EVEN))  # type: ignore[call-arg, type-var]
     return Recipe(**parts | {"method": method, "training": training, "alignment": alignment})

@@ -21,7 +21,7 @@ from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
 from forethought.data.evidence import Evidence, read_evidence
-from forethought.data.features import Feature, Features, FeatureScale, feature_shape, read_features
+from forethought.data.features import AUTO, Feature, Features, FeatureScale, feature_shape, read_features
 from forethought.data.sources import read_parquet
 from forethought.data.splits import DIVIDES, Split
 from forethought.data.texts import item_texts
@@ -31,7 +31,7 @@ from forethought.evaluation.storage import plain
 from forethought.explaining.categories import Categories
 from forethought.files import first_line, read_json
 from forethought.methods.interface import MethodConfig
-from forethought.methods.item_tokens import kept_tokens
+from forethought.methods.item_tokens import kept_tokens, reads_tokens
 from forethought.methods.outside import References, SideInformation, SoftTargets, TokensAndCategories
 from forethought.recommender import Recommender, load
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
@@ -304,3 +304,16 @@ def _trained_on(model: Recommender) -> str:
     if not model.about.get("extended"):
         return f"was trained on {len(model.items)}"
     return f"was extended to {len(model.items)}, which are more than it was trained on"
+
+
+def features_of_auto(run: Recommender) -> str | None:
+    """What is said where nobody named the features."""
+    if run.config.features is None or run.config.features.use != "auto":
+        return None
+    if run.about["features"]:
+        named = ", ".join(each["name"] for each in run.about["features"])
+        return f"Tokens are made of {named}." if reads_tokens(run.method) else f"Beside its id each item has {named}."
+    return (
+        "The data has no features of items that auto knows, neither text vectors nor a column "
+        f"{' or '.join(AUTO)} in its item table, so nothing is known of items but who meets them."
+    )

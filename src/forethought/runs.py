@@ -22,7 +22,6 @@ from forethought.alignment.items import item_ranks
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
-from forethought.data.features import AUTO
 from forethought.data.histories import Cases
 from forethought.data.origin import NOT_KNOWN
 from forethought.data.splits import Split
@@ -37,19 +36,22 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig
-from forethought.methods.item_tokens import reads_tokens, token_shape_of, with_tokens
+from forethought.methods.item_tokens import token_shape_of, with_tokens
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.reasoning.halting import Halting
 from forethought.recommender import TRAIN_COUNT, Recommender, load
-from forethought.references import check_same_split, resolve
+from forethought.references import check_same_split, features_of_auto, resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
 from forethought.starting import begin_with, noted, scales_of, start_from
-from forethought.training.loop import Fit, Observer, launch
+from forethought.training.launch import launch
+from forethought.training.layer_precision import layer_precision
+from forethought.training.loop import Fit
+from forethought.training.observer import Observer
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -98,8 +100,7 @@ def train(
     config.method.check(seen)
     _check_trainable(seen)
     begun_with = _begun_with(start, Path(out), config, split)
-    outside, device = (config.features, config.evidence), config.training.device
-    side = resolve(config.method, seen, *outside, scales=scales_of(begun_with), start=begun_with, device=device)
+    side = _side(config, seen, begun_with)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track if fabric.is_global_zero else ())
@@ -107,14 +108,16 @@ def train(
     trained = _as_trained(recommender, seen, rewards)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, fabric.device)
+    layers = layer_precision(
+        recommender.method, config.training, config.seed, fabric, resume=folder if resume else None
+    )
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
-            _tell(_moved(recommender), observer)
-            _tell(_began_with(recommender), observer)
-            _note(_features_of_auto(recommender), observer)
+            _tell(observer, _moved(recommender), _began_with(recommender))
+            _note(features_of_auto(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -132,6 +135,7 @@ def train(
             sums=sums,
             precisions=precisions,
             shares=shares,
+            layers=layers,
         ).run(fabric)
         if fabric.is_global_zero:
             fit_on_validation(recommender, split, seen, sums, watcher)
@@ -147,6 +151,12 @@ def _begun_with(start: str | Path | None, out: Path, config: RunConfig, split: S
     if config.alignment is not None:
         raise ConfigError("An alignment needs a run to start from: give start, or call ft.align.")
     return None
+
+
+def _side(config: RunConfig, split: Split, start: Recommender | None) -> SideInformation:
+    """What the method takes from outside of the histories."""
+    outside, device = (config.features, config.evidence), config.training.device
+    return resolve(config.method, split, *outside, scales=scales_of(start), start=start, device=device)
 
 
 def _as_trained(run: Recommender, split: Split, rewards: Rewards | None) -> Method:
@@ -183,19 +193,6 @@ def _untrained(
     return Recommender(method, config, split.data.items, table, about, folder)
 
 
-def _features_of_auto(run: Recommender) -> str | None:
-    """What is said where nobody named the features."""
-    if run.config.features is None or run.config.features.use != "auto":
-        return None
-    if run.about["features"]:
-        named = ", ".join(each["name"] for each in run.about["features"])
-        return f"Tokens are made of {named}." if reads_tokens(run.method) else f"Beside its id each item has {named}."
-    return (
-        "The data has no features of items that auto knows, neither text vectors nor a column "
-        f"{' or '.join(AUTO)} in its item table, so nothing is known of items but who meets them."
-    )
-
-
 def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
     """What products are made in, stage by stage, noted in the run."""
     stages, walks = run.method.stages(), walks_items(run.method)
@@ -225,11 +222,12 @@ def _note(said: str | None, observer: Observer | None) -> None:
         observer.note(said)
 
 
-def _tell(said: str | None, observer: Observer | None) -> None:
-    if said is not None and observer is not None:
-        observer.warn(said)
-    elif said is not None:
-        warnings.warn(said, stacklevel=3)
+def _tell(observer: Observer | None, *sentences: str | None) -> None:
+    for said in filter(None, sentences):
+        if observer is not None:
+            observer.warn(said)
+        else:
+            warnings.warn(said, stacklevel=3)
 
 
 def _configured(recipe: Recipe | MethodConfig | BackboneConfig, split: Split) -> RunConfig:

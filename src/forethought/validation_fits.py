@@ -14,7 +14,7 @@ from forethought.methods.items import reads_features
 from forethought.recommender import Recommender, load
 from forethought.run_files import Sums, write_model
 from forethought.training.evidence_weights import fit_weights, some_cases
-from forethought.training.loop import Observer
+from forethought.training.observer import Observer
 from forethought.unmet_items import fit_unmet
 
 CUT = 10  # of the NDCG that chooses

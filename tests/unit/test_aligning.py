@@ -71,7 +71,7 @@ def change(model: Aligner) -> None:
     torch.manual_seed(9)
     with torch.no_grad():
         for parameter in model.policy.trained():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
 
 
 # ---- the objective

@@ -268,6 +268,13 @@ class DTRecModel(Method):
 
     # ---- inference
 
+    def states_with_gradients(self, batch: Batch) -> Tensor:
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        initial_states = initial_states_at_end(self.backbone, self.items, history)
+        states = reason(self.backbone, initial_states, self.step_embeddings)
+        read = running_means(states) if self.config.readout == "mean" else states
+        return self.items.states(read[-1][:, 0])
+
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or self.config.halting
         step_embeddings = self.step_embeddings[: halting.steps(self.config.max_steps)]

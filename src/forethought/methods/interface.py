@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from forethought.backbones.interface import BackboneConfig
-from forethought.catalogue import ranking
+from forethought.catalogue import losses, ranking
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.drawing import draw_items
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
@@ -109,6 +110,7 @@ class Method(nn.Module):
     reasoning: Reasoning | None = None  # None: it does not reason
     most_validated: int | None = None  # cases that choose the best epoch, where ranking takes long; None: all
     trains_evidence = False  # whether its loss knows the weights of evidence
+    logit_layers: tuple[str, ...] = ()  # linear layers that logits come from, which are never float8
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,6 +209,26 @@ class Method(nn.Module):
 
     def loss(self, batch: Batch) -> Losses:
         raise NotImplementedError
+
+    def drawn_loss(self, batch: Batch) -> Tensor:
+        """-ln p of a label for each history, drawn from what the method itself says, summed, with gradients.
+
+        Its gradients are those of the Fisher information, by which sensitivities to rounding are told.
+
+        Raises:
+            ConfigError: it says nothing that labels could be drawn from.
+        """
+        catalogue = self.catalogue()
+        r_BD = catalogue.tempered(self.states_with_gradients(batch))
+        return losses.cross_entropy(r_BD, catalogue, draw_items(r_BD, catalogue), r_BD.new_ones(len(r_BD)))
+
+    def states_with_gradients(self, batch: Batch) -> Tensor:
+        """`DenseStates.states_BD` at full depth; overridden where what `user_states` makes has no gradients.
+
+        Raises:
+            ConfigError: the method has no such vector.
+        """
+        return dense_states(self.user_states(batch), "Layer-adaptive precision").states_BD
 
     def fit_on_validation(self, quality: Callable[[], float]) -> str | None:
         """Once the best epoch is known: set what is chosen by how well the validation part is ranked, and say it.

@@ -186,6 +186,13 @@ class ReaRecModel(Method):
         ]
         return torch.stack(steps).mean(0).sum() / batch.weight
 
+    def states_with_gradients(self, batch: Batch) -> Tensor:
+        if self.config.learning == "erl":
+            return self.user_states(batch).states_BD
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        initial_states = initial_states_at_end(self.backbone, self.items, history)
+        return self.items.states(reason(self.backbone, initial_states, self.step_embeddings)[-1][:, 0])
+
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or Halting(rule="fixed")
         step_embeddings = self.step_embeddings[: halting.steps(self.config.steps)]

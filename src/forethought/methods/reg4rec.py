@@ -43,6 +43,7 @@ from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings, search
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.decoder import ChainState
+from forethought.decoding.drawing import drawn_path_loss
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
 from forethought.methods.interface import (
@@ -144,6 +145,7 @@ PathState = ChainState[Chain | DecoderChain]
 class REG4RecModel(PathMethod[TokenHeads]):
     path_share: Tensor
     most_validated = 5_000  # paths take time
+    logit_layers = ("tokens.categories",)
 
     def __init__(self, config: REG4Rec, n_items: int) -> None:
         super().__init__()
@@ -290,6 +292,11 @@ class REG4RecModel(PathMethod[TokenHeads]):
         return PathState(*self.backbone.reason(x_BPD, state.chain))
 
     # ---- inference
+
+    def drawn_loss(self, batch: Batch) -> Tensor:
+        """Of a path, as `Method.drawn_loss`: one token after the other, the books in a random order."""
+        decoder = PathDecoder(self, self._at_end(batch))
+        return drawn_path_loss(decoder, len(batch.lengths_B), self.config.steps)
 
     def constrained_states(
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False

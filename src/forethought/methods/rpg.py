@@ -89,6 +89,14 @@ class RPGModel(PathMethod[TokenHeads]):
         loss = named_P.sum() / batch.weight
         return Losses(loss, {"loss": loss.detach()})
 
+    def drawn_loss(self, batch: Batch) -> Tensor:
+        """Of a token of each book, as `Method.drawn_loss`."""
+        x_BLD = self.tokens(batch.items_BL)
+        encoded = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL, last_only=True)
+        log_probs_XC = self.tokens.log_probs(encoded.states_BLD).flatten(0, -2)
+        drawn_X1 = torch.multinomial(log_probs_XC.detach().exp(), 1)
+        return -log_probs_XC.gather(1, drawn_X1).sum()
+
     def constrained_states(
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
     ) -> TokenStates:

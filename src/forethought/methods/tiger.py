@@ -36,6 +36,7 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.decoder import ChainState
+from forethought.decoding.drawing import drawn_path_loss
 from forethought.decoding.prefix_scores import PrefixScorer, joined, search_prefixes
 from forethought.decoding.prefix_table import PrefixTable
 from forethought.errors import ConfigError
@@ -246,6 +247,11 @@ class TIGERModel(TokenMethod[DecodedItems]):
         return self.decoder.begin(self._encoded(history, users_B), self._token_seen(seen_BL)[:, None])
 
     # ---- inference
+
+    def drawn_loss(self, batch: Batch) -> Tensor:
+        """Of an item's tokens one after the other, as `Method.drawn_loss`; tuples that no item has are drawn too."""
+        chain = self._at_end(History(batch.items_BL, batch.lengths_B), batch.users_B)
+        return drawn_path_loss(SequenceDecoder(self, chain), len(batch.lengths_B), self.tokens.codebooks)
 
     def constrained_states(
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False

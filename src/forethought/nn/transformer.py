@@ -21,6 +21,7 @@ from forethought.nn.attention import (
     split_heads,
 )
 from forethought.nn.dropout import Dropout
+from forethought.nn.linear import linear_outputs
 
 Activation = Literal["relu", "gelu"]
 
@@ -51,8 +52,8 @@ class Block(nn.Module):
         """As `forward`, for the given positions alone: everything but the memory is spared for the others."""
         D = x_BLD.shape[-1]
         normed = self._normed(x_BLD)
-        k, v = F.linear(normed, self.qkv.weight[D:], self.qkv.bias[D:]).chunk(2, dim=-1)
-        q = F.linear(at_positions(normed, at_BP), self.qkv.weight[:D], self.qkv.bias[:D])
+        k, v = linear_outputs(self.qkv, normed, slice(D, None)).chunk(2, dim=-1)
+        q = linear_outputs(self.qkv, at_positions(normed, at_BP), slice(D))
         q, k, v = (split_heads(each, self.heads) for each in (q, k, v))
         mixed = self._branch(join_heads(attention(q, k, v, sees_BHPL)), normed, at_BP)
         return self._finish(at_positions(x_BLD, at_BP), mixed), self._memory(k, v, normed)

@@ -40,7 +40,7 @@ from forethought.studies.results import TEMPORAL, DatasetKey, Result, run_name
 from forethought.studies.study import Study
 from forethought.studies.variants import ALIGNED, VARIANTS, canonical
 from forethought.training import state
-from forethought.training.loop import Observer
+from forethought.training.observer import Observer
 from forethought.training.settings import Training
 
 BESIDE = ("noise", "features", "evidence", "alignment")  # parts of a recipe beside its method and training, or None

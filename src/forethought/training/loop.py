@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,15 +26,15 @@ from forethought.catalogue.narrow import narrow_products
 from forethought.data.batches import Batch, cropped, plan, replace_randomly, training_batch, windows
 from forethought.data.histories import Cases, Spans
 from forethought.data.splits import Split
-from forethought.devices import resolve_device
-from forethought.errors import ConfigError, RunError
+from forethought.errors import RunError
 from forethought.evaluation.metrics import named, ndcg
 from forethought.evaluation.ranking import rank_cases
-from forethought.methods.interface import Losses, Method, Stage
-from forethought.settings import from_environment
+from forethought.methods.interface import Losses, Method
 from forethought.training import state
 from forethought.training.evidence_weights import some_cases
 from forethought.training.interrupt import Interrupt, Interrupted
+from forethought.training.layer_precision import LayerPrecision
+from forethought.training.observer import Observer
 from forethought.training.optimiser import adamw, learning_rate
 from forethought.training.precision import Precision
 from forethought.training.settings import Training
@@ -41,11 +42,6 @@ from forethought.training.split_items import SplitItems
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
 
-LAUNCHED = (
-    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"),
-    *("SLURM_PROCID", "JSM_NAMESPACE_RANK"),
-)
-"""What launchers set, and what Fabric's modules take for whole numbers as soon as they are imported."""
 READ_EVERY = 8  # steps between two readings of the loss, where reading means waiting
 
 if TYPE_CHECKING:  # importing it takes longer than importing torch
@@ -53,18 +49,8 @@ if TYPE_CHECKING:  # importing it takes longer than importing torch
     from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
 
-class Observer(Protocol):
-    """Somebody who watches: the console, or nobody."""
-
-    def start(self, progress: Progress, settings: Training) -> None: ...
-    def begin_stage(self, stage: Stage, ends: int) -> None: ...
-    def begin_epoch(self, epoch: int, batches: int, done: int) -> None: ...
-    def step(self, losses: dict[str, float], positions: int) -> None: ...
-    def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None: ...
-    def note(self, sentence: str) -> None: ...
-    def warn(self, sentence: str) -> None: ...
-    def finish(self, progress: Progress) -> None: ...
-    def close(self) -> None: ...
+class Diverged(RunError):
+    """A loss that is no number any more, or far from all before it."""
 
 
 class StepLosses(NamedTuple):
@@ -85,6 +71,7 @@ class Fit:
         keep_best: called with the method's weights whenever validation says they are the best so far.
         sums: checksums of the run's files that were written before, kept with every state.
         shares: the items that this process holds, where they are split; None: it holds all.
+        layers: what assigns precision to layers; None: nothing does.
     """
 
     method: Method
@@ -99,6 +86,7 @@ class Fit:
     sums: Mapping[str, str] = field(default_factory=dict)
     precisions: Mapping[str, Precision] = field(default_factory=dict)
     shares: SplitItems | None = None
+    layers: LayerPrecision | None = None
     progress: Progress = field(default_factory=Progress)
 
     def run(self, fabric: Fabric) -> Progress:
@@ -124,12 +112,13 @@ class Fit:
                 model, optimiser = self._begin_stage(fabric, rows)
                 if (few := len(self._validated())) < len(self.split.valid):
                     self.observer.note(f"Epochs are chosen by {few:,} of {len(self.split.valid):,} validation cases.")
-                if saved:
-                    self._load(fabric, optimiser)
-                else:
-                    self._begin_guarded(fabric)
+                self._begin(fabric, optimiser, saved=saved)
                 while not self.progress.done:
-                    self._train_epoch(fabric, model, optimiser, rows, interrupt)
+                    try:
+                        self._train_epoch(fabric, model, optimiser, rows, interrupt)
+                    except Diverged as error:
+                        self._go_back(fabric, optimiser, rows, error)
+                        continue
                     if self._end_epoch(fabric) and not self.progress.done:
                         model, optimiser = self._begin_stage(fabric, rows)
                         self._begin_guarded(fabric)
@@ -138,6 +127,17 @@ class Fit:
         finally:
             self.observer.close()
         return self.progress
+
+    def _begin(self, fabric: Fabric, optimiser: _FabricOptimizer, *, saved: bool) -> None:
+        """From what was saved, or anew."""
+        if saved:
+            self._load(fabric, optimiser)
+        else:
+            self._begin_guarded(fabric)
+        if self.layers is not None and not saved:
+            self._save(fabric, optimiser)  # to go back to
+        if self.layers is not None:
+            self.observer.note(self.layers.controller.described())
 
     def _fit_closed_form(self, fabric: Fabric) -> Progress:
         """At once: before it is done there is nothing to go on from, and a state that was saved is of the end."""
@@ -177,6 +177,8 @@ class Fit:
         self._tell_precision()
         self.method.to(fabric.device)
         self.method.begin_stage(self._stage.name)
+        if self.layers is not None:
+            self.layers.begin_stage()
         model, optimiser = fabric.setup(self.method, adamw(self.method, self.settings))
         model.mark_forward_method("loss")
         return model, optimiser
@@ -224,6 +226,8 @@ class Fit:
         unread: list[StepLosses] = []
         for at, chosen in enumerate(batches[progress.batch :], start=progress.batch + 1):
             shown = cropped(rows.take(chosen), self.settings.crop, self.seed, progress.epoch, at)
+            if self.layers is not None and (said := self.layers.before_step(progress.step + len(unread), rows)):
+                self.observer.note(said)
             unread.append(self._step(fabric, model, optimiser, shown, len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
@@ -296,8 +300,9 @@ class Fit:
                 progress.step + 1,
                 progress.positions + weight,
             )
-            if not all(map(math.isfinite, sums)):
-                raise RunError(
+            leapt = self.layers is not None and self.layers.diverged(next(iter(losses.values())))
+            if leapt or not all(map(math.isfinite, sums)):
+                raise Diverged(
                     f"The loss became {losses} in epoch {progress.epoch + 1}, step {progress.step}: "
                     "try a lower learning_rate or a smaller clip_norm."
                 )
@@ -357,7 +362,8 @@ class Fit:
         """NDCG@10, by which stages are compared, and the metrics that select within this one and guard it."""
         if not fabric.is_global_zero and self.shares is None:
             return {}
-        ranks = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history).ranks
+        with nullcontext() if self.layers is None else self.layers.float32():  # as the run is used
+            ranks = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history).ranks
         figures = {"valid_ndcg@10": float(ndcg(ranks, 10).mean())}
         for metric in {self._stage.metric, self._stage.guard} - {"ndcg@10", None}:
             figures[f"valid_{metric}"] = float(named(cast("str", metric))(ranks).mean())
@@ -378,6 +384,29 @@ class Fit:
         if self.shares is not None:
             cut = partial(self.shares.cut, keys=self.shares.split_keys(self.method, optimiser.optimizer))
         state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank, cut=cut)
+        if self.layers is not None:
+            with state.whole(self.folder / "state"):
+                self.layers.load(self.progress.ladq)
+
+    def _go_back(self, fabric: Fabric, optimiser: _FabricOptimizer, rows: Spans, error: Diverged) -> None:
+        """To the last state before the loss diverged, with the layer to blame in float32 from there on.
+
+        Raises:
+            Diverged: as before, where no layer is to blame.
+        """
+        layer = self.layers.culprit() if self.layers is not None else None
+        if self.layers is None or layer is None:
+            raise error
+        format = self.layers.controller.assignment[layer]
+        self.progress = state.load_progress(self.folder / "state", len(self.method.stages()))
+        self._load(fabric, optimiser)
+        self.layers.go_back(self.progress.ladq, layer, self.progress.step, rows)
+        self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
+        self._save(fabric, optimiser)
+        self.observer.warn(
+            f"{str(error).rpartition(': ')[0]}, and {layer} was {format}: it goes on from step {self.progress.step} "
+            "with that layer in float32, sensitivities sampled anew."
+        )
 
     def _save(self, fabric: Fabric, optimiser: _FabricOptimizer) -> None:
         """All processes come here together: each has random generators of its own."""
@@ -385,6 +414,8 @@ class Fit:
         if fabric.world_size > 1:
             everybody = [everybody[0]] * fabric.world_size
             torch.distributed.all_gather_object(everybody, state.generators())
+        if self.layers is not None:
+            self.progress.ladq = self.layers.state()
         tensors = state.tensors_of(self.method, optimiser.optimizer)
         if self.shares is not None:
             tensors = self.shares.gathered(tensors, self.shares.split_keys(self.method, optimiser.optimizer))
@@ -392,34 +423,3 @@ class Fit:
             bound = {"files": dict(self.sums), "log": self.trackers.lines.mark()}
             state.save(self.folder / "state", self.progress, tensors, everybody, bound)
         fabric.barrier()
-
-
-def launch(settings: Training) -> Fabric:
-    """The processes and devices to train on: those of `torchrun` where it started us, else one.
-
-    Raises:
-        ConfigError: what a launcher sets in the environment is no number.
-        RunError: there is no such device.
-    """
-    for name in LAUNCHED:
-        from_environment(name, 0)
-    from lightning_fabric import Fabric
-
-    under_torchrun = torch.distributed.is_torchelastic_launched()
-    device = resolve_device(settings.device)
-    accelerator = device.type
-    if under_torchrun and ":" in settings.device:
-        raise ConfigError(
-            f"device is {settings.device}, but torchrun gives each process a device of its own: use cuda or auto."
-        )
-    bf16 = accelerator == "cuda" and settings.precision == "bf16"  # on a CPU it is the walk over items that narrows
-    alone = [device.index] if accelerator == "cuda" else 1
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=from_environment("LOCAL_WORLD_SIZE", 1) if under_torchrun else alone,
-        num_nodes=from_environment("GROUP_WORLD_SIZE", 1) if under_torchrun else 1,
-        strategy="ddp" if under_torchrun else "auto",
-        precision="bf16-mixed" if bf16 else "32-true",
-    )
-    fabric.launch()
-    return fabric

@@ -5,10 +5,11 @@ The defaults were found on Beauty's validation part (docs/results/tuning.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from forethought.devices import Device
+from forethought.precision.settings import LADQ
 from forethought.settings import Between, Epochs, Scale, Settings, Share, ShareBelowOne, Weight
 
 if TYPE_CHECKING:  # it brings torch
@@ -54,6 +55,8 @@ class Training(Settings):
     precision: Precision = "auto"
     """bf16: bfloat16 products with float32 sums, everywhere on CUDA, on a CPU in the softmax over all items alone;
     auto: bf16 on a CPU that has AVX-512 BF16 or AMX for 1,000 items or more, else float32; 32: float32."""
+    ladq: LADQ = field(default_factory=LADQ)
+    """Layer-adaptive precision: the format of each linear layer, chosen as it trains."""
     split_catalogue: bool = False
     """Where several processes train: each holds an even part of the item vectors and biases, with their Adam moments,
     instead of all. The updates are the same; what is sent between processes grows with the batch, not the items."""

@@ -49,6 +49,7 @@ class Progress:
         stage_best: best validation metric of this one, that which selects in it; -1 before the first.
         best_before: `best` when it began.
         floor: the metric that guards it, when it began.
+        ladq: where layer-adaptive precision stands; empty without it.
     """
 
     epoch: int = 0
@@ -66,6 +67,7 @@ class Progress:
     stage_best: float = -1.0
     best_before: float = -1.0
     floor: float = -1.0
+    ladq: dict[str, Any] = field(default_factory=dict)
 
     @property
     def stage(self) -> int:
@@ -88,6 +90,7 @@ PROGRESS = {
     **dict.fromkeys(("best", "stage_best"), Annotated[float, Between(-1, 1)]),
     **{"best_epoch": Annotated[int, Between(-1, 2**53)], "trained_s": Annotated[float, Between(0, 1e12)]},
     **{"sums": dict[str, float], "done": bool, "stages": list[Whole]},
+    "ladq": dict,
 }
 """What `state.json` holds of them."""
 
@@ -156,7 +159,7 @@ def load(
     Raises:
         RunError: there is no state, or it is damaged, or it belongs to another configuration.
     """
-    with _whole(folder):
+    with whole(folder):
         contents = _told(folder)
         tensors, about = load_tensors(folder / contents.tensors)
         if about[CHECKSUM] != contents.tensors_sha256:
@@ -174,7 +177,7 @@ def load_progress(folder: Path, n_stages: int) -> Progress:
     Raises:
         RunError: there is no state, or it is damaged.
     """
-    with _whole(folder):
+    with whole(folder):
         progress = _told(folder).progress
         if progress.stage >= max(n_stages, 1):  # what is fitted in closed form has none, and stands at the first
             raise ValueError(f"it is in stage {progress.stage + 1} of {n_stages}")
@@ -187,7 +190,7 @@ def load_bound(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: there is no state, or it is damaged.
     """
-    with _whole(folder):
+    with whole(folder):
         return _told(folder).bound
 
 
@@ -205,13 +208,13 @@ def load_weights(folder: Path, stage: str, method: nn.Module, cut: Cut | None = 
     Raises:
         RunError: the file is not there, or damaged.
     """
-    with _whole(folder):
+    with whole(folder):
         weights = load_tensors(folder / f"{stage}.safetensors")[0]
         method.load_state_dict(weights if cut is None else cut(weights))
 
 
 @contextmanager
-def _whole(folder: Path) -> Iterator[None]:
+def whole(folder: Path) -> Iterator[None]:
     """Whatever broken files make of themselves becomes one sentence."""
     try:
         yield
@@ -236,6 +239,7 @@ def _told(folder: Path) -> _Told:
     name, total, bound = str(parts.pop("tensors")), parts.pop("tensors_sha256"), dict(parts.pop("bound"))
     if Path(name).name != name:
         raise ValueError(f"{name!r} is no name of a file beside it")
+    parts.setdefault("ladq", {})  # states of before there was any
     progress = Progress(**check_keys(parts, PROGRESS, STATE_FILE))
     begun, now = progress.stages, progress.epoch
     if begun != sorted({0, *begun}) or begun[-1] > now or progress.best_epoch >= now + (now == 0):
