@@ -108,9 +108,8 @@ def train(
     trained = _as_trained(recommender, seen, rewards)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, fabric.device)
-    layers = layer_precision(
-        recommender.method, config.training, config.seed, fabric, resume=folder if resume else None
-    )
+    going_on = folder if resume else None
+    layers = layer_precision(recommender.method, config.training, config.seed, fabric, resume=going_on)
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
     with ExitStack() as held:
         sums: Sums = {}
