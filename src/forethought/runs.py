@@ -17,7 +17,8 @@ import polars as pl
 import torch
 
 from forethought import machine
-from forethought.alignment.aligner import Aligner, Rewards
+from forethought.alignment.aligner import Aligner, Rewards, learns_held_out
+from forethought.alignment.held_out import shared_out
 from forethought.alignment.items import item_ranks
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, as_method, to_json
@@ -123,7 +124,7 @@ def train(
         held.callback(trackers.finish)
         Fit(
             method=trained,
-            split=seen,
+            split=seen if not learns_held_out(trained) else shared_out(seen, trained.window, config.seed),
             settings=config.training,
             seed=config.seed,
             folder=folder,

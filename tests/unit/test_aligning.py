@@ -16,6 +16,7 @@ from torch import Tensor
 
 from forethought.aligning import align
 from forethought.alignment.aligner import Aligner
+from forethought.alignment.held_out import shared_out
 from forethought.alignment.items import item_ranks
 from forethought.alignment.rewards import ItemRanks
 from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
@@ -25,7 +26,7 @@ from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.features import Features
 from forethought.data.splits import Split
 from forethought.decoding.path_facts import PathFacts
-from forethought.errors import ConfigError, RunError
+from forethought.errors import ConfigError, DataError, RunError
 from forethought.methods.dtrec import DTRec
 from forethought.methods.reg4rec import REG4Rec
 from forethought.reasoning.halting_rollouts import ExitPolicy
@@ -318,3 +319,19 @@ def test_where_items_stand(split: Split) -> None:
     for i in range(n):
         assert float(made.rare_N[i]) == pytest.approx((counts > counts[i]).sum() / n)
         assert float(made.late_N[i]) == pytest.approx((first < first[i]).sum() / n)
+
+
+def test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_other(split: Split) -> None:
+    shared = shared_out(split, window=4, seed=1)
+    learning, choosing = set(shared.train.users.tolist()), set(shared.valid.history.users.tolist())
+    assert learning.isdisjoint(choosing)
+    assert learning | choosing == set(split.valid.history.users.tolist())
+    assert abs(len(learning) - len(choosing)) <= 1
+    target_of = dict(zip(split.valid.history.users.tolist(), split.valid.targets.tolist(), strict=True))
+    for row, user in enumerate(shared.train.users.tolist()):
+        items = shared.train[row].tolist()
+        assert items[-1] == target_of[user]
+        history = split.valid.history[split.valid.history.users.tolist().index(user)].tolist()
+        assert items[:-1] == history[-4:]
+    with pytest.raises(DataError, match="one half of the validation users"):
+        shared_out(replace(split, valid=split.valid.take(np.arange(2))), 4, 0)

@@ -2,9 +2,10 @@
 
     L = -mean_bgt min(rho A, clip(rho) A) + beta KL(pi || pi_start) + anchor * L_own
 
-One position of each training row is a case; its rollouts are drawn once, by the weights as they are then (on-policy),
-and replayed in each update. The weights it began with are the reference, and stay what is kept unless the validation
-part says otherwise: rewards sharpen the head of a list, and the guard watches its tail.
+One position of each training row is a case; where halting is aligned, it is a validation case of half of the users. Its
+rollouts are drawn once, by the weights as they are then (on-policy), and replayed in each update. The weights it began
+with are the reference, and stay what is kept unless the validation part says otherwise: rewards sharpen the head of a
+list, and the guard watches its tail.
 
 Shapes: B cases, G rollouts of each, T choices.
 """
@@ -121,7 +122,7 @@ class Aligner(Method):
     @torch.no_grad()
     def begin_batch(self, batch: Batch) -> None:
         """Draw a position of each row, its rollouts, and what they earned."""
-        case, future, shares_B = drawn_cases(batch, self._horizon())
+        case, future, shares_B = drawn_cases(batch, self._horizon(), last=learns_held_out(self))
         rollouts = self.policy.roll_out(case, self.settings.group, self.settings.temperature)
         facts = self.policy.facts(case, rollouts, future)
         parts, total_BGT = {}, torch.zeros_like(rollouts.log_probs_BGT)
@@ -198,11 +199,20 @@ class Aligner(Method):
         return self.settings.path_rewards.future if self.policy.kind == "paths" else 1
 
 
-def drawn_cases(batch: Batch, horizon: int) -> tuple[Batch, Future, Tensor]:
-    """A random prefix of each row, the items that follow it inside the row, and the row's share of all positions."""
+def learns_held_out(method: Method) -> bool:
+    """Whether it learns from validation cases (`held_out.shared_out`): when to stop is not to be read off those that
+    the thoughts were trained on."""
+    return isinstance(method, Aligner) and method.policy.kind == "halting"
+
+
+def drawn_cases(batch: Batch, horizon: int, *, last: bool) -> tuple[Batch, Future, Tensor]:
+    """A random prefix of each row, or all of it; the items that follow inside the row; the row's share of positions."""
     assert batch.targets_BL is not None
     device = batch.lengths_B.device
-    last_B = (torch.rand(len(batch.lengths_B), device=device) * batch.lengths_B).long().clamp_max(batch.lengths_B - 1)
+    drawn_B = (
+        torch.ones(len(batch.lengths_B), device=device) if last else torch.rand(len(batch.lengths_B), device=device)
+    )
+    last_B = (drawn_B * batch.lengths_B).long().clamp_max(batch.lengths_B - 1)
     at_BH = last_B[:, None] + torch.arange(horizon, device=device)
     real_BH = at_BH < batch.lengths_B[:, None]
     at_BH = torch.where(real_BH, at_BH, last_B[:, None])
