@@ -335,3 +335,40 @@ def test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_
         assert items[:-1] == history[-4:]
     with pytest.raises(DataError, match="one half of the validation users"):
         shared_out(replace(split, valid=split.valid.take(np.arange(2))), 4, 0)
+
+
+class _Hears(Quiet):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.figures: list[tuple[dict[str, float], bool]] = []
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+    def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
+        self.figures.append((figures, improved))
+
+
+@pytest.mark.parametrize("price", [0.0, 0.05])
+def test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned(
+    halting_run: Recommender, split: Split, tmp_path: Path, price: float
+) -> None:
+    hears = _Hears()
+    rewards = HaltingRewards(step_price=price)
+    settings = replace(BRIEF, rate=3.0, kl_weight=0.0, epochs=3, patience=3, halting_rewards=rewards)
+    align(halting_run, split, tmp_path / "run", settings, observer=hears)
+    (begins,) = [note for note in hears.notes if note.startswith("It begins with")]
+    name = "ndcg@10 less steps" if price else "ndcg@10"
+    assert begins.startswith(f"It begins with {name} ")
+    start = float(begins.split(f"{name} ")[1].split(" ")[0])
+    floor = float(begins.split("recall@50 ")[1].split(" ")[0])
+    best = start
+    for figures, improved in hears.figures:
+        worth = figures["valid_ndcg@10"] - price * figures.get("valid_steps", 0.0)
+        assert figures[f"valid_{name}"] == pytest.approx(worth)
+        better = worth > best + 5e-5 and figures["valid_recall@50"] >= floor - 5e-5
+        if improved:
+            assert worth >= best - 5e-5
+            best = worth
+        else:
+            assert not better or figures["valid_ndcg@10"] < start  # paid for with more quality than is allowed

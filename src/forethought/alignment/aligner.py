@@ -91,6 +91,7 @@ class Aligner(Method):
             updates=settings.updates,
             patience=settings.patience,
             guard=settings.guard,
+            step_price=settings.halting_rewards.step_price if self.policy.kind == "halting" else 0.0,
         )
         return (stage,)
 

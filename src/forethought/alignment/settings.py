@@ -51,8 +51,8 @@ class HaltingRewards(Settings):
     """What the rank of the next item is worth where a row stopped: 1 / log2(rank + 1), or 1, within the first `top`."""
     top: Count = 10
     """How far down a list it is worth something."""
-    step_price: Weight = 0.01
-    """What a reasoning step costs, in the same unit."""
+    step_price: Weight = 0.001
+    """What a reasoning step costs, in the same unit; it counts in what validation chooses by, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ class Stage:
         updates: made of each batch, which `Method.begin_batch` is told of before the first.
         patience: epochs without a better one before it stops; None: as the training's settings say.
         guard: another metric, no lower in the best epoch than when the stage began; those weights are a candidate too.
+        step_price: taken off what selects for each reasoning step, on average; NDCG@10 may then be lower than when the
+            stage began, by a hundredth of itself.
     """
 
     name: str
@@ -35,3 +37,4 @@ class Stage:
     updates: int = 1
     patience: int | None = None
     guard: str | None = None
+    step_price: float = 0.0

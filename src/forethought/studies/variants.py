@@ -204,7 +204,7 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
         for suffix, settings in (
             ("", {}),
             ("-free", {"halting_rewards": {"step_price": 0.0}}),
-            ("-dear", {"halting_rewards": {"step_price": 0.05}}),
+            ("-dear", {"halting_rewards": {"step_price": 0.01}}),
         )
     },
 }

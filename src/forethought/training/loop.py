@@ -42,6 +42,7 @@ from forethought.training.split_items import SplitItems
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
 
+WITHIN = 0.99  # of NDCG@10 where steps have a price
 READ_EVERY = 8  # steps between two readings of the loss, where reading means waiting
 
 if TYPE_CHECKING:  # importing it takes longer than importing torch
@@ -194,18 +195,18 @@ class Fit:
         progress, figures = self.progress, fabric.broadcast(self._validate(fabric))
         progress.floor, progress.stage_best = figures[f"valid_{self._stage.guard}"], figures[self._selects]
         if self._stage.candidate and figures["valid_ndcg@10"] > progress.best:
-            progress.best, progress.best_before = figures["valid_ndcg@10"], figures["valid_ndcg@10"]
+            progress.best = progress.best_before = figures["valid_ndcg@10"]
             weights = self._weights()
             if fabric.is_global_zero:
                 self.keep_best(weights)
         self.observer.note(
-            f"It begins with {self._selects[6:]} {progress.stage_best:.4f} and {self._stage.guard} "
+            f"It begins with {self._selects.removeprefix('valid_')} {progress.stage_best:.4f} and {self._stage.guard} "
             f"{progress.floor:.4f} on validation; what falls below either is not kept."
         )
 
     @property
     def _selects(self) -> str:
-        return f"valid_{self._stage.metric}"
+        return f"valid_{self._stage.metric}" + " less steps" * (self._stage.step_price > 0)
 
     def _tell_precision(self) -> None:
         """Once, and again where a stage changes it."""
@@ -329,7 +330,8 @@ class Fit:
             figures["stage"] = progress.stage + 1
         kept = self._stage.guard is None or valid[f"valid_{self._stage.guard}"] >= progress.floor
         improved = kept and selects > progress.stage_best
-        best = improved and self._stage.candidate and quality > progress.best_before
+        enough = quality >= WITHIN * progress.best_before if self._stage.step_price else quality > progress.best_before
+        best = improved and self._stage.candidate and enough
         if improved:
             progress.stage_best, progress.stale = selects, 0
         else:
@@ -363,10 +365,13 @@ class Fit:
         if not fabric.is_global_zero and self.shares is None:
             return {}
         with nullcontext() if self.layers is None else self.layers.float32():  # as the run is used
-            ranks = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history).ranks
-        figures = {"valid_ndcg@10": float(ndcg(ranks, 10).mean())}
+            ranked = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history)
+        figures = {"valid_ndcg@10": float(ndcg(ranked.ranks, 10).mean())}
         for metric in {self._stage.metric, self._stage.guard} - {"ndcg@10", None}:
-            figures[f"valid_{metric}"] = float(named(cast("str", metric))(ranks).mean())
+            figures[f"valid_{metric}"] = float(named(cast("str", metric))(ranked.ranks).mean())
+        if price := self._stage.step_price:
+            figures["valid_steps"] = float(ranked.steps.mean())
+            figures[self._selects] = figures[f"valid_{self._stage.metric}"] - price * figures["valid_steps"]
         return figures
 
     def _validated(self) -> Cases:

@@ -87,7 +87,7 @@ class Progress:
 
 PROGRESS = {
     **dict.fromkeys(("epoch", "batch", "step", "stale", "positions", "stage_step"), Whole),
-    **dict.fromkeys(("best", "stage_best"), Annotated[float, Between(-1, 1)]),
+    **{"best": Annotated[float, Between(-1, 1)], "stage_best": Annotated[float, Between(-1e9, 1)]},
     **{"best_epoch": Annotated[int, Between(-1, 2**53)], "trained_s": Annotated[float, Between(0, 1e12)]},
     **{"sums": dict[str, float], "done": bool, "stages": list[Whole]},
     "ladq": dict,
