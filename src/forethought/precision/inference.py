@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from forethought.errors import ConfigError
 from forethought.precision import cost
 from forethought.precision.formats import Format
-from forethought.precision.linear import PrecisionLinear, make_plain, make_precise, set_formats
+from forethought.precision.linear import PrecisionLinear, make_plain, make_precise, set_formats, set_to
 
 Narrow = Literal["bf16", "int8"]
 
@@ -43,6 +44,12 @@ def narrow_layers(module: nn.Module, format: Narrow, positions: int) -> str:
         f"{len(paying)} of {len(layers)} linear layers multiply in {format}, {before / after:.1f} times as fast as in "
         "float32."
     )
+
+
+def in_float32(module: nn.Module) -> AbstractContextManager[None]:
+    """Inside, all layers of a module multiply in float32, as products are counted and gradients made."""
+    layers = {name: part for name, part in module.named_modules() if isinstance(part, PrecisionLinear)}
+    return set_to(layers, dict.fromkeys(layers, "fp32"))
 
 
 def formats_of(module: nn.Module) -> dict[str, int]:

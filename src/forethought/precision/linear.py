@@ -47,6 +47,10 @@ class PrecisionLinear(nn.Linear):
     recorder: Recorder | None = None
     _int8: tuple[object, dict[tuple[int, int, int], PackedInt8]] | None = None  # of what weight, and it packed
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies pack their weights anew."""
+        return {name: value for name, value in self.__dict__.items() if name != "_int8"}
+
     def forward(self, input: Tensor) -> Tensor:
         return self.outputs(input, slice(None))
 
