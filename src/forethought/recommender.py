@@ -47,6 +47,7 @@ from forethought.methods.items import (
     with_features,
 )
 from forethought.nn.budget import built
+from forethought.precision import report
 from forethought.precision.inference import Narrow, narrow_layers
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
@@ -61,6 +62,7 @@ from forethought.run_files import (
     write_model,
 )
 from forethought.settings import Count, check, check_all, check_keys
+from forethought.tables.table import Document
 from forethought.training.state import load_progress
 
 FORMAT = 2
@@ -316,6 +318,11 @@ class Recommender:
             return {}
         named = {"epochs": "epoch", "best_epoch": "best_epoch", "valid_ndcg@10": "best", "trained_s": "trained_s"}
         return {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
+
+    def precision_report(self) -> Document | None:
+        """What layer-adaptive precision came to in its training; None where there was none."""
+        ladq = self.progress().get("ladq")
+        return report.document(ladq) if ladq else None
 
     @cached_property
     def n_parameters(self) -> int:
