@@ -11,9 +11,9 @@ from forethought.tables.table import Document, Table
 
 SHOWN = 12  # samplings in the table of time; of more the first ones and the last ones
 REMARK = (
-    "Damage is the KL divergence, in nats, that a layer's format is expected to cost what the model says of a history, by "
-    "K-FAC traces: errors of weights and of what goes in. Times are of this machine, forward and backward, over float32's; "
-    "a format without one is emulated here."
+    "Damage is the KL divergence, in nats, that a layer's format is expected to cost what the model says of a history, "
+    "by K-FAC traces: errors of weights and of what goes in. Times are of this machine, forward and backward, over "
+    "float32's; a format without one is emulated here."
 )
 
 
