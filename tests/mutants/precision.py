@@ -97,15 +97,15 @@ MUTANTS = [
     Mutant(
         "sampling draws from the training's generator",
         "training/layer_precision.py",
-        "self.method.eval()",
-        "torch.rand(1)",
+        'with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):',
+        "if True:",
         f"{TRAINING}::test_sampling_disturbs_no_training",
     ),
     Mutant(
-        "a layer that made a loss diverge is narrow again",
-        "training/layer_precision.py",
-        "self.controller.pin(name)",
-        "pass",
+        "a loss that diverges ends the training",
+        "training/loop.py",
+        "if self.layers is None or layer is None:",
+        "if True:",
         f"{TRAINING}::test_a_loss_that_diverges_goes_back_and_the_layer_to_blame_stays_in_float32",
     ),
     Mutant(

@@ -67,8 +67,8 @@ def test_an_evaluation_in_int8_is_not_the_runs_own_and_says_its_precision(
     assert trained.folder is not None
     run = shutil.copytree(trained.folder, tmp_path / "run")
     main(["evaluate", str(run), "--data", str(shop), "--precision", "int8", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["cost"]["machine"]["layers"] == {"int8": 4}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["cost"]["machine"]["layers"] == {"int8": 4}
     assert not (run / "metrics.json").exists()
     main(["recommend", str(run), "--history", str(trained.items.id_list([0])[0]), "--precision", "int8"])
     assert "4.0 times as fast" in "".join(capsys.readouterr())

@@ -74,7 +74,7 @@ def test_int8_is_whole_numbers_multiplied_and_scaled(backend: str) -> None:
 
 
 def test_int8_weights_are_made_again_when_they_change() -> None:
-    made, x = layer("int8"), torch.randn(3, 32)
+    made, x = layer("int8", "auto"), torch.randn(3, 32)
     with torch.no_grad():
         before = made(x)
         made.weight.mul_(2)
