@@ -47,6 +47,8 @@ from forethought.methods.items import (
     with_features,
 )
 from forethought.nn.budget import built
+from forethought.precision import report
+from forethought.precision.inference import Narrow, narrow_layers
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
 from forethought.run_files import (
@@ -60,6 +62,7 @@ from forethought.run_files import (
     write_model,
 )
 from forethought.settings import Count, check, check_all, check_keys
+from forethought.tables.table import Document
 from forethought.training.state import load_progress
 
 FORMAT = 2
@@ -131,6 +134,18 @@ class Recommender:
                 except RunError as error:  # it serves all the same, and what was built for minutes is not thrown away
                     warnings.warn(f"The index is not kept and will be built anew next time. {error}", stacklevel=2)
         return self.index
+
+    def set_precision(self, precision: Narrow, *, positions: int = 1024) -> str:
+        """Multiply in bf16 or int8 in those linear layers that this makes faster here; what was done, in a sentence.
+
+        Args:
+            positions: of histories that are read together; few gain nothing.
+
+        Raises:
+            ConfigError: it makes none faster.
+        """
+        check_all(precision=(precision, Narrow), positions=(positions, Count))
+        return narrow_layers(self.method, precision, positions)
 
     def recommend(
         self,
@@ -303,6 +318,11 @@ class Recommender:
             return {}
         named = {"epochs": "epoch", "best_epoch": "best_epoch", "valid_ndcg@10": "best", "trained_s": "trained_s"}
         return {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
+
+    def precision_report(self) -> Document | None:
+        """What layer-adaptive precision came to in its training; None where there was none."""
+        ladq = self.progress().get("ladq")
+        return report.document(ladq) if ladq else None
 
     @cached_property
     def n_parameters(self) -> int:

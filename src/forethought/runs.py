@@ -41,6 +41,7 @@ from forethought.methods.item_tokens import token_shape_of, with_tokens
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
+from forethought.precision.inference import formats_of
 from forethought.reasoning.halting import Halting
 from forethought.recommender import TRAIN_COUNT, Recommender, load
 from forethought.references import check_same_split, features_of_auto, resolve
@@ -318,7 +319,8 @@ def evaluate(
         "ms_per_history": evaluation.cost["ms_per_history"] | ms,
         "parameters": model.n_parameters,
         "wall_s": time.perf_counter() - begin,
-        "machine": {"device": model.device.type, "threads": torch.get_num_threads(), "batch": batch},
+        "machine": {"device": model.device.type, "threads": torch.get_num_threads(), "batch": batch}
+        | ({"layers": narrow} if (narrow := formats_of(model.method)) else {}),
     }
     cost |= {"training": training_cost(model, split)}
     return replace(evaluation, cost=evaluation.cost | cost, weights=model.weights_sum)

@@ -64,11 +64,24 @@ def everything() -> list[Mutant]:
         evaluation,
         evidence,
         methods,
+        precision,
         reasoning,
         token_methods,
         tokens,
         training,
     )
 
-    lists = (methods, reasoning, catalogue, data, training, evaluation, evidence, decoding, tokens, token_methods)
+    lists = (
+        methods,
+        reasoning,
+        catalogue,
+        data,
+        training,
+        evaluation,
+        evidence,
+        decoding,
+        tokens,
+        token_methods,
+        precision,
+    )
     return [mutant for part in lists for mutant in part.MUTANTS]

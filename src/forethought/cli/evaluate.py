@@ -55,7 +55,9 @@ class Evaluate:
     """Of bootstrap, sampling and random halting."""
     out: Path | None = None
     """Folder for metrics.json and per_user.parquet, which compare reads; by default the run folder, unless cases,
-    candidates, histories or halting are others than the run's own."""
+    candidates, histories, halting or precision are others than the run's own."""
+    precision: Literal["32", "bf16", "int8"] = "32"
+    """Of the linear layers, those that it makes faster on this machine; otherwise float32."""
     device: str = "auto"
     """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False
@@ -86,13 +88,15 @@ def run(arguments: list[str]) -> None:
         if noise is None and not args.noise_curve:
             raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
     model = load(args.run, device=args.device)
+    if args.precision != "32":
+        console().print(model.set_precision(args.precision))
     if said := _not_weighed(model):
         console().print(said)
     halting = args.halting_options.of(model.method)
     config = _config(args, halting, noise)
     exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
-    own = own and exclude in (None, model.about["exclude_history"])
+    own = own and exclude in (None, model.about["exclude_history"]) and args.precision == "32"
     if noise is not None and not args.noise_curve and args.out is not None and (args.out / CONFIG_FILE).is_file():
         raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
     if args.noise_curve and args.out is not None:

@@ -48,6 +48,8 @@ class Recommend:
     """Search in an index, for several hundred thousand items; built at the first use, which takes a while."""
     seed: int = 0
     """For methods that draw when they recommend; those of today do not."""
+    precision: Literal["32", "bf16", "int8"] = "32"
+    """Of the linear layers, those that it makes faster on this machine; lists change by rounding."""
     device: str = "auto"
     """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False
@@ -73,6 +75,8 @@ def run(arguments: list[str]) -> None:
         raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one Parquet file: name it in --out.")
     steering = args.steering.choices()
     model = load(args.run, device=args.device)
+    if args.precision != "32":
+        console().print(model.set_precision(args.precision))
     if args.approximate:
         _said(model.build_index)
     allow, deny = _ids(args.allow, model), _ids(args.deny, model)

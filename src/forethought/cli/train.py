@@ -155,8 +155,11 @@ def _train(name: str, arguments: list[str]) -> None:
             f"Everything is saved: the same command with --resume goes on from here ({options.out})."
         ) from None
     if first and options.json:
-        print_json({"run": str(options.out), "parameters": model.n_parameters, **model.outcome()})
+        layers = {"ladq": model.progress()["ladq"]["history"]} if model.precision_report() else {}
+        print_json({"run": str(options.out), "parameters": model.n_parameters, **model.outcome(), **layers})
     elif not quiet:
+        if report := model.precision_report():
+            view.print(report)
         view.print(f"The run lies in {options.out}; next: forethought evaluate {options.out}")
 
 

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from forethought.data.batches import case_batches, cropped, plan, training_batch
 from forethought.data.histories import Cases, Spans
 from forethought.methods.interface import Method
+from forethought.precision.inference import in_float32
 from forethought.reasoning.halting import Halting
 
 SAMPLE = 1024  # cases that stand for all
@@ -87,7 +88,7 @@ def flops_per_history(
     method.eval()
     encode, rank = counter(), counter()
     total = dict.fromkeys(("encode", "rank"), 0)
-    with torch.random.fork_rng(devices=[]), _held(method):
+    with torch.random.fork_rng(devices=[]), _held(method), in_float32(method):
         for _, histories in case_batches(some, method.window, max(1, round(batch * len(some) / max(len(cases), 1)))):
             with encode:
                 method.represent(histories.to(method.device), halting)
@@ -124,7 +125,7 @@ def flops_per_epoch(
     """
     method = copy.deepcopy(method)
     flops, supervised = 0, 0
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), in_float32(method):
         torch.manual_seed(seed % 2**63)
         if stage is not None:
             method.begin_stage(stage)

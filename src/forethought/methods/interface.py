@@ -214,20 +214,13 @@ class Method(nn.Module):
         """-ln p of a label for each history, drawn from what the method itself says, summed, with gradients.
 
         Its gradients are those of the Fisher information, by which sensitivities to rounding are told.
-
-        Raises:
-            ConfigError: it says nothing that labels could be drawn from.
         """
         catalogue = self.catalogue()
         r_BD = catalogue.tempered(self.states_with_gradients(batch))
         return losses.cross_entropy(r_BD, catalogue, draw_items(r_BD, catalogue), r_BD.new_ones(len(r_BD)))
 
     def states_with_gradients(self, batch: Batch) -> Tensor:
-        """`DenseStates.states_BD` at full depth; overridden where what `user_states` makes has no gradients.
-
-        Raises:
-            ConfigError: the method has no such vector.
-        """
+        """`DenseStates.states_BD` at full depth; overridden where what `user_states` makes has no gradients."""
         return dense_states(self.user_states(batch), "Layer-adaptive precision").states_BD
 
     def fit_on_validation(self, quality: Callable[[], float]) -> str | None:

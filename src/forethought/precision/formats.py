@@ -58,10 +58,15 @@ def to_float8(x: Tensor, kind: Float8) -> Scaled:
     return Scaled((x.float() / scale).clamp(-kind.most, kind.most).to(kind.dtype), scale)
 
 
-def to_int8(x: Tensor) -> Scaled:
-    """The nearest whole numbers of 8 bits, under a scale for each row, [..., 1]."""
+def to_int8(x: Tensor, *, shift: int = 0) -> Scaled:
+    """The nearest whole numbers of 8 bits, under a scale for each row, [..., 1].
+
+    Args:
+        shift: is added to them, which makes them unsigned.
+    """
     scale = _scale(x.abs().amax(-1, keepdim=True).float(), INT8_MOST)
-    return Scaled((x / scale).round().to(torch.int8), scale)
+    values = (x * (1 / scale)).round_()
+    return Scaled(values.add_(shift).to(torch.uint8) if shift else values.to(torch.int8), scale)
 
 
 def rounded(x: Tensor, format: Format, *, gradient: bool = False) -> Tensor:

@@ -88,12 +88,14 @@ class Controller:
             raise ConfigError("This model has no linear layers whose precision ladq could choose: leave it off.")
         wanted: set[Format] = set(TRAINED[1:]) if self.settings.adapts else {self._uniform()}
         if self.settings.assign != "fp32" and not any(wanted & set(each) for each in self.allowed.values()):
-            told = []
+            reasons = []
             for each in sorted(wanted):
                 ratios = [costs[each] / costs["fp32"] for costs in self.costs.values() if each in costs]
-                told.append(f"{each} takes {min(ratios):.2f} of its time at best" if ratios else f"{each} is emulated")
+                reasons.append(
+                    f"{each} takes {min(ratios):.2f} of its time at best" if ratios else f"{each} is emulated"
+                )
             raise ConfigError(
-                f"Beside float32 nothing pays for the layers of this model on this machine ({', '.join(told)}), so "
+                f"Beside float32 nothing pays for the layers of this model on this machine ({', '.join(reasons)}), so "
                 f"that ladq would change nothing: {LEAVE}."
             )
         least = assignments.total(self.allowed, assignments.cheapest(self.allowed))
@@ -118,10 +120,10 @@ class Controller:
             losses: as `sensitivity.collect` takes them.
             anew: earlier samplings do not count any more.
         """
-        found = collect(self.layers, losses, histories)
+        sampled = collect(self.layers, losses, histories)
         if anew:
             self.traces = {}
-        for name, traces in found.items():
+        for name, traces in sampled.items():
             earlier = self.traces.get(name)
             self.traces[name] = traces if earlier is None else traces.mixed(earlier, self.settings.ema)
         known, before = damages(self.layers, self.traces), dict(self.assignment)
@@ -151,12 +153,12 @@ class Controller:
                 known, allowed, settings.tolerance, self.assignment, settings.hysteresis
             )
         elif settings.assign == "budget":
-            found = assignments.within_budget(known, allowed, self.most) or assignments.cheapest(allowed)
+            best = assignments.within_budget(known, allowed, self.most) or assignments.cheapest(allowed)
             fits = assignments.total(allowed, self.assignment) <= self.most and all(
                 each in allowed[name] for name, each in self.assignment.items()
             )
-            less = assignments.total(known, found) * settings.hysteresis < assignments.total(known, self.assignment)
-            self.assignment = found if less or not fits else self.assignment
+            less = assignments.total(known, best) * settings.hysteresis < assignments.total(known, self.assignment)
+            self.assignment = best if less or not fits else self.assignment
         else:
             asked = self._uniform()
             self.assignment = {name: asked if asked in costs else "fp32" for name, costs in allowed.items()}

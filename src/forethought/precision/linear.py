@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.errors import ConfigError
-from forethought.precision.formats import Format, Scaled, to_int8
-from forethought.precision.products import EIGHT_BIT_MULTIPLE, Bf16Product, Float8Product, int8_product
+from forethought.precision.formats import Format
+from forethought.precision.products import (
+    EIGHT_BIT_MULTIPLE,
+    Bf16Product,
+    Float8Product,
+    PackedInt8,
+    emulated_int8_product,
+    int8_product,
+    packed_int8,
+)
 
 Backend = Literal["auto", "emulate", "scaled_mm"]
 """auto: real products where this machine has them, else emulated ones; scaled_mm: float8 through `torch._scaled_mm`
@@ -37,7 +45,11 @@ class PrecisionLinear(nn.Linear):
     backend: Backend = "auto"
     fast_accumulation: bool = False
     recorder: Recorder | None = None
-    _int8: tuple[tuple[int, int], Scaled] | None = None
+    _int8: tuple[object, dict[tuple[int, int, int], PackedInt8]] | None = None  # of what weight, and it packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies pack their weights anew."""
+        return {name: value for name, value in self.__dict__.items() if name != "_int8"}
 
     def forward(self, input: Tensor) -> Tensor:
         return self.outputs(input, slice(None))
@@ -66,9 +78,10 @@ class PrecisionLinear(nn.Linear):
             y = cast("Tensor", Float8Product.apply(flat_PK, weight, emulated, self.fast_accumulation))
         elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
             raise ConfigError("int8 is for inference and has no gradients: train in fp32, bf16 or fp8.")
+        elif emulated:
+            y = emulated_int8_product(flat_PK.float(), weight)
         else:
-            scaled = self._int8_weight()
-            y = int8_product(flat_PK, Scaled(scaled.values[rows], scaled.scale[rows]), emulated=emulated)
+            y = int8_product(flat_PK.float(), self._packed(weight, rows))
         y = y if bias is None else torch.add(y, bias)
         return y.to(x.dtype).view(*x.shape[:-1], y.shape[-1])
 
@@ -84,12 +97,15 @@ class PrecisionLinear(nn.Linear):
         """Whether its sizes are what float8 products take on CUDA."""
         return self.in_features % EIGHT_BIT_MULTIPLE == self.out_features % EIGHT_BIT_MULTIPLE == 0
 
-    def _int8_weight(self) -> Scaled:
+    def _packed(self, weight: Tensor, rows: slice) -> PackedInt8:
         """Made once for as long as the weight stays what it is."""
-        key = self.weight.data_ptr(), self.weight._version
-        if self._int8 is None or self._int8[0] != key:
-            self._int8 = key, to_int8(self.weight.detach())
-        return self._int8[1]
+        now = self.weight.data_ptr(), self.weight._version
+        if self._int8 is None or self._int8[0] != now:
+            self._int8 = now, {}
+        key = rows.indices(self.out_features)
+        if key not in self._int8[1]:
+            self._int8[1][key] = packed_int8(weight.detach())
+        return self._int8[1][key]
 
 
 def is_available(format: Format, device: torch.device) -> bool:

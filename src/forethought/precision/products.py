@@ -9,7 +9,7 @@ order of sums; on a CPU `torch._scaled_mm` comes to the very bits. Rounding coun
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from forethought.precision.formats import E4M3, E5M2, Scaled, rounded, to_float8, to_int8
 
 EIGHT_BIT_MULTIPLE = 16  # sizes of a product that `torch._scaled_mm` takes on CUDA
+UNSIGNED = 128  # what makes int8 uint8, which processors multiply with int8
 CPU_ROWS = 16  # each shape of a bfloat16 product is compiled when it is first met: padded they are few
 
 
@@ -83,14 +84,34 @@ def scaled_product(
     )
 
 
-def int8_product(x_PK: Tensor, weight: Scaled, *, emulated: bool) -> Tensor:
-    """x W^T with whole numbers of 8 bits, each row of either side under a scale of its own; without gradients."""
-    x = to_int8(x_PK)
-    if emulated:  # float64: sums of whole numbers stay exact
-        sums = (x.values.double() @ weight.values.t().double()).to(torch.int32)
-    else:
-        sums = torch._int_mm(x.values, weight.values.t())  # type: ignore[reportPrivateImportUsage]
-    return sums * (x.scale * weight.scale.t())
+class PackedInt8(NamedTuple):
+    """A weight of whole numbers in the order that the processor reads them in, and a scale for each row."""
+
+    values: Tensor
+    scale_N: Tensor
+    zeros_N: Tensor
+
+
+def packed_int8(weight_NK: Tensor) -> PackedInt8:
+    """The nearest weight of int8."""
+    values, scale_N1 = to_int8(weight_NK)
+    packed = torch.ops.onednn.qlinear_prepack(values, None)
+    return PackedInt8(packed, scale_N1[:, 0].contiguous(), torch.zeros(len(values), dtype=torch.int32))
+
+
+def int8_product(x_PK: Tensor, weight: PackedInt8) -> Tensor:
+    """x W^T on a CPU, without gradients; each row of x has a scale of its own, so that it matters to no other."""
+    x, scale_P1 = to_int8(x_PK, shift=UNSIGNED)
+    plain = (None, 1.0, 0, torch.float32, "none", [], "")  # neither bias nor activation, unscaled
+    y_PN = torch.ops.onednn.qlinear_pointwise(x, 1.0, UNSIGNED, *weight, *plain)
+    return y_PN.mul_(scale_P1)
+
+
+def emulated_int8_product(x_PK: Tensor, weight_NK: Tensor) -> Tensor:
+    """The same in float64, in which sums of whole numbers stay exact."""
+    x, weight = to_int8(x_PK), to_int8(weight_NK)
+    sums_PN = x.values.double() @ weight.values.t().double()
+    return (sums_PN * weight.scale.t()).float() * x.scale
 
 
 def padded(rows_PK: Tensor, multiple: int) -> Tensor:

@@ -169,4 +169,4 @@ def _recorded(
 
 def damages(layers: Mapping[str, PrecisionLinear], traces: Mapping[str, Traces]) -> Damage:
     """Omega of each narrow format of each layer."""
-    return {name: {each: found.damage(layers[name], each) for each in NARROW} for name, found in traces.items()}
+    return {name: {each: own.damage(layers[name], each) for each in NARROW} for name, own in traces.items()}

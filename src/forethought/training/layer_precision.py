@@ -102,8 +102,8 @@ class LayerPrecision:
         chosen = np.sort(generator.choice(len(rows), n, replace=False))
         parts = [rows.take(part) for part in np.split(chosen, range(TOGETHER, n, TOGETHER))]
         with self._undisturbed(step):
-            said = self.controller.sample(step, [partial(self._loss, part) for part in parts], n, anew=anew)
-        return said
+            changed = self.controller.sample(step, [partial(self._loss, part) for part in parts], n, anew=anew)
+        return changed
 
     def _loss(self, rows: Spans) -> Tensor:
         return self.method.drawn_loss(history_batch(rows, self.method.window).to(self.method.device))

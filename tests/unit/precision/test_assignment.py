@@ -19,8 +19,8 @@ def damaged(**nats: tuple[float, float]) -> dict[str, dict[Format, float]]:
 
 
 def test_each_layer_gets_its_cheapest_format_within_the_tolerance() -> None:
-    found = by_tolerance(damaged(a=(1e-6, 1e-5), b=(1e-6, 1e-6)), COSTS, 1e-4, {}, 1.5)
-    assert found == {"a": "fp8", "b": "bf16"}  # b has no fp8
+    assigned = by_tolerance(damaged(a=(1e-6, 1e-5), b=(1e-6, 1e-6)), COSTS, 1e-4, {}, 1.5)
+    assert assigned == {"a": "fp8", "b": "bf16"}  # b has no fp8
     assert by_tolerance(damaged(a=(1e-6, 1e-3), b=(1e-3, 1e-2)), COSTS, 1e-4, {}, 1.5) == {"a": "bf16", "b": "fp32"}
 
 
@@ -55,13 +55,13 @@ def test_the_assignment_within_a_budget_is_the_best_of_all(seed: int) -> None:
     for share in (0.4, 0.7, 1.0):
         every = [dict(zip(names, way, strict=True)) for way in itertools.product(TRAINED, repeat=6)]
         fitting = [each for each in every if total(costs, each) <= share * whole]
-        found = within_budget(damages, costs, share * whole)
+        assigned = within_budget(damages, costs, share * whole)
         if not fitting:
-            assert found is None
+            assert assigned is None
             continue
-        assert found is not None
-        assert total(costs, found) <= share * whole
-        assert total(damages, found) == pytest.approx(min(total(damages, each) for each in fitting))
+        assert assigned is not None
+        assert total(costs, assigned) <= share * whole
+        assert total(damages, assigned) == pytest.approx(min(total(damages, each) for each in fitting))
 
 
 def test_a_budget_is_kept_where_there_are_too_many_assignments_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,14 +70,14 @@ def test_a_budget_is_kept_where_there_are_too_many_assignments_to_keep(monkeypat
     for n in range(40):
         fp32, bf16, nats = torch.rand(3, generator=generator).tolist()
         costs[f"l{n}"], damages[f"l{n}"] = {"fp32": 1 + fp32, "bf16": bf16}, {"bf16": nats}
-    found = within_budget(damages, costs, 35.0)
-    assert found is not None
-    assert total(costs, found) <= 35.0
+    assigned = within_budget(damages, costs, 35.0)
+    assert assigned is not None
+    assert total(costs, assigned) <= 35.0
     greedy = dict.fromkeys(costs, "fp32")
     for name in sorted(costs, key=lambda n: damages[n]["bf16"] / (costs[n]["fp32"] - costs[n]["bf16"])):
         if total(costs, greedy) > 35.0:  # type: ignore[arg-type]
             greedy[name] = "bf16"
-    assert total(damages, found) <= 1.02 * total(damages, greedy)  # type: ignore[arg-type]
+    assert total(damages, assigned) <= 1.02 * total(damages, greedy)  # type: ignore[arg-type]
 
 
 def test_no_assignment_is_within_too_small_a_budget() -> None:

@@ -70,10 +70,11 @@ def test_int8_is_whole_numbers_multiplied_and_scaled(backend: str) -> None:
     sums = (x8.values.long() @ w8.values.long().T).float()
     with torch.no_grad():
         torch.testing.assert_close(made(x), sums * x8.scale * w8.scale.T + made.bias)
+        assert torch.equal(made(x[2:3]), made(x)[2:3])  # a row is what it is by itself
 
 
 def test_int8_weights_are_made_again_when_they_change() -> None:
-    made, x = layer("int8"), torch.randn(3, 32)
+    made, x = layer("int8", "auto"), torch.randn(3, 32)
     with torch.no_grad():
         before = made(x)
         made.weight.mul_(2)

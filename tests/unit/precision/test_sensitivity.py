@@ -31,13 +31,13 @@ def test_the_trace_of_a_softmax_over_a_linear_layer_is_exact() -> None:
     layers = make_precise(nn.ModuleList([layer]))
     layer.weight.data *= 5
     x = F.normalize(torch.randn(2000, 16), dim=-1)
-    found = collect(layers, [lambda: drawn_loss(layer(x)) for _ in range(20)], 20 * len(x))["0"]
+    traces = collect(layers, [lambda: drawn_loss(layer(x)) for _ in range(20)], 20 * len(x))["0"]
     exact = float(1 - layer(x).detach().softmax(-1).square().sum(-1).mean())
-    assert found.inputs == pytest.approx(1.0, rel=1e-5)
-    assert found.inputs * found.gradients == pytest.approx(exact, rel=0.02)
+    assert traces.inputs == pytest.approx(1.0, rel=1e-5)
+    assert traces.inputs * traces.gradients == pytest.approx(exact, rel=0.02)
     weight = layer.weight.detach()
     expected = exact / 2 * (rounded(weight, "fp8") - weight).square().mean()
-    weights_alone = Traces(found.inputs, found.gradients, 0.0, dict.fromkeys(NARROW, 0.0), dict.fromkeys(NARROW, 0.0))
+    weights_alone = Traces(traces.inputs, traces.gradients, 0.0, dict.fromkeys(NARROW, 0.0), dict.fromkeys(NARROW, 0.0))
     assert weights_alone.damage(layer, "fp8") == pytest.approx(float(expected), rel=0.02)
 
 
@@ -90,11 +90,11 @@ def test_predicted_damage_is_the_measured_divergence_within_a_factor_of_two(trai
     predicted = damages(layers, collect(layers, losses, 4 * len(items_BL)))
     assert set(predicted) == set(layers)
     for format in NARROW:
-        told = [predicted[name][format] for name in layers]
-        seen = [measured_kl(model, layers, name, format, items_BL) for name in layers]
-        ratios = [a / b for a, b in zip(told, seen, strict=True)]
+        expected = [predicted[name][format] for name in layers]
+        measured = [measured_kl(model, layers, name, format, items_BL) for name in layers]
+        ratios = [a / b for a, b in zip(expected, measured, strict=True)]
         assert all(0.5 < ratio < 2 for ratio in ratios), (format, ratios)
-        assert spearmanr(told, seen).statistic > 0.8
+        assert spearmanr(expected, measured).statistic > 0.8
 
 
 def test_collecting_leaves_gradients_and_formats_as_they_are(trained: tuple[Toy, Tensor]) -> None:
@@ -115,8 +115,8 @@ def test_positions_without_a_gradient_do_not_count(trained: tuple[Toy, Tensor]) 
     layers = make_precise(nn.ModuleList([layer]))
     x = torch.randn(6, 4)
     x[3:] = 100
-    found = collect(layers, [lambda: drawn_loss(layer(x)[:3])], 3)["0"]
-    assert found.inputs == pytest.approx(float(x[:3].square().sum(-1).mean()), rel=1e-5)
+    traces = collect(layers, [lambda: drawn_loss(layer(x)[:3])], 3)["0"]
+    assert traces.inputs == pytest.approx(float(x[:3].square().sum(-1).mean()), rel=1e-5)
 
 
 def test_running_sensitivities_keep_a_share_of_the_earlier_ones() -> None:

@@ -80,9 +80,9 @@ def test_every_method_says_how_sensitive_its_layers_are(name: str, split: Split)
     method = built(name, split)
     layers = make_precise(method.eval())
     rows = split.train.take(torch.arange(12).numpy())
-    found = collect(layers, [lambda: method.drawn_loss(history_batch(rows, method.window))], 12)
-    assert bool(found) == bool(layers)
-    assert all(each.gradients > 0 and each.inputs > 0 for each in found.values())
+    traces = collect(layers, [lambda: method.drawn_loss(history_batch(rows, method.window))], 12)
+    assert bool(traces) == bool(layers)
+    assert all(each.gradients > 0 and each.inputs > 0 for each in traces.values())
 
 
 def test_a_training_that_went_on_is_that_which_never_stopped(
