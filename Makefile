@@ -78,7 +78,7 @@ bench: .venv/.ready  ## measure against this machine's floors and three peers; Q
 lock:  ## renew requirements.lock
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	$(PYTHON) -m venv "$$work/venv"; \
-	"$$work/venv/bin/python" -m pip install --quiet "torch==$(TORCH)" -e ".[data,text,report,track,dev]"; \
+	"$$work/venv/bin/python" -m pip install --quiet "torch==$(TORCH)" -e ".[data,text,report,track,serve,dev]"; \
 	{ echo "# Everything the tests need, pinned. Made by \`make lock\`; do not edit."; \
 	  "$$work/venv/bin/python" -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > "$$work/lock"; \
 	cp "$$work/lock" requirements.lock; wc -l requirements.lock
