@@ -50,6 +50,8 @@ class Serve:
     """A web site whose pages may ask, such as https://shop.example; again for another one."""
     queue: int = 512
     """Histories that may wait; beyond it clients are told to come again."""
+    requests: int = 32
+    """Requests that one process works on at once; likewise."""
     batch: int = 64
     """Histories that are ranked together."""
     deadline_ms: float = 2000.0
@@ -149,6 +151,7 @@ def _limits(args: Serve) -> Limits:
 
     return Limits(
         queue=args.queue,
+        requests=args.requests,
         batch=args.batch,
         deadline_ms=args.deadline_ms,
         histories=args.most_histories,

@@ -16,7 +16,7 @@ from typing import Any
 
 from forethought.errors import ForethoughtError
 from forethought.files import short_of_memory
-from forethought.serving.failures import RequestError, TooLargeError
+from forethought.serving.failures import OverloadedError, RequestError, TooLargeError
 from forethought.serving.metrics import Metrics
 from forethought.serving.service_log import ServiceLog
 from forethought.serving.settings import Serving
@@ -27,6 +27,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health", "/ready", "/")  # without a key, as the files of the page are, which hold no data
+COSTLY = ("/recommend", "/explain", "/similar", "/items", "/events")  # what is refused under overload
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -37,6 +38,12 @@ HEADERS = [
         b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
 ]
+JSON_HEADERS = [(b"content-type", b"application/json")]
+
+
+def error_body(sentence: str) -> bytes:
+    """An error as JSON, on one line."""
+    return json.dumps({"error": " ".join(sentence.split())}).encode()
 
 
 class Gate:
@@ -47,16 +54,25 @@ class Gate:
     ) -> None:
         self.app, self.settings, self.metrics, self.log, self.endpoints = app, settings, metrics, log, endpoints
         self.key = settings.api_key.encode() if settings.api_key else None
+        self.running = 0
+        self.refused = {path: metrics.requests.labels(path, "503") for path in COSTLY}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if self.running >= self.settings.limits.requests and scope["path"] in COSTLY:
+            self.refused[scope["path"]].inc()
+            await send(BUSY_START)
+            await send(BUSY_BODY)
             return
         begin = time.monotonic()
         headers = dict(scope["headers"])
         asked_id = headers.get(b"x-request-id", b"")
         request_id = asked_id if REQUEST_ID.fullmatch(asked_id) else secrets.token_hex(8).encode()
         scope["request_id"] = request_id.decode()
+        costly = scope["path"] in COSTLY
+        self.running += costly
         status = 0
 
         async def answering(message: MutableMapping[str, Any]) -> None:
@@ -72,11 +88,12 @@ class Gate:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            if not isinstance(error, RequestError):
+            if not isinstance(error, ForethoughtError):
                 self.log.failure("failed", error, id=request_id.decode(), path=scope["path"])
             if not status:  # else the answer has begun, and breaks off
                 await respond(answering, *error_reply(error, request_id.decode()))
         finally:
+            self.running -= costly
             self._count(scope, status, begin, request_id)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
@@ -100,10 +117,20 @@ class Gate:
         took = time.monotonic() - begin
         self.metrics.requests.labels(endpoint, str(status)).inc()
         if endpoint in ("/recommend", "/explain", "/similar"):
-            self.metrics.latency.labels("total").observe(took)
+            self.metrics.stages["total"].observe(took)
         self.log.request(
             id=request_id.decode(), method=scope["method"], path=path[:200], status=status, ms=round(1000 * took, 2)
         )
+
+
+BUSY = error_body(str(OverloadedError(1)))
+BUSY_START = {
+    "type": "http.response.start",
+    "status": 503,
+    "headers": [*JSON_HEADERS, (b"content-length", str(len(BUSY)).encode()), (b"retry-after", b"1"), *HEADERS],
+}
+BUSY_BODY = {"type": "http.response.body", "body": BUSY}
+"""Ready beforehand: under overload little time is left to say so."""
 
 
 class KeyMissingError(RequestError):
@@ -159,11 +186,11 @@ def error_reply(error: BaseException, request_id: str) -> tuple[int, bytes, list
         headers.append((b"connection", b"close"))  # what else comes of the body is not waited for
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    return status, json.dumps({"error": " ".join(sentence.split())}).encode(), headers
+    return status, error_body(sentence), headers
 
 
 async def respond(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     """Send a whole answer of JSON."""
-    sized = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
+    sized = [*JSON_HEADERS, (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": sized})
     await send({"type": "http.response.body", "body": body})

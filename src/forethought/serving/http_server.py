@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from forethought.errors import MissingExtraError
+from forethought.serving.models import settle_garbage
 from forethought.serving.service_log import JsonLines
 from forethought.serving.settings import Limits
 
@@ -38,6 +39,7 @@ def run_server(app: Any, listening: socket.socket, limits: Limits, *, parent: in
     """
     uvicorn, protocol = _server()
     sys.setswitchinterval(SWITCH_S)
+    settle_garbage()
     logger = logging.getLogger("uvicorn")
     logger.handlers, logger.propagate = [JsonLines(logging.WARNING)], False
     config = uvicorn.Config(

@@ -47,6 +47,7 @@ class Metrics:
             buckets=LATENCIES,
             registry=registry,
         )
+        self.stages = {stage: self.latency.labels(stage) for stage in ("read", "queue", "rank", "write", "total")}
         self.batch = Histogram(
             "forethought_batch_histories", "Histories that were ranked together.", buckets=SIZES, registry=registry
         )

@@ -78,7 +78,7 @@ class Service:
         candidates = await self._candidates(model, question.narrowing)
         rows = _rows(model, question)
         requests = self._requests(model, question, rows, candidates)
-        self.metrics.latency.labels("read").observe(time.monotonic() - arrived)
+        self.metrics.stages["read"].observe(time.monotonic() - arrived)
         ranked: dict[int, RankedList] = {}
         if requests:
             work = partial(model.ranked, constraints=candidates.constraints)
@@ -94,7 +94,7 @@ class Service:
                 dropped = results[n]["unknown"]
                 ask = partial(model.explained, request, candidates, dropped, question.target)
                 results[n]["explanation"] = (await self._alone(ask, arrived, question)).to_json()
-        self.metrics.latency.labels("write").observe(time.monotonic() - begin)
+        self.metrics.stages["write"].observe(time.monotonic() - begin)
         answer = {"model": model.name, "version": model.version, "results": results}
         return answer | ({"unknown_in_lists": candidates.unknown} if candidates.unknown else {})
 
@@ -205,8 +205,8 @@ class Service:
             answer = await asyncio.wait_for(asyncio.wrap_future(submitted.answer), max(left_s, 0.001))
         except TimeoutError:
             raise ExpiredError(job.allowed_ms) from None
-        self.metrics.latency.labels("queue").observe(job.queued_s)
-        self.metrics.latency.labels("rank").observe(job.ranked_s)
+        self.metrics.stages["queue"].observe(job.queued_s)
+        self.metrics.stages["rank"].observe(job.ranked_s)
         self.metrics.batch.observe(job.batch)
         return answer
 

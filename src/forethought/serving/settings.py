@@ -36,6 +36,8 @@ class Limits(Settings):
 
     queue: Count = 512
     """Histories that may wait; requests beyond it are told to come again."""
+    requests: Count = 32
+    """That one process works on at once; those beyond it likewise, at once, before they are read."""
     batch: Count = 64
     """Histories that are ranked together."""
     deadline_ms: Milliseconds = 2_000.0
