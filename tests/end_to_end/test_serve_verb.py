@@ -6,19 +6,16 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from service_process import started, until, verb
 from shell import Shell
 
 from forethought.recommender import load
@@ -33,64 +30,6 @@ from forethought.serving.settings import Limits, ModelPlace, Serving
 limits = Limits(slow_client_s=0.5, connections=20, body_bytes=2000)
 serve(Serving(models=(ModelPlace(name="run", folder=sys.argv[1]),), state=sys.argv[2], port=0, limits=limits))
 """
-
-
-def until(condition: Callable[[], Any], within_s: float = 60.0) -> Any:
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not come about")
-
-
-class Server:
-    """A service that runs, and what it said."""
-
-    def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
-        self.process, self.state = process, state
-        address = state / "address.json"
-        until(lambda: process.poll() is not None or (address.exists() and self._answers(address)))
-        assert process.poll() is None, process.communicate()[1]
-
-    def _answers(self, address: Path) -> bool:
-        self.port = json.loads(address.read_text())["port"]
-        try:
-            return self.ask("/ready") == {"status": "ready"}
-        except OSError:
-            return False
-
-    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            return json.loads(reply.read())
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
-
-
-@contextmanager
-def started(command: list[Any], state: Path) -> Iterator[Server]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment.pop("FORETHOUGHT_API_KEY", None)
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    try:
-        yield Server(process, state)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def verb(run: Path, state: Path, *words: Any) -> list[Any]:
-    return ["-m", "forethought", "serve", run, "--port", "0", "--state", state, *words]
 
 
 def test_a_service_from_its_start_to_its_end(run: Path, tmp_path: Path) -> None:

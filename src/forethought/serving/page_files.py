@@ -9,6 +9,7 @@ FOLDER = Path(__file__).parent / "page"
 PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
     **dict.fromkeys(
         ("app.js", "api.js", "history.js", "answers.js", "reasons.js", "runs.js"), "text/javascript; charset=utf-8"
     ),

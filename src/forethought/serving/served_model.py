@@ -192,7 +192,7 @@ class ServedModel:
         return {
             "name": self.name,
             "version": self.version,
-            "method": type(run.config.method).__name__,
+            "method": self._called(),
             "items": len(run.items),
             "id_kind": run.items.kind,
             "parameters": run.n_parameters,
@@ -205,6 +205,12 @@ class ServedModel:
             "excludes_history": self.excludes_history,
             "data": str(run.about.get("data", "")),
         }
+
+    def _called(self) -> str:
+        """Its method, which is the backbone where that alone is trained."""
+        method = self.run.config.method
+        name, backbone = type(method).__name__, getattr(method, "backbone", None)
+        return type(backbone).__name__ if name in ("NextItem", "MaskedItem") and backbone is not None else name
 
     def categories(self, most: int) -> list[dict[str, Any]]:
         """The commonest categories, and how many items carry each."""

@@ -285,7 +285,7 @@ def test_openapi_has_every_path_with_examples_that_work(client: Any, trained: Re
 
 def test_what_is_known_of_a_model(client: Any, trained: Recommender) -> None:
     (model,) = good(client.get("/models"))["models"]
-    assert (model["name"], model["items"], model["method"]) == ("first", 40, "NextItem")
+    assert (model["name"], model["items"], model["method"]) == ("first", 40, "SASRec")
     about = good(client.get("/models/first"))
     assert about["catalogue"]["items"] == 40
     assert about["evaluation"] is None
