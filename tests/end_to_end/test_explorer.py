@@ -128,8 +128,8 @@ class Page:
 
     def search(self, words: str) -> list[str]:
         field = self.one("#words")
-        field.clear()
-        field.send_keys(words)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(Keys.BACKSPACE, words)
         fits = lambda: all(words.lower() in each.text.lower() for each in self.all("#found button"))  # noqa: E731
         until(fits)
         return until(lambda: [each.text for each in self.all("#found button")])
