@@ -120,8 +120,8 @@ def _serve(args: Serve, places: tuple[ModelPlace, ...], limits: Limits, state: P
         raise ConfigError("Several processes need a POSIX system: leave --workers out.")
     with alone(state):
         _register(args, settings)
-        console().print(f"The page and the service: http://{args.host}:{args.port}/ (Ctrl-C stops them)")
-        serve(settings)
+        said = console()
+        serve(settings, lambda address: said.print(f"The page and the service: {address} (Ctrl-C stops them)"))
 
 
 def _places(args: Serve) -> tuple[ModelPlace, ...]:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -30,8 +31,11 @@ STOPPING_S = 30.0
 MODULE = "forethought.serving.worker"
 
 
-def serve(settings: Serving) -> None:
+def serve(settings: Serving, announce: Callable[[str], None] = lambda _: None) -> None:
     """Answer until told to stop.
+
+    Args:
+        announce: is told the address, once something listens there.
 
     Raises:
         MissingExtraError: a package is missing.
@@ -42,6 +46,8 @@ def serve(settings: Serving) -> None:
     settings.state_folder.mkdir(parents=True, exist_ok=True)
     with _listen(settings.host, settings.port) as listening:
         address = {"host": settings.host, "port": listening.getsockname()[1], "pid": os.getpid()}
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        announce(f"http://{host}:{address['port']}/")
         if settings.workers == 1:
             app = app_of(settings)
             write_json(settings.state_folder / ADDRESS_FILE, address)
