@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow mutants coverage attack lint format bench lock clean
+.PHONY: help quickstart browser test test-slow mutants coverage attack lint format bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -30,9 +30,15 @@ quickstart: .venv/.ready  ## train, evaluate, recommend and explain on a simulat
 	forethought recommend quickstart/dtrec --history i00002,i00003 --k 5
 	forethought explain quickstart/dtrec --history i00002,i00003 --picture quickstart/thought.png
 
+# The explorer page is tested in a real browser where Debian's is to be had; elsewhere its tests are skipped, and say so.
+browser:  ## Chromium for the tests of the explorer page, from Debian
+	@if command -v chromium chromedriver > /dev/null || ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ]; then exit 0; fi; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	chromium chromium-driver > /dev/null || echo "Chromium could not be installed: the page is not tested."
+
 # All checks run even where one fails, and pytest comes last; any failure makes the whole fail.
 # One thread a process: two processes with two threads each would fight over two cores.
-test: .venv/.ready  ## all checks and tests, as continuous integration runs them
+test: .venv/.ready browser  ## all checks and tests, as continuous integration runs them
 	@status=0; \
 	$(MAKE) --no-print-directory --keep-going lint || status=1; \
 	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" --durations=10 || status=1; \
@@ -78,7 +84,7 @@ bench: .venv/.ready  ## measure against this machine's floors and three peers; Q
 lock:  ## renew requirements.lock
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	$(PYTHON) -m venv "$$work/venv"; \
-	"$$work/venv/bin/python" -m pip install --quiet "torch==$(TORCH)" -e ".[data,text,report,track,dev]"; \
+	"$$work/venv/bin/python" -m pip install --quiet "torch==$(TORCH)" -e ".[data,text,report,track,serve,dev]"; \
 	{ echo "# Everything the tests need, pinned. Made by \`make lock\`; do not edit."; \
 	  "$$work/venv/bin/python" -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > "$$work/lock"; \
 	cp "$$work/lock" requirements.lock; wc -l requirements.lock

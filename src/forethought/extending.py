@@ -20,6 +20,7 @@ from forethought.data.evidence import evidence_shape
 from forethought.data.features import Feature, feature_scale, feature_shape
 from forethought.data.interactions import DataSizes
 from forethought.data.new_items import NewItems, read_new_items
+from forethought.data.popularity import TRAIN_COUNT
 from forethought.data.vocabulary import Vocabulary
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.folders import replace_folder
@@ -29,7 +30,7 @@ from forethought.methods.item_tokens import TokenItems, token_shape, with_tokens
 from forethought.methods.items import know_trained, with_evidence, with_features
 from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
-from forethought.recommender import TRAIN_COUNT, Recommender, load
+from forethought.recommender import Recommender, load
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE
 from forethought.settings import check_all

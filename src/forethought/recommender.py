@@ -23,6 +23,7 @@ from forethought.config import RunConfig
 from forethought.data.evidence import evidence_shape
 from forethought.data.features import feature_shape
 from forethought.data.interactions import DataSizes
+from forethought.data.popularity import TRAIN_COUNT
 from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
 from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
@@ -66,7 +67,6 @@ from forethought.tables.table import Document
 from forethought.training.state import load_progress
 
 FORMAT = 2
-TRAIN_COUNT = "train_count"  # in the table of items: how often training met each
 
 
 @dataclass(frozen=True)
@@ -335,16 +335,18 @@ class Recommender:
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` reads: configuration, weights, items. Existing files are replaced."""
         folder = Path(folder)
-        write_weights(folder, self.method, write_bound(folder, self))
+        write_model(folder, self.method.state_dict(), write_bound(folder, self))
         return folder
 
 
-def load(folder: str | Path, *, device: Device = "auto") -> Recommender:
+def load(folder: str | Path, *, device: Device = "auto", mapped: bool = False) -> Recommender:
     """The recommender in a run folder; no training data is needed.
 
     Args:
         device: where it computes: auto (the first CUDA device if this machine shows one, else the CPU), cpu, cuda or
             cuda:N.
+        mapped: leave the weights in the file, which several processes then hold once; it must not be written to as
+            long as any of them lives.
 
     Raises:
         RunError: the folder is missing, incomplete or damaged, or there is no such device.
@@ -368,7 +370,7 @@ def load(folder: str | Path, *, device: Device = "auto") -> Recommender:
             f"{folder} has no {MODEL_FILE}: its training has not finished a first epoch; go on with --resume."
         )
     try:
-        run = _read(folder, parts)
+        run = _read(folder, parts, mapped)
         run.method.to(there)
         return run
     except (RunError, ShortOfMemoryError):
@@ -387,7 +389,7 @@ DAMAGED = (
 )
 
 
-def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
+def _read(folder: Path, parts: dict[str, Any], mapped: bool) -> Recommender:
     weights, contents = read_model(folder)  # and with it that the other files are those it was trained with
     config = configuration.from_json(RunConfig, parts["config"])
     kind: IdKind = parts["id_kind"]
@@ -395,7 +397,8 @@ def _read(folder: Path, parts: dict[str, Any]) -> Recommender:
     table = read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
     method = built(lambda: _untrained(config, about, DataSizes(len(items), about["users"])))
-    method.load_state_dict(weights, assign=not method.stages())  # what is as large as all pairs is not held twice
+    # What is as large as all pairs is not held twice.
+    method.load_state_dict(weights, assign=mapped or not method.stages())
     if TRAIN_COUNT in table.columns and reads_features(method):
         know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
@@ -441,8 +444,3 @@ def write_items(folder: Path, items: Vocabulary, item_table: pl.DataFrame) -> No
     """`items.parquet`: the vocabulary, row i being item i, with all that is known of the items."""
     table = item_table.with_columns(items.ids.alias("item_id"))
     replace_file(folder / ITEMS_FILE, table.write_parquet)
-
-
-def write_weights(folder: Path, method: Method, sums: Sums) -> None:
-    """`model.safetensors`: the method's tensors, bound to the files of these checksums."""
-    write_model(folder, method.state_dict(), sums)

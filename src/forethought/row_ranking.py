@@ -43,10 +43,15 @@ class RankingRequest:
 
 
 class RankedList(NamedTuple):
-    """The answer to one request: item rows and their scores, best first; fewer than k where candidates run out."""
+    """The answer to one request: item rows and their scores, best first; fewer than k where candidates run out.
+
+    Attributes:
+        steps: of reasoning that it took, 0 where the method does not reason.
+    """
 
     items: np.ndarray
     scores: np.ndarray
+    steps: int = 0
 
 
 @torch.inference_mode()
@@ -110,10 +115,10 @@ def _ranked(
         states_BD = dense_states(represented, "Searching in an index").states_BD
         items_BK, scores_BK = index.search(states_BD, k, excluded, allowed_N)
     items, scores = items_BK.cpu().numpy(), scores_BK.double().cpu().numpy()
-    lists = []
+    lists, steps = [], represented.steps_B.tolist()
     for row, request in enumerate(requests):
         real = items[row, : request.k] >= 0
-        lists.append(RankedList(items[row, : request.k][real], scores[row, : request.k][real]))
+        lists.append(RankedList(items[row, : request.k][real], scores[row, : request.k][real], int(steps[row])))
     return lists
 
 

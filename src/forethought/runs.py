@@ -13,7 +13,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 
 from forethought import machine
@@ -25,6 +24,7 @@ from forethought.config import Recipe, RunConfig, as_method, to_json
 from forethought.data.batches import plan, windows
 from forethought.data.histories import Cases
 from forethought.data.origin import NOT_KNOWN
+from forethought.data.popularity import TRAIN_COUNT, with_counts
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
@@ -43,7 +43,7 @@ from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.precision.inference import formats_of
 from forethought.reasoning.halting import Halting
-from forethought.recommender import TRAIN_COUNT, Recommender, load
+from forethought.recommender import Recommender, load
 from forethought.references import check_same_split, features_of_auto, resolve
 from forethought.reports.model_card import model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
@@ -184,7 +184,7 @@ def _untrained(
         begin_with(method, start, split, whole=config.alignment is not None)
         about["started_from"] = noted(start, split)
     method.fit_side_information(side)
-    table = _item_table(split)
+    table = with_counts(split.data.item_table, split.train)
     know_trained(method, table[TRAIN_COUNT].to_torch())
     hashes = {} if start is None else {"start": start.weights_sum}
     about["references"], about["features"] = {**side.hashes, **hashes}, [feature.to_json() for feature in side.features]
@@ -413,11 +413,6 @@ def _check_inputs(model: Method, settings: Training, split: Split) -> None:
         raise ConfigError(
             "No row that is trained on has three items, so that there is nothing for crop to cut: leave it out."
         )
-
-
-def _item_table(split: Split) -> pl.DataFrame:
-    counts = split.train.item_counts(split.data.n_items)
-    return split.data.item_table.drop("source_row", strict=False).with_columns(pl.Series(TRAIN_COUNT, counts))
 
 
 def _about(config: RunConfig, split: Split) -> dict[str, Any]:

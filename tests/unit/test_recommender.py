@@ -397,3 +397,40 @@ def test_a_word_for_exclude_history_is_refused(trained: Recommender, choice: Any
         trained.recommend([["i00001"]], exclude_history=choice)
     with pytest.raises(ConfigError, match=r"exclude_history is .*, but must be True or False or None"):
         trained.explain(["i00001"], exclude_history=choice)
+
+
+# ---- weights that stay in their file
+
+
+@pytest.mark.parametrize("kept", ["trained", "with_times"])
+def test_mapped_weights_say_the_same(kept: str, request: pytest.FixtureRequest) -> None:
+    run: Recommender = request.getfixturevalue(kept)
+    assert run.folder is not None
+    copied, mapped = load(run.folder), load(run.folder, mapped=True)
+    histories = [run.items.id_list([3, 1, 4]), run.items.id_list([5])]
+    times = [[1_700_000_000, 1_700_000_100, 1_700_000_200], [1_700_000_000]]
+    for one, other in zip(
+        copied.recommend(histories, 5, times=times), mapped.recommend(histories, 5, times=times), strict=True
+    ):
+        assert one == other
+    assert all(map(mapping_of(run.folder / "model.safetensors"), mapped.method.parameters()))
+    assert not any(map(mapping_of(run.folder / "model.safetensors"), copied.method.parameters()))
+
+
+def mapping_of(file: Path) -> Callable[[torch.Tensor], bool]:
+    """Whether a tensor lies in this file, by the list of this process's mappings."""
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("this system does not list what is mapped")
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(file))]
+    ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
+    return lambda tensor: any(first <= tensor.data_ptr() < last for first, last in ranges)
+
+
+def test_a_run_knows_what_was_popular_lately(trained: Recommender, split: Split) -> None:
+    table = trained.item_table
+    times = split.train.histories.dated()
+    inside = split.train.inside()
+    late = inside & (times > times[inside].max() - 28 * 86_400)
+    wanted = np.bincount(split.train.histories.items[late], minlength=len(table))
+    assert table["recent_count"].to_list() == wanted.tolist()
+    assert 0 < table["recent_count"].sum() < table["train_count"].sum()

@@ -11,14 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ann import ANNIndex
 from forethought.catalogue.ranking import FilteredItems
 from forethought.data.batches import Batch
+from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError, DataError, HistoryError
 from forethought.evaluation.ranking import among_negatives, rank_cases
 from forethought.evaluation.sampled import Sample
 from forethought.explaining.explain import ItemMetadata, explain
 from forethought.methods.interface import Method, UserRepresentation
+from forethought.methods.rearec import ReaRec
 from forethought.recommender import Recommender, load
 from forethought.row_ranking import RankingRequest, batch_of, rank_rows
 
@@ -195,3 +198,9 @@ def test_a_gpu_gives_the_same_lists(trained: Recommender) -> None:
     wanted, found = trained.recommend([ids[:3], ids[2:]]), on_gpu.recommend([ids[:3], ids[2:]])
     assert [one.items for one in found] == [one.items for one in wanted]
     on_gpu.explain(ids)
+
+
+def test_a_list_says_how_many_steps_it_took() -> None:
+    method = ReaRec(backbone=SASRec(width=16, layers=1, window=8), steps=2).build(DataSizes(20, 5)).eval()
+    asked = [RankingRequest(np.array([3, 1]), 5), RankingRequest(np.array([2]), 5)]
+    assert [ranked.steps for ranked in rank_rows(method, asked)] == [2, 2]

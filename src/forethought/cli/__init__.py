@@ -30,6 +30,7 @@ VERBS = {
     "compare": "hold runs against each other with paired tests",
     "recommend": "recommend items for histories",
     "explain": "show step by step how a model comes to its answer",
+    "serve": "answer over HTTP, with a page to look at",
     "study": "carry out an experiment of the papers: train, measure, tabulate",
 }
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130

@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> None:
         console().print(model.set_precision(args.precision))
     if args.approximate:
         _said(model.build_index)
-    allow, deny = _ids(args.allow, model), _ids(args.deny, model)
+    allow, deny = (None if path is None else ids_in(path, model) for path in (args.allow, args.deny))
     choices: dict[str, Any] = {
         "exclude_history": CHOICES[args.exclude_history],
         "allow": allow,
@@ -137,12 +137,11 @@ def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
             console().print(note)
 
 
-def _ids(path: Path | None, model: Any) -> list[Any] | None:
+def ids_in(path: Path, model: Any) -> list[Any]:
+    """The ids in a text file, one a line, as the kind that the model has."""
     from forethought.errors import DataError
     from forethought.files import check_ordinary, first_line
 
-    if path is None:
-        return None
     try:
         check_ordinary(path)
         return [typed_id(line.strip(), model) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

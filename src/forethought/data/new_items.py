@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from forethought.data.features import TEXT, Feature, FeatureScale, FeatureShape, of_column, of_vectors
+from forethought.data.popularity import RECENT_COUNT, TRAIN_COUNT
 from forethought.data.sources import open_table, readable
 from forethought.data.texts import check_finite, table_texts
 from forethought.data.vocabulary import UNKNOWN, Vocabulary, id_column
@@ -109,7 +110,7 @@ def _table(source: Any, item: str, known: Vocabulary) -> pl.DataFrame:
 
 
 def _check_columns(table: pl.DataFrame, own: pl.DataFrame, features: Sequence[str]) -> None:
-    known = [*(name for name in own.columns if name not in ("item_id", "train_count")), *features]
+    known = [*(name for name in own.columns if name not in ("item_id", TRAIN_COUNT, RECENT_COUNT)), *features]
     unknown = [name for name in table.columns if name not in known and name != "item_id"]
     # a feature's column under a slip of the pen is told where it is missed
     missed = [name for name in features if name in own.columns and name not in table.columns]

@@ -7,11 +7,14 @@ v_i = log((1 + n_i) / (1 + n_r)) / log((1 + n_1) / (1 + n_r))     n_1: the most 
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 
 from forethought.data.histories import Spans
 from forethought.data.neighbours import Neighbours
 
 DAY = 86_400  # seconds
+TRAIN_COUNT = "train_count"  # in the table of items of a run: how often training met each
+RECENT_COUNT, RECENT_DAYS = "recent_count", 28  # likewise, in the last days of training alone
 
 
 def counts(train: Spans, n_items: int, *, days: float | None = None) -> np.ndarray:
@@ -28,6 +31,14 @@ def counts(train: Spans, n_items: int, *, days: float | None = None) -> np.ndarr
         times = train.histories.dated()
         counted &= times > times[counted].max(initial=0) - days * DAY
     return np.bincount(train.histories.items[counted], minlength=n_items)
+
+
+def with_counts(items: pl.DataFrame, train: Spans) -> pl.DataFrame:
+    """The table of items as a run keeps it: how often training met each, and lately where the data has times."""
+    columns = [pl.Series(TRAIN_COUNT, train.item_counts(len(items)))]
+    if train.histories.times is not None:
+        columns.append(pl.Series(RECENT_COUNT, counts(train, len(items), days=RECENT_DAYS)))
+    return items.drop("source_row", strict=False).with_columns(*columns)
 
 
 def popular(train: Spans, n_items: int, *, most: int, weeks: float) -> Neighbours:

@@ -1,0 +1,1 @@
+"""The service: trained runs answer over HTTP."""
