@@ -58,6 +58,7 @@ class Mutant:
 def everything() -> list[Mutant]:
     """All mutants of all lists."""
     from mutants import (
+        alignment,
         catalogue,
         data,
         decoding,
@@ -72,6 +73,7 @@ def everything() -> list[Mutant]:
     )
 
     lists = (
+        alignment,
         methods,
         reasoning,
         catalogue,

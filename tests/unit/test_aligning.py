@@ -372,3 +372,30 @@ def test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned(
             best = worth
         else:
             assert not better or figures["valid_ndcg@10"] < start  # paid for with more quality than is allowed
+
+
+def test_a_batch_has_as_many_updates_as_were_asked_for(
+    paths_run: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    begin, loss = Aligner.begin_batch, Aligner.loss
+    monkeypatch.setattr(Aligner, "begin_batch", lambda self, batch: (seen.append("draw"), begin(self, batch))[1])
+    monkeypatch.setattr(Aligner, "loss", lambda self, batch: (seen.append("update"), loss(self, batch))[1])
+    align(paths_run, split, tmp_path / "run", replace(BRIEF, updates=3, epochs=1))
+    assert seen == ["draw", "update", "update", "update"] * BRIEF.batches
+
+
+def test_what_loses_its_tail_is_not_kept(
+    paths_run: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A better head of the list is none where the metric that guards fell."""
+    validated = iter([(0.2, 0.5), (0.3, 0.4), (0.25, 0.5)])
+
+    def validate(self: loop.Fit, fabric: Any) -> dict[str, float]:
+        head, tail = next(validated)
+        return {"valid_ndcg@10": head, "valid_recall@50": tail}
+
+    monkeypatch.setattr(loop.Fit, "_validate", validate)
+    run = align(paths_run, split, tmp_path / "run", BRIEF)
+    assert run.progress()["best"] == 0.25
+    assert run.outcome()["best_epoch"] == 2

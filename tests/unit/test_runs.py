@@ -19,8 +19,8 @@ from forethought.data.splits import Split, leave_last_out
 from forethought.errors import DataError, RunError
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.next_item import NextItem
-from forethought.recommender import Recommender, load, write_weights
-from forethought.run_files import bound_sums
+from forethought.recommender import Recommender, load
+from forethought.run_files import bound_sums, write_model
 from forethought.runs import evaluate, train, write_card
 from forethought.training.settings import Training
 
@@ -86,7 +86,7 @@ def test_weights_that_are_no_numbers_are_refused(trained: Recommender, tmp_path:
     model = copy_of(trained, tmp_path)
     assert model.folder is not None
     next(model.method.parameters()).data.fill_(torch.nan)
-    write_weights(model.folder, model.method, bound_sums(model.folder))
+    write_model(model.folder, model.method.state_dict(), bound_sums(model.folder))
     with pytest.raises(RunError, match="NaN"):
         load(model.folder)
 
