@@ -58,7 +58,8 @@ def choose(settings: Training, device: str, n_items: int, *, walks: bool) -> Pre
             "is trained otherwise: choose auto or 32."
         )
     if asked or (walks and n_items >= LEAST_ITEMS and cpu_has_bf16()):
-        sentence = f"The softmax over the items multiplies in bfloat16, everything else in float32 {LEAVE}."
+        rest = "everything else" if settings.ladq.assign == "off" else "what is neither that nor a layer of LADQ's"
+        sentence = f"The softmax over the items multiplies in bfloat16, {rest} in float32 {LEAVE}."
         return Precision("bf16", narrow=True, sentence=sentence)
     return Precision()
 

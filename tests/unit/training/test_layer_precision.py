@@ -24,7 +24,7 @@ from forethought.precision.sensitivity import collect
 from forethought.precision.settings import LADQ
 from forethought.recipes import METHODS
 from forethought.runs import train
-from forethought.training import loop
+from forethought.training import loop, precision
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -231,3 +231,10 @@ def test_validation_ranks_in_float32_as_the_run_is_used(
     monkeypatch.setattr(loop, "rank_cases", watching)
     train(Recipe(method=sasrec, training=adaptive), split, tmp_path / "run")
     assert formats == [{"fp32"}] * len(formats) != []
+
+
+def test_layers_of_their_own_formats_are_not_said_to_be_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    plain, layered = (Training(ladq=LADQ(assign=assign)) for assign in ("off", "tolerance"))
+    assert "everything else in float32" in precision.choose(plain, "cpu", 12_101, walks=True).sentence
+    assert "nor a layer of LADQ's in float32" in precision.choose(layered, "cpu", 12_101, walks=True).sentence
