@@ -3,9 +3,9 @@
 python benchmarks/alignment.py DATA OUT.json [--repetitions 3] [--quick]
 
 REG4Rec of M = 8 codebooks, G = 16 paths of 8 tokens a history, width 64, two updates of each batch, untrained: costs do
-not depend on weights. Ours encodes a history once, asks one head for the book that a step decided, and draws and replays
-all paths together. The plain way encodes the history anew for each path, in drawing and in replaying, one path of all
-histories after the other, asks all heads at each step, and estimates KL by what was drawn. Rewards are left out of both;
+not depend on weights. Ours encodes a history once, asks one head for the book that a step decided, and draws and
+replays all paths together. The plain way encodes the history anew for each path, in drawing and in replaying, one path
+of all histories after the other, asks all heads at each step, and estimates KL by what was drawn. Rewards are left out:
 the ranks that the reward of paths needs are `rewards_s`. One thread, medians, taken in turns.
 """
 

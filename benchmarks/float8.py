@@ -55,16 +55,29 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"There is no {args.device} here that float8 could be timed on: --dry tries the script on a CPU.")
     device = torch.device("cpu" if args.dry else args.device)
     widths, rows = ([32], 2) if args.dry else (args.widths, args.rows)
-    report = measure(device, widths, rows, args.seconds)
-    text = json.dumps(report, indent=1)
+
+    def keep(report: dict[str, Any]) -> None:
+        """As far as it has come: what is stopped by a time limit has not been for nothing."""
+        if args.out is not None:
+            args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+    report = measure(device, widths, rows, args.seconds, keep)
     if args.out is None:
-        sys.stdout.write(text + "\n")
-    else:
-        args.out.write_text(text + "\n", encoding="utf-8")
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
 
 
-def measure(device: torch.device, widths: list[int], rows: int, seconds: float) -> dict[str, Any]:
-    """Both tables and the agreement; what fails is told by its first line and the rest goes on."""
+def measure(
+    device: torch.device,
+    widths: list[int],
+    rows: int,
+    seconds: float,
+    keep: Callable[[dict[str, Any]], None] = lambda report: None,
+) -> dict[str, Any]:
+    """Both tables and the agreement; what fails is told by its first line and the rest goes on.
+
+    Args:
+        keep: called with all figures there are after each table.
+    """
     each = seconds / (2 * len(widths))
     report: dict[str, Any] = {"machine": described(device), "positions": rows * LENGTH, "layers": {}, "steps": {}}
     report["agreement"] = tried(lambda: agreement(device))
@@ -72,6 +85,7 @@ def measure(device: torch.device, widths: list[int], rows: int, seconds: float) 
         for name, cases in (("layers", layer_cases), ("steps", step_cases)):
             sys.stderr.write(f"{name}, width {width}\n")
             report[name][str(width)] = tried(lambda w=width, c=cases: in_turns(c(w, rows, device), device, each))
+            keep(report)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
     return report
