@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from service_process import started, verb
+from service_process import started
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("fastapi")

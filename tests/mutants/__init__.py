@@ -65,10 +65,23 @@ def everything() -> list[Mutant]:
         evidence,
         methods,
         reasoning,
+        serving,
         token_methods,
         tokens,
         training,
     )
 
-    lists = (methods, reasoning, catalogue, data, training, evaluation, evidence, decoding, tokens, token_methods)
+    lists = (
+        methods,
+        reasoning,
+        catalogue,
+        data,
+        training,
+        evaluation,
+        evidence,
+        decoding,
+        tokens,
+        token_methods,
+        serving,
+    )
     return [mutant for part in lists for mutant in part.MUTANTS]
