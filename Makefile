@@ -32,8 +32,8 @@ quickstart: .venv/.ready  ## train, evaluate, recommend and explain on a simulat
 
 # The explorer page is tested in a real browser where Debian's is to be had; elsewhere its tests are skipped, and say so.
 browser:  ## Chromium for the tests of the explorer page, from Debian
-	@if command -v chromium chromedriver > /dev/null || ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ]; then exit 0; fi; \
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	@if { command -v chromium && command -v chromedriver; } > /dev/null || ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ]; then exit 0; fi; \
+	apt-get update -qq -o Acquire::http::Timeout=30 && DEBIAN_FRONTEND=noninteractive timeout 400 apt-get install -y -qq --no-install-recommends \
 	chromium chromium-driver > /dev/null || echo "Chromium could not be installed: the page is not tested."
 
 # All checks run even where one fails, and pytest comes last; any failure makes the whole fail.

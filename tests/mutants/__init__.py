@@ -67,6 +67,7 @@ def everything() -> list[Mutant]:
         methods,
         precision,
         reasoning,
+        serving,
         token_methods,
         tokens,
         training,
@@ -85,5 +86,6 @@ def everything() -> list[Mutant]:
         tokens,
         token_methods,
         precision,
+        serving,
     )
     return [mutant for part in lists for mutant in part.MUTANTS]

@@ -73,9 +73,8 @@ class Serve:
 def run(arguments: list[str]) -> None:
     about = (
         "Answer over HTTP: recommendations, reasons, search, and a page to look at them.\n\n"
-        "Examples: forethought serve runs/first\n"
-        "          forethought serve a=runs/first b=runs/second --weight a=9 --weight b=1 --workers 2\n"
-        "then:     curl localhost:8000/recommend -H 'Content-Type: application/json' -d '{\"history\": [\"i00002\"]}'"
+        "Example: forethought serve runs/first\n"
+        "         forethought serve a=runs/first b=runs/second --weight a=9 --weight b=1 --workers 2"
     )
     args = parse(Serve, arguments, "serve", about)
     from forethought.serving.http_server import check_installed

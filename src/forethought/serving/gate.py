@@ -102,7 +102,8 @@ class Gate:
         most = most or self.settings.limits.body_bytes
         if length.isdigit() and (len(length) > 18 or int(length) > most):
             raise TooLargeError(f"The body is larger than the {most:,} bytes that are taken: send less at once.")
-        if self.key is None or scope["path"] in OPEN or scope["path"].startswith("/page/"):
+        asks_first = scope["method"] == "OPTIONS" and self.settings.cors  # a browser, which sends no key with that
+        if asks_first or self.key is None or scope["path"] in OPEN or scope["path"].startswith("/page/"):
             return
         given = headers.get(b"x-api-key", b"")
         bearer = headers.get(b"authorization", b"")

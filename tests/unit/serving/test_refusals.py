@@ -133,6 +133,9 @@ def test_other_sites_may_ask_only_where_they_are_named(start: Any) -> None:
     assert "access-control-allow-origin" not in reply.headers
     reply = start(cors=("https://shop.example",)).options("/recommend", headers=asked)
     assert reply.headers["access-control-allow-origin"] == "https://shop.example"
+    client = start(cors=("https://shop.example",), api_key="sesame-sesame")
+    assert client.options("/recommend", headers=asked).status_code == 200
+    assert client.post("/recommend", json={"history": []}, headers={"origin": asked["origin"]}).status_code == 401
     other = start(cors=("https://shop.example",)).options("/recommend", headers={**asked, "origin": "https://evil"})
     assert "access-control-allow-origin" not in other.headers
 

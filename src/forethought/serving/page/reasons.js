@@ -56,7 +56,7 @@ function sums(explanation, item) {
   const added = Object.entries(sum.added).filter(([, value]) => value > 0);
   const words = [];
   if (sum.model_rank != null) words.push(`By itself the model would have put it on place ${Math.round(sum.model_rank)}.`);
-  if (added.length) words.push(`It was moved by what speaks beside the model: ${added.map(([kind]) => spoken(kind)).join(", ")}.`);
+  if (added.length) words.push(`Beside the model, this speaks for it: ${added.map(([kind]) => spoken(kind)).join(", ")}.`);
   else words.push("Nothing beside the model speaks for it.");
   const most = Math.max(...added.map(([, value]) => value), 1e-9);
   return [
