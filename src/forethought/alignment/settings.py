@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from forethought.decoding.rollouts import Action
+from forethought.errors import ConfigError
 from forethought.reasoning.grpo import KL, Reward, Scale
 from forethought.settings import Between, Count, Epochs, Settings, Weight
 from forethought.settings import Scale as Positive
@@ -41,6 +42,11 @@ class PathRewards(Settings):
     """w, what a later item counts, as a share of the one before it."""
     per_step: bool = True
     """A choice answers for what comes of it (reward to go); otherwise for the sum over its path."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse(_changed(self, "decay") if self.future == 1 else [], "with future 1 a single item counts")
+        _refuse(_changed(self, "path_gain", "top") if not self.path else [], "the reward path has the weight 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +105,28 @@ class Alignment(Settings):
     """Validations without a better one before it stops."""
     guard: str = "recall@50"
     """A metric that must not fall on validation, beside NDCG@10; else the weights it began with are kept."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse(
+            _changed(self, "clip_low", "clip_high") if self.updates == 1 else [], "the first update is never clipped"
+        )
+        _refuse(_changed(self, "kl") if not self.kl_weight else [], "kl_weight is 0")
+        if not self.policy_weight and self.anchor == 0:
+            raise ConfigError(
+                "policy_weight and anchor are both 0, so that nothing would be learned: give one a weight."
+            )
+
+
+def _changed(settings: Settings, *names: str) -> list[str]:
+    return [name for name in names if getattr(settings, name) != getattr(type(settings), name)]
+
+
+def _refuse(unread: list[str], why: str) -> None:
+    """An option that does nothing where it was asked for is refused.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if unread:
+        raise ConfigError(f"{' and '.join(unread)} would change nothing, because {why}: leave that out.")

@@ -1,0 +1,77 @@
+"""`forethought align` from the command line: paths and halting, what is said, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from shell import TINY, Shell, tree
+
+from forethought.recommender import load
+
+BRIEF = ["--batches", 2, "--epochs", 1, "--group", 4]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory, shop: Path) -> Path:
+    from forethought.cli import main
+
+    out = tmp_path_factory.mktemp("align") / "reg4rec"
+    small = ["--tokenizer", "opq", "--tokenizer.codebooks", "3", "--tokenizer.size", "8", "--steps", "2"]
+    main(["train", "reg4rec", "--data", str(shop), "--out", str(out), *small, *TINY])
+    return out
+
+
+@pytest.fixture(scope="module")
+def halting(tmp_path_factory: pytest.TempPathFactory, shop: Path) -> Path:
+    from forethought.cli import main
+
+    out = tmp_path_factory.mktemp("align") / "dtrec"
+    small = ["--most-clusters", "8", "--first-clusters", "4"]
+    main(["train", "dtrec", "--data", str(shop), "--out", str(out), *small, *TINY])
+    return out
+
+
+def test_paths_are_aligned_into_a_run_of_its_own(shell: Shell, paths: Path, tmp_path: Path) -> None:
+    before = tree(paths)
+    told = shell.run("align", paths, "--out", tmp_path / "aligned", *BRIEF)
+    assert told.code == 0, told.err
+    said = " ".join(told.err.split())  # results go to standard output, what is going on to the other
+    assert "what falls below either is not kept" in said
+    assert "next: forethought evaluate" in said
+    assert tree(paths) == before
+    run = load(tmp_path / "aligned")
+    assert run.config.alignment is not None
+    assert run.config.alignment.group == 4
+    assert run.about["started_from"]["weights"] == load(paths).weights_sum
+    assert shell.json("evaluate", tmp_path / "aligned")["metrics"]["ndcg@10"]["mean"] > 0
+    assert shell.ok("recommend", tmp_path / "aligned", "--history", "i00001,i00002")
+    assert shell.ok("explain", tmp_path / "aligned", "--history", "i00001,i00002")
+    assert "--resume" in shell.wrong("align", paths, "--out", tmp_path / "aligned", *BRIEF)
+    again = shell.json("align", paths, "--out", tmp_path / "aligned", *BRIEF, "--resume")
+    assert again["valid_ndcg@10"] == run.outcome()["valid_ndcg@10"]
+
+
+def test_halting_is_aligned(shell: Shell, halting: Path, tmp_path: Path) -> None:
+    outcome = shell.json("align", halting, "--out", tmp_path / "run", *BRIEF, "--halting-rewards.step-price", 0.002)
+    assert set(outcome) == {"run", "epochs", "best_epoch", "valid_ndcg@10", "trained_s"}
+    assert load(tmp_path / "run").config.method.halting.threshold == 0.5  # type: ignore[attr-defined]
+
+
+def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Path, run: Path, tmp_path: Path) -> None:
+    wrong = [
+        (run, [], "makes no choices"),
+        (halting, ["--path-rewards.path", 2], "has no paths"),
+        (paths, ["--halting-rewards.step-price", 0.1], "does not halt"),
+        (paths, ["--updates", 1, "--clip-low", 0.1], "never clipped"),
+        (paths, ["--kl-weight", 0, "--kl", "k3"], "kl_weight is 0"),
+        (paths, ["--policy-weight", 0, "--anchor", 0], "nothing would be learned"),
+        (paths, ["--path-rewards.future", 1, "--path-rewards.decay", 0.5], "a single item counts"),
+        (paths, ["--path-rewards.path", 0, "--path-rewards.top", 5], "has the weight 0"),
+        (paths, ["--group", 1], "from 2 to"),
+        (paths, ["--guard", "recal@50"], "no metric"),
+        (tmp_path / "none", [], "no run folder"),
+    ]
+    for folder, words, said in wrong:
+        assert said in shell.wrong("align", folder, "--out", tmp_path / "out", *words), words
+        assert not (tmp_path / "out").exists()
