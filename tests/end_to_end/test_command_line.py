@@ -65,7 +65,7 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
     assert "ndcg@10" in shell.ok("evaluate", "runs/gru4rec", "--resamples", 50, "--exclude-history", "no")
 
     told = shell.json("recommend", "runs/sasrec", "--history", "i00001,i00002", "i00003", "--k", 4)
-    assert [one.keys() for one in told] == [{"history", "items", "scores"}] * 2
+    assert [one.keys() for one in told] == [{"history", "items", "scores", "dropped"}] * 2
     assert told[0]["history"] == ["i00001", "i00002"]
     assert len(told[0]["items"]) == len(told[0]["scores"]) == 4
     plain = shell.ok("recommend", "runs/sasrec", "--history", "i00001,i00002", "--k", 4)
@@ -73,7 +73,8 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
     timed = shell.json("recommend", "runs/hstu", "--history", "i00001,i00002", "--times", "1000,2000", "--k", 4)
     assert len(timed[0]["items"]) == 4
     told = shell.json("recommend", "runs/sasrec", "--input", "shop", "--out", "recs.parquet", "--k", 3)
-    assert told == {"out": "recs.parquet", "histories": 60, "unknown_share": 0.0, "notes": []}
+    none = {"unknown_items": 0, "unknown_share": 0.0, "empty_lists": 0}
+    assert told == {"out": "recs.parquet", "histories": 60, **none, "notes": []}
     assert pl.read_parquet("recs.parquet")["items"].list.len().to_list() == [3] * 60
 
 

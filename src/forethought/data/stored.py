@@ -37,7 +37,7 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
         ConfigError: items beside a prepared folder, which has its own.
         RunError: what the run tells is no path and no name of a column.
     """
-    columns = _columns(about)
+    columns = recorded_columns(about)
     source = _named(about.get("data_path"), "its data", "--data") if source is None else source
     if (folder := prepared_folder(source)) is not None:
         if items is not None:
@@ -59,7 +59,7 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
     return opened
 
 
-def _columns(about: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_columns(about: Mapping[str, Any]) -> dict[str, Any]:
     """Which columns mean what, and the table of items, as the run tells."""
     columns = about.get("columns", {})
     sound = isinstance(columns, dict) and all(
