@@ -12,7 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from forethought.data.columns import Columns
+from forethought.data.columns import Columns, MissingColumnError
+from forethought.data.interactions import Interactions
 from forethought.data.prepare import open_prepared, prepared_folder
 from forethought.data.reading import read
 from forethought.data.sources import describe, is_query, is_remote
@@ -50,13 +51,22 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
         if items is None and columns.get("items") is not None:
             items = _named(columns["items"], "the table of its items", "--items")
         asked: dict[str, Any] = columns | {"items": items}
-        opened = split.apply(read(source, **asked))
+        opened = split.apply(_read_again(source, asked))
     if opened.data.data_hash != about.get("data_hash"):
         raise DataError(
             f"{describe(source)} is not the data the run was trained on: its hash is {opened.data.data_hash}, "
             f"the run's is {about.get('data_hash')}."
         )
     return opened
+
+
+def _read_again(source: Any, asked: dict[str, Any]) -> Interactions:
+    try:
+        return read(source, **asked)
+    except MissingColumnError as error:
+        raise DataError(
+            f"{error.said}: the run was trained on a table that has it, so give that one, or a copy of it."
+        ) from None
 
 
 def recorded_columns(about: Mapping[str, Any]) -> dict[str, Any]:
