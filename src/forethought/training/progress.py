@@ -106,9 +106,17 @@ class Watch(Quiet):
         self.console.print(
             f"Trained {progress.epoch} epochs in {progress.trained_s:.0f} s ({why}); the best was epoch "
             f"{progress.best_epoch + 1} with valid ndcg@10 {progress.best:.4f}."
+            f"{_advice(progress, self.epochs)}"
         )
 
     def close(self) -> None:
         """Give the terminal back, however training ended."""
         if self.console.is_terminal:
             self.bar.stop()
+
+
+def _advice(progress: state.Progress, epochs: int) -> str:
+    """What follows from the best epoch having been the last one that was allowed."""
+    if not 0 < epochs == progress.epoch == progress.best_epoch + 1:
+        return ""
+    return " It was still getting better when it ended: more --epochs may be worth their time."
