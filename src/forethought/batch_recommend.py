@@ -61,26 +61,16 @@ def recommend_table(
         histories got no list for want of any known item, and notes: how many items of `allow` and `deny` it does not
         know.
     """
-    _check_ending(Path(out))
-    if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
-        raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
-    check_replaceable(Path(out))
+    _check_out(source, Path(out))
     check(strict_lists, bool, "strict_lists")
     listed = {
         "allow": known_items(model.items, allow, "allow", strict=strict_lists),
         "deny": known_items(model.items, deny, "deny", strict=strict_lists),
     }
     choices |= {name: None if of.rows is None else model.items.id_list(of.rows) for name, of in listed.items()}
-    with readable(source):
-        frame = _histories(open_table(str(source)).frame, source, model)
-        schema = frame.collect_schema()
-        total = int(frame.select(pl.len()).collect().item())
+    frame, schema, total = _opened(source, model)
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
     item_type = pl.Binary() if as_bytes else model.items.ids.dtype
-    if taken := [name for name in ADDED if name in schema]:
-        raise DataError(
-            f"{source} has a column {taken[0]!r} already, which the recommendations would replace: rename it."
-        )
     counts = {"items": 0, "unknown": 0, "empty": 0, "done": 0}
     added = dict(zip(ADDED, (pl.List(item_type), pl.List(pl.Float32), pl.UInt32()), strict=True))
     out_schema = pl.Schema(dict(schema) | added)
@@ -119,8 +109,11 @@ def recommend_table(
     }
 
 
-def _check_ending(out: Path) -> None:
-    """Refuse a name that says of the file what it will not be."""
+def _check_out(source: str | Path, out: Path) -> None:
+    """Refuse to write over what is not ours, and a name that says of the file what it will not be."""
+    if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
+        raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
+    check_replaceable(out)
     if out.suffix and out.suffix.lower() not in PARQUET_ENDINGS:
         raise DataError(
             f"{str(out)!r} ends in {out.suffix}, but recommendations are lists and written as Parquet: call it "
@@ -179,6 +172,19 @@ def _recommend(
         raise error.about(f"Row {before + filled[error.row]}") from None
     by_row = dict(zip(filled, lists, strict=True))
     return [by_row.get(n, Recommendation([], [], [], [])) for n in range(len(histories))]
+
+
+def _opened(source: str | Path, model: Recommender) -> tuple[pl.LazyFrame, pl.Schema, int]:
+    """The histories, their columns, and how many there are."""
+    with readable(source):
+        frame = _histories(open_table(str(source)).frame, source, model)
+        schema = frame.collect_schema()
+        total = int(frame.select(pl.len()).collect().item())
+    if taken := [name for name in ADDED if name in schema]:
+        raise DataError(
+            f"{source} has a column {taken[0]!r} already, which the recommendations would replace: rename it."
+        )
+    return frame, schema, total
 
 
 def _histories(frame: pl.LazyFrame, source: str | Path, model: Recommender) -> pl.LazyFrame:
