@@ -177,6 +177,28 @@ def test_a_log_without_a_terminal_has_a_line_an_epoch(
     assert "all epochs done" in last
 
 
+def test_a_line_has_five_figures_at_most_and_the_log_has_all() -> None:
+    parts = {
+        "ce_first": 1.0,
+        "ce_last": 2.0,
+        "loss": 3.0,
+        "soft_steps": 1.5,
+        "valid_ndcg@10": 0.25,
+        "valid_recall@10": 0.5,
+    }
+    told = {**parts, "valid_steps": 2.0, "trained_s": 4.0, "valid_s": 1.0, "epoch": 7.0, "prototype_weight": 0.0}
+    out = io.StringIO()
+    watch = Watch(Console(file=out, width=300))
+    watch.start(Progress(), Training(epochs=9))
+    for losses in (told, {"token_1": 2.5, "trained_s": 4.0, "valid_ndcg@10": 0.25}):
+        watch.begin_epoch(6, 10, 0)
+        watch.end_epoch(7, losses, improved=True)
+    assert out.getvalue().splitlines() == [
+        "epoch   7  loss 3.0000  valid recall@10 0.5000  valid ndcg@10 0.2500 *  4 s",
+        "epoch   7  token 1 2.5000  valid ndcg@10 0.2500 *  4 s",
+    ]
+
+
 def test_training_that_ended_at_its_best_says_that_more_may_help() -> None:
     def said(best_epoch: int, epoch: int) -> str:
         out = io.StringIO()
