@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from polars.io.plugins import register_io_source
 from forethought.data.columns import Columns
 from forethought.data.reading import empty_cells
 from forethought.data.sources import open_table, readable
+from forethought.data.stored import recorded_columns
 from forethought.data.times import KINDS, clock
 from forethought.data.vocabulary import IdKind
 from forethought.errors import DataError, ForethoughtError, HistoryError
@@ -23,7 +24,9 @@ from forethought.recommender import Recommendation, Recommender, Unknown
 from forethought.settings import check
 
 CHUNK = 4096
-HISTORY, TIMES = "history", "times"
+HISTORY, TIMES, TICKS = "history", "times", "tick"
+ADDED = ("items", "scores", "dropped")
+PARQUET_ENDINGS = (".parquet", ".pq", ".parq")
 
 
 def recommend_table(
@@ -33,7 +36,7 @@ def recommend_table(
     k: int = 10,
     *,
     report: Callable[[int, int], None] | None = None,
-    unknown: Unknown = "error",
+    unknown: Unknown = "drop",
     allow: Iterable[Any] | None = None,
     deny: Iterable[Any] | None = None,
     strict_lists: bool = False,
@@ -42,39 +45,35 @@ def recommend_table(
     """Recommend for every row of a table with a list column `history`, or for every user of an interaction table.
 
     Memory does not grow with the number of histories. The output repeats the other columns and adds `items` and
-    `scores` (lists); rows without any known item get empty lists when `unknown="drop"`.
+    `scores` (lists), and `dropped`, how many ids of the history the model does not know; rows without any known item
+    get empty lists.
 
     Args:
         source: a table with list columns `history` and, for models that read times, `times` (Unix seconds); or rows
-            of user_id, item_id and, where known, timestamp and position, which are gathered into histories first.
+            with the columns that the run was trained on (else user_id, item_id and, where known, timestamp and
+            position), which are gathered into histories first.
         out: Parquet file, written whole or not at all; an earlier one of ours is replaced, any other file refused.
+        unknown: one unknown id among many histories is left out and counted; `error` names the first row that has one.
         allow, deny, strict_lists, choices: as in `Recommender.recommend`.
 
     Returns:
-        How many histories, the share of their items that the model does not know, and notes: how many items of `allow`
-        and `deny` it does not.
+        How many histories, how many of their items the model does not know (and which share of all that is), how many
+        histories got no list for want of any known item, and notes: how many items of `allow` and `deny` it does not
+        know.
     """
-    if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
-        raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
-    check_replaceable(Path(out))
+    _check_out(source, Path(out))
     check(strict_lists, bool, "strict_lists")
     listed = {
         "allow": known_items(model.items, allow, "allow", strict=strict_lists),
         "deny": known_items(model.items, deny, "deny", strict=strict_lists),
     }
     choices |= {name: None if of.rows is None else model.items.id_list(of.rows) for name, of in listed.items()}
-    with readable(source):
-        frame = _histories(open_table(str(source)).frame, source, with_times=model.method.inputs.times)
-        schema = frame.collect_schema()
-        total = int(frame.select(pl.len()).collect().item())
+    frame, schema, total = _opened(source, model)
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
     item_type = pl.Binary() if as_bytes else model.items.ids.dtype
-    if taken := [name for name in ("items", "scores") if name in schema]:
-        raise DataError(
-            f"{source} has a column {taken[0]!r} already, which the recommendations would replace: rename it."
-        )
-    counts = {"items": 0, "unknown": 0, "done": 0}
-    out_schema = pl.Schema(dict(schema) | {"items": pl.List(item_type), "scores": pl.List(pl.Float32)})
+    counts = {"items": 0, "unknown": 0, "empty": 0, "done": 0}
+    added = dict(zip(ADDED, (pl.List(item_type), pl.List(pl.Float32), pl.UInt32()), strict=True))
+    out_schema = pl.Schema(dict(schema) | added)
 
     def score(chunk: pl.DataFrame) -> pl.DataFrame:
         histories = _ids_of(chunk[HISTORY], as_bytes)
@@ -83,6 +82,7 @@ def recommend_table(
         lists = _recommend(model, histories, counts["done"], k=k, unknown=unknown, **choices)
         counts["items"] += sum(len(history or ()) for history in histories)
         counts["unknown"] += sum(len(one.dropped) for one in lists)
+        counts["empty"] += sum(len(one.dropped) == len(one.history) for one in lists)
         counts["done"] += len(chunk)
         if report is not None:
             report(counts["done"], total)
@@ -90,6 +90,7 @@ def recommend_table(
         return chunk.with_columns(
             pl.Series("items", as_held, pl.List(item_type)),
             pl.Series("scores", [one.scores for one in lists], pl.List(pl.Float32)),
+            pl.Series("dropped", [len(one.dropped) for one in lists], pl.UInt32()),
         )
 
     def chunks() -> Iterator[pl.DataFrame]:
@@ -99,7 +100,25 @@ def recommend_table(
 
     replace_file(Path(out), lambda part: _sink(chunks, out_schema, part))
     notes = [of.note for of in listed.values() if of.note is not None]
-    return {"histories": total, "unknown_share": counts["unknown"] / max(counts["items"], 1), "notes": notes}
+    return {
+        "histories": total,
+        "unknown_items": counts["unknown"],
+        "unknown_share": counts["unknown"] / max(counts["items"], 1),
+        "empty_lists": counts["empty"],
+        "notes": notes,
+    }
+
+
+def _check_out(source: str | Path, out: Path) -> None:
+    """Refuse to write over what is not ours, and a name that says of the file what it will not be."""
+    if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
+        raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
+    check_replaceable(out)
+    if out.suffix and out.suffix.lower() not in PARQUET_ENDINGS:
+        raise DataError(
+            f"{str(out)!r} ends in {out.suffix}, but recommendations are lists and written as Parquet: call it "
+            f"{out.with_suffix('.parquet').name!r}."
+        )
 
 
 def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path: Path) -> None:
@@ -155,11 +174,25 @@ def _recommend(
     return [by_row.get(n, Recommendation([], [], [], [])) for n in range(len(histories))]
 
 
-def _histories(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> pl.LazyFrame:
+def _opened(source: str | Path, model: Recommender) -> tuple[pl.LazyFrame, pl.Schema, int]:
+    """The histories, their columns, and how many there are."""
+    with readable(source):
+        frame = _histories(open_table(str(source)).frame, source, model)
+        schema = frame.collect_schema()
+        total = int(frame.select(pl.len()).collect().item())
+    if taken := [name for name in ADDED if name in schema]:
+        raise DataError(
+            f"{source} has a column {taken[0]!r} already, which the recommendations would replace: rename it."
+        )
+    return frame, schema, total
+
+
+def _histories(frame: pl.LazyFrame, source: str | Path, model: Recommender) -> pl.LazyFrame:
     """The frame with a list column `history`, and `times` if they are needed, gathered from rows if need be."""
-    schema = frame.collect_schema()
+    schema, with_times = frame.collect_schema(), model.method.inputs.times
     if HISTORY not in schema:
-        return _gathered(frame, source, with_times=with_times)
+        columns = _columns_of(schema.names(), source, model.about)
+        return _gathered(frame, source, columns.resolve(frame, source), with_times=with_times)
     for name in (HISTORY, TIMES) if with_times else (HISTORY,):
         if name not in schema:
             raise DataError(f"{source} needs a list column {name!r} with Unix seconds beside 'history' for this model.")
@@ -168,25 +201,31 @@ def _histories(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> 
     return frame
 
 
-def _gathered(frame: pl.LazyFrame, source: str | Path, *, with_times: bool) -> pl.LazyFrame:
-    names = frame.collect_schema().names()
-    if "user_id" not in names or "item_id" not in names:
-        raise DataError(
-            f"{source} needs a list column 'history', or the columns user_id and item_id, but it has "
-            f"{', '.join(names)}."
-        )
-    columns = Columns().resolve(frame, source)
+def _columns_of(names: list[str], source: str | Path, about: Mapping[str, Any]) -> Columns:
+    """Which columns mean what: as the run recorded, or as they are called by default."""
+    roles = ("user", "item", "time", "position")
+    recorded = Columns(**{role: name for role, name in recorded_columns(about).items() if role in roles})
+    for columns in (recorded, Columns()):
+        if columns.user in names and columns.item in names:
+            return columns
+    pairs = dict.fromkeys((recorded.user, "user_id")), dict.fromkeys((recorded.item, "item_id"))
+    wanted = " or ".join(f"{user} and {item}" for user, item in zip(*pairs, strict=False))
+    raise DataError(f"{source} needs a list column 'history', or the columns {wanted}, but it has {', '.join(names)}.")
+
+
+def _gathered(frame: pl.LazyFrame, source: str | Path, columns: Columns, *, with_times: bool) -> pl.LazyFrame:
+    """One row a user, in order of time."""
     if with_times and columns.time is None:
         raise DataError(f"{source} needs a column timestamp for this model, which reads the time of each interaction.")
-    order_columns = {} if columns.time is None else {"tick": clock(frame, columns.time, KINDS)}
+    order_columns = {} if columns.time is None else {TICKS: clock(frame, columns.time, KINDS)}
     rows = frame.with_columns(**{name: each.ticks for name, each in order_columns.items()})
-    own = {"user_id": "user_id", "tick": columns.time, columns.position: columns.position}
+    own = {columns.user: columns.user, TICKS: columns.time, columns.position: columns.position}
     _refuse_empty(rows, frame, {name: column for name, column in own.items() if name and column})
     order = [*order_columns, *([columns.position] if columns.position else [])]
-    rows = rows.sort("user_id", *order, maintain_order=True) if order else rows
-    lists = [pl.col("item_id").alias(HISTORY)]
-    lists += [(pl.col("tick") // order_columns["tick"].per_second).alias(TIMES)] if with_times else []
-    return rows.group_by("user_id", maintain_order=True).agg(lists)
+    rows = rows.sort(columns.user, *order, maintain_order=True) if order else rows
+    lists = [pl.col(columns.item).alias(HISTORY)]
+    lists += [(pl.col(TICKS) // order_columns[TICKS].per_second).alias(TIMES)] if with_times else []
+    return rows.group_by(columns.user, maintain_order=True).agg(lists)
 
 
 def _refuse_empty(rows: pl.LazyFrame, frame: pl.LazyFrame, columns: dict[str, str]) -> None:

@@ -54,9 +54,17 @@ class MissingExtraError(ForethoughtError):
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'width'?`, or nothing when no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
-    return f" Did you mean {shown(close[0])}?" if close else ""
+    """A hint such as ` Did you mean 'width'?`, or nothing when no known word is close; SASRec is close to sasrec."""
+    if not isinstance(word, str):
+        return ""
+    spelled = {_plain(each): each for each in known}
+    close = difflib.get_close_matches(_plain(word), spelled, n=1)
+    return f" Did you mean {shown(spelled[close[0]])}?" if close else ""
+
+
+def _plain(word: str) -> str:
+    """A word as it is compared: IGR_SR, IGR-SR and igr-sr are one."""
+    return word.casefold().replace("_", "-")
 
 
 def shown(value: object, most: int = 80) -> str:

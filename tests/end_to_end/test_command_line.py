@@ -65,7 +65,7 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
     assert "ndcg@10" in shell.ok("evaluate", "runs/gru4rec", "--resamples", 50, "--exclude-history", "no")
 
     told = shell.json("recommend", "runs/sasrec", "--history", "i00001,i00002", "i00003", "--k", 4)
-    assert [one.keys() for one in told] == [{"history", "items", "scores"}] * 2
+    assert [one.keys() for one in told] == [{"history", "items", "scores", "dropped"}] * 2
     assert told[0]["history"] == ["i00001", "i00002"]
     assert len(told[0]["items"]) == len(told[0]["scores"]) == 4
     plain = shell.ok("recommend", "runs/sasrec", "--history", "i00001,i00002", "--k", 4)
@@ -73,7 +73,8 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
     timed = shell.json("recommend", "runs/hstu", "--history", "i00001,i00002", "--times", "1000,2000", "--k", 4)
     assert len(timed[0]["items"]) == 4
     told = shell.json("recommend", "runs/sasrec", "--input", "shop", "--out", "recs.parquet", "--k", 3)
-    assert told == {"out": "recs.parquet", "histories": 60, "unknown_share": 0.0, "notes": []}
+    none = {"unknown_items": 0, "unknown_share": 0.0, "empty_lists": 0}
+    assert told == {"out": "recs.parquet", "histories": 60, **none, "notes": []}
     assert pl.read_parquet("recs.parquet")["items"].list.len().to_list() == [3] * 60
 
 
@@ -187,6 +188,11 @@ def test_wrong_words(shell: Shell, shop: Path, run: Path, tmp_path: Path) -> Non
             [*train, "--activation", "rely"],
             "is 'rely', but must be one of relu, gelu. Did you mean 'relu'?",
         ),
+        (["train", "SASRec", "--data", shop, "--out", "x"], "Did you mean 'sasrec'?"),
+        (["train", "dtrec", "--backbone", "HSTU", "--data", shop, "--out", "x"], "Did you mean 'hstu'?"),
+        (["train", "reg4rec", "--tokenizer", "MPQ", "--data", shop, "--out", "x"], "Did you mean 'mpq'?"),
+        (["tokenize", "--tokenizer", "RQVAE", "--data", shop, "--out", "x"], "Did you mean 'rqvae'?"),
+        (["study", "HPS", "--data", shop], "Did you mean 'hps'?"),
         ([*train, "--track", "tensorbord"], "Did you mean 'tensorboard'?"),
         ([*train, "--width"], "--width needs a value: a whole number."),
         ([*train, "--resume", "yes"], "'yes' is one word too many"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sys
 import zipfile
 from pathlib import Path
@@ -19,10 +20,25 @@ from forethought.training import state
 def test_a_null_history_is_not_a_full_disk(shell: Shell, run: Path, tmp_path: Path) -> None:
     table, out = tmp_path / "histories.parquet", tmp_path / "recs.parquet"
     pl.DataFrame({"user": [1, 2, 3], "history": [["i00001"], None, ["i00002", None]]}).write_parquet(table)
-    told = shell.json("recommend", run, "--input", table, "--out", out, "--unknown", "drop", "--k", 3)
-    assert told == {"out": str(out), "histories": 3, "unknown_share": 1 / 3, "notes": []}
+    told = shell.json("recommend", run, "--input", table, "--out", out, "--k", 3)
+    counts = {"histories": 3, "unknown_items": 1, "unknown_share": 1 / 3, "empty_lists": 1}
+    assert told == {"out": str(out), **counts, "notes": []}
     assert pl.read_parquet(out)["items"].list.len().to_list() == [3, 0, 3]
-    assert "Row 1 has an empty history" in shell.wrong("recommend", run, "--input", table, "--out", tmp_path / "x")
+    said = shell.run("recommend", run, "--input", table, "--out", out).err
+    assert (
+    assert "3 lists; unknown and left out: 1 of the histories' items (33.33%; the column dropped counts them); " in said
+    )
+    assert "without any known item, so with an empty list: 1." in said
+    strict = ["--input", table, "--out", tmp_path / "x", "--unknown", "error"]
+    assert "Row 1 has an empty history" in shell.wrong("recommend", run, *strict)
+
+
+def test_a_history_of_unknown_ids_is_no_empty_list(shell: Shell, run: Path) -> None:
+    words = ["recommend", run, "--unknown", "drop", "--history"]
+    assert "The model knows no item of the history ('nobody', 'none')" in shell.wrong(*words, "nobody,none")
+    said = shell.run(*words, "nobody", "i00001,none", "--json")
+    assert [(each["dropped"], len(each["items"])) for each in json.loads(said.out)] == [(["nobody"], 0), (["none"], 10)]
+    assert "1 of 2 histories have no item that the model knows: no list for these." in said.err
 
 
 def test_a_fault_of_ours_while_writing_is_not_a_full_disk(tmp_path: Path) -> None:

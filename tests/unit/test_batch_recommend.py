@@ -42,9 +42,10 @@ def test_a_list_column(trained: Recommender, histories: pl.DataFrame, tmp_path: 
     histories.write_parquet(tmp_path / "in.parquet")
     told = recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", k=7)
     found = pl.read_parquet(tmp_path / "out.parquet")
-    assert told == {"histories": len(histories), "unknown_share": 0.0, "notes": []}
-    assert found.columns == ["customer", "history", "items", "scores"]
-    assert found.drop("items", "scores").equals(histories)
+    none = {"unknown_items": 0, "unknown_share": 0.0, "empty_lists": 0}
+    assert told == {"histories": len(histories), **none, "notes": []}
+    assert found.columns == ["customer", "history", "items", "scores", "dropped"]
+    assert found.drop("items", "scores", "dropped").equals(histories)
     assert_scored(found, trained, k=7)
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
@@ -87,12 +88,14 @@ def test_unknown_items(trained: Recommender, histories: pl.DataFrame, tmp_path: 
     lists[21], lists[40] = ["neither this"], []
     histories.with_columns(history=pl.Series(lists)).write_parquet(tmp_path / "in.parquet")
     with pytest.raises(DataError, match=r"^Row 20 has items that the model does not know: 'nobody knows'"):
-        recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet")
+        recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", unknown="error")
     assert not (tmp_path / "out.parquet").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]  # nothing half-written
-    told = recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", unknown="drop")
+    told = recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet")
     found = pl.read_parquet(tmp_path / "out.parquet")
     assert told["unknown_share"] == pytest.approx(2 / sum(map(len, lists)))
+    assert (told["unknown_items"], told["empty_lists"]) == (2, 2)
+    assert found["dropped"].gather([19, 20, 21, 40]).to_list() == [0, 1, 1, 0]
     assert found["items"].list.len().gather([20, 21, 40]).to_list() == [10, 0, 0]
     assert found["history"].to_list() == lists
 
@@ -102,7 +105,7 @@ def test_empty_histories_are_named(trained: Recommender, histories: pl.DataFrame
         lists = [*histories["history"].to_list()[:5], empty]
         pl.DataFrame({"history": pl.Series(lists, dtype=pl.List(pl.String))}).write_parquet(tmp_path / f"{n}.parquet")
         with pytest.raises(DataError, match="Row 5 has an empty history"):
-            recommend_table(trained, tmp_path / f"{n}.parquet", tmp_path / "out.parquet")
+            recommend_table(trained, tmp_path / f"{n}.parquet", tmp_path / "out.parquet", unknown="error")
 
 
 def test_choices_are_those_of_recommend(trained: Recommender, histories: pl.DataFrame, tmp_path: Path) -> None:
@@ -159,6 +162,34 @@ def test_wrong_tables(trained: Recommender, tmp_path: Path, table: pl.DataFrame,
     table.write_parquet(tmp_path / "in.parquet")
     with pytest.raises(DataError, match=said):
         recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_columns_are_called_as_in_the_data_of_the_run(
+    sasrec: SASRec, quick: Training, shop: Path, tmp_path: Path
+) -> None:
+    rows = pl.read_parquet(shop / "interactions.parquet").select(
+        customer="user_id", sku="item_id", bought="timestamp", place="position"
+    )
+    rows.write_parquet(tmp_path / "sales.parquet")
+    names = {"user": "customer", "item": "sku", "time": "bought", "position": "place"}
+    data = read(tmp_path / "sales.parquet", **names)
+    model = train(Recipe(method=sasrec, training=replace(quick, epochs=1)), leave_last_out(data), tmp_path / "run")
+    recommend_table(model, tmp_path / "sales.parquet", tmp_path / "own.parquet")
+    recommend_table(model, shop, tmp_path / "default.parquet")  # by default names, where its own are not there
+    found, default = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("own", "default"))
+    assert found.columns == ["customer", "history", "items", "scores", "dropped"]
+    assert found.rename({"customer": "user_id"}).equals(default)
+    rows.rename({"sku": "article"}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(
+        DataError, match="or the columns customer and sku or user_id and item_id, but it has customer, "
+    ):
+        recommend_table(model, tmp_path / "other.parquet", tmp_path / "out.parquet")
+
+
+def test_a_name_that_promises_another_kind_of_file(trained: Recommender, shop: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ends in \.csv, but .* written as Parquet: call it 'r\.parquet'\."):
+        recommend_table(trained, shop, tmp_path / "r.csv")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_time_that_cannot_be_read_is_not_sorted_to_the_front(trained: Recommender, tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ def test_plain_text_by_hand() -> None:
     assert bare.text() == "protocol\n\ntitle\na column\n"
 
 
+def test_a_sentence_is_one_line_of_text_however_long() -> None:
+    long = "so many words " * 30 + "end."
+    told = Document(long, [Table("title", ["a column"], [])], [long, "Remark."])
+    assert told.text().splitlines() == [long, "", "title", "a column", "", long, "Remark."]
+
+
 def test_the_terminal_shows_a_document_as_its_text() -> None:
     out = io.StringIO()
     Console(file=out, width=140, color_system=None).print(TOLD)

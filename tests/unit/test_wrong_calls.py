@@ -11,7 +11,7 @@ import pytest
 import forethought as ft
 from forethought.config import Recipe
 from forethought.data.splits import Split
-from forethought.errors import DataError, ForethoughtError, some
+from forethought.errors import DataError, ForethoughtError, nearest, some
 from forethought.recommender import Recommender
 from forethought.training.settings import Training
 
@@ -66,3 +66,10 @@ def test_a_name_of_thousands_of_signs_is_cut_in_what_is_said(trained: Recommende
     assert str(error.value).endswith("xxx....")
     assert len(str(error.value)) < 200
     assert some([*range(7)], 5) == "0, 1, 2, 3, 4 and 2 more"
+
+
+def test_a_name_in_other_letters_is_hinted_at() -> None:
+    methods = ["sasrec", "dtrec", "igr-sr", "GRU4Rec"]
+    for word, meant in (("SASRec", "sasrec"), ("IGR_SR", "igr-sr"), ("gru4rec", "GRU4Rec"), ("DTREK", "dtrec")):
+        assert nearest(word, methods) == f" Did you mean {meant!r}?"
+    assert nearest("popular", methods) == ""

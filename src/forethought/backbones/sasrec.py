@@ -20,7 +20,7 @@ class SASRec(TransformerConfig):
     """Configuration of a SASRec encoder."""
 
     layers: Layers = 1
-    """Blocks b (the paper: 2; on sparse shops one is better and cheaper, docs/results/tuning.md)."""
+    """Blocks b (the paper: 2; on sparse shops one is better and cheaper)."""
     ffn_width: Width = 256
     """Width inside the feed-forward nets (the paper: d)."""
     dropout: ShareBelowOne = 0.35

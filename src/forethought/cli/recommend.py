@@ -7,13 +7,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
 from forethought.cli.steering import SteeringOptions
 from forethought.escaping import printable
+
+if TYPE_CHECKING:
+    from forethought.recommender import Recommendation
 
 T = TypeVar("T")
 
@@ -29,7 +32,8 @@ class Recommend:
     times: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SECOND,SECOND ...")] = ()
     """Unix seconds beside each item of --history, for models that read times."""
     input: str | None = None
-    """Table with a list column `history` (and `times`), or with rows of user_id, item_id and a time."""
+    """Table with a list column `history` (and `times`), or with rows of users, items and times whose columns are called
+    as in the data that the run was trained on."""
     out: Path | None = None
     """Parquet file for the recommendations of --input."""
     k: int = 10
@@ -42,8 +46,9 @@ class Recommend:
     """Text file with one item id a line: never recommend these."""
     strict_lists: bool = False
     """Refuse ids of --allow and --deny that the model does not know."""
-    unknown: Literal["error", "drop"] = "error"
-    """What to do with ids that the model does not know."""
+    unknown: Literal["error", "drop"] | None = None
+    """What to do with ids that the model does not know; error for --history, drop (and count) for --input if not
+    given."""
     approximate: bool = False
     """Search in an index, for several hundred thousand items; built at the first use, which takes a while."""
     seed: int = 0
@@ -84,7 +89,7 @@ def run(arguments: list[str]) -> None:
         "exclude_history": CHOICES[args.exclude_history],
         "allow": allow,
         "deny": deny,
-        "unknown": args.unknown,
+        "unknown": args.unknown or ("error" if args.input is None else "drop"),
         "strict_lists": args.strict_lists,
         "halting": args.halting_options.of(model.method),
         **steering,
@@ -95,8 +100,19 @@ def run(arguments: list[str]) -> None:
     histories = [[typed_id(i, model) for i in h.split(",")] for h in args.history]
     times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
     lists = _said(lambda: model.recommend(histories, args.k, times=times, **choices))
+    _tell_unmet(lists, model)
     if args.json:
-        print_json([{"history": _plain(r.history), "items": _plain(r.items), "scores": r.scores} for r in lists])
+        print_json(
+            [
+                {
+                    "history": _plain(r.history),
+                    "items": _plain(r.items),
+                    "scores": r.scores,
+                    "dropped": _plain(r.dropped),
+                }
+                for r in lists
+            ]
+        )
         return
     titles = dict(model.titles())
     for one in lists:
@@ -105,6 +121,27 @@ def run(arguments: list[str]) -> None:
         for rank, (item, score) in enumerate(zip(one.items, one.scores, strict=True), start=1):
             lines.append(f"{rank:>4}  {item!s:<16} {score:8.3f}  {titles.get(item) or ''}")
         sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _tell_unmet(lists: list[Recommendation], model: Any) -> None:
+    """Say how many histories have nothing that the model knows.
+
+    Raises:
+        DataError: all of them.
+    """
+    from forethought.errors import DataError, some
+
+    unmet = [one for one in lists if len(one.dropped) == len(one.history)]
+    if len(unmet) == len(lists):
+        ids = some([item for one in lists for item in one.history], 5)
+        raise DataError(
+            f"The model knows no item of the history ({ids}), so that there is nothing to go by; ids look like "
+            f"{model.items.id_list([0])[0]!r}."
+        )
+    if unmet:
+        console().print(
+            f"{len(unmet):,} of {len(lists):,} histories have no item that the model knows: no list for these."
+        )
 
 
 def _said(ask: Callable[[], T]) -> T:
@@ -129,12 +166,21 @@ def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
     if args.json:
         print_json({"out": str(args.out), **counts})
     else:
-        console().print(
-            f"{args.out}: {counts['histories']:,} lists; "
-            f"{counts['unknown_share']:.2%} of the history items were unknown."
-        )
+        console().print(f"{args.out}: {counts['histories']:,} lists; {_left_out(counts)}.")
         for note in counts["notes"]:
             console().print(note)
+
+
+def _left_out(counts: dict[str, Any]) -> str:
+    """What became of unknown ids, as the end of a sentence."""
+    if not counts["unknown_items"] and not counts["empty_lists"]:
+        return "all items of the histories were known"
+    said = (
+        f"unknown and left out: {counts['unknown_items']:,} of the histories' items ({counts['unknown_share']:.2%}; "
+        "the column dropped counts them)"
+    )
+    empty = counts["empty_lists"]
+    return f"{said}; without any known item, so with an empty list: {empty:,}" if empty else said
 
 
 def ids_in(path: Path, model: Any) -> list[Any]:

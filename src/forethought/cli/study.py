@@ -24,8 +24,9 @@ class Options:
     """Seeds, such as --seeds 0 1 2; the whole study with the first, then with the next."""
     only: tuple[str, ...] = ()
     """Train these variants only; the page tells of all there are."""
-    results: Path = Path("docs/results")
-    """Where results and pages go; what has its result there is not trained again."""
+    results: Path | None = None
+    """Where results and pages go; what has its result there is not trained again. The folder results if not given, or
+    docs/results in a checkout of the project."""
     runs: Path = Path("runs")
     """Where the models are trained."""
     device: str = "auto"
@@ -73,7 +74,7 @@ def _study(name: str, arguments: list[str]) -> None:
         tell_notes(view, split.data)
     context = StudyContext(
         split=split,
-        results=options.results,
+        results=options.results or _results(),
         runs=options.runs,
         device=options.device,
         say=(lambda _: None) if options.quiet else view.print,
@@ -85,6 +86,11 @@ def _study(name: str, arguments: list[str]) -> None:
     except Interrupted:
         raise Interrupted("Everything is saved: the same command goes on from here.") from None
     view.print(f"The page lies in {page}.")
+
+
+def _results() -> Path:
+    """Where results go if nothing is said: the project keeps its own beside its documentation."""
+    return Path("docs/results" if Path("src/forethought/studies").is_dir() else "results")
 
 
 def _help() -> str:

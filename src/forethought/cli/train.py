@@ -116,6 +116,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.settings import Seed, check, from_environment
     from forethought.training.interrupt import Interrupted
     from forethought.training.progress import Quiet, Watch
+    from forethought.training.tracking import Trackers
 
     recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
     _check_tokens(recipe, arguments)
@@ -128,6 +129,7 @@ def _train(name: str, arguments: list[str]) -> None:
     view, first = console(), from_environment("RANK", 0) == 0
     check(getattr(options, "seed", 0), Seed, "--seed")
     _asked(recipe, args)  # what is wrong in it is told before the data is read
+    Trackers(options.track if first else ())  # as is a package that is not there
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
     if not quiet:

@@ -15,6 +15,18 @@ AUTO = "auto"
 TIME_NAMES = ("timestamp", "time", "datetime", "date")
 
 
+class MissingColumnError(DataError):
+    """A table without a column that is asked for.
+
+    Attributes:
+        said: what is wrong, without how to mend it, which is not the same where columns cannot be chosen.
+    """
+
+    def __init__(self, said: str, mend: str) -> None:
+        super().__init__(f"{said}: {mend}")
+        self.said = said
+
+
 @dataclass(frozen=True, kw_only=True)
 class Columns(Settings):
     """Which column of a table means what; `resolve` looks them up.
@@ -57,9 +69,9 @@ class Columns(Settings):
         return columns
 
 
-def missing_column(role: str, name: str, names: list[str], source: Any) -> DataError:
+def missing_column(role: str, name: str, names: list[str], source: Any) -> MissingColumnError:
     """What to say when a column is not there."""
-    return DataError(
-        f"There is no {role} column {shown(name)} in {describe(source)}, which has {some(names, 100) or 'none'}: "
-        f"say which it is with {role}=...{nearest(name, names)}"
+    return MissingColumnError(
+        f"There is no {role} column {shown(name)} in {describe(source)}, which has {some(names, 100) or 'none'}",
+        f"say which it is with {role}=...{nearest(name, names)}",
     )

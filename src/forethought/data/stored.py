@@ -12,7 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from forethought.data.columns import Columns
+from forethought.data.columns import Columns, MissingColumnError
+from forethought.data.interactions import Interactions
 from forethought.data.prepare import open_prepared, prepared_folder
 from forethought.data.reading import read
 from forethought.data.sources import describe, is_query, is_remote
@@ -37,7 +38,7 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
         ConfigError: items beside a prepared folder, which has its own.
         RunError: what the run tells is no path and no name of a column.
     """
-    columns = _columns(about)
+    columns = recorded_columns(about)
     source = _named(about.get("data_path"), "its data", "--data") if source is None else source
     if (folder := prepared_folder(source)) is not None:
         if items is not None:
@@ -50,7 +51,7 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
         if items is None and columns.get("items") is not None:
             items = _named(columns["items"], "the table of its items", "--items")
         asked: dict[str, Any] = columns | {"items": items}
-        opened = split.apply(read(source, **asked))
+        opened = split.apply(_read_again(source, asked))
     if opened.data.data_hash != about.get("data_hash"):
         raise DataError(
             f"{describe(source)} is not the data the run was trained on: its hash is {opened.data.data_hash}, "
@@ -59,7 +60,16 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
     return opened
 
 
-def _columns(about: Mapping[str, Any]) -> dict[str, Any]:
+def _read_again(source: Any, asked: dict[str, Any]) -> Interactions:
+    try:
+        return read(source, **asked)
+    except MissingColumnError as error:
+        raise DataError(
+            f"{error.said}: the run was trained on a table that has it, so give that one, or a copy of it."
+        ) from None
+
+
+def recorded_columns(about: Mapping[str, Any]) -> dict[str, Any]:
     """Which columns mean what, and the table of items, as the run tells."""
     columns = about.get("columns", {})
     sound = isinstance(columns, dict) and all(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forethought.evaluation import cost_tables
-from forethought.evaluation.groups import Group
+from forethought.evaluation.groups import N_GROUPS, Group
 from forethought.evaluation.protocol import in_words, is_unusual, noisy
 from forethought.evaluation.statistics import Estimate
 from forethought.evaluation.summary import Difference, MethodSummary
@@ -39,7 +39,7 @@ def evaluation_document(
         tables.append(_by_cut("lists", {name: number(value, ".4g") for name, value in lists.items()}))
     tables += [_groups(GROUPINGS.get(by, by), each) for by, each in groups.items()]
     tables.append(cost_tables.stage_table(cost))
-    remarks = cost_tables.remarks(halting, cost)
+    remarks = _empty_groups(groups) + cost_tables.remarks(halting, cost)
     remarks += [] if weights is None else [f"Weights: {weights[:12]}, the first digits of their checksum."]
     return Document(in_words(protocol), tables, remarks, is_unusual(protocol))
 
@@ -141,6 +141,20 @@ def _groups(by: str, groups: Mapping[str, Group]) -> Table:
     ]
     more = [*(["recall@10 by chance"] if chances else []), *(["steps"] if reasons else [])]
     return Table(f"by {by}", ["group", "range", "cases", *shown, *more], rows)
+
+
+def _empty_groups(groups: Mapping[str, Mapping[str, Group]]) -> list[str]:
+    """Which fifths have no case, and why; else one looks for them."""
+    fifths = [f"G{n + 1}" for n in range(N_GROUPS)]
+    missing = {
+        by: [name for name in fifths if name not in each] for by, each in groups.items() if each.keys() <= {*fifths}
+    }
+    return [
+        f"By {GROUPINGS.get(by, by)} there is no {' and no '.join(names)}: cases of equal value share a group, and so "
+        "many are equal that they fill more than a fifth."
+        for by, names in missing.items()
+        if names and len(names) < N_GROUPS
+    ]
 
 
 def _noises(protocol: Mapping[str, Any], methods: Mapping[str, MethodSummary]) -> list[str]:

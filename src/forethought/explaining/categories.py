@@ -96,6 +96,13 @@ class Categories:
             return None
         return Category(self.names[best], self._path(best), float(share[best]), float(self.overall[best]))
 
+    def of(self, item: int) -> str | None:
+        """The rarest label of an item, with the one above it; None where it carries none that tells it from others."""
+        first, end = np.searchsorted(self.items, [item, item + 1])
+        labels = self.labels[first:end][::-1]  # of a path whose levels are equally rare, the deepest
+        path = self._path(int(labels[self.overall[labels].argmin()])) if len(labels) else []
+        return " › ".join(path[-2:]) or None
+
     def _path(self, label: int) -> list[str]:
         """Down to the label; what all items carry says nothing and is left out."""
         path: list[str] = []

@@ -27,7 +27,9 @@ def typical(category: Category | None, items: Sequence[ItemRef | Candidate]) -> 
 
 def titled(title: str, *names: str, **others: str) -> Table:
     """Columns of text, then those of numbers by their heading; the heading "left" is a blank column of text."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    heading = Text(title)
+    table = Table(title=heading, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.min_width = heading.cell_len  # else it is broken where all cells are narrower
     for name in names:
         heading = "" if name in ("item", "title") else name
         table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=BROAD)

@@ -53,4 +53,10 @@ class ItemMetadata:
         return row
 
     def named(self, row: int) -> ItemRef:
-        return ItemRef(self.ids.id_list([row])[0], None if self.titles is None else self.titles[row])
+        title = None if self.titles is None else self.titles[row]
+        return ItemRef(self.ids.id_list([row])[0], title or self._known_by(row))
+
+    def _known_by(self, row: int) -> str | None:
+        """Brand and category, which say more than a bare id."""
+        parts = [None if labels is None else labels.of(row) for labels in (self.brands, self.categories)]
+        return " · ".join(part for part in parts if part) or None

@@ -10,7 +10,7 @@ PointKind = Literal["step", "centroid", "item", "target"]
 
 @dataclass(frozen=True)
 class ItemRef:
-    """An item's id, and its title where the data has one."""
+    """An item's id, and its title; where the data has none, its brand and category."""
 
     item: Any
     title: str | None

@@ -207,7 +207,8 @@ class DTRecModel(Method):
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
         diagnostics = of_steps(figures["soft_steps"], self.config.max_steps)
-        if self.config.max_steps > 1:
+        warming = self.prototype_weight == 0 < self.config.prototype_weight and self.config.supervision != "none"
+        if self.config.max_steps > 1 and not warming:  # what would make the steps differ is not switched on yet
             diagnostics = together(diagnostics, of_trajectory(figures["mean_cosine"]))
         if self.config.supervision == "none":
             return diagnostics

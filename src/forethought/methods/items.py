@@ -41,7 +41,7 @@ class ItemLoss(Settings):
     """Scores are divided by it (tau > 0); about 0.05 to 0.2 goes with `cosine`, 1 with the plain dot product."""
     cosine: bool = True
     """Compare directions only: states and items have unit length. Learns faster and ranks better than the plain
-    dot product on every set we tried (docs/results/tuning.md); `cosine=False, temperature=1.0` is the papers'."""
+    dot product on every set we tried; `cosine=False, temperature=1.0` is the papers'."""
     bias: bool = False
     """One learned bias an item."""
     smoothing: Share = 0.0

@@ -94,7 +94,9 @@ class Document:
         return Group(shown(self.protocol, "bold red" if self.alarm else "dim"), *spaced, Text(), *remarks)
 
     def text(self) -> str:
-        return plain(self, WIDTH)
+        """Sentences stand in one line each, however long, so that they can be searched and cut."""
+        tables = [f"\n{plain(table, WIDTH)}" for table in self.tables]
+        return "\n".join([printable(self.protocol), *tables, "", *map(printable, self.remarks)])
 
     def markdown(self) -> str:
         protocol, tables = f"Protocol: {markdown(self.protocol)}", [table.markdown() for table in self.tables]

@@ -1,8 +1,10 @@
-"""What one sees while training: a bar with loss parts, positions a second and time left, and a line an epoch."""
+"""What one sees while training: a bar with the loss, positions a second and time left, and a line an epoch."""
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -10,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from forethought.methods.interface import Stage
 from forethought.training import state
 from forethought.training.settings import Training
+
+JUDGED_BY = re.compile(r"reward\w*|valid_steps|valid_(?!ndcg@10$)\w+@\d+")  # beside the loss and NDCG@10
 
 
 class Quiet:
@@ -79,17 +83,14 @@ class Watch(Quiet):
     def step(self, losses: dict[str, float], positions: int) -> None:
         self.positions += positions
         rate = self.positions / (time.perf_counter() - self.began)
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        self.bar.update(self.task, advance=1, figures=f"{shown}  {rate:,.0f} positions/s")
+        self.bar.update(self.task, advance=1, figures=f"{_told(losses)}  {rate:,.0f} positions/s")
 
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
         self.close()
         self.bar.remove_task(self.task)
-        apart = ("epoch", "stage", "trained_s", "valid_s", "valid_ndcg@10")
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if name not in apart)
+        quality, mark = figures["valid_ndcg@10"], " *" if improved else "  "
         self.console.print(
-            f"epoch {epoch:>3}  {losses}  valid ndcg@10 {figures['valid_ndcg@10']:.4f}{' *' if improved else '  '}"
-            f"  {figures['trained_s']:.0f} s",
+            f"epoch {epoch:>3}  {_told(figures)}  valid ndcg@10 {quality:.4f}{mark}  {figures['trained_s']:.0f} s",
             highlight=False,
         )
 
@@ -106,9 +107,24 @@ class Watch(Quiet):
         self.console.print(
             f"Trained {progress.epoch} epochs in {progress.trained_s:.0f} s ({why}); the best was epoch "
             f"{progress.best_epoch + 1} with valid ndcg@10 {progress.best:.4f}."
+            f"{_advice(progress, self.epochs)}"
         )
 
     def close(self) -> None:
         """Give the terminal back, however training ended."""
         if self.console.is_terminal:
             self.bar.stop()
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    """The loss, and what else a stage is judged by: two figures at most, as all of them stand in log.jsonl."""
+    names = [name for name in ("loss", *figures) if name in figures][:1]
+    names += [name for name in figures if JUDGED_BY.fullmatch(name)][:1]
+    return "  ".join(f"{name.replace('_', ' ')} {figures[name]:.4f}" for name in names)
+
+
+def _advice(progress: state.Progress, epochs: int) -> str:
+    """What follows from the best epoch having been the last one that was allowed."""
+    if not 0 < epochs == progress.epoch == progress.best_epoch + 1:
+        return ""
+    return " It was still getting better when it ended: more --epochs may be worth their time."

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_groups_hold_all_cases_and_their_means(evaluate):
             assert group.range == (mine[by].min(), mine[by].max())
             for metric, estimate in group.metrics.items():
                 assert estimate.mean == pytest.approx(mine[metric].mean(), abs=1e-12)
+
+
+def test_a_group_that_nobody_is_in_is_told_of(split, make_ranking):
+    evaluation = summarise(make_ranking(split), split.test, split, **SETTINGS)
+    assert not [remark for remark in evaluation.document().remarks if "there is no G" in remark]
+    fewer = {name: group for name, group in evaluation.groups["history_length"].items() if name not in ("G1", "G3")}
+    told = replace(evaluation, groups=evaluation.groups | {"history_length": fewer}).document().remarks
+    assert told[0].startswith("By history length there is no G1 and no G3: cases of equal value share a group")
 
 
 def test_several_cases_of_a_user_are_counted_and_resampled_together(split):

@@ -9,7 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from forethought.data.vocabulary import Vocabulary
 from forethought.explaining.categories import Categories
+from forethought.explaining.cells import titled
+from forethought.explaining.metadata import ItemMetadata
+from forethought.tables.table import plain
 
 PATHS = [
     ["Outdoor", "Camping", "tent"],
@@ -101,3 +105,30 @@ def test_what_all_items_carry_typifies_none() -> None:
     assert found.path == ["Golf"]
     assert read.typical(np.array([False, True, True])) is None
     assert read.typical(np.zeros(3, dtype=bool)) is None
+
+
+def test_an_item_without_title_is_known_by_brand_and_category() -> None:
+    table = pl.DataFrame(
+        {
+            "title": ["A tent", "", None, None, None],
+            "brand": ["Acme", "Acme", None, "Beta", None],
+            "categories": [*PATHS[:3], ["Outdoor"], None],
+        }
+    )
+    ids = Vocabulary.from_series(pl.Series("item_id", [1, 2, 3, 4, 5]))
+    metadata = ItemMetadata.read(ids, table)
+    assert [metadata.named(row).title for row in range(5)] == [
+        "A tent",
+        "Acme · Camping › stove",
+        "Cycling › lock",
+        "Beta · Outdoor",
+        None,
+    ]
+
+
+def test_a_heading_is_not_broken_where_ids_are_short() -> None:
+    for heading in ("After", "What speaks for them"):
+        table = titled(heading, "item", "title")
+        table.show_header = False
+        table.add_row("7", "")
+        assert plain(table, 100).splitlines()[0] == heading

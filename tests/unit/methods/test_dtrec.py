@@ -249,6 +249,19 @@ def test_a_flat_trajectory_is_told(split: Split) -> None:
     assert not any("the steps add nothing" in each for each in one.diagnostics(told | {"soft_steps": 1.0}).warnings)
 
 
+def test_steps_are_not_called_useless_while_nothing_yet_makes_them_differ(split: Split) -> None:
+    told = {"soft_steps": 2.0, "mean_cosine": 0.995}
+    for settings, epoch, warned in (
+        ({"warmup_epochs": 10}, 0, False),
+        ({"warmup_epochs": 10}, 1, True),
+        ({"warmup_epochs": 10, "prototype_weight": 0.0}, 0, True),
+        ({"warmup_epochs": 10, "supervision": "none"}, 0, True),
+    ):
+        model, _, _ = given(split, **settings)
+        model.begin_epoch(epoch)
+        assert any("the steps add nothing" in each for each in model.diagnostics(told).warnings) == warned
+
+
 def test_prototypes_are_those_of_the_items_as_they_are(split: Split) -> None:
     """Made anew at the beginning of each epoch, of vectors that have moved since."""
     model, _, _ = given(split)

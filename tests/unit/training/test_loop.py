@@ -30,6 +30,7 @@ from forethought.training.interrupt import Interrupted
 from forethought.training.loop import Fit
 from forethought.training.progress import Quiet, Watch
 from forethought.training.settings import Training
+from forethought.training.state import Progress
 from forethought.training.tracking import JsonLines, Trackers
 
 
@@ -174,6 +175,42 @@ def test_a_log_without_a_terminal_has_a_line_an_epoch(
     assert "valid ndcg@10" in first
     assert last.startswith("Trained 2 epochs in ")
     assert "all epochs done" in last
+
+
+def test_a_line_has_five_figures_at_most_and_the_log_has_all() -> None:
+    parts = {
+        "ce_first": 1.0,
+        "ce_last": 2.0,
+        "loss": 3.0,
+        "soft_steps": 1.5,
+        "valid_ndcg@10": 0.25,
+        "valid_recall@10": 0.5,
+    }
+    told = {**parts, "valid_steps": 2.0, "trained_s": 4.0, "valid_s": 1.0, "epoch": 7.0, "prototype_weight": 0.0}
+    out = io.StringIO()
+    watch = Watch(Console(file=out, width=300))
+    watch.start(Progress(), Training(epochs=9))
+    for losses in (told, {"token_1": 2.5, "trained_s": 4.0, "valid_ndcg@10": 0.25}):
+        watch.begin_epoch(6, 10, 0)
+        watch.end_epoch(7, losses, improved=True)
+    assert out.getvalue().splitlines() == [
+        "epoch   7  loss 3.0000  valid recall@10 0.5000  valid ndcg@10 0.2500 *  4 s",
+        "epoch   7  token 1 2.5000  valid ndcg@10 0.2500 *  4 s",
+    ]
+
+
+def test_training_that_ended_at_its_best_says_that_more_may_help() -> None:
+    def said(best_epoch: int, epoch: int) -> str:
+        out = io.StringIO()
+        watch = Watch(Console(file=out, width=300))
+        watch.epochs = 5
+        watch.finish(Progress(epoch=epoch, best_epoch=best_epoch, best=0.3, trained_s=1.0, stale=1))
+        return out.getvalue()
+
+    advice = "It was still getting better when it ended: more --epochs may be worth their time."
+    assert advice in said(best_epoch=4, epoch=5)
+    assert advice not in said(best_epoch=3, epoch=5)
+    assert advice not in said(best_epoch=3, epoch=4)  # stopped for want of a gain
 
 
 def test_the_terminal_is_given_back(sasrec: SASRec, split: Split, quick: Training, tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def fetch(name: str, folder: str | Path, *, report: Report = silent) -> Path:
             says which file to put where; or a wrong checksum.
     """
     if name not in KNOWN:
-        raise DataError(f"{name!r} is no known data set; known are {', '.join(KNOWN)}.{nearest(name, KNOWN)}")
+        raise DataError(f"{name!r} is no known data set: `forethought download list` shows all.{nearest(name, KNOWN)}")
     known, folder = KNOWN[name], Path(folder) / name
     for remote in known.files:
         to = folder / remote.url.rpartition("/")[2]
