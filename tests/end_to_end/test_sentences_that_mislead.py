@@ -25,10 +25,8 @@ def test_a_null_history_is_not_a_full_disk(shell: Shell, run: Path, tmp_path: Pa
     assert told == {"out": str(out), **counts, "notes": []}
     assert pl.read_parquet(out)["items"].list.len().to_list() == [3, 0, 3]
     said = shell.run("recommend", run, "--input", table, "--out", out).err
-    assert (
-        "3 lists; 1 items of the histories (33.33%) were unknown and left out (the column dropped counts them)" in said
-    )
-    assert "1 histories had no known item, so that their lists are empty." in said
+    assert "3 lists; unknown and left out: 1 of the histories' items (33.33%; the column dropped counts them); " in said
+    assert "without any known item, so with an empty list: 1." in said
     strict = ["--input", table, "--out", tmp_path / "x", "--unknown", "error"]
     assert "Row 1 has an empty history" in shell.wrong("recommend", run, *strict)
 

@@ -176,11 +176,11 @@ def _left_out(counts: dict[str, Any]) -> str:
     if not counts["unknown_items"] and not counts["empty_lists"]:
         return "all items of the histories were known"
     said = (
-        f"{counts['unknown_items']:,} items of the histories ({counts['unknown_share']:.2%}) were unknown and left out "
-        "(the column dropped counts them)"
+        f"unknown and left out: {counts['unknown_items']:,} of the histories' items ({counts['unknown_share']:.2%}; "
+        "the column dropped counts them)"
     )
     empty = counts["empty_lists"]
-    return f"{said}; {empty:,} histories had no known item, so that their lists are empty" if empty else said
+    return f"{said}; without any known item, so with an empty list: {empty:,}" if empty else said
 
 
 def ids_in(path: Path, model: Any) -> list[Any]:
