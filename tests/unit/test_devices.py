@@ -7,7 +7,7 @@ import torch
 
 from forethought.devices import resolve_device
 from forethought.errors import ConfigError, RunError
-from forethought.training import loop
+from forethought.training.launch import launch
 from forethought.training.settings import Training
 
 
@@ -42,4 +42,4 @@ def test_a_device_by_number_and_torchrun_do_not_go_together(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
     with pytest.raises(ConfigError, match="torchrun gives each process a device of its own"):
-        loop.launch(Training(device="cuda:1"))
+        launch(Training(device="cuda:1"))

@@ -14,7 +14,7 @@ import torch
 from run_tools import edit_config
 from safetensors.torch import load_file
 
-from forethought import runs
+from forethought import runs, validation_fits
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.evidence import Evidence
@@ -173,15 +173,15 @@ def test_killed_where_weights_are_fitted_they_are_fitted_when_it_goes_on(
 
     with monkeypatch.context() as patched:
         if place == "before":
-            patched.setattr(runs, "fit_weights", kill)
+            patched.setattr(validation_fits, "fit_weights", kill)
         else:
-            fit = runs.fit_weights
+            fit = validation_fits.fit_weights
 
             def then_kill(*args: Any, **kwargs: Any) -> Any:
                 patched.setattr("os.replace", kill)
                 return fit(*args, **kwargs)
 
-            patched.setattr(runs, "fit_weights", then_kill)
+            patched.setattr(validation_fits, "fit_weights", then_kill)
         with pytest.raises(Killed):
             train(recipe, split, tmp_path / "run")
     left = load(tmp_path / "run")
