@@ -65,15 +65,17 @@ def test_reloads_under_load_lose_nothing(client: Any, place: ModelPlace, trained
     for thread in asking:
         thread.start()
     model = client.service.models
-    for seed in range(10):
-        aside = Path(place.folder).with_name(f"version-{seed}")
-        note(replaced(aside, trained, seed))
-        version = load(aside).weights_sum
-        shutil.copytree(aside, place.folder, dirs_exist_ok=True)
-        until(lambda version=version: model.named("first").version == version[:12])
-    stop.set()
-    for thread in asking:
-        thread.join()
+    try:
+        for seed in range(10):
+            aside = Path(place.folder).with_name(f"version-{seed}")
+            note(replaced(aside, trained, seed))
+            version = load(aside).weights_sum
+            shutil.copytree(aside, place.folder, dirs_exist_ok=True)
+            until(lambda version=version: model.named("first").version == version[:12])
+    finally:  # else a test that fails would never end
+        stop.set()
+        for thread in asking:
+            thread.join()
     assert failures == []
     assert len(seen) > 5
     done = re.compile(r'forethought_reloads_total\{model="first",outcome="done"\} (\d+)')
