@@ -109,7 +109,7 @@ def train(
     recommender = _untrained(config, split, side, folder, begun_with)
     trained = _as_trained(recommender, seen, rewards)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
-    precisions = _precisions(recommender, fabric.device)
+    precisions = _precisions(recommender, trained, fabric.device)
     going_on = folder if resume else None
     layers = layer_precision(recommender.method, config.training, config.seed, fabric, resume=going_on)
     watcher = observer if observer is not None and fabric.is_global_zero else Quiet()
@@ -194,9 +194,9 @@ def _untrained(
     return Recommender(method, config, split.data.items, table, about, folder)
 
 
-def _precisions(run: Recommender, device: torch.device) -> dict[str, Precision]:
+def _precisions(run: Recommender, trained: Method, device: torch.device) -> dict[str, Precision]:
     """What products are made in, stage by stage, noted in the run."""
-    stages, walks = run.method.stages(), walks_items(run.method)
+    stages, walks = trained.stages(), walks_items(run.method)
     chosen = choose_for_stages(run.config.training, stages, device.type, len(run.items), walks=walks)
     names = {precision.name for precision in chosen.values()} or {Precision().name}
     each = ", ".join(f"{stage} {precision.name}" for stage, precision in chosen.items())
@@ -328,7 +328,7 @@ def evaluate(
 
 def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     """`epochs`, `trained_s` and `s_per_epoch` as they were, over all stages; `flops_per_epoch` counted anew, as in the
-    best epoch.
+    best epoch; of an aligned run neither of the last two, because its epochs are some batches and no pass.
 
     None where no training state lies beside the model; of a method without stages there are no epochs to count. The
     model and the random generators stay as they are.
@@ -336,6 +336,8 @@ def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
     progress, seed = model.progress(), model.config.seed
     if progress and not model.method.stages():
         return {"epochs": 0, "trained_s": progress["trained_s"]}
+    if progress and model.config.alignment is not None:
+        return {"epochs": progress["epoch"], "trained_s": progress["trained_s"]}
     if not progress or progress["best_epoch"] < 0:
         return None
     settings, stages, starts = model.config.training, model.method.stages(), progress.get("stages", [0])

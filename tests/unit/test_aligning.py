@@ -27,12 +27,13 @@ from forethought.data.features import Features
 from forethought.data.splits import Split
 from forethought.decoding.path_facts import PathFacts
 from forethought.errors import ConfigError, DataError, RunError
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.dtrec import DTRec
 from forethought.methods.reg4rec import REG4Rec
 from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender, load
-from forethought.runs import train
+from forethought.runs import evaluate, train, training_cost
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
@@ -283,6 +284,8 @@ def test_what_cannot_be_aligned_is_refused(
         (trained, BRIEF, "makes no choices"),
         (halting_run, replace(BRIEF, path_rewards=PathRewards(path=2.0)), "has no paths"),
         (halting_run, replace(BRIEF, action="joint"), "action is of paths"),
+        (halting_run, replace(BRIEF, policy_weight=0.0), "nothing would be learned"),
+        (paths_run, replace(BRIEF, policy_weight=0.0, anchor=0.0), "nothing would be learned"),
         (paths_run, replace(BRIEF, halting_rewards=HaltingRewards(step_price=0.2)), "does not halt"),
         (paths_run, replace(BRIEF, guard="recal@50"), "no metric"),
         (
@@ -399,3 +402,53 @@ def test_what_loses_its_tail_is_not_kept(
     run = align(paths_run, split, tmp_path / "run", BRIEF)
     assert run.progress()["best"] == 0.25
     assert run.outcome()["best_epoch"] == 2
+
+
+def test_a_cropped_and_noisy_training_is_aligned_on_whole_histories(
+    split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that is cropped would end before the held-out item that it is to name."""
+    method = DTRec(backbone=SASRec(input_norm=True, **SMALL), most_clusters=8, first_clusters=4)
+    run = train(Recipe(method=method, training=replace(quick, crop=1.0, input_noise=0.3)), split, tmp_path / "run")
+    named: set[int] = set()
+    begin = Aligner.begin_batch
+
+    def watch(self: Aligner, batch: Batch) -> None:
+        begin(self, batch)
+        assert batch.targets_BL is not None
+        named.update(batch.targets_BL.gather(1, batch.lengths_B[:, None] - 1)[:, 0].tolist())
+
+    monkeypatch.setattr(Aligner, "begin_batch", watch)
+    made = align(run, split, tmp_path / "aligned", replace(BRIEF, batches=100, epochs=1))
+    shared = shared_out(split, SMALL["window"], made.config.seed)
+    assert named == {shared.train[row].tolist()[-1] for row in range(len(shared.train))}
+
+
+def test_what_cost_too_much_quality_does_not_stand_in_the_way_of_what_comes_later(
+    halting_run: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = iter([(0.4, 3.0), (0.39, 1.0), (0.399, 2.0)])  # the second is cheap, and more than a hundredth worse
+
+    def validate(self: loop.Fit, fabric: Any) -> dict[str, float]:
+        head, steps = next(validated)
+        priced = {"valid_steps": steps, "valid_ndcg@10 less steps": head - 0.1 * steps}
+        return {"valid_ndcg@10": head, "valid_recall@50": 0.5} | priced
+
+    monkeypatch.setattr(loop.Fit, "_validate", validate)
+    settings = replace(BRIEF, halting_rewards=HaltingRewards(step_price=0.1))
+    run = align(halting_run, split, tmp_path / "run", settings)
+    assert run.progress()["best"] == 0.399
+    assert run.outcome()["best_epoch"] == 2
+
+
+def test_an_aligned_run_tells_no_figures_of_passes_and_of_products_that_were_not_made(
+    paths_run: Recommender, split: Split, tmp_path: Path
+) -> None:
+    run = align(paths_run, split, tmp_path / "run", BRIEF)
+    cost = training_cost(run, split)
+    assert cost is not None
+    assert set(cost) == {"epochs", "trained_s"}
+    assert cost["epochs"] == run.progress()["epoch"]
+    told = " ".join(str(evaluate(run, split, EvaluationConfig(resamples=20))).split())
+    assert f"{BRIEF.epochs} validations" in told
+    assert "an epoch takes" not in told

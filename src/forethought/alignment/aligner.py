@@ -69,6 +69,10 @@ class Aligner(Method):
         if not any(weight for weight, _ in self.rewards.values()):
             raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
         self.anchor = ANCHORS[self.policy.kind] if settings.anchor is None else settings.anchor
+        if not settings.policy_weight and not self.anchor:
+            raise ConfigError(
+                "policy_weight and anchor are both 0, so that nothing would be learned: give one a weight."
+            )
         self.reference: tuple[Method, ...] = ()  # in a tuple it is no part of this one: it is not saved
         self.drawn: _Drawn | None = None
 

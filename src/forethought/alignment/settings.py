@@ -112,10 +112,6 @@ class Alignment(Settings):
             _changed(self, "clip_low", "clip_high") if self.updates == 1 else [], "the first update is never clipped"
         )
         _refuse(_changed(self, "kl") if not self.kl_weight else [], "kl_weight is 0")
-        if not self.policy_weight and self.anchor == 0:
-            raise ConfigError(
-                "policy_weight and anchor are both 0, so that nothing would be learned: give one a weight."
-            )
 
 
 def _changed(settings: Settings, *names: str) -> list[str]:

@@ -135,6 +135,8 @@ def _training(cost: Mapping[str, Any]) -> str:
         return ""
     if not training["epochs"]:
         return f"Training: fitted in closed form in {training['trained_s']:.1f} s, without epochs."
+    if "s_per_epoch" not in training:  # its epochs were no passes over the data
+        return f"Alignment: {training['epochs']} validations in {training['trained_s']:.1f} s of training between them."
     return (
         f"Training: {training['epochs']} {'epoch' if training['epochs'] == 1 else 'epochs'} in "
         f"{training['trained_s']:.1f} s; an epoch takes {training['s_per_epoch']:.2f} s "

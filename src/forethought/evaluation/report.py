@@ -56,7 +56,8 @@ class Evaluation:
             with `warm` and `cold`, where training never met some target.
         cost: `steps` (mean) with `steps_quantiles` and `steps_saved` (of those it could have used), `seconds` by stage,
             `ms_per_history` and `flops_per_history` by stage, `states_per_second` (lists apart), `parameters`,
-            `training` (`epochs`, `trained_s`, `s_per_epoch`, `flops_per_epoch`) and the `machine` that was timed.
+            `training` (`epochs`, `trained_s`, and where epochs were passes over the data `s_per_epoch` and
+            `flops_per_epoch`) and the `machine` that was timed.
         halting: the rule by which it stopped thinking, with its threshold and depth; None if it does not reason.
         weights: checksum of the weights that cases were ranked with, as `model.safetensors` states it; None where they
             come from no file.

@@ -329,9 +329,10 @@ class Fit:
         if progress.stage or self._stages_left:  # one of several
             figures["stage"] = progress.stage + 1
         kept = self._stage.guard is None or valid[f"valid_{self._stage.guard}"] >= progress.floor
+        if priced := self._stage.step_price > 0:
+            kept = kept and quality >= WITHIN * progress.best_before
         improved = kept and selects > progress.stage_best
-        enough = quality >= WITHIN * progress.best_before if self._stage.step_price else quality > progress.best_before
-        best = improved and self._stage.candidate and enough
+        best = improved and self._stage.candidate and (priced or quality > progress.best_before)
         if improved:
             progress.stage_best, progress.stale = selects, 0
         else:
