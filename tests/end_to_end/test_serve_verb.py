@@ -154,6 +154,7 @@ def _received(connection: socket.socket) -> bytes:
     ("words", "said"),
     [
         (["nowhere"], "There is no run folder 'nowhere'"),
+        ([], "serve needs a run folder"),
         (["RUN", "--weight", "other=1"], "There is no model 'other'; there are run."),
         (["RUN", "--weight", "run"], "must be NAME=SHARE"),
         (["RUN", "--weight", "run=much"], "a share is a number"),
@@ -182,3 +183,10 @@ def test_a_taken_port_and_a_weak_key_are_refused(shell: Shell, run: Path, monkey
         assert "choose another --port" in shell.wrong("serve", run, "--port", taken.getsockname()[1])
     monkeypatch.setenv("FORETHOUGHT_API_KEY", "short")
     assert "at least 8 characters" in shell.wrong("serve", run)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_address_is_told_of_a_service_that_does_not_come_to_be(shell: Shell, run: Path, workers: int) -> None:
+    said = shell.run("serve", "nowhere", "--port", 0, "--workers", workers)
+    assert said.code == 2
+    assert "http" not in said.out + said.err

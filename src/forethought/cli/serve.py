@@ -127,6 +127,8 @@ def _places(args: Serve) -> tuple[ModelPlace, ...]:
     from forethought.errors import ConfigError
     from forethought.serving.settings import ModelPlace
 
+    if not args.runs:
+        raise ConfigError("serve needs a run folder: forethought serve RUN, such as runs/first.")
     folders: dict[str, str] = {}
     for word in args.runs:
         name, named, folder = word.partition("=")

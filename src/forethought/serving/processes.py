@@ -35,7 +35,7 @@ def serve(settings: Serving, announce: Callable[[str], None] = lambda _: None) -
     """Answer until told to stop.
 
     Args:
-        announce: is told the address, once something listens there.
+        announce: is told the address, once something listens there and the runs are sound.
 
     Raises:
         MissingExtraError: a package is missing.
@@ -47,14 +47,16 @@ def serve(settings: Serving, announce: Callable[[str], None] = lambda _: None) -
     with _listen(settings.host, settings.port) as listening:
         address = {"host": settings.host, "port": listening.getsockname()[1], "pid": os.getpid()}
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        announce(f"http://{host}:{address['port']}/")
+        page = f"http://{host}:{address['port']}/"
         if settings.workers == 1:
             app = app_of(settings)
+            announce(page)
             write_json(settings.state_folder / ADDRESS_FILE, address)
             run_server(app, listening, settings.limits)
             return
         for place in settings.models:
             read_version(place, settings.state_folder)  # refused here, and not by each process again and again
+        announce(page)
         write_json(settings.state_folder / SETTINGS_FILE, settings.to_json())
         write_json(settings.state_folder / ADDRESS_FILE, address)
         share_metrics(settings.state_folder / "metrics")
