@@ -48,7 +48,7 @@ class Tokenized:
         return f"Tokens of {self.name} by {type(self.tokens.config).__name__}"
 
     def draw(self, path: str | Path) -> None:
-        """A picture of the tokens as .png or .svg.
+        """A picture of the tokens as .png, .svg or .pdf.
 
         Raises:
             ConfigError: another ending.

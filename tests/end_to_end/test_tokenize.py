@@ -62,7 +62,7 @@ def test_what_is_wrong_in_one_sentence(shell: Shell, shop: Path, tmp_path: Path)
         ([*base, "--tokenizer", "opq", "--epochs", 3], "--epochs"),
         ([*base, "--features", "titel"], "Did you mean 'title'?"),
         ([*base, "--features", "none", "--collaborative", "none"], "Nothing is known that items could be tokenised by"),
-        ([*base, "--picture", tmp_path / "a.gif"], "a picture is written as .png or .svg"),
+        ([*base, "--picture", tmp_path / "a.gif"], "a picture is written as .png, .svg or .pdf"),
         ([*base, "--seed", -1], "--seed is -1"),
         ([*base, "--tokenizer", "rqkmeans", "--codebooks", 1, "--size", 2], "items have the same tokens"),
         (["--data", tmp_path / "no", "--out", tmp_path / "new"], "no"),

@@ -11,8 +11,6 @@ import tyro
 
 from forethought.cli.shared import console, parse, print_json
 
-FORMS = (".html", ".md", ".json")
-
 
 @dataclass(kw_only=True)
 class Compare:
@@ -24,10 +22,12 @@ class Compare:
     """Test these metrics only, which makes Holm's correction milder."""
     across_noise: bool = False
     """Let evaluations of clean and of noisy histories stand side by side: what noise costs."""
+    all_pairs: bool = False
+    """Also hold the methods other than the baseline against each other; Holm's correction then counts these too."""
     seed: int = 0
     """Of bootstrap and permutations."""
     out: Path | None = None
-    """Also write an HTML page (.html), Markdown (.md) or JSON (.json)."""
+    """Also write it: a page (.html), tables (.md, .tex), numbers (.csv, .json) or a figure (.svg, .pdf, .png)."""
     json: bool = False
     """Print the comparison as JSON."""
 
@@ -42,9 +42,11 @@ def run(arguments: list[str]) -> None:
     from forethought.evaluation.compare import compare
     from forethought.evaluation.report import Evaluation
     from forethought.files import check_path
+    from forethought.reports.saving import check_results_path, save_results
 
     _refuse_chance_names(args.runs)
-    _check_form(args.out)
+    if args.out is not None:
+        check_results_path(args.out)
     named: dict[str, list[Evaluation]] = {}
     folders: dict[Path, str] = {}
     for argument in args.runs:
@@ -53,6 +55,8 @@ def run(arguments: list[str]) -> None:
         if (twice := folders.setdefault(Path(folder).resolve(), argument)) != argument or args.runs.count(argument) > 1:
             raise ConfigError(f"{argument!r} and {twice!r} are one run, which would count twice: name it once.")
         named.setdefault(name or Path(folder).name, []).append(Evaluation.read(folder))
+    if args.all_pairs and len(named) < 3:
+        raise ConfigError("Two methods are one pair, so that --all-pairs would change nothing: leave it out.")
     if len(named) < 2:
         raise ConfigError(f"At least two methods are needed to compare, but {len(named)} was given: name other runs.")
     outcome = compare(
@@ -60,6 +64,7 @@ def run(arguments: list[str]) -> None:
         baseline=args.baseline,
         metrics=list(args.metric) or None,
         across_noise=args.across_noise,
+        all_pairs=args.all_pairs,
         seed=args.seed,
     )
     try:  # shown before it is written, and written even if nobody takes what is shown
@@ -70,7 +75,7 @@ def run(arguments: list[str]) -> None:
         sys.stdout.flush()
     finally:
         if args.out is not None:
-            _write(outcome, args.out)
+            save_results(outcome, args.out)
             console().print(f"Written to {args.out}.")
 
 
@@ -84,31 +89,3 @@ def _refuse_chance_names(runs: tuple[str, ...]) -> None:
             raise ConfigError(
                 f"Several runs are called {name!r}: name each, NAME=FOLDER; the same name for seeds of one method."
             )
-
-
-def _check_form(out: Path | None) -> None:
-    from forethought.errors import ConfigError
-    from forethought.files import check_replaceable
-
-    if out is not None and out.suffix not in FORMS:
-        raise ConfigError(
-            f"{out} ends in {out.suffix or 'nothing'}, but a comparison is written as .html, .md or .json."
-        )
-    if out is not None:
-        check_replaceable(out)
-
-
-def _write(outcome: object, out: Path) -> None:
-    """As the ending says, with the mark by which a later call knows the file for one of ours."""
-    from forethought.evaluation.compare import Comparison
-    from forethought.files import replace_file, write_json
-    from forethought.reports.html import comparison_page
-    from forethought.version import MADE_BY
-
-    assert isinstance(outcome, Comparison)
-    if out.suffix == ".json":
-        write_json(out, {"made": MADE_BY, **outcome.to_json()})
-        return
-    marked = f"{outcome.document().markdown()}\n<!-- {MADE_BY} -->\n"
-    text = comparison_page(outcome) if out.suffix == ".html" else marked
-    replace_file(out, lambda part: part.write_text(text, encoding="utf-8"))

@@ -32,7 +32,7 @@ class Explain:
     unknown: Literal["error", "drop"] = "error"
     """What to do with ids that the model does not know."""
     picture: Path | None = None
-    """Also draw the way of the steps, as .png or .svg."""
+    """Also draw the way of the steps, as .png, .svg or .pdf."""
     device: str = "auto"
     """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False

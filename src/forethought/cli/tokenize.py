@@ -34,7 +34,7 @@ class Tokenize:
     tokenizer: Literal["mpq", "rqvae", "rqkmeans", "opq", "random"] = "mpq"
     """What makes the tokens; each has settings of its own: forethought tokenize --tokenizer opq --help."""
     picture: Path | None = None
-    """Also draw them, as .png or .svg: how full the codes are, groups of equal items, how alike the codebooks."""
+    """Also draw them, as .png, .svg or .pdf: how full the codes are, groups of equal items, how alike the codebooks."""
     seed: int = 0
     """Of all that is drawn."""
     overwrite: bool = False

@@ -7,20 +7,23 @@ training seeds; where a method has several, each user's metrics are averaged ove
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
+import polars as pl
 
 from forethought.errors import DataError, nearest, shown
 from forethought.evaluation import cost, storage
+from forethought.evaluation.frames import comparison_frame
 from forethought.evaluation.protocol import conflicts
 from forethought.evaluation.report import Evaluation
 from forethought.evaluation.statistics import Estimate, bootstrap_sums, cluster_sums, holm, interval, sign_flip_test
 from forethought.evaluation.summary import Difference, MethodSummary
 from forethought.evaluation.tables import comparison_document
 from forethought.settings import Between, Resamples, Seed, check, check_all
+from forethought.tables.html import fragment
 from forethought.tables.table import Document
 
 KEYS = ["user_id", "case"]
@@ -48,6 +51,14 @@ class Comparison:
             self.protocol, self.methods, self.baseline, self.differences, self.resamples, self.permutations
         )
 
+    def to_frame(self) -> pl.DataFrame:
+        """Every metric of every method, and its difference: `metric`, `method`, `seeds`, `mean`, `low`, `high`,
+        `seed_std`, `against`, `difference` and `relative` with their intervals, `p`, `p_holm`."""
+        return comparison_frame(self.methods, self.differences)
+
+    def _repr_html_(self) -> str:
+        return fragment(self.document())
+
     def __rich__(self) -> Document:
         return self.document()
 
@@ -61,6 +72,7 @@ def compare(
     *,
     metrics: Sequence[str] | None = None,
     across_noise: bool = False,
+    all_pairs: bool = False,
     resamples: int = 1000,
     permutations: int = 10_000,
     seed: int = 0,
@@ -74,6 +86,7 @@ def compare(
             metrics make a sharper test.
         across_noise: let methods stand side by side that read clean histories and noisy ones: a run's noisy evaluation
             against its own clean one says what that noise costs it.
+        all_pairs: also hold the methods other than the baseline against each other, under one correction.
         resamples, permutations, seed: of the bootstrap and of the test.
 
     Raises:
@@ -81,6 +94,7 @@ def compare(
     """
     check_all(resamples=(resamples, Resamples), permutations=(permutations, Permutations), seed=(seed, Seed))
     check(across_noise, bool, "across_noise")
+    check(all_pairs, bool, "all_pairs")
     runs = _by_method(evaluations)
     baseline = _check(runs, baseline, across_noise)
     first = runs[baseline][0]
@@ -95,11 +109,12 @@ def compare(
         method: _summary(runs[method], values[method], _estimates(means[:, row]), names)
         for row, method in enumerate(runs)
     }
-    at = list(runs).index(baseline)
     of_users = sums[:, :-1].reshape(-1, len(runs), len(names))
-    p_values = sign_flip_test(_against(of_users, at), resamples=permutations, seed=seed)
-    pairs = [(method, name) for method in runs if method != baseline for name in names]
-    differences = _differences(pairs, _against(means, at), np.tile(means[:, at], len(runs) - 1), p_values)
+    pairs = _pairs(list(runs), baseline, all_pairs=all_pairs)
+    p_values = sign_flip_test(_differing(of_users, runs, pairs), resamples=permutations, seed=seed)
+    against = means[:, [list(runs).index(other) for _, other in pairs]].reshape(len(means), -1)
+    named = [(method, name, other) for method, other in pairs for name in names]
+    differences = _differences(named, _differing(means, runs, pairs), against, p_values)
     protocols = [e.protocol for seeds in runs.values() for e in seeds]
     shared = {key: value for key, value in first.protocol.items() if all(p.get(key) == value for p in protocols)}
     return Comparison(shared, baseline, summaries, differences, resamples, permutations)
@@ -193,18 +208,27 @@ def _summary(seeds: list[Evaluation], values: np.ndarray, estimates: list[Estima
     )
 
 
-def _against(table: np.ndarray, at: int) -> np.ndarray:
-    """Every other method less the one at `at`: [rows, methods, M] becomes [rows, (methods - 1) x M]."""
-    return (np.delete(table, at, axis=1) - table[:, [at]]).reshape(len(table), -1)
+def _pairs(methods: list[str], baseline: str, *, all_pairs: bool) -> list[tuple[str, str]]:
+    """What is held against what: every other method against the baseline; then those against each other."""
+    others = [method for method in methods if method != baseline]
+    between = [(later, earlier) for earlier, later in itertools.combinations(others, 2)] if all_pairs else []
+    return [(method, baseline) for method in others] + between
+
+
+def _differing(table: np.ndarray, methods: Iterable[str], pairs: list[tuple[str, str]]) -> np.ndarray:
+    """The first of each pair less the second: [rows, methods, M] becomes [rows, pairs x M]."""
+    at = {method: place for place, method in enumerate(methods)}
+    first, second = ([at[pair[side]] for pair in pairs] for side in (0, 1))
+    return (table[:, first] - table[:, second]).reshape(len(table), -1)
 
 
 def _differences(
-    pairs: list[tuple[str, str]], absolute: np.ndarray, base: np.ndarray, p_values: np.ndarray
+    named: list[tuple[str, str, str]], absolute: np.ndarray, base: np.ndarray, p_values: np.ndarray
 ) -> list[Difference]:
-    """From differences and the baseline's means, [1 + R, pairs] each, whose first row is what was observed."""
+    """From differences and the means they are shares of, [1 + R, named] each, whose first row is what was observed."""
     relative = np.divide(absolute, base, out=np.full_like(absolute, np.nan), where=base > 0)
-    columns = zip(pairs, _estimates(absolute), _estimates(relative), p_values, holm(p_values), strict=True)
-    return [Difference(*pair, gain, share, float(p), float(p_holm)) for pair, gain, share, p, p_holm in columns]
+    columns = zip(named, _estimates(absolute), _estimates(relative), p_values, holm(p_values), strict=True)
+    return [Difference(*names, gain, share, float(p), float(p_holm)) for names, gain, share, p, p_holm in columns]
 
 
 def _estimates(means: np.ndarray) -> list[Estimate]:

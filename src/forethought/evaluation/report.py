@@ -16,12 +16,14 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation import cost, storage
 from forethought.evaluation import protocol as protocols
+from forethought.evaluation.frames import evaluation_frame
 from forethought.evaluation.groups import TARGET, Group, chance_of_recall, membership, quantile_groups, warm_or_cold
 from forethought.evaluation.lists import beyond_accuracy
 from forethought.evaluation.metrics import per_case
 from forethought.evaluation.statistics import Estimate, estimate_means
 from forethought.evaluation.tables import evaluation_document
 from forethought.files import first_line
+from forethought.tables.html import fragment
 from forethought.tables.table import Document
 
 if TYPE_CHECKING:
@@ -140,6 +142,13 @@ class Evaluation:
         """Accuracy, lists, groups and cost, and what to know of them."""
         parts = self.protocol, self.metrics, self.lists, self.groups, self.cost, self.halting
         return evaluation_document(*parts, self.weights)
+
+    def to_frame(self) -> pl.DataFrame:
+        """Every metric of all cases and of each group: `by`, `group`, `cases`, `metric`, `mean`, `low`, `high`."""
+        return evaluation_frame(self.metrics, self.groups, self.protocol["n_cases"])
+
+    def _repr_html_(self) -> str:
+        return fragment(self.document())
 
     def __rich__(self) -> Document:
         return self.document()

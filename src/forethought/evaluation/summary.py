@@ -37,17 +37,19 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class Difference:
-    """A method less the baseline, in one metric.
+    """A method less another one, mostly the baseline, in one metric.
 
     Attributes:
+        against: what is subtracted.
         absolute: difference of the means, with a paired 95% interval.
-        relative: the same as a share of the baseline's mean; NaN where that is zero.
+        relative: the same as a share of the other's mean; NaN where that is zero.
         p: of the paired sign-flip permutation test.
         p_holm: the same after Holm's correction over all differences of the comparison.
     """
 
     method: str
     metric: str
+    against: str
     absolute: Estimate
     relative: Estimate
     p: float

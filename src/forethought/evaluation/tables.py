@@ -75,7 +75,8 @@ def comparison_tables(
     methods: Mapping[str, MethodSummary], baseline: str, differences: Sequence[Difference]
 ) -> list[Table]:
     """Every metric of every method with its difference to the baseline, and what the methods cost."""
-    gains = {(gain.method, gain.metric): gain for gain in differences}
+    gains = {(gain.method, gain.metric): gain for gain in differences if gain.against == baseline}
+    between = [gain for gain in differences if gain.against != baseline]
     accuracy = [
         [
             metric,
@@ -90,6 +91,7 @@ def comparison_tables(
     columns = ["metric", "method", "mean [95%]", "seed std", "difference [95%]", "relative [95%]", "p (Holm)"]
     return [
         Table(f"accuracy, against {baseline}", columns, accuracy, names=2),
+        *([_between(between)] if between else []),
         cost_tables.case_table(methods),
         cost_tables.training_table(methods),
     ]
@@ -101,6 +103,14 @@ def interval_cell(estimate: Estimate, form: str = ".4f") -> str:
         return NONE
     low, high = estimate.ci95
     return f"{estimate.mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _between(gains: Sequence[Difference]) -> Table:
+    """The methods other than the baseline against each other."""
+    columns = ["metric", "method", "against", "difference [95%]", "relative [95%]", "p (Holm)"]
+    metrics = dict.fromkeys(gain.metric for gain in gains)
+    rows = [[m, gain.method, gain.against, *_gain(gain)] for m in metrics for gain in gains if gain.metric == m]
+    return Table("accuracy, of the other pairs", columns, rows, names=3)
 
 
 def _gain(gain: Difference | None) -> list[str]:

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
+import polars as pl
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from forethought.escaping import printable
 from forethought.explaining.cells import named_cells, narrow, or_blank, short, titled, typical
+from forethought.explaining.frames import answer_frame
 from forethought.explaining.parts import (
     Candidate,
     Certainty,
@@ -38,6 +40,7 @@ from forethought.explaining.token_view import (
     token_sums,
 )
 from forethought.reasoning.halting import Halting
+from forethought.tables.html import terminal_html
 from forethought.tables.table import plain
 
 Sum = TypeVar("Sum", ItemSum, TokenSum)
@@ -105,6 +108,13 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON has it: null for what is not a number, text for UUIDs."""
         return _as_json(self)
+
+    def to_frame(self) -> pl.DataFrame:
+        """The answer, a row an item: its place, score, rank after each step, and what evidence added."""
+        return answer_frame(self)
+
+    def _repr_html_(self) -> str:
+        return terminal_html(self, WIDTH)
 
     def __rich__(self) -> RenderableType:
         return _view(self)

@@ -49,7 +49,7 @@ def forest(metric: str, gains: list[Difference], baseline: str) -> str:
         f'<text class="tick" x="{x(tick)}" y="{bottom + 16}" text-anchor="middle">{_percent(tick)}</text>'
         for tick in ticks
     ]
-    rows = [_row(gain, HEAD + ROW * (place + 0.5), x) for place, gain in enumerate(gains)]
+    rows = [_row(gain, baseline, HEAD + ROW * (place + 0.5), x) for place, gain in enumerate(gains)]
     label = escape(f"{metric}: relative gain over {baseline}")
     return "\n".join(
         [
@@ -62,12 +62,13 @@ def forest(metric: str, gains: list[Difference], baseline: str) -> str:
     )
 
 
-def _row(gain: Difference, y: float, x: Callable[[float], float]) -> str:
+def _row(gain: Difference, baseline: str, y: float, x: Callable[[float], float]) -> str:
     share, (low, high) = gain.relative.mean, gain.relative.ci95
-    name = printable(gain.method)
+    pair = gain.method if gain.against == baseline else f"{gain.method} − {gain.against}"
+    name = printable(pair)
     name = name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
     return (
-        f'<g class="{"sure" if gain.p_holm < ALPHA else "open"}"><title>{escape(gain.method)}</title>'
+        f'<g class="{"sure" if gain.p_holm < ALPHA else "open"}"><title>{escape(pair)}</title>'
         f'<text x="{LEFT - 16}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
         f'<line class="span" x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}"/>'
         f'<circle class="dot" cx="{x(share)}" cy="{y}" r="5"/>'

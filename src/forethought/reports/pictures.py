@@ -1,4 +1,4 @@
-"""Pictures as PNG or SVG, by matplotlib (extra `report`), and labels that keep out of each other's way.
+"""Pictures as PNG, SVG or PDF, by matplotlib (extra `report`), and labels that keep out of each other's way.
 
 The one file that is about matplotlib: whoever draws gets axes from here.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg")
+FORMATS = (".png", ".svg", ".pdf")
 INK, FAINT = "#222222", "#8a8a8a"
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # told apart by all (Okabe and Ito)
 
@@ -49,13 +49,13 @@ def check_picture(path: str | Path) -> Path:
     """The path, if a picture can be drawn there; cheap, so ask before the work.
 
     Raises:
-        ConfigError: another ending than .png or .svg.
+        ConfigError: another ending than .png, .svg or .pdf.
         RunError: a file that we did not draw lies there.
         MissingExtraError: matplotlib is not installed.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{path} ends in {path.suffix or 'nothing'}, but a picture is written as .png or .svg.")
+        raise ConfigError(f"{path} ends in {path.suffix or 'nothing'}, but a picture is written as .png, .svg or .pdf.")
     check_replaceable(path)
     new_figure((1, 1), "Drawing a picture")
     return path
@@ -80,6 +80,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as the path's ending says, with our mark and without a date."""
     kind = path.suffix.lower()[1:]
     metadata = {"svg": {"Creator": MADE_BY, "Date": None}, "png": {"Software": MADE_BY}}
+    metadata["pdf"] = {"Creator": MADE_BY, "CreationDate": None}
     with _any_script():
         replace_file(path, lambda part: figure.savefig(part, format=kind, metadata=metadata[kind]))
 

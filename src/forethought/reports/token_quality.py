@@ -14,7 +14,7 @@ MOST_BOOKS = 16  # in the map of redundancy
 
 
 def draw_tokens(table: TokenTable, before: TokenTable, path: Path, title: str) -> None:
-    """Draw it as .png or .svg.
+    """Draw it as .png, .svg or .pdf.
 
     Args:
         table: as tokens came out.

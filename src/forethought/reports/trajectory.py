@@ -22,7 +22,7 @@ WIDE = {"step": 0.36, "centroid": 0.16, "item": 0.12, "target": 0.26}  # marks i
 
 
 def write_trajectory(explanation: Explanation, path: str | Path) -> Path:
-    """Write the plane of an explanation as .png or .svg.
+    """Write the plane of an explanation as .png, .svg or .pdf.
 
     Raises:
         ConfigError: another ending, or there is no plane.

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from typing import TYPE_CHECKING
+
 from forethought.escaping import html as escape
 from forethought.tables.table import Document, Table
 from forethought.version import MADE_BY
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --soft: #667085; --line: #d8dce3; --page: #fff; --mark: #2459c4;
@@ -37,6 +43,17 @@ def page(document: Document, title: str, figures: str = "") -> str:
     alarm = " sampled" if document.alarm else ""
     tables = "\n".join(map(table, document.tables))
     remarks = "\n".join(f'<p class="note">{escape(remark)}</p>' for remark in document.remarks)
+    protocol = f'<p class="protocol{alarm}">{escape(document.protocol)}</p>'
+    return page_of(title, "\n".join([protocol, figures, tables, remarks]))
+
+
+def text_page(view: RenderableType, title: str, width: int = 100) -> str:
+    """What the terminal would show, as a page."""
+    return page_of(title, terminal_html(view, width))
+
+
+def page_of(title: str, body: str) -> str:
+    """A page around what is HTML already."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -48,23 +65,41 @@ def page(document: Document, title: str, figures: str = "") -> str:
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p class="protocol{alarm}">{escape(document.protocol)}</p>
-{figures}
-{tables}
-{remarks}
+{body}
 </body>
 </html>
 """
 
 
+def fragment(document: Document) -> str:
+    """The tables of a document without a page around them, as notebooks show it."""
+    tables = "".join(f"<h4>{escape(each.title)}</h4>{grid(each)}" for each in document.tables)
+    remarks = "".join(f"<p>{escape(remark)}</p>" for remark in document.remarks)
+    return f"<div><p>{escape(document.protocol)}</p>{tables}{remarks}</div>"
+
+
+def terminal_html(view: RenderableType, width: int) -> str:
+    """What the terminal would show, with its colours."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, record=True, force_terminal=True, color_system="standard")
+    console.print(view)
+    form = '<pre style="line-height: 1.3; overflow-x: auto">{code}</pre>'
+    return console.export_html(inline_styles=True, code_format=form)
+
+
 def table(shown: Table) -> str:
+    """A table under its title."""
+    return f'<h2>{escape(shown.title)}</h2>\n<div class="scroll">{grid(shown)}</div>'
+
+
+def grid(shown: Table) -> str:
+    """A table alone."""
+
     def line(cells: list[str], tag: str) -> str:
         kinds = [' class="name"' if place < shown.names else "" for place in range(len(cells))]
         inner = "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
         return f"<tr>{inner}</tr>"
 
     body = "\n".join(line(row, "td") for row in shown.rows)
-    return (
-        f'<h2>{escape(shown.title)}</h2>\n<div class="scroll"><table>\n<thead>{line(shown.columns, "th")}</thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+    return f"<table>\n<thead>{line(shown.columns, 'th')}</thead>\n<tbody>\n{body}\n</tbody></table>"
