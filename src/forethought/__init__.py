@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from forethought.reasoning.intent_reasoner import Reasoner
     from forethought.recipes import recipe
     from forethought.recommender import Recommender, load
+    from forethought.reporting import report
     from forethought.reports.saving import save_results
     from forethought.runs import evaluate, train
     from forethought.semantic_ids.all import *
@@ -80,6 +81,7 @@ _ROOMS = {
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
     "recipes": ("recipe",),
+    "reporting": ("report",),
     "reports.saving": ("save_results",),
     "recommender": ("Recommender", "load"),
     "noise_curves": ("RobustnessConfig", "robustness"),

@@ -21,6 +21,7 @@ from forethought.data.splits import Split
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.dtrec import DTRec
 from forethought.recommender import Recommender, load
+from forethought.reporting import report
 from forethought.runs import evaluate, train
 from forethought.training.settings import Training
 
@@ -308,3 +309,21 @@ def test_titles_are_text_and_a_key_is_asked_for(
         assert chromium.title == "Forethought"
         assert chromium.find_elements(By.CSS_SELECTOR, "main img, main script") == []
     chromium.get_log("browser")
+
+
+def test_a_report_draws_its_charts_without_a_network(chromium: Any, runs: dict[str, Path], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report({"thinking": runs["thinking"]}, examples=1).page(), encoding="utf-8")
+    chromium.get_log("browser")  # of whatever came before
+    chromium.get(page.as_uri())
+    drawn = (
+        "return [...document.querySelectorAll('.js-plotly-plot')].map((each) => each.querySelectorAll('.point').length)"
+    )
+    points = until(lambda: chromium.execute_script(drawn))
+    assert len(points) >= 5, "accuracy, learning, two groupings, cost and steps"
+    assert all(points), "a chart without points shows nothing"
+    fitting = "return [...document.querySelectorAll('.main-svg')].every((each) => each.clientHeight >= 300)"
+    assert chromium.execute_script(fitting), "the page's own styles must not cut the charts"
+    fetched = "return performance.getEntriesByType('resource').map((each) => each.name)"
+    assert [name for name in chromium.execute_script(fetched) if not name.startswith(("data:", "blob:"))] == []
+    assert [each for each in chromium.get_log("browser") if each["level"] == "SEVERE"] == []

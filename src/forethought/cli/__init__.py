@@ -28,6 +28,7 @@ VERBS = {
     "ensemble": "average several runs in a run folder of its own",
     "evaluate": "rank every held-out item; metrics with 95% intervals",
     "compare": "hold runs against each other with paired tests",
+    "report": "write what is known of runs as one page",
     "recommend": "recommend items for histories",
     "explain": "show step by step how a model comes to its answer",
     "serve": "answer over HTTP, with a page to look at",

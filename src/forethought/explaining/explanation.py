@@ -111,7 +111,7 @@ class Explanation:
 
     def to_frame(self) -> pl.DataFrame:
         """The answer, a row an item: its place, score, rank after each step, and what evidence added."""
-        return answer_frame(self)
+        return answer_frame(self.answer, self.movements, self.sums, self.evidence, len(self.steps))
 
     def _repr_html_(self) -> str:
         return terminal_html(self, WIDTH)

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
-if TYPE_CHECKING:
-    from forethought.explaining.explanation import Explanation
+from forethought.explaining.parts import Candidate, EvidenceUse, ItemSum, RankChange
 
 
-def answer_frame(explanation: Explanation) -> pl.DataFrame:
-    """Columns: `place` (from 1), `item_id`, `title`, `score`, `probability`, `rank_0`, `rank_1`, .. after each step,
-    and where evidence speaks `model` and `added_<evidence>`, which add up to the score."""
-    moved = {each.item: each for each in explanation.movements}
-    added = {each.item: each for each in explanation.sums or []}
-    kinds = [each.name for each in explanation.evidence] if explanation.sums is not None else []
+def answer_frame(
+    answer: Sequence[Candidate],
+    movements: Sequence[RankChange],
+    sums: Sequence[ItemSum] | None,
+    evidence: Sequence[EvidenceUse],
+    n_steps: int,
+) -> pl.DataFrame:
+    """By the parts of `Explanation`: `place` (from 1), `item_id`, `title`, `score`, `probability`, `rank_0`, `rank_1`,
+    .. after each step, and where evidence speaks `model` and `added_<evidence>`, which add up to the score."""
+    moved = {each.item: each.ranks for each in movements}
+    added = {each.item: each for each in sums or ()}
+    kinds = [] if sums is None else [each.name for each in evidence]
+    columns = ["place", "item_id", "title", "score", "probability", *(f"rank_{step}" for step in range(n_steps))]
+    columns += [] if sums is None else ["model", *(f"added_{name}" for name in kinds)]
     rows: list[dict[str, Any]] = []
-    for place, each in enumerate(explanation.answer, 1):
+    for place, each in enumerate(answer, 1):
         row = {"place": place, "item_id": each.item, "title": each.title, "score": each.score}
         row["probability"] = each.probability
-        ranks = moved[each.item].ranks if each.item in moved else []
-        row |= {f"rank_{step}": rank for step, rank in enumerate(ranks)}
+        row |= {f"rank_{step}": rank for step, rank in enumerate(moved.get(each.item, ()))}
         if each.item in added:
             own = added[each.item]
             row |= {"model": own.model} | {f"added_{name}": own.added.get(name, 0.0) for name in kinds}
         rows.append(row)
-    columns = ["place", "item_id", "title", "score", "probability"]
-    columns += [f"rank_{step}" for step in range(len(explanation.steps))]
-    columns += ["model", *(f"added_{name}" for name in kinds)] if explanation.sums is not None else []
-    data = {column: [row.get(column) for row in rows] for column in columns}
-    floats = dict.fromkeys(columns[3:], pl.Float64)
-    return pl.DataFrame(data, schema_overrides={"place": pl.Int64, "title": pl.String, **floats})
+    kinds_of = {"place": pl.Int64, "title": pl.String} | dict.fromkeys(columns[3:], pl.Float64)
+    return pl.DataFrame({name: [row.get(name) for row in rows] for name in columns}, schema_overrides=kinds_of)

@@ -26,11 +26,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-spa
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
 .name { text-align: left; } th { color: var(--soft); font-weight: 600; }
 figure { margin: 1rem 0; } figcaption { font-weight: 600; }
-svg { width: 100%; max-width: 60rem; height: auto; font: 13px system-ui, sans-serif; }
-svg text { fill: var(--ink); } svg .tick { fill: var(--soft); font-size: 11px; }
-svg .grid { stroke: var(--line); } svg .zero { stroke: var(--soft); stroke-dasharray: 4 3; }
-svg .span { stroke: var(--mark); stroke-width: 2; } svg .dot { fill: var(--mark); }
-svg .open .dot { fill: var(--page); stroke: var(--mark); stroke-width: 2; }
+figure > svg { width: 100%; max-width: 60rem; height: auto; font: 13px system-ui, sans-serif; }
+figure > svg text { fill: var(--ink); } figure > svg .tick { fill: var(--soft); font-size: 11px; }
+figure > svg .grid { stroke: var(--line); } figure > svg .zero { stroke: var(--soft); stroke-dasharray: 4 3; }
+figure > svg .span { stroke: var(--mark); stroke-width: 2; } figure > svg .dot { fill: var(--mark); }
+figure > svg .open .dot { fill: var(--page); stroke: var(--mark); stroke-width: 2; }
 """
 
 
@@ -47,13 +47,13 @@ def page(document: Document, title: str, figures: str = "") -> str:
     return page_of(title, "\n".join([protocol, figures, tables, remarks]))
 
 
-def text_page(view: RenderableType, title: str, width: int = 100) -> str:
+def text_page(view: RenderableType, title: str) -> str:
     """What the terminal would show, as a page."""
-    return page_of(title, terminal_html(view, width))
+    return page_of(title, terminal_html(view))
 
 
-def page_of(title: str, body: str) -> str:
-    """A page around what is HTML already."""
+def page_of(title: str, body: str, head: str = "") -> str:
+    """A page around what is HTML already; `head` is further HTML of its head."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -61,7 +61,7 @@ def page_of(title: str, body: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="{MADE_BY}">
 <title>{escape(title)}</title>
-<style>{STYLE}</style>
+{head}<style>{STYLE}</style>
 </head>
 <body>
 <h1>{escape(title)}</h1>
@@ -78,7 +78,7 @@ def fragment(document: Document) -> str:
     return f"<div><p>{escape(document.protocol)}</p>{tables}{remarks}</div>"
 
 
-def terminal_html(view: RenderableType, width: int) -> str:
+def terminal_html(view: RenderableType, width: int = 100) -> str:
     """What the terminal would show, with its colours."""
     from rich.console import Console
 

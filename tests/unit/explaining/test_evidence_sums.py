@@ -377,6 +377,17 @@ def test_what_is_popular_speaks_for_itself(split: Split, quick: Training, tmp_pa
 # ---- its form
 
 
+def test_a_frame_adds_up_and_shows_the_answer_in_order(model: Recommender) -> None:
+    explanation = told(model, k=4)
+    frame = explanation.to_frame()
+    assert frame["item_id"].to_list() == [each.item for each in explanation.answer]
+    assert frame["place"].to_list() == [1, 2, 3, 4]
+    added = [sum(row) for row in frame.select("model", "^added_.*$").rows()]
+    assert added == pytest.approx(frame["score"].to_list(), abs=1e-5)
+    assert frame[f"rank_{len(explanation.steps) - 1}"].null_count() == 0
+    assert "<pre" in explanation._repr_html_()
+
+
 def test_text_and_json_have_all_of_it(model: Recommender) -> None:
     said = told(model)
     text, plain = str(said), json.loads(json.dumps(said.to_json(), allow_nan=False))

@@ -48,7 +48,7 @@ def test_pictures_are_written_whole_and_alike(trained: Recommender, tmp_path: Pa
 
 def test_wrong_pictures(trained: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = trained.explain(trained.items.id_list([3, 1]))
-    for name, said in (("a.pdf", r"a\.pdf ends in .pdf, but a picture is written as"), ("a", "ends in nothing")):
+    for name, said in (("a.gif", r"a\.gif ends in .gif, but a picture is written as"), ("a", "ends in nothing")):
         with pytest.raises(ConfigError, match=said):
             write_trajectory(told, tmp_path / name)
     (tmp_path / "file").write_text("no folder")
