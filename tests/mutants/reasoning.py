@@ -340,4 +340,18 @@ MUTANTS = [
         "allowed_N",
         f"{STEERING}::test_categories_narrow_the_lists_of_every_method",
     ),
+    Mutant(
+        "a weighted readout forgets what is left for the last step",
+        "reasoning/halting.py",
+        "self.left_P if step == self.last or halts_P is None else",
+        "self.left_P if halts_P is None else",
+        "unit/methods/test_dtrec.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
+    ),
+    Mutant(
+        "a weighted readout is not brought to one",
+        "reasoning/halting.py",
+        "return self.sum_PD / (1 - self.left_P)",
+        "return self.sum_PD / (1 + 0 * self.left_P)",
+        "unit/methods/test_dtrec.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
+    ),
 ]

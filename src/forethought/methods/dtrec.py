@@ -46,6 +46,7 @@ from forethought.reasoning.halting import (
     Halting,
     HaltingHead,
     HaltingPolicy,
+    Readout,
     Rule,
     SoftmaxStats,
     Trace,
@@ -60,7 +61,6 @@ from forethought.reasoning.step_sampling import SampledSteps, sample_steps
 from forethought.settings import Between, Epoch, Scale, Steps, Weight, Width
 
 Supervision = Literal["dynamic", "fixed", "none"]
-Readout = Literal["mean", "last"]
 IndicatorSource = Literal["coarse", "fine", "exact"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
 
@@ -78,7 +78,9 @@ class DTRec(MethodConfig):
     reasoning_dropout: bool = False
     """Drop units inside the reasoning tokens too, as ReaRec's authors do; each token then adds noise to the last."""
     readout: Readout = "mean"
-    """What speaks after a step: the mean of all states so far (the paper's "weighted prediction"), or the last one."""
+    """What recommends after a step. last: its state, as equations 2, 6 and 7 have it. weighted: the scores of all
+    steps taken, by when the halting net would have stopped (the paper's "weighted prediction"); trained as last. mean:
+    the plain mean of all states so far, in training, supervision and indicators too."""
     supervision: Supervision = "dynamic"
     """HPS: k_t rises from step to step (dynamic), is the finest at every step (fixed), or there is none."""
     first_clusters: Clusters = 32
@@ -273,7 +275,7 @@ class DTRecModel(Method):
         history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
         initial_states = initial_states_at_end(self.backbone, self.items, history)
         states = reason(self.backbone, initial_states, self.step_embeddings)
-        read = running_means(states) if self.config.readout == "mean" else states
+        read = running_means(states) if self.config.readout == "mean" else states  # weights are no part of training
         return self.items.states(read[-1][:, 0])
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
@@ -282,9 +284,9 @@ class DTRecModel(Method):
         initial_states = initial_states_at_end(
             self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
         )
-        mean = self.config.readout == "mean"
+        readout = self.config.readout
         reasoned = reason_until(
-            self.backbone, initial_states, step_embeddings, self.policy(), halting, mean=mean, trace=trace
+            self.backbone, initial_states, step_embeddings, self.policy(), halting, readout=readout, trace=trace
         )
         states_BD, steps_B, traced = reasoned
         return DenseStates(steps_B, states_BD, traced)
@@ -299,6 +301,11 @@ class DTRecModel(Method):
             raise ConfigError(
                 "What is aligned of a DTRec is its halting net, but this one takes a single step at most, or halts by "
                 f"{self.config.halting.rule!r}: align one of two steps or more that halts by 'arh'."
+            )
+        if self.config.readout == "weighted":
+            raise ConfigError(
+                "Aligning the halting net would also change what a weighted readout recommends: align a DTRec whose "
+                "readout is mean or last."
             )
 
         def traced(batch: Batch) -> Trace:

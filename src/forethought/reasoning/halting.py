@@ -25,6 +25,7 @@ from forethought.reasoning.chain import InitialStates
 from forethought.settings import Between, Number, Settings, Weight
 
 Rule = Literal["arh", "soft", "fixed", "change", "entropy", "random"]
+Readout = Literal["mean", "last", "weighted"]
 INDICATORS = ("entropy", "consistency", "change")
 OUTLIER = 5.0  # standard deviations at which an indicator is cut
 MEMORY = 0.01  # share of the newest batch in the running means
@@ -148,6 +149,51 @@ def soft_weights(halts_PT: Tensor) -> Tensor:
     return torch.cat([weights[:, :-1], before_PT[:, -1:]], dim=1)
 
 
+@dataclass
+class _OwnStates:
+    """What recommends after a step is what is read after it."""
+
+    catalogue: Catalogue
+
+    def begin(self, read_PD: Tensor) -> Tensor:
+        return read_PD.clone()
+
+    def after(self, step: int, read_PD: Tensor, halts_P: Tensor | None) -> Tensor:
+        return read_PD
+
+    def keep(self, rows: Tensor) -> None:
+        """Of these rows alone."""
+
+    def comparable(self, final_BD: Tensor) -> Tensor:
+        return self.catalogue.comparable(final_BD)
+
+
+@dataclass
+class _WeightedStates:
+    """What recommends are the scores of all steps taken: sum_j w_j r_j / sum_j w_j, w of eq. 9."""
+
+    catalogue: Catalogue
+    last: int
+
+    def begin(self, read_PD: Tensor) -> Tensor:
+        first_PD = self.catalogue.comparable(read_PD)
+        self.sum_PD, self.left_P = torch.zeros_like(first_PD), first_PD.new_ones(len(first_PD))
+        return first_PD.clone()
+
+    def after(self, step: int, read_PD: Tensor, halts_P: Tensor | None) -> Tensor:
+        """What is left goes to the last step."""
+        w_P = self.left_P if step == self.last or halts_P is None else self.left_P * halts_P
+        self.left_P = self.left_P - w_P
+        self.sum_PD = self.sum_PD + w_P[:, None] * self.catalogue.comparable(read_PD)
+        return self.sum_PD / (1 - self.left_P).clamp_min(torch.finfo(w_P.dtype).tiny)[:, None]
+
+    def keep(self, rows: Tensor) -> None:
+        self.sum_PD, self.left_P = self.sum_PD[rows], self.left_P[rows]
+
+    def comparable(self, final_BD: Tensor) -> Tensor:
+        return final_BD
+
+
 class Trace(NamedTuple):
     """Every step of every row, those after its exit included.
 
@@ -219,7 +265,7 @@ def reason_until(
     policy: HaltingPolicy,
     halting: Halting,
     *,
-    mean: bool = False,
+    readout: Readout = "last",
     trace: bool = False,
 ) -> tuple[Tensor, Tensor, Trace | None]:
     """Think behind one position a row until each row halts.
@@ -228,21 +274,24 @@ def reason_until(
     With `rule="soft"` the final state is the mean of the steps' states under `soft_weights`: their scores mixed.
 
     Args:
-        mean: what is read after a step, judged and returned, is the mean of all states so far, not the last one.
+        readout: what is returned: the last state; the mean of all states so far, which is judged too; or the mean of
+            the scores of all steps taken, weighted by when the halting net would have stopped.
 
     Returns:
         Final states [B, D] as ranking wants them, steps used int64 [B], and the trace, of raw states.
     """
-    if halting.rule in ("arh", "soft") and policy.head is None:
+    mean, weighted = readout == "mean", readout == "weighted"
+    if (halting.rule in ("arh", "soft") or weighted) and policy.head is None:
         raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
     state, chain = initial_states.states_BPD[:, 0], initial_states.chain
     read, total = state, state
-    final, steps = read.clone(), torch.zeros(len(read), dtype=torch.int64, device=read.device)
+    answers = _WeightedStates(policy.catalogue, len(step_embeddings_TD)) if weighted else _OwnStates(policy.catalogue)
+    final, steps = answers.begin(read), torch.zeros(len(read), dtype=torch.int64, device=read.device)
     live, going = torch.arange(len(read), device=read.device), torch.ones_like(steps, dtype=torch.bool)
     judged = (
         len(step_embeddings_TD) if trace or halting.rule == "soft" else len(step_embeddings_TD) - 1
     )  # the last step always ends
-    looking = judged > 0 and (policy.needs_stats(halting) or (trace and policy.head is not None))
+    looking = judged > 0 and (policy.needs_stats(halting) or weighted or (trace and policy.head is not None))
     stats_before = policy.stats_of(read) if looking else None
     kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read], [], [])
     for t, embedding in enumerate(step_embeddings_TD, start=1):
@@ -250,12 +299,14 @@ def reason_until(
         before, state = read, states[:, 0]
         total = total + state
         read = total / (t + 1) if mean else state
-        final[live[going]], steps[live[going]] = read[going], t
+        steps[live[going]] = t
         if t > judged:
+            final[live[going]] = answers.after(t, read, None)[going]
             break
         stats = policy.stats_of(read) if looking else None
         features = policy.read(before, read, stats_before, stats, halting.noise)
         halts, stop = policy.halt(halting, features)
+        final[live[going]] = answers.after(t, read, halts)[going]
         stats_before, going = stats, going & ~stop
         for part, value in zip(kept, (read, features, halts), strict=True):
             part.append(value)
@@ -268,10 +319,11 @@ def reason_until(
             state, total, read = state[rows], total[rows], read[rows]
             chain, live, going = chain.select(rows), live[rows], going[rows]
             stats_before = None if stats_before is None else stats_before.select(rows)
+            answers.keep(rows)
     if halting.rule == "soft" and len(step_embeddings_TD):
         weights_PT = soft_weights(torch.stack(kept[2], dim=1))
         final = (weights_PT[..., None] * policy.catalogue.comparable(torch.stack(kept[0][1:], dim=1))).sum(1)
     else:
-        final = policy.catalogue.comparable(final)
+        final = answers.comparable(final)
     traced = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and len(step_embeddings_TD) else None
     return final, steps, traced

@@ -62,6 +62,13 @@ STUDIES: dict[str, Study] = {
             *("dtrec-alpha-0.3", "dtrec-alpha-2.0", "dtrec-head-4", "dtrec-head-64"),
         ),
         _ablation(
+            "readouts",
+            "What recommends after DTRec's last step",
+            "The state of the last step as the paper's equations have it, the scores of all steps weighted by when the "
+            "halting net would have stopped, or the plain mean of all states?",
+            *("dtrec-last", "dtrec-weighted", "dtrec"),
+        ),
+        _ablation(
             "backbones",
             "DTRec on other backbones",
             "Does it carry over to GRU4Rec and BERT4Rec?",

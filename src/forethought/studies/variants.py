@@ -105,6 +105,8 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "rearec-prl-authors": changed("rearec-prl", contrast_weight=1.0, temperature_scale=5.0, reasoning_dropout=True),
     "lares-authors": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
     "dtrec-exact": changed("dtrec", indicator_source="exact"),
+    "dtrec-last": changed("dtrec", readout="last"),
+    "dtrec-weighted": changed("dtrec", readout="weighted"),
     "dtrec-fine": changed("dtrec", indicator_source="fine"),
     "dtrec-fixed-k": changed("dtrec", supervision="fixed"),
     "dtrec-no-hps": changed("dtrec", supervision="none"),

@@ -198,6 +198,53 @@ def test_rows_stop_where_they_would_alone(backbone: str, readout: str, indicator
     torch.testing.assert_close(traced.trace.states_PSD, torch.stack(states, 1))
 
 
+@pytest.mark.parametrize("rule", ["arh", "fixed", "change"])
+@pytest.mark.parametrize("loss", [ItemLoss(), ItemLoss(bias=True), ItemLoss(cosine=False, temperature=1.0)])
+def test_a_weighted_readout_mixes_the_scores_of_the_steps_taken(loss: ItemLoss, rule: str, split: Split) -> None:
+    """sum_{j <= exit} w_j y_j / sum_{j <= exit} w_j, w as in training; what is left goes to the last step."""
+    model, batch, rows = given(split, indicator_source="exact", loss=loss, readout="weighted", max_steps=4)
+    last = batch.lengths_B.cumsum(0) - 1
+    with torch.no_grad():
+        states = [r[last] for r in chain_states(model, rows)]
+        h = model.head(features_of(model, states))
+        threshold = h[:, 0].sort().values[2:4].mean().item()  # half of the rows stop at once
+        halting = Halting(rule=rule, threshold=threshold if rule == "arh" else 0.1)
+        reasoned = model.user_states(batch, halting)
+        steps = reasoned.steps_B.tolist()
+        if rule == "arh":
+            assert steps == [next((t for t in (1, 2, 3) if p[t - 1] > threshold), 4) for p in h]
+            assert len(set(steps)) > 1
+        wanted = []
+        for row, taken in enumerate(steps):
+            left, mixed, total = 1.0, 0.0, 0.0
+            for t in range(1, taken + 1):
+                w = left if t == 4 else left * float(h[row, t - 1])
+                left, total = left - w, total + w
+                scores = logits(states[t][row], model.items.weight, loss, model.items.bias)
+                mixed = mixed + w * scores
+            wanted.append(mixed / total)
+        got = model.catalogue().scores(reasoned.states_BD) / loss.temperature
+        torch.testing.assert_close(got, torch.stack(wanted))
+        traced = model.user_states(batch, halting, trace=True)
+        torch.testing.assert_close(traced.states_BD, reasoned.states_BD)
+        assert torch.equal(traced.steps_B, reasoned.steps_B)
+
+
+def test_all_steps_weighted_are_soft_halting(split: Split) -> None:
+    model, batch, _ = given(split, indicator_source="exact", readout="weighted", max_steps=3)
+    with torch.no_grad():
+        whole = model.user_states(batch, Halting(rule="fixed")).states_BD
+        torch.testing.assert_close(whole, model.user_states(batch, Halting(rule="soft")).states_BD)
+
+
+def test_a_weighted_readout_is_trained_as_the_last_state_is(split: Split) -> None:
+    losses = {}
+    for readout in ("last", "weighted"):
+        model, batch, _ = given(split, readout=readout, draw_step=False)
+        losses[readout] = model.loss(batch).total.item()
+    assert losses["last"] == losses["weighted"]
+
+
 @pytest.mark.parametrize("loss", [ItemLoss(), ItemLoss(bias=True), ItemLoss(cosine=False, temperature=1.0)])
 def test_soft_halting_mixes_the_scores(loss: ItemLoss, split: Split) -> None:
     """The final scores are sum_t w_t (r_t . e / tau + b), w as in training."""
