@@ -354,4 +354,18 @@ MUTANTS = [
         "return self.sum_PD / (1 + 0 * self.left_P)",
         "unit/methods/test_dtrec.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
     ),
+    Mutant(
+        "the oracle takes steps that do not pay",
+        "studies/oracle.py",
+        "going_n = slope_n > 0",
+        "going_n = slope_n > -0.5",
+        "unit/studies/test_oracle.py::test_steps_are_not_spent_where_they_do_not_pay",
+    ),
+    Mutant(
+        "a learnt rule is judged by what it was fitted on",
+        "studies/oracle.py",
+        "expected_Dn[depth, held_out] = model.predict(features_nF[held_out])",
+        "expected_Dn[depth, fitted] = model.predict(features_nF[fitted])",
+        "unit/studies/test_oracle.py::test_what_a_feature_tells_is_learnt_and_noise_is_not",
+    ),
 ]

@@ -25,6 +25,7 @@ from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, inte
 from forethought.methods.interface import Method, dense_states
 from forethought.reasoning.halting import INDICATORS, Halting, Rule, Trace
 from forethought.recommender import Recommender
+from forethought.studies.oracle import in_words, learnt, oracle
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
@@ -75,8 +76,29 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         "best_fixed": best,
         "valid_ndcg": {str(d): float(m.ndcg.mean()) for d, m in valid.items()},
         "curve": curve,
+        "bounds": _bounds(model, split, best, seed),
         "noise": _under_noise(model, split, traced, seed),
         "indicators": _indicators_compared(model, split),
+    }
+
+
+def _bounds(model: Recommender, split: Split, best: int, seed: int) -> dict[str, Any]:
+    """What any rule could reach, on the cases whose indicators are traced."""
+    method, cases = model.method, split.test
+    rows = _traced_rows(len(cases))
+    depth = 0 if method.reasoning is None else method.reasoning.depth
+    fixed = [Halting(rule="fixed", max_steps=steps) for steps in range(depth + 1)]
+    exclude = model.about["exclude_history"]
+    values_Dn = np.stack([_measure(method, cases.take(rows), exclude, way, 1).ndcg for way in fixed])
+    traced, history = _trace(method, cases), cases.history.take(rows)
+    read_nF = torch.cat([traced.indicators_PT3.flatten(1), traced.halts_PT], dim=1).double().numpy()
+    features_nF = np.column_stack([read_nF, history.lengths])
+    points = learnt(values_Dn, features_nF, history.users, seed) if depth and len(np.unique(history.users)) > 1 else []
+    return {
+        "cases": len(rows),
+        "best_fixed_ndcg": float(values_Dn[best].mean()),
+        "oracle": oracle(values_Dn, best),
+        "learnt": points,
     }
 
 
@@ -124,13 +146,17 @@ def _trace(method: Method, cases: Cases) -> Any:
     """Indicators and halting probabilities of all steps, of at most 5,000 cases."""
     from forethought.data.batches import history_batch
 
-    rows = np.arange(0, len(cases), max(1, -(-len(cases) // 5000)))
+    rows = _traced_rows(len(cases))
     with torch.inference_mode():
         batch = history_batch(cases.history.take(rows), method.window).to(method.device)
         represented = method.user_states(batch, trace=True)
     trace = dense_states(represented, "Studying when to halt").trace
     assert trace is not None
     return Trace(*(part.cpu() for part in trace))
+
+
+def _traced_rows(n: int) -> np.ndarray:
+    return np.arange(0, n, max(1, -(-n // 5000)))
 
 
 def _thresholds(values_PT: torch.Tensor) -> list[float]:
@@ -221,6 +247,8 @@ def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
         f"(NDCG@10 by depth: {', '.join(f'{d}: {v:.4f}' for d, v in figures['valid_ndcg'].items())}). "
         f"{_verdict(figures)}"
     )
+    if "bounds" in figures:  # results of before they were asked for have none
+        page.say(in_words(figures["bounds"], figures["best_fixed"], figures["bounds"]["best_fixed_ndcg"]))
     with page.plot(name, "NDCG@10 against mean steps and against time, a line for each way of halting", 2) as both:
         for axes, x, label in zip(both, ("steps", "ms"), ("mean steps", "ms a history"), strict=True):
             for way in dict.fromkeys(p["way"] for p in figures["curve"]):
