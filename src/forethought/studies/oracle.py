@@ -100,9 +100,9 @@ def in_words(bounds: dict[str, Any], best_fixed: int, fixed_quality: float) -> s
     """Both bounds, in sentences."""
     known, points = bounds["oracle"], bounds["learnt"]
     said = [
-        f"An oracle that knows what comes next has NDCG@10 {known['ndcg@10']:.4f} with {known['steps']:.2f} steps. With "
-        f"{known['steps_at_no_loss']:.2f} it is as good as the best fixed depth ({fixed_quality:.4f} with {best_fixed}), "
-        "and no rule can do with fewer."
+        f"An oracle that knows what comes next has NDCG@10 {known['ndcg@10']:.4f} with {known['steps']:.2f} steps. "
+        f"With {known['steps_at_no_loss']:.2f} it is as good as the best fixed depth ({fixed_quality:.4f} with "
+        f"{best_fixed}), and no rule can do with fewer."
     ]
     if points:
         best = max(points, key=lambda point: point["ndcg@10"])
