@@ -67,18 +67,32 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
             f"{untouched['positions']:.1%}, in {untouched['cases']:.0%} of the cases."
         )
         kinds = list(dict.fromkeys(point["kind"] for point in first["points"]))
-        _plot(page, probes_of, kinds, f"{dataset.data}-{dataset.cut}")
+        for n, some in enumerate(_panels(list(probes_of)), start=1):
+            name = f"{dataset.data}-{dataset.cut}" + ("" if n == 1 else f"-{n}")
+            _plot(page, {variant: probes_of[variant] for variant in some}, kinds, name)
         _table(page, probes_of, kinds)
         _paired(page, next(iter(probes_of)), results.aggregated(page.folder, page.name, dataset), kinds)
 
 
+def _panels(variants: Sequence[str]) -> list[list[str]]:
+    """Variants for a plot each, no more than its legend can tell apart, the first one in all of them."""
+    first, *others = variants
+    size = len(COLOURS) - 1
+    return [[first, *others[at : at + size]] for at in range(0, max(len(others), 1), size)]
+
+
 def _plot(page: Page, probes_of: Mapping[str, Sequence[dict]], kinds: Sequence[str], name: str) -> None:
-    text = "Recall@10 against the share of noise, a panel for each kind of it, a line for each variant"
+    text = (
+        "Recall@10 with 95% intervals against the share of noise, a panel for each kind of it, a line for each variant"
+    )
     with page.plot(name, text, len(kinds)) as panels:
         for kind, axes in zip(kinds, panels, strict=True):
             for n, (variant, probes) in enumerate(probes_of.items()):
-                style = ("-", "--", ":", "-.")[n // len(COLOURS) % 4]  # another one where colours begin anew
-                axes.plot(*_curve(probes, kind), style, marker="o", markersize=4, label=variant)
+                shares, means, ends = _curve(probes, kind)
+                beside = [share + 0.003 * (n - (len(probes_of) - 1) / 2) for share in shares]  # bars must not hide bars
+                axes.errorbar(
+                    beside, means, yerr=ends, marker="o", markersize=4, capsize=2, linewidth=1.2, label=variant
+                )
             axes.set_title(kind, fontsize=10)
             axes.set_xlabel("share of noise")
             axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
@@ -90,10 +104,14 @@ def _plot(page: Page, probes_of: Mapping[str, Sequence[dict]], kinds: Sequence[s
         panels[-1].figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
 
 
-def _curve(probes: Sequence[dict], kind: str) -> tuple[list[float], list[float]]:
+def _curve(probes: Sequence[dict], kind: str) -> tuple[list[float], list[float], np.ndarray]:
+    """Shares, means, and how far the intervals reach below and above them; means over the seeds of all three."""
     shares = [point["share"] for point in probes[0]["points"] if point["kind"] == kind]
-    noisy = [_mean(_point(probe, kind, share)["metrics"]["recall@10"] for probe in probes) for share in shares]
-    return [0.0, *shares], [_mean(probe["clean"]["recall@10"] for probe in probes), *noisy]
+    measured = [[probe["clean"]["recall@10"] for probe in probes]]
+    measured += [[_point(probe, kind, share)["metrics"]["recall@10"] for probe in probes] for share in shares]
+    means = [_mean(each) for each in measured]
+    low, high = np.array([np.mean([one["ci95"] for one in each], axis=0) for each in measured]).T
+    return [0.0, *shares], means, np.abs(np.stack([means - low, high - means]))
 
 
 def _table(page: Page, probes_of: Mapping[str, Sequence[dict]], kinds: Sequence[str]) -> None:
