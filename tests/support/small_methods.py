@@ -24,6 +24,7 @@ from forethought.semantic_ids.rq_kmeans import RQKMeans
 from forethought.semantic_ids.tokenizer import TokenizerConfig
 
 SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8, "neighbours": 40}
+SMALL |= {"input_dropout": None, "attention_dropout": 0.0}
 
 SMALL_TOKENS = RQKMeans(codebooks=3, size=8, components=8, collaborative_width=8, collisions="greedy")
 SMALL_TIGER_TOKENS = replace(SMALL_TOKENS, codebooks=2, collisions="counter")
