@@ -204,7 +204,7 @@ def test_erl_of_the_authors(split: Split) -> None:
 def test_prl_of_the_authors(
     changed: Any, early: float, contrasts: float, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CE of r_K + the mean of CE of r_k at tau 5^(K - k) + from the third epoch the mean contrast of r~_k and all r_k."""
+    """CE of r_K + the mean of CE of r_k at tau 5^(K - k) + from the third epoch the contrast of r~_k and all r_k."""
     model, batch = rearec("prl", split, **changed)
     targets_P, drawn = targets_of(batch), torch.Generator().manual_seed(0)
     shape = (*batch.items_BL.shape, 8)
