@@ -364,8 +364,8 @@ def test_lares_of_the_authors(
 
 def test_the_authors_recipes_train_as_their_codes_do() -> None:
     """Adam at one rate: no decay of it, no warm-up, no clipping; numbers that are ours by default."""
-    assert AUTHORS == ("rearec-erl-authors", "rearec-prl-authors", "lares-authors")
-    plain = {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0, "clip_norm": 0.0, "beta2": 0.999}
+    assert AUTHORS == ("rearec-erl-authors", "rearec-prl-authors", "lares-authors", "sse-pt-authors")
+    plain = {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0, "clip_norm": 0.0, "precision": "32"}
     rearec = {"epochs": 300, "batch_positions": 2048, "weight_decay": 0.0}
     asked: dict[str, dict[str, Any]] = {
         "rearec-erl-authors": rearec,
@@ -373,7 +373,9 @@ def test_the_authors_recipes_train_as_their_codes_do() -> None:
         "lares-authors": {"epochs": 100, "batch_positions": 256, "weight_decay": 0.01},
     }
     for name, own in asked.items():
-        assert METHODS[name]().training == Training(**plain, **own, patience=10, precision="32")
+        assert METHODS[name]().training == Training(**plain, **own, patience=10, beta2=0.999)
+    rows = {"epochs": 2001, "patience": 2001, "batch_positions": 128 * 50, "all_windows": False}
+    assert METHODS["sse-pt-authors"]().training == Training(**plain, **rows, beta2=0.98)
     lares_recipe = METHODS["lares-authors"]().method
     assert isinstance(lares_recipe, LARES)
     assert (lares_recipe.dropout, lares_recipe.attention_dropout, lares_recipe.state_scale) == (0.5, 0.5, 3.0)

@@ -214,6 +214,14 @@ MUTANTS = [
         "self._prototype_stats(r.detach() * 2) for r in r_SPD",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
+    Mutant(
+        "SSE-PT scales users where they are read, and not where they are scored",
+        "methods/sse_pt.py",
+        "return states_BLD[..., : self.item_width], states_BLD[..., self.item_width :], users_BD",
+        "return states_BLD[..., : self.item_width], states_BLD[..., self.item_width :], users_BD / "
+        "(math.sqrt(self.config.user_width) if self.config.scale_inputs else 1)",
+        f"{SSE_PT}::test_bce_feels_the_users_term",
+    ),
     # ---- LARES
     Mutant(
         "LARES never norms item and position",
