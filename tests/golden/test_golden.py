@@ -28,6 +28,7 @@ from forethought.data.splits import Split, leave_last_out
 from forethought.data.texts import VECTORS
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.item_tokens import TokenMethodConfig
+from forethought.methods.lares import LARES
 from forethought.methods.reg4rec import REG4Rec
 from forethought.recipes import METHODS, on_backbone
 from forethought.runs import train
@@ -57,6 +58,8 @@ def small(config: Any) -> Any:
 
 def recipe(name: str) -> Any:
     method = METHODS[name]().method
+    if isinstance(method, LARES):  # its authors reinforce for a hundred epochs
+        method = replace(method, reinforcement=replace(method.reinforcement, epochs=5))
     if isinstance(method, REG4Rec):  # no more steps than codebooks
         method = replace(method, steps=3)
     if isinstance(method, TokenMethodConfig):  # the tokenizer's own passes are tested where it is

@@ -8,7 +8,7 @@ KMEANS, PROTOTYPES = "unit/reasoning/test_kmeans.py", "unit/reasoning/test_proto
 HALTING, CHAIN, GRPO = "unit/reasoning/test_halting.py", "unit/reasoning/test_chain.py", "unit/reasoning/test_grpo.py"
 CONTRAST, INTENTS = "unit/reasoning/test_contrast.py", "unit/reasoning/test_intents.py"
 FREQUENCY = "unit/nn/test_frequency.py"
-BACKBONES = "conformance/test_backbones.py"
+BACKBONES, AUTHORS = "conformance/test_backbones.py", "conformance/test_authors.py"
 TOKEN_PATHS, STEERING = "unit/explaining/test_token_paths.py", "unit/explaining/test_steering.py"
 
 MUTANTS = [
@@ -89,6 +89,49 @@ MUTANTS = [
         "math.exp(-speed * t)",
         "math.exp(-speed * (t - 1))",
         f"{PROTOTYPES}::test_counts_rise_towards_the_most",
+    ),
+    # ---- Transformer
+    Mutant(
+        "norms keep torch's epsilon",
+        "nn/transformer.py",
+        "(nn.LayerNorm(width, eps=norm_epsilon) for _ in range(2))",
+        "(nn.LayerNorm(width) for _ in range(2))",
+        f"{AUTHORS}::test_states_of_rearec",
+    ),
+    Mutant(
+        "the feed-forward net drops as many units as the branches",
+        "nn/transformer.py",
+        "dropout if ffn_dropout is None else ffn_dropout",
+        "dropout",
+        f"{AUTHORS}::test_units_are_dropped_where_the_authors_drop_them",
+    ),
+    Mutant(
+        "attention drops no weights of a history",
+        "nn/transformer.py",
+        "mixed = attention(q, k, v, mask, causal, self.attention_dropout.share_now)",
+        "mixed = attention(q, k, v, mask, causal)",
+        f"{AUTHORS}::test_units_are_dropped_where_the_authors_drop_them",
+    ),
+    Mutant(
+        "attention drops no weights of a thought",
+        "nn/transformer.py",
+        "attend_token(q, memory, sees_BPL, self.attention_dropout)",
+        "attend_token(q, memory, sees_BPL)",
+        f"{AUTHORS}::test_units_are_dropped_where_the_authors_drop_them",
+    ),
+    Mutant(
+        "attention drops weights outside of training",
+        "nn/dropout.py",
+        "self.share if self.training else 0.0",
+        "self.share",
+        f"{AUTHORS}::test_units_are_dropped_where_the_authors_drop_them",
+    ),
+    Mutant(
+        "inputs are dropped as the branches are",
+        "backbones/transformer.py",
+        "config.dropout if config.input_dropout is None else config.input_dropout",
+        "config.dropout",
+        f"{AUTHORS}::test_units_are_dropped_where_the_authors_drop_them",
     ),
     # ---- halting
     Mutant(

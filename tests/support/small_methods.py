@@ -24,6 +24,7 @@ from forethought.semantic_ids.rq_kmeans import RQKMeans
 from forethought.semantic_ids.tokenizer import TokenizerConfig
 
 SMALL = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32, "head_width": 8, "neighbours": 40}
+SMALL |= {"input_dropout": None, "attention_dropout": 0.0}
 
 SMALL_TOKENS = RQKMeans(codebooks=3, size=8, components=8, collaborative_width=8, collisions="greedy")
 SMALL_TIGER_TOKENS = replace(SMALL_TOKENS, codebooks=2, collisions="counter")
@@ -41,7 +42,8 @@ def small(name: str, **changed: Any) -> MethodConfig:
     if isinstance(method, LARES):  # brings its own layers; an epoch of each of its stages
         method = replace(method, reinforcement=replace(method.reinforcement, epochs=1))
         return replace(method, **{key: value for key, value in (SMALL | changed).items() if hasattr(method, key)})
-    if isinstance(method, SSEPT):  # shares seldom, so that twenty histories can be learned by heart
+    if isinstance(method, SSEPT):  # shares seldom and truly, so that twenty histories can be learned by heart
+        method = replace(method, labels_too=False, loss=replace(method.loss, kind="ce"))
         changed |= {"width": 2 * changed.get("width", SMALL["width"])}
         method = replace(method, user_width=changed["width"] // 2, replace_user=0.2, replace_item=0.01)
     if isinstance(method, IGRSR):  # a second network, as small as its encoder; its recipe's stage of pre-training

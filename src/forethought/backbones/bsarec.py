@@ -10,7 +10,7 @@ that is their filter, number by number, with zeros before the history begins. Th
 then those of prefixes, as a causal attention's are. Two products of (L x L x D) a layer in place of an FFT.
 
 Other deviations: blocks are pre-norm by default, so the two parts are mixed before one norm instead of each behind its
-own; no attention weight is dropped; positions and loss are SASRec's.
+own; no attention weight is dropped by default; positions and loss are SASRec's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """SASRec: causal self-attention over a history (Kang & McAuley, ICDM 2018, arXiv 1808.09781).
 
 Deviations, each an option or harmless: blocks are truly pre-norm by default (the paper's code norms the query
-alone; `norm_first=False` gives post-norm), attention weights are not dropped (embeddings and residual branches
-are), and the loss is the method's business: with full cross-entropy. Positions count from a row's end, as they do
-in the paper's code, which pads on the left.
+alone; `norm_first=False` gives post-norm), no attention weights are dropped by default (embeddings and
+residual branches are), and the loss is the method's business: with full cross-entropy. Positions count from a row's
+end, as they do in the paper's code, which pads on the left.
 """
 
 from __future__ import annotations

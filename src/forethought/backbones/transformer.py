@@ -14,8 +14,8 @@ from forethought.errors import ConfigError
 from forethought.nn.attention import AttentionChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
-from forethought.nn.transformer import Activation, Block, Transformer, initialise, last_positions
-from forethought.settings import Heads, Layers, ShareBelowOne, Width
+from forethought.nn.transformer import NORM_EPSILON, Activation, Block, Transformer, initialise, last_positions
+from forethought.settings import Heads, Layers, Scale, ShareBelowOne, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,20 @@ class TransformerConfig(BackboneConfig):
     """Width inside the feed-forward nets."""
     dropout: ShareBelowOne = 0.2
     """Share of embedding and branch units dropped in training, 0 to 1."""
+    input_dropout: ShareBelowOne | None = None
+    """Share of input units dropped, thoughts included; None: as many as of the branches."""
+    ffn_dropout: ShareBelowOne | None = None
+    """Share of hidden units dropped inside the feed-forward nets; None: as many as of the branches."""
+    attention_dropout: ShareBelowOne = 0.0
+    """Share of attention weights dropped."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
     norm_first: bool = True
     """Norm before each branch (pre-norm) or after each sum (post-norm)."""
     input_norm: bool = False
     """Norm every input, thoughts included, with one shared norm (ReaRec): states are many times larger than items."""
+    norm_epsilon: Scale = NORM_EPSILON
+    """What every norm adds to the variance (BERT and many after it: 1e-12)."""
     count_from: CountFrom = "end"
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
 
@@ -62,8 +70,8 @@ class TransformerEncoder(Backbone):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         self.positions = Positions(config.window, config.width, config.count_from)
-        self.input_norm = nn.LayerNorm(config.width) if config.input_norm else nn.Identity()
-        self.dropout = Dropout(config.dropout)
+        self.input_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon) if config.input_norm else nn.Identity()
+        self.dropout = Dropout(config.dropout if config.input_dropout is None else config.input_dropout)
         self.transformer = Transformer(
             width=config.width,
             layers=config.layers,
@@ -73,6 +81,9 @@ class TransformerEncoder(Backbone):
             activation=config.activation,
             norm_first=config.norm_first,
             causal=config.causal,
+            attention_dropout=config.attention_dropout,
+            ffn_dropout=config.ffn_dropout,
+            norm_epsilon=config.norm_epsilon,
             block=config.block(),
         )
         initialise(self)

@@ -100,6 +100,7 @@ def run(arguments: list[str]) -> None:
     if arguments[0] in ("-h", "--help"):
         sys.stdout.write(
             f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names}.\n"
+            f"{', '.join(recipes.AUTHORS)} have their authors' settings, the others ours.\n"
             "forethought train METHOD --help shows its options.\n\n"
             "Example: forethought train sasrec --data data/beauty --out runs/sasrec-beauty --ties shuffle\n"
         )
@@ -184,6 +185,8 @@ def _parsed(recipe: Recipe, name: str, arguments: list[str]) -> Any:
     ]
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
+    if name in recipes.AUTHORS:
+        about += f"\n\nDefaults are the settings of {name.removesuffix('-authors')}'s authors (docs/methods.md)."
     if backbones := recipes.backbones_of(name):
         about += f"\n\n--backbone NAME is one of {', '.join(backbones)}; sasrec if not given."
     if hasattr(recipe.method, "tokenizer"):

@@ -8,9 +8,19 @@ from other beginnings and of other depths, are rewarded by the rank they give to
 
 Equation numbers are those of our summary of the paper and of its authors' code. Where we differ from both:
 - Both blocks are causal, so every position is supervised at once, where they train on the last position of a row a
-  prefix. The depth k is drawn once a batch (by each process for its share), so both sides of a TLA pair have the same.
-- A TLA pair is two positions of a batch, from one encoding; a position whose target nobody shares is its own twin
-  and is only told apart from the others. Positions of one user, or with one target, are no negatives.
+  prefix. With `count_from="start"` that is the same, number by number; counted from the end, as by default, a state
+  tells how long its whole history is.
+- The depth k is drawn once a batch (by each process for its share), and cross-entropy and both alignments look at one
+  trajectory, so both sides of a TLA pair have the same k. The code thinks three times about a batch
+  (`align_views="three"`): for the cross-entropy, for the one side of the pairs and for the other, each time with its
+  own dropout, T_0 and k.
+- A TLA pair is two positions of a batch (theirs: of the whole training part, paired once for all); a position whose
+  target nobody shares is its own twin and is only told apart from the others. Positions of one user, or with one
+  target, are no negatives (`align_negatives`).
+- The step of SLA is drawn for each position among those before the last (`align_step`).
+- The code has a norm behind item + position and none behind A and C (`embedding_norm`, `closing_norms`).
+The recipe `lares-authors` has all of these as the code has them (`tests/conformance/test_authors.py` recomputes them).
+In the reinforcement stage we differ with either:
 - The reinforcement stage takes one position a history, at random, as a row of its own, without dropout: rollouts
   differ by T_0 and k alone, and with the same T_0 the reference agrees at the start to the last bit. A history
   weighs as much as it has positions, so the sum stands for a mean over all of them and over all processes.
@@ -20,10 +30,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
@@ -35,7 +45,7 @@ from forethought.methods.interface import DenseStates, Losses, Method, MethodCon
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
-from forethought.nn.transformer import Activation, Transformer, at_positions, initialise, last_positions
+from forethought.nn.transformer import NORM_EPSILON, Activation, Transformer, at_positions, initialise, last_positions
 from forethought.reasoning.contrast import info_nce_both, positives
 from forethought.reasoning.grpo import Reward, advantages, grpo, reward_of
 from forethought.reasoning.halting import Halting, Trace
@@ -54,6 +64,10 @@ from forethought.settings import (
     Width,
     Window,
 )
+
+AlignViews = Literal["one", "three"]
+AlignStep = Literal["position", "batch"]
+Negatives = Literal["others", "all"]
 
 SUPERVISED, REINFORCED = "supervised", "reinforced"
 
@@ -96,8 +110,16 @@ class LARES(MethodConfig):
     """Width inside the feed-forward nets."""
     dropout: ShareBelowOne = 0.35
     """Share of embedding and branch units dropped in supervised training, 0 to 1 (the authors' code: 0.5)."""
+    attention_dropout: ShareBelowOne = 0.0
+    """Share of attention weights dropped there (the authors' code: 0.5)."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
+    embedding_norm: bool = False
+    """Norm the sum of item and position (the authors' code)."""
+    closing_norms: bool = True
+    """Norm what A and C come to (the authors' code does not)."""
+    norm_epsilon: Scale = NORM_EPSILON
+    """What every norm adds to the variance (the authors' code: 1e-12)."""
     count_from: CountFrom = "end"
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
     loss: ItemLoss = field(default_factory=ItemLoss)
@@ -118,6 +140,14 @@ class LARES(MethodConfig):
     """gamma, weight of SLA."""
     align_temperature: Scale = 0.1
     """Of both alignments, between states as they are held against items (the authors' code: plain dot products, 1)."""
+    align_views: AlignViews = "one"
+    """Trajectories of a batch: one for cross-entropy and alignments (one), or one for cross-entropy and one for each
+    side of TLA's pairs, at three times the cost (three, the authors' code)."""
+    align_step: AlignStep = "position"
+    """SLA's step: one of those before the last for each position (position), or one of all for the batch, none if k is
+    1 (batch, the authors' code)."""
+    align_negatives: Negatives = "others"
+    """In both alignments: positions of other users with other targets (others), or all (all, the authors' code)."""
     reinforcement: Reinforcement = field(default_factory=Reinforcement)
     """The second stage."""
     item_std: Scale = 0.02
@@ -141,9 +171,12 @@ class LARESModel(Method):
         self.reasoning = Reasoning(config.mean_recurrence, Halting(rule="fixed"), ("fixed",))
         self.items = ItemTable(n_items, config.width, config.loss, config.item_std)
         self.positions = Positions(config.window, config.width, config.count_from)
+        normed = config.embedding_norm
+        self.embedding_norm = nn.LayerNorm(config.width, eps=config.norm_epsilon) if normed else nn.Identity()
         self.dropout = Dropout(config.dropout)
         self.pre = self._layers(config.pre_layers)
-        self.recurrence = Recurrence(self._layers(config.core_layers), config.width, config.combine)
+        core = self._layers(config.core_layers)
+        self.recurrence = Recurrence(core, config.width, config.combine, norm_epsilon=config.norm_epsilon)
         for part in (self.pre, self.recurrence):
             initialise(part)
         self.stage = SUPERVISED
@@ -160,6 +193,9 @@ class LARESModel(Method):
             activation=config.activation,
             norm_first=True,
             causal=True,
+            attention_dropout=config.attention_dropout,
+            norm_epsilon=config.norm_epsilon,
+            closing_norm=config.closing_norms,
         )
 
     def resolve_halting(self, asked: Halting | None) -> Halting | None:
@@ -199,22 +235,33 @@ class LARESModel(Method):
     def _supervised(self, batch: Batch) -> Losses:
         """L_rec + alpha L_TLA + gamma L_SLA (eqs. 3 to 6): 3 products, and 6 of (positions x positions x width)."""
         assert batch.targets_BL is not None
-        real_BL, k = batch.valid_BL(), draw_depth(self.config.mean_recurrence)
-        H_BLD = self._read(batch)
-        states = self.recurrence.trajectory(self._start(H_BLD), H_BLD, batch.lengths_B, k)
-        steps = [state[real_BL] for state in states[1:]]
-        targets_P = batch.targets_BL[real_BL]
+        steps, targets_P = self._steps(batch), batch.targets_BL[batch.valid_BL()]
         weights_P = torch.full_like(targets_P, 1.0 / batch.weight, dtype=self.items.weight.dtype)
         named = self.items.loss_of(steps[-1], targets_P, weights_P)
         total, figures = named, {"named": named.detach()}
-        for part, weight, align in (
-            ("tla", self.config.trajectory_weight, self._align_trajectories),
-            ("sla", self.config.step_weight, self._align_steps),
-        ):
-            if weight:
-                aligned = align(steps, targets_P, self._users(batch)) / batch.weight
-                total, figures[part] = total + weight * aligned, aligned.detach()
+        for part, (weight, aligned) in self._aligned(batch, steps, targets_P).items():
+            total, figures[part] = total + weight * aligned / batch.weight, aligned.detach() / batch.weight
         return Losses(total, {"loss": total.detach(), **figures})
+
+    def _steps(self, batch: Batch) -> list[Tensor]:
+        """T_1 .. T_k at all real positions, [P, D] each, with k, dropout and T_0 as they are drawn."""
+        real_BL, k = batch.valid_BL(), draw_depth(self.config.mean_recurrence)
+        H_BLD = self._read(batch)
+        states = self.recurrence.trajectory(self._start(H_BLD), H_BLD, batch.lengths_B, k)
+        return [state[real_BL] for state in states[1:]]
+
+    def _aligned(self, batch: Batch, steps: list[Tensor], targets_P: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Weight and sum over positions of each alignment that counts."""
+        alpha, gamma = self.config.trajectory_weight, self.config.step_weight
+        aligned, users_P = {}, self._users(batch)
+        own = self.config.align_views == "three" and bool(alpha or gamma)
+        view = self._steps(batch) if own else steps
+        if alpha:
+            other_PD = self._steps(batch)[-1] if own else steps[-1]
+            aligned["tla"] = alpha, self._align_trajectories(view, other_PD, targets_P, users_P)
+        if gamma:
+            aligned["sla"] = gamma, self._align_steps(view, targets_P, users_P)
+        return aligned
 
     @staticmethod
     def _users(batch: Batch) -> Tensor:
@@ -222,18 +269,34 @@ class LARESModel(Method):
         assert batch.users_B is not None
         return batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
 
-    def _align_trajectories(self, steps: list[Tensor], targets_P: Tensor, users_P: Tensor) -> Tensor:
+    def _alike(self, targets_P: Tensor, users_P: Tensor, others_P: Tensor) -> Tensor | None:
+        """True for pairs that are no negatives of each other, [P, P], of positions and users of the other side."""
+        if self.config.align_negatives == "all":
+            return None
+        return (targets_P[:, None] == targets_P) | (users_P[:, None] == others_P)
+
+    def _align_trajectories(self, steps: list[Tensor], other_PD: Tensor, targets_P: Tensor, users_P: Tensor) -> Tensor:
         """TLA: the sum over positions of InfoNCE between T_k and that of another one with the same target (eq. 4)."""
-        last_PD, twin_P = self.items.states(steps[-1]), positives(targets_P)
-        alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P[twin_P])
-        return info_nce_both(last_PD, last_PD[twin_P], self.config.align_temperature, alike_PP).sum()
+        last_PD, other_PD = self.items.states(steps[-1]), self.items.states(other_PD)
+        twin_P = positives(targets_P)
+        alike_PP = self._alike(targets_P, users_P, users_P[twin_P])
+        return info_nce_both(last_PD, other_PD[twin_P], self.config.align_temperature, alike_PP).sum()
 
     def _align_steps(self, steps: list[Tensor], targets_P: Tensor, users_P: Tensor) -> Tensor:
-        """SLA: the same between T_k and one of the steps before it, drawn for each position (eq. 5); T_1 if k is 1."""
-        drawn_P = torch.randint(max(len(steps) - 1, 1), targets_P.shape, device=targets_P.device)
+        """SLA: the same between T_k and one of the steps before it, drawn for each position (eq. 5); T_1 if k is 1.
+
+        Or one of all steps, the same for all; then it is no loss if k is 1.
+        """
+        P, device = targets_P.shape, targets_P.device
+        if self.config.align_step == "batch":
+            if len(steps) == 1:
+                return steps[-1].sum() * 0
+            drawn_P = torch.randint(len(steps), (1,), device=device).expand(P)
+        else:
+            drawn_P = torch.randint(max(len(steps) - 1, 1), P, device=device)
         step_PD = torch.stack(steps)[drawn_P, torch.arange(len(drawn_P), device=drawn_P.device)]
         last_PD, step_PD = self.items.states(steps[-1]), self.items.states(step_PD)
-        alike_PP = (targets_P[:, None] == targets_P) | (users_P[:, None] == users_P)
+        alike_PP = self._alike(targets_P, users_P, users_P)
         return info_nce_both(last_PD, step_PD, self.config.align_temperature, alike_PP).sum()
 
     # ---- reinforced
@@ -299,7 +362,7 @@ class LARESModel(Method):
     def _read(self, batch: Batch) -> Tensor:
         """H = A(E_u + P), [B, L, D] (eq. 1)."""
         x_BLD = self.items(batch.items_BL) + self.positions(batch.lengths_B, batch.items_BL.shape[1])
-        return self.pre(self.dropout(x_BLD), batch.lengths_B)[0]
+        return self.pre(self.dropout(self.embedding_norm(x_BLD)), batch.lengths_B)[0]
 
     def _start(self, H_BLD: Tensor) -> Tensor:
         return draw_start(H_BLD, self.config.state_scale, self.config.sigma)

@@ -3,9 +3,17 @@
     r_0 = f(history)        r_k = f(history, ..., r_{k-1} + p_k),  k = 1..K          (eq. 2)
 
 ERL averages all states and keeps them apart; PRL sharpens step after step and steadies each against noise.
-Every position of a history is supervised, each with a chain of its own (`reasoning/chain.py`): the paper's row a
-prefix, in one pass. Weights of the steps and the direction of ERL's gradient follow the authors' code, which differs
-from the text.
+Every position of a history is supervised, each with a chain of its own (`reasoning/chain.py`), in one pass. Weights of
+the steps and the direction of ERL's gradient follow the authors' code, which differs from the text.
+
+That is the authors' row a prefix, number by number, where positions count from the start: counted from the end, as they
+are by default, a state tells how long its whole history is. The recipes `rearec-erl-authors` and `rearec-prl-authors`
+have all of the authors' settings (`tests/conformance/test_authors.py` recomputes states, losses and gradients). What
+else differs by default, each an option:
+- scores and the contrast compare directions (`loss.cosine`), and one layer norms before its branches;
+- PRL's contrast is off, and no two positions of a user or with one target are negatives (`contrast_negatives`);
+- its noisy branch stands on the clean one's encoding, and so on its dropout (`contrast_rereads`);
+- one step of each position is trained (`draw_step`), at one temperature, and no unit of a thought is dropped.
 """
 
 from __future__ import annotations
@@ -44,6 +52,7 @@ from forethought.settings import Epoch, Scale, Steps, Weight
 
 Learning = Literal["erl", "prl"]
 StepWeights = Literal["mean", "sum"]
+Negatives = Literal["others", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,9 @@ class ReaRec(MethodConfig):
     """erl: ensemble of all steps; prl: progressive, the last step speaks."""
     steps: Steps = 2
     """K, reasoning steps."""
+    step_positions: bool = True
+    """Each step's input has a learned vector added, p_k, which tells thoughts from items; without, a thought is fed in
+    as it is (the paper's naive loop)."""
     reasoning_dropout: bool = False
     """Drop units inside reasoning tokens too, as ReaRec's authors do; each token then adds noise to the last."""
     draw_step: bool = True
@@ -65,6 +77,8 @@ class ReaRec(MethodConfig):
     the products. ERL draws the step whose divergence counts."""
     step_weights: StepWeights = "mean"
     """PRL: the steps before the last weigh 1 together (mean, the authors' code) or 1 each (sum, the text)."""
+    progressive_weight: Weight = 1.0
+    """PRL: factor on the weights of the steps before the last (the authors' pl_weight)."""
     temperature_scale: Scale = 1.0
     """PRL's alpha: step k is trained at temperature tau * alpha^(K - k); 1 is the same for all."""
     divergence_weight: Weight = 0.05
@@ -75,6 +89,13 @@ class ReaRec(MethodConfig):
     """gamma, standard deviation of the noise on a step's input."""
     contrast_from: Epoch = 2
     """Epochs before the contrast sets in."""
+    contrast_steps: StepWeights = "mean"
+    """The contrast is the mean over steps (the authors' code) or their sum (the text)."""
+    contrast_negatives: Negatives = "others"
+    """Of a position: those of other users with other targets (others), or all of the batch (all, the authors' code)."""
+    contrast_rereads: bool = False
+    """The noisy branch reads the history once more, with dropout of its own, as the authors' code does at twice the
+    cost; otherwise it shares the encoding."""
     item_std: Scale = 0.02
     """Spread of the items' initial vectors."""
 
@@ -96,21 +117,25 @@ class ReaRecModel(Method):
         self.config = config
         self.items = ItemTable(n_items, config.backbone.width, config.loss, config.item_std)
         self.backbone = config.backbone.build()
-        self.step_embeddings = nn.Parameter(torch.randn(config.steps, config.backbone.width) * 0.02)  # p_1 .. p_K
+        self.step_embeddings = self._new_step_embeddings()
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
         self.contrasting = False
         rules: tuple[Rule, ...] = ("fixed",) if config.learning == "erl" else ("fixed", "change", "entropy", "random")
         self.reasoning = Reasoning(config.steps, Halting(rule="fixed"), rules)
 
+    def _new_step_embeddings(self) -> Tensor:
+        """p_1 .. p_K, [K, D]; zeros that nothing trains where steps have no positions."""
+        if self.config.step_positions:
+            return nn.Parameter(torch.randn(self.config.steps, self.config.backbone.width) * 0.02)
+        return nn.Buffer(torch.zeros(self.config.steps, self.config.backbone.width), persistent=False)
+
     def begin_epoch(self, epoch: int) -> None:
         self.contrasting = self.config.contrast_weight > 0 and epoch >= self.config.contrast_from
 
     def loss(self, batch: Batch) -> Losses:
         assert batch.targets_BL is not None
-        initial_states = initial_states_everywhere(
-            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
-        )
+        initial_states = self._read(batch)
         chains = reason(self.backbone, initial_states, self.step_embeddings, dropout=self.config.reasoning_dropout)
         states = [state[initial_states.real_BP] for state in chains]  # K + 1 of [P, D], all positions of the batch
         targets_P = batch.targets_BL[batch.valid_BL()]
@@ -119,6 +144,12 @@ class ReaRecModel(Method):
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         return of_trajectory(figures["mean_cosine"])
+
+    def _read(self, batch: Batch) -> InitialStates:
+        """r_0 behind every position."""
+        return initial_states_everywhere(
+            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        )
 
     def _losses(
         self, initial_states: InitialStates, chains: list[Tensor], states: list[Tensor], targets_P: Tensor, batch: Batch
@@ -129,15 +160,16 @@ class ReaRecModel(Method):
         if not self.contrasting:
             return Losses(named, {"loss": named.detach()})
         noise, dropout = self.config.contrast_noise, self.config.reasoning_dropout
-        noisy = reason_with_noise(self.backbone, initial_states, chains, self.step_embeddings, noise, dropout=dropout)
-        contrast = self._contrast([n[initial_states.real_BP] for n in noisy], states[1:], targets_P, batch)
+        roots = self._read(batch) if self.config.contrast_rereads else initial_states
+        noisy = reason_with_noise(self.backbone, roots, chains, self.step_embeddings, noise, dropout=dropout)
+        contrast = self._contrast([n[roots.real_BP] for n in noisy], states[1:], targets_P, batch)
         total = named + self.config.contrast_weight * contrast
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "contrast": contrast.detach()})
 
     def _prl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Tensor:
         """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products, or 3 with `draw_step`."""
         K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
-        early = 1.0 if self.config.step_weights == "sum" else 1.0 / K
+        early = self.config.progressive_weight * (1.0 if self.config.step_weights == "sum" else 1.0 / K)
         r_SPD = torch.stack(
             [catalogue.scaled(r, self.config.temperature_scale ** (K - k)) for k, r in enumerate(states)]
         )
@@ -173,18 +205,22 @@ class ReaRecModel(Method):
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "divergence": divergence.detach()})
 
     def _contrast(self, noisy: list[Tensor], clean: list[Tensor], targets_P: Tensor, batch: Batch) -> Tensor:
-        """-mean_k log exp(r~_k . r_k / tau) / sum_b' exp(r~_k . r_k^b' / tau) (eq. 7).
+        """-mean_k log exp(r~_k . r_k / tau) / sum_b' exp(r~_k . r_k^b' / tau) (eq. 7), or -sum_k.
 
-        Positions of one user or with one target are no negatives of each other: a row a prefix never met them.
+        Positions of one user or with one target are no negatives of each other, unless all are: in a batch of random
+        prefixes they would be rare, here they stand side by side.
         """
-        assert batch.users_B is not None
-        users_P = batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
-        alike = (users_P[:, None] == users_P) | (targets_P[:, None] == targets_P)
+        alike = None
+        if self.config.contrast_negatives == "others":
+            assert batch.users_B is not None
+            users_P = batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
+            alike = (users_P[:, None] == users_P) | (targets_P[:, None] == targets_P)
         steps = [
             info_nce(self.items.states(a), self.items.states(b), self.config.loss.temperature, alike)
             for a, b in zip(noisy, clean, strict=True)
         ]
-        return torch.stack(steps).mean(0).sum() / batch.weight
+        times = len(steps) if self.config.contrast_steps == "sum" else 1
+        return times * torch.stack(steps).mean(0).sum() / batch.weight
 
     def states_with_gradients(self, batch: Batch) -> Tensor:
         if self.config.learning == "erl":

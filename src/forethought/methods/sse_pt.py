@@ -17,12 +17,16 @@ A user's vector is a common one plus his own, which begins at zero, so that a us
 for nobody in particular. Somebody unknown (`users_B` -1, as bare histories are) gets the mean of all users' vectors:
 the centre of what the encoder was trained on, where zeros would be a place that it has never seen.
 
-Deviations: full cross-entropy by default; vectors are not multiplied by the root of their width; items that
-are replaced keep their true labels (`labels_too` does as the authors' code, whose thresholds are chances to KEEP).
+Deviations: full cross-entropy by default; vectors are not multiplied by the root of their width (`scale_inputs` does:
+an item's where it is read, a user's where his is scored too); items that are replaced keep their true labels
+(`labels_too` does as the authors' code, whose thresholds are chances to KEEP). The recipe `sse-pt-authors` has all of
+this as there, but for the blocks (theirs norm queries alone and go on from them, and have no map and no dropout behind
+the attention) and for the users' common vector.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -59,6 +63,9 @@ class SSEPT(MethodConfig):
     labels_too: bool = False
     """A replaced item changes labels too: what it is to name becomes random, and it is what the position before it is
     to name (the authors' code)."""
+    scale_inputs: bool = False
+    """Multiply an item's vector by the root of its width where it is read, and a user's by that of his everywhere (the
+    authors' code)."""
     item_std: Scale = 0.02
     """Spread of the initial vectors of items and of the users' common one."""
 
@@ -141,6 +148,8 @@ class SSEPTModel(Method):
         nobody_B = torch.full_like(batch.lengths_B, -1)
         users_BD = self.users(nobody_B if batch.users_B is None else batch.users_B)
         items_BLD = self.items(batch.items_BL)
+        if self.config.scale_inputs:
+            items_BLD, users_BD = items_BLD * math.sqrt(self.item_width), users_BD * math.sqrt(self.config.user_width)
         x_BLD = torch.cat([items_BLD, users_BD[:, None].expand(-1, items_BLD.shape[1], -1)], dim=-1)
         states_BLD = self.backbone.encode(x_BLD, batch.lengths_B, last_only=last_only).states_BLD
         return states_BLD[..., : self.item_width], states_BLD[..., self.item_width :], users_BD

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from forethought.nn.dropout import Dropout
+
 UNPLANNED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -89,7 +91,12 @@ class AttentionChain:
 
 
 def attention(
-    q_BHQC: Tensor, k_BHLC: Tensor, v_BHLC: Tensor, mask: Tensor | None = None, causal: bool = False
+    q_BHQC: Tensor,
+    k_BHLC: Tensor,
+    v_BHLC: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Softmax attention, [B, H, Q, C].
 
@@ -98,10 +105,13 @@ def attention(
 
     Args:
         mask: True where a query sees a key.
+        dropout: share of the weights that are dropped.
     """
     planned = q_BHQC.is_cuda and q_BHQC.dtype != torch.float32
     with sdpa_kernel(UNPLANNED) if planned else nullcontext():
-        return F.scaled_dot_product_attention(q_BHQC, k_BHLC, v_BHLC, attn_mask=mask, is_causal=causal)
+        return F.scaled_dot_product_attention(
+            q_BHQC, k_BHLC, v_BHLC, attn_mask=mask, dropout_p=dropout, is_causal=causal
+        )
 
 
 def split_heads(x_BLD: Tensor, heads: int) -> Tensor:
@@ -136,9 +146,14 @@ def token_values(past_BHPL: Tensor, own_BHPT: Tensor, memory: Memory) -> Tensor:
     return mixed
 
 
-def attend_token(q_BHPC: Tensor, memory: Memory, sees_BPL: Tensor) -> Tensor:
-    """Softmax attention of tokens that are already in `memory`; returns [B, H, P, C]."""
+def attend_token(q_BHPC: Tensor, memory: Memory, sees_BPL: Tensor, dropout: Dropout | None = None) -> Tensor:
+    """Softmax attention of tokens that are already in `memory`; returns [B, H, P, C].
+
+    Args:
+        dropout: of the weights; None drops none.
+    """
     past, own = token_scores(q_BHPC * q_BHPC.shape[-1] ** -0.5, memory)
     past = past.masked_fill(~sees_BPL[:, None], -torch.inf)
     weights = F.softmax(torch.cat([past, own], dim=-1), dim=-1)
+    weights = weights if dropout is None else dropout(weights)
     return token_values(weights[..., : past.shape[-1]], weights[..., past.shape[-1] :], memory)

@@ -25,6 +25,11 @@ class Dropout(nn.Module):
         super().__init__()
         self.share = share
 
+    @property
+    def share_now(self) -> float:
+        """What is dropped at the moment: nothing outside of training. For kernels that draw their own masks."""
+        return self.share if self.training else 0.0
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.share == 0.0:
             return x

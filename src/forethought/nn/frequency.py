@@ -97,7 +97,7 @@ class FilteredBlock(Block):
         inputs = memory.inputs.with_token(normed[:, None], normed[:, None])
         memory = replace(memory.with_token(k, v), inputs=inputs)
         low = self.low_pass.of_token(inputs, sees_BPL)
-        mixed = self.out(join_heads(attend_token(q, memory, sees_BPL)))
+        mixed = self.out(join_heads(attend_token(q, memory, sees_BPL, self.attention_dropout)))
         return self._finish(x_BPD, self._shared(normed, low, mixed)), memory
 
     def _branch(self, mixed: Tensor, normed_BLD: Tensor, at_BP: Tensor | None = None) -> Tensor:

@@ -25,27 +25,46 @@ from forethought.nn.linear import linear_outputs
 
 Activation = Literal["relu", "gelu"]
 
+NORM_EPSILON = 1e-5  # torch's own
+
 
 class Block(nn.Module):
     """Self-attention and a feed-forward net, each with a residual; normed before (pre) or after (post)."""
 
     def __init__(
-        self, *, width: int, heads: int, ffn_width: int, dropout: float, activation: Activation, norm_first: bool
+        self,
+        *,
+        width: int,
+        heads: int,
+        ffn_width: int,
+        dropout: float,
+        activation: Activation,
+        norm_first: bool,
+        attention_dropout: float = 0.0,
+        ffn_dropout: float | None = None,
+        norm_epsilon: float = NORM_EPSILON,
     ) -> None:
+        """
+        Args:
+            dropout: of what either branch adds.
+            attention_dropout: of the attention's weights.
+            ffn_dropout: of the hidden units of the feed-forward net; None: as `dropout`.
+        """
         super().__init__()
         self.heads, self.norm_first = heads, norm_first
-        self.attention_norm, self.ffn_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention_norm, self.ffn_norm = (nn.LayerNorm(width, eps=norm_epsilon) for _ in range(2))
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, ffn_width), nn.Linear(ffn_width, width)
         self.activation = F.relu if activation == "relu" else F.gelu
-        self.dropout = Dropout(dropout)
+        self.dropout, self.attention_dropout = Dropout(dropout), Dropout(attention_dropout)
+        self.ffn_dropout = Dropout(dropout if ffn_dropout is None else ffn_dropout)
 
     def forward(self, x_BLD: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor, Memory]:
         """States, and what tokens will look back at."""
         normed = self._normed(x_BLD)
         q, k, v = self._split(normed)
-        mixed = attention(q, k, v, mask, causal)
+        mixed = attention(q, k, v, mask, causal, self.attention_dropout.share_now)
         return self._finish(x_BLD, self._branch(join_heads(mixed), normed)), self._memory(k, v, normed)
 
     def at(self, x_BLD: Tensor, at_BP: Tensor, sees_BHPL: Tensor) -> tuple[Tensor, Memory]:
@@ -55,13 +74,15 @@ class Block(nn.Module):
         k, v = linear_outputs(self.qkv, normed, slice(D, None)).chunk(2, dim=-1)
         q = linear_outputs(self.qkv, at_positions(normed, at_BP), slice(D))
         q, k, v = (split_heads(each, self.heads) for each in (q, k, v))
-        mixed = self._branch(join_heads(attention(q, k, v, sees_BHPL)), normed, at_BP)
-        return self._finish(at_positions(x_BLD, at_BP), mixed), self._memory(k, v, normed)
+        mixed = attention(q, k, v, sees_BHPL, dropout=self.attention_dropout.share_now)
+        branch = self._branch(join_heads(mixed), normed, at_BP)
+        return self._finish(at_positions(x_BLD, at_BP), branch), self._memory(k, v, normed)
 
     def reason(self, x_BPD: Tensor, memory: Memory, sees_BPL: Tensor) -> tuple[Tensor, Memory]:
         q, k, v = self._split(self._normed(x_BPD))
         memory = memory.with_token(k, v)
-        return self._finish(x_BPD, self.out(join_heads(attend_token(q, memory, sees_BPL)))), memory
+        mixed = attend_token(q, memory, sees_BPL, self.attention_dropout)
+        return self._finish(x_BPD, self.out(join_heads(mixed))), memory
 
     def _normed(self, x: Tensor) -> Tensor:
         """What the first branch reads."""
@@ -85,12 +106,12 @@ class Block(nn.Module):
         if not self.norm_first:
             x = self.attention_norm(x)
         hidden = self.activation(self.up(self.ffn_norm(x) if self.norm_first else x))
-        x = x + self.dropout(self.down(self.dropout(hidden)))
+        x = x + self.dropout(self.down(self.ffn_dropout(hidden)))
         return x if self.norm_first else self.ffn_norm(x)
 
 
 class Transformer(nn.Module):
-    """A stack of blocks; with `norm_first` a last norm closes it.
+    """A stack of blocks; with `norm_first` a last norm closes it, unless it is to be left open.
 
     Knows nothing of items or positions: whoever calls it has added them.
     """
@@ -106,6 +127,10 @@ class Transformer(nn.Module):
         activation: Activation,
         norm_first: bool,
         causal: bool,
+        attention_dropout: float = 0.0,
+        ffn_dropout: float | None = None,
+        norm_epsilon: float = NORM_EPSILON,
+        closing_norm: bool = True,
         block: Callable[..., Block] = Block,
     ) -> None:
         super().__init__()
@@ -118,9 +143,13 @@ class Transformer(nn.Module):
             dropout=dropout,
             activation=activation,
             norm_first=norm_first,
+            attention_dropout=attention_dropout,
+            ffn_dropout=ffn_dropout,
+            norm_epsilon=norm_epsilon,
         )
         self.blocks = cast("Sequence[Block]", nn.ModuleList(block() for _ in range(layers)))
-        self.norm = nn.LayerNorm(width) if norm_first else nn.Identity()
+        closed = norm_first and closing_norm
+        self.norm = nn.LayerNorm(width, eps=norm_epsilon) if closed else nn.Identity()
 
     def forward(
         self,

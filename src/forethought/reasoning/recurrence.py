@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from forethought.nn.transformer import Transformer
+from forethought.nn.transformer import NORM_EPSILON, Transformer
 
 Combine = Literal["add", "concat", "linear"]
 StateInit = Literal["normal_zero", "normal"]
@@ -40,10 +40,10 @@ def draw_start(like: Tensor, scale: float, sigma: float) -> Tensor:
 class Recurrence(nn.Module):
     """A step T -> C(LN(f(T, H))), the same at every depth (eq. 2)."""
 
-    def __init__(self, core: Transformer, width: int, combine: Combine) -> None:
+    def __init__(self, core: Transformer, width: int, combine: Combine, *, norm_epsilon: float = NORM_EPSILON) -> None:
         super().__init__()
         self.combine: Combine = combine
-        self.core, self.norm = core, nn.LayerNorm(width)
+        self.core, self.norm = core, nn.LayerNorm(width, eps=norm_epsilon)
         self.join = nn.Linear(2 * width, width) if combine == "concat" else None
         self.gate = nn.Parameter(torch.zeros(())) if combine == "linear" else None
 

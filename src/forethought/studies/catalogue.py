@@ -24,9 +24,9 @@ LATENT_REASONING = (
     "sasrec-norm",
     "rearec-erl",
     "rearec-prl",
-    "rearec-prl-authors",
+    "rearec-prl-contrast",
     "lares",
-    "lares-authors",
+    "lares-four-layers",
     "dtrec",
 )
 
@@ -85,7 +85,7 @@ STUDIES: dict[str, Study] = {
             "Intent-guided reasoning against its baselines",
             "Does reasoning over distilled intents beat tuned baselines of equal width?",
             *("sasrec", *CLOSED_FORM, "sasrec-again", "sasrec-deeper", "bert4rec"),
-            *("sse-pt", "sse-pt-authors", "lightrec", "rearec-prl", "dtrec", "igr-sr", "igr-sr-no-lid", "igr-sr-texts"),
+            *("sse-pt", "sse-pt-plain", "lightrec", "rearec-prl", "dtrec", "igr-sr", "igr-sr-no-lid", "igr-sr-texts"),
         ),
         _ablation(
             "intent-components",

@@ -102,8 +102,8 @@ FULL = (
 
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
-    "rearec-prl-authors": changed("rearec-prl", contrast_weight=1.0, temperature_scale=5.0, reasoning_dropout=True),
-    "lares-authors": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
+    "rearec-prl-contrast": changed("rearec-prl", contrast_weight=1.0, temperature_scale=5.0, reasoning_dropout=True),
+    "lares-four-layers": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
     "dtrec-exact": changed("dtrec", indicator_source="exact"),
     "dtrec-last": changed("dtrec", readout="last"),
     "dtrec-weighted": changed("dtrec", readout="weighted"),
@@ -121,7 +121,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-wide-norm": changed("sasrec", backbone={"width": 256, "ffn_width": 1024, "input_norm": True}),
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
-    "sse-pt-authors": changed("sse-pt", replace_item=0.1, backbone={"input_norm": False}),
+    "sse-pt-plain": changed("sse-pt", replace_item=0.1, backbone={"input_norm": False}),
     "sasrec-again": changed("sasrec", rounds=2),
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),
     **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},

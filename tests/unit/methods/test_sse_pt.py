@@ -53,7 +53,10 @@ def joined_scores(model: SSEPTModel, batch: Batch) -> tuple[torch.Tensor, torch.
     users_BD = model.users.common + model.users.own[batch.users_B]
     items_ND = model.items.weight
     L = batch.items_BL.shape[1]
-    z_BLD = torch.cat([items_ND[batch.items_BL], users_BD[:, None].repeat(1, L, 1)], dim=-1)
+    if model.config.scale_inputs:
+        users_BD = users_BD * 6**0.5
+    item_scale = 8**0.5 if model.config.scale_inputs else 1.0
+    z_BLD = torch.cat([items_ND[batch.items_BL] * item_scale, users_BD[:, None].repeat(1, L, 1)], dim=-1)
     x_BLD = model.backbone.encode(z_BLD, batch.lengths_B).states_BLD
     rows_PN = []
     for b, length in enumerate(batch.lengths_B.tolist()):
@@ -84,9 +87,11 @@ def test_cross_entropy_over_joined_vectors_is_that_over_items_alone(split: Split
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 @pytest.mark.parametrize("loss", [PAPER, replace(PAPER, cosine=True, temperature=0.3)], ids=["dot", "cosine"])
-def test_bce_feels_the_users_term(split: Split, loss: ItemLoss) -> None:
-    model, batch = built(split, loss=loss).eval(), few(split)
+def test_bce_feels_the_users_term(split: Split, loss: ItemLoss, scaled: bool) -> None:
+    """With vectors scaled by the roots of their widths, items as inputs alone and users everywhere."""
+    model, batch = built(split, loss=loss, scale_inputs=scaled).eval(), few(split)
     scores_PN, targets_P = joined_scores(model, batch)
     torch.manual_seed(4)
     negatives_PM = torch.randint(split.data.n_items, (len(targets_P), 3))
