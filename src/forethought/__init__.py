@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from forethought.evaluation.sampled import Sample
     from forethought.evaluation.settings import EvaluationConfig
     from forethought.explaining.explanation import Explanation
+    from forethought.exporting.export import Exported, export
     from forethought.extending import extend
     from forethought.methods.all import *
     from forethought.methods.igr_sr import Consistency
@@ -74,6 +75,7 @@ _ROOMS = {
     "evaluation.sampled": ("Sample",),
     "evaluation.settings": ("EvaluationConfig",),
     "explaining.explanation": ("Explanation",),
+    "exporting.export": ("Exported", "export"),
     "extending": ("extend",),
     "methods.igr_sr": ("Consistency",),
     "methods.items": ("ItemLoss",),

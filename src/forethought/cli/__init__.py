@@ -29,6 +29,7 @@ VERBS = {
     "evaluate": "rank every held-out item; metrics with 95% intervals",
     "compare": "hold runs against each other with paired tests",
     "recommend": "recommend items for histories",
+    "export": "write a run as a program for ONNX Runtime or PyTorch, or as vectors for a database",
     "explain": "show step by step how a model comes to its answer",
     "serve": "answer over HTTP, with a page to look at",
     "study": "carry out an experiment of the papers: train, measure, tabulate",

@@ -81,8 +81,10 @@ def softmax_stats(states_PD: Tensor, catalogue: Catalogue, sizes_N: Tensor | Non
     """
     if sizes_N is None:
         return SoftmaxStats(states_PD, *moments(states_PD, catalogue))
-    vectors_ND, real = catalogue.whole("Counting items by prototypes").scaled_ND, sizes_N > 0
-    counted = Catalogue(vectors_ND[real], bias_N=sizes_N[real].to(vectors_ND.dtype).log())
+    vectors_ND = catalogue.whole("Counting items by prototypes").scaled_ND
+    if not torch.compiler.is_exporting():  # which holds those alone that stand for some
+        vectors_ND, sizes_N = vectors_ND[sizes_N > 0], sizes_N[sizes_N > 0]
+    counted = Catalogue(vectors_ND, bias_N=sizes_N.to(vectors_ND.dtype).log())
     of = moments(counted.scaled(states_PD), counted)
     return SoftmaxStats(states_PD, of.lse_P, of.mean_PD[:, :-1])
 
@@ -96,7 +98,7 @@ def indicators(before: SoftmaxStats, now: SoftmaxStats, change_P: Tensor, n_item
     """
     entropy = now.lse_P - (now.states_PD * now.mean_PD).sum(-1)
     kl = ((before.states_PD - now.states_PD) * before.mean_PD).sum(-1) - before.lse_P + now.lse_P
-    scaled = (entropy / math.log(max(n_items, 2)), kl.clamp(0, KL_CAP) / KL_CAP, change_P / math.sqrt(width))
+    scaled = (entropy / math.log(max(n_items, 2)), kl.clamp(0.0, KL_CAP) / KL_CAP, change_P / math.sqrt(width))
     return torch.stack(scaled, dim=-1).to(change_P.dtype)
 
 
@@ -201,7 +203,7 @@ class HaltingPolicy:
     def halt(self, halting: Halting, features: Tensor) -> tuple[Tensor, Tensor]:
         """p_halt (NaN without a net), and which rows stop."""
         rule, none = halting.rule, torch.full_like(features[:, 0], torch.nan)
-        halts = none if self.head is None or features[:, 0].isnan().any() else self.head(features)
+        halts = none if self.head is None or not self._are_read(halting, features) else self.head(features)
         if rule == "arh":
             return halts, halts > halting.threshold
         if rule == "random":
@@ -209,6 +211,12 @@ class HaltingPolicy:
         if rule in ("change", "entropy"):
             return halts, features[:, INDICATORS.index(rule)] < halting.threshold
         return halts, torch.zeros_like(none, dtype=torch.bool)
+
+    def _are_read(self, halting: Halting, features: Tensor) -> bool:
+        """Whether all indicators are; a program that is exported cannot look at numbers, and nobody traces it."""
+        if torch.compiler.is_exporting():
+            return self.needs_stats(halting)
+        return not bool(features[:, 0].isnan().any())
 
 
 @torch.no_grad()
@@ -224,7 +232,8 @@ def reason_until(
 ) -> tuple[Tensor, Tensor, Trace | None]:
     """Think behind one position a row until each row halts.
 
-    Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought.
+    Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought. In a
+    program that is exported they stay too, as its shapes cannot depend on numbers, and keep what they halted with.
     With `rule="soft"` the final state is the mean of the steps' states under `soft_weights`: their scores mixed.
 
     Args:
@@ -237,20 +246,24 @@ def reason_until(
         raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
     state, chain = initial_states.states_BPD[:, 0], initial_states.chain
     read, total = state, state
-    final, steps = read.clone(), torch.zeros(len(read), dtype=torch.int64, device=read.device)
-    live, going = torch.arange(len(read), device=read.device), torch.ones_like(steps, dtype=torch.bool)
+    final, steps = read.clone(), torch.zeros(read.shape[0], dtype=torch.int64, device=read.device)
+    live, going = torch.arange(read.shape[0], device=read.device), torch.ones_like(steps, dtype=torch.bool)
     judged = (
         len(step_embeddings_TD) if trace or halting.rule == "soft" else len(step_embeddings_TD) - 1
     )  # the last step always ends
     looking = judged > 0 and (policy.needs_stats(halting) or (trace and policy.head is not None))
     stats_before = policy.stats_of(read) if looking else None
+    all_stay = torch.compiler.is_exporting()
     kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read], [], [])
     for t, embedding in enumerate(step_embeddings_TD, start=1):
         states, chain = backbone.reason((state + embedding)[:, None], chain)
         before, state = read, states[:, 0]
         total = total + state
         read = total / (t + 1) if mean else state
-        final[live[going]], steps[live[going]] = read[going], t
+        if all_stay:
+            final, steps = torch.where(going[:, None], read, final), torch.where(going, t, steps)
+        else:
+            final[live[going]], steps[live[going]] = read[going], t
         if t > judged:
             break
         stats = policy.stats_of(read) if looking else None
@@ -259,7 +272,7 @@ def reason_until(
         stats_before, going = stats, going & ~stop
         for part, value in zip(kept, (read, features, halts), strict=True):
             part.append(value)
-        if trace or halting.rule == "soft":
+        if all_stay or trace or halting.rule == "soft":
             continue
         rows = going.nonzero()[:, 0]
         if len(rows) == 0:
