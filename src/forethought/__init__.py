@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import Reinforcement
     from forethought.noise_curves import RobustnessConfig, robustness
+    from forethought.publishing import pull, push
     from forethought.reasoning.halting import Halting
     from forethought.reasoning.intent_reasoner import Reasoner
     from forethought.recipes import recipe
@@ -80,6 +81,7 @@ _ROOMS = {
     "methods.igr_sr": ("Consistency",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
+    "publishing": ("pull", "push"),
     "recipes": ("recipe",),
     "recommender": ("Recommender", "load"),
     "noise_curves": ("RobustnessConfig", "robustness"),

@@ -30,6 +30,8 @@ VERBS = {
     "compare": "hold runs against each other with paired tests",
     "recommend": "recommend items for histories",
     "export": "write a run as a program for ONNX Runtime or PyTorch, or as vectors for a database",
+    "push": "publish a run on the Hugging Face hub, or in a folder",
+    "pull": "fetch a published run, checked",
     "explain": "show step by step how a model comes to its answer",
     "serve": "answer over HTTP, with a page to look at",
     "study": "carry out an experiment of the papers: train, measure, tabulate",
