@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -144,7 +145,11 @@ class HaltingHead(nn.Module):
 
 def soft_weights(halts_PT: Tensor) -> Tensor:
     """w_t = p_t prod_{j<t} (1 - p_j), what is left given to the last step, so that each row sums to 1 (eq. 9)."""
-    on_PT = torch.cumprod(1 - halts_PT, dim=1)
+    on_PT = 1 - halts_PT
+    if torch.compiler.is_exporting():  # ONNX has no running product
+        on_PT = torch.stack(list(accumulate(on_PT.unbind(1), torch.mul)), dim=1)
+    else:
+        on_PT = torch.cumprod(on_PT, dim=1)
     before_PT = torch.cat([torch.ones_like(on_PT[:, :1]), on_PT[:, :-1]], dim=1)
     weights = halts_PT * before_PT
     return torch.cat([weights[:, :-1], before_PT[:, -1:]], dim=1)
