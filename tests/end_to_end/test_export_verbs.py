@@ -38,7 +38,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         if "export" in lines:
-            assert len(re.findall(r"scores differ by \d\.\de-?\d\d at most", done.stderr)) == 2
+            assert len(re.findall(r"scores differ by \d\.\de[-+]\d\d at most", done.stderr)) == 2
             assert len(re.findall(r"A single history takes \d+\.\d\d ms", done.stderr)) == 2
     assert (tmp_path / "first-onnx" / "model.onnx").is_file()
     assert (tmp_path / "first-torch" / "model.pt2").is_file()
