@@ -233,8 +233,8 @@ def test_lists_that_differ_are_noticed(run_of: RunOf, tmp_path: Path, monkeypatc
     """Right scores beside wrong rows."""
     forward = ScoringProgram.forward
 
-    def shifted(self: ScoringProgram, *inputs: torch.Tensor) -> Any:
-        rows_BK, scores_BK = forward(self, *inputs)
+    def shifted(self: ScoringProgram, items: torch.Tensor, lengths: torch.Tensor) -> Any:
+        rows_BK, scores_BK = forward(self, items, lengths)
         return (rows_BK + 1) % 40, scores_BK
 
     monkeypatch.setattr(ScoringProgram, "forward", shifted)
