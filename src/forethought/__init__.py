@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from forethought.evaluation.sampled import Sample
     from forethought.evaluation.settings import EvaluationConfig
     from forethought.explaining.explanation import Explanation
+    from forethought.exporting.export import Exported, export
     from forethought.extending import extend
     from forethought.methods.all import *
     from forethought.methods.igr_sr import Consistency
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import Reinforcement
     from forethought.noise_curves import RobustnessConfig, robustness
+    from forethought.publishing import pull, push
     from forethought.reasoning.halting import Halting
     from forethought.reasoning.intent_reasoner import Reasoner
     from forethought.recipes import recipe
@@ -76,10 +78,12 @@ _ROOMS = {
     "evaluation.sampled": ("Sample",),
     "evaluation.settings": ("EvaluationConfig",),
     "explaining.explanation": ("Explanation",),
+    "exporting.export": ("Exported", "export"),
     "extending": ("extend",),
     "methods.igr_sr": ("Consistency",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
+    "publishing": ("pull", "push"),
     "recipes": ("recipe",),
     "reporting": ("report",),
     "reports.saving": ("save_results",),

@@ -68,7 +68,7 @@ def recommend_table(
         "deny": known_items(model.items, deny, "deny", strict=strict_lists),
     }
     choices |= {name: None if of.rows is None else model.items.id_list(of.rows) for name, of in listed.items()}
-    frame, schema, total = _opened(source, model)
+    frame, schema, total = histories_in(source, model, ADDED)
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
     item_type = pl.Binary() if as_bytes else model.items.ids.dtype
     counts = {"items": 0, "unknown": 0, "empty": 0, "done": 0}
@@ -76,7 +76,7 @@ def recommend_table(
     out_schema = pl.Schema(dict(schema) | added)
 
     def score(chunk: pl.DataFrame) -> pl.DataFrame:
-        histories = _ids_of(chunk[HISTORY], as_bytes)
+        histories = ids_of(chunk[HISTORY], as_bytes)
         if model.method.inputs.times:
             choices["times"] = chunk[TIMES].to_list()
         lists = _recommend(model, histories, counts["done"], k=k, unknown=unknown, **choices)
@@ -141,7 +141,7 @@ def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path:
         raise
 
 
-def _ids_of(histories: pl.Series, as_bytes: bool) -> list[Any]:
+def ids_of(histories: pl.Series, as_bytes: bool) -> list[Any]:
     """A column of lists of ids as Python has them."""
     rows = histories.to_list()
     return (
@@ -174,16 +174,23 @@ def _recommend(
     return [by_row.get(n, Recommendation([], [], [], [])) for n in range(len(histories))]
 
 
-def _opened(source: str | Path, model: Recommender) -> tuple[pl.LazyFrame, pl.Schema, int]:
-    """The histories, their columns, and how many there are."""
+def histories_in(
+    source: str | Path, model: Recommender, added: Iterable[str] = ()
+) -> tuple[pl.LazyFrame, pl.Schema, int]:
+    """The histories of a table, its columns, and how many histories there are.
+
+    Args:
+        added: columns that it must not have, because they are going to be added.
+
+    Raises:
+        DataError: it is no table of histories, or has such a column.
+    """
     with readable(source):
         frame = _histories(open_table(str(source)).frame, source, model)
         schema = frame.collect_schema()
         total = int(frame.select(pl.len()).collect().item())
-    if taken := [name for name in ADDED if name in schema]:
-        raise DataError(
-            f"{source} has a column {taken[0]!r} already, which the recommendations would replace: rename it."
-        )
+    if taken := [name for name in added if name in schema]:
+        raise DataError(f"{source} has a column {taken[0]!r} already, which is to be added: rename it.")
     return frame, schema, total
 
 

@@ -151,8 +151,8 @@ MUTANTS = [
     Mutant(
         "prototypes weigh the same, whatever they stand for",
         "reasoning/halting.py",
-        "bias_N=sizes_N[real].to(vectors_ND.dtype).log()",
-        "bias_N=sizes_N[real].to(vectors_ND.dtype).log() * 0",
+        "bias_N=sizes_N.to(vectors_ND.dtype).log()",
+        "bias_N=sizes_N.to(vectors_ND.dtype).log() * 0",
         f"{HALTING}::test_prototypes_stand_for_their_items",
     ),
     Mutant(

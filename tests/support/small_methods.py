@@ -62,7 +62,11 @@ def small(name: str, **changed: Any) -> MethodConfig:
 
 def built(name: str, split: Split, **changed: Any) -> Method:
     """The method as `small` has it, untrained; of tokens it has been told."""
-    config = small(name, **changed)
+    return built_of(small(name, **changed), split)
+
+
+def built_of(config: MethodConfig, split: Split) -> Method:
+    """The method of a configuration, untrained; of tokens it has been told."""
     method = config.build(split.data.sizes)
     if isinstance(config, TokenMethodConfig):
         side = _side(split, config.tokenizer)

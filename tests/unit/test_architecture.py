@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "forethought"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 OPTIONAL = ("duckdb", "pandas", "pyarrow", "matplotlib", "tensorboard", "mlflow", "wandb")
+OPTIONAL += ("onnx", "onnxscript", "onnxruntime")
 OPTIONAL += ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "prometheus_client")
 ALIASES = {"torch.utils.tensorboard": "tensorboard"}
 

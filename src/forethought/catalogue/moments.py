@@ -86,6 +86,9 @@ def moments(states_PD: Tensor, catalogue: Catalogue) -> Moments:
         shard = catalogue.shard
         own = moments(shard.everywhere(states_PD), catalogue.held())
         return merge([Moments(*part) for part in zip(*(shard.beside_others(each) for each in own), strict=True)])
+    if torch.compiler.is_exporting():  # a program has no walk: its rows are few
+        scores_PN = states_PD @ catalogue.scaled_ND.T
+        return Moments(scores_PN.logsumexp(-1), scores_PN.softmax(-1) @ catalogue.scaled_ND)
     wide = accumulator(states_PD.dtype)
     with torch.autocast(states_PD.device.type, enabled=False):
         return Moments(*_Moments.apply(states_PD.to(wide), catalogue.scaled_ND.to(wide)))

@@ -319,7 +319,7 @@ class DTRecModel(Method):
         catalogue, exact = self.items.catalogue(held_back=False), self.config.indicator_source == "exact"
 
         def stats_of(states_PD: Tensor) -> SoftmaxStats:
-            if not exact and int(self.prototypes.made_in) < 0:
+            if not exact and not torch.compiler.is_exporting() and int(self.prototypes.made_in) < 0:
                 raise RunError(
                     "This DTRec looks at prototypes to see when it may stop, and has none before its training begins: "
                     "train it, or load a run of it."

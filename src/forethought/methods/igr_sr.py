@@ -397,7 +397,7 @@ class IGRSRModel(Method):
             return extract_intents(backbone, vectors, history, self.prefix, self.slots, everywhere=self.causal)
         else:
             intents = Intents(cast("Tensor", self.slots)[None, None])
-        return intents._replace(raw_BPMD=intents.raw_BPMD.expand(len(history.lengths_B), -1, -1, -1))
+        return intents._replace(raw_BPMD=intents.raw_BPMD.expand(history.lengths_B.shape[0], -1, -1, -1))
 
     def _attend_intents(
         self, history: History, beside: Beside, kept_BM: Tensor | None = None, *, everywhere: bool

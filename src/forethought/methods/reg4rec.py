@@ -302,7 +302,7 @@ class REG4RecModel(PathMethod[TokenHeads]):
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
     ) -> TokenStates:
         steps = self.config.steps if halting is None else halting.steps(self.config.steps)
-        decoder, share = PathDecoder(self, self._at_end(batch)), float(self.path_share)
+        decoder, share = PathDecoder(self, self._at_end(batch)), float(self.path_share) if steps else 0.0
         table_BPMC, _ = decoder.log_probs(decoder.first)
         paths = Paths.unstepped(table_BPMC if constraints is None else constraints.applied(table_BPMC))
         if steps and (share or trace):

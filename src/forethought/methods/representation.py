@@ -51,7 +51,7 @@ class DenseStates(UserRepresentation):
     @classmethod
     def unreasoned(cls, states_BD: Tensor) -> DenseStates:
         """Of a method that takes no step."""
-        return cls(torch.zeros(len(states_BD), dtype=torch.int64, device=states_BD.device), states_BD)
+        return cls(torch.zeros(states_BD.shape[0], dtype=torch.int64, device=states_BD.device), states_BD)
 
     def select(self, rows: Tensor) -> Self:
         trace = None if self.trace is None else Trace(*(part[rows] for part in self.trace))

@@ -105,8 +105,8 @@ class RPGModel(PathMethod[TokenHeads]):
         table_BPMC = self.tokens.log_probs(encoded.states_BLD)
         if constraints is not None:
             table_BPMC = constraints.applied(table_BPMC)
-        steps_B = torch.zeros(len(table_BPMC), dtype=torch.int64, device=table_BPMC.device)
-        weights_B1 = table_BPMC.new_zeros(len(table_BPMC), 1)
+        steps_B = torch.zeros(table_BPMC.shape[0], dtype=torch.int64, device=table_BPMC.device)
+        weights_B1 = table_BPMC.new_zeros(table_BPMC.shape[0], 1)
         return TokenStates(
             steps_B, self.tokens.table(table_BPMC), weights_B1, Paths.unstepped(table_BPMC) if trace else None
         )

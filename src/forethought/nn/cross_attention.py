@@ -44,7 +44,7 @@ class CrossAttention(nn.Module):
 
 def beside_scores(q_BLHC: Tensor, k_BPMHC: Tensor, kept_BM: Tensor | None = None) -> Tensor:
     """q . k / sqrt(C), [B, L, H, M]; -inf where a vector is not to be looked at."""
-    q_VBLHC = _views(q_BLHC * q_BLHC.shape[-1] ** -0.5, len(k_BPMHC))
+    q_VBLHC = _views(q_BLHC * q_BLHC.shape[-1] ** -0.5, k_BPMHC.shape[0])
     if k_BPMHC.shape[1] == 1:
         scores = torch.einsum("vblhc,bmhc->vblhm", q_VBLHC, k_BPMHC[:, 0])
     else:
@@ -55,7 +55,7 @@ def beside_scores(q_BLHC: Tensor, k_BPMHC: Tensor, kept_BM: Tensor | None = None
 
 def beside_values(weights_BLHM: Tensor, v_BPMHC: Tensor) -> Tensor:
     """The values that the weights pick, [B, L, H, C]."""
-    weights_VBLHM = _views(weights_BLHM, len(v_BPMHC))
+    weights_VBLHM = _views(weights_BLHM, v_BPMHC.shape[0])
     if v_BPMHC.shape[1] == 1:
         return torch.einsum("vblhm,bmhc->vblhc", weights_VBLHM, v_BPMHC[:, 0]).flatten(0, 1)
     return (weights_VBLHM.transpose(3, 4)[..., None] * v_BPMHC).sum(3).flatten(0, 1)
@@ -63,4 +63,4 @@ def beside_values(weights_BLHM: Tensor, v_BPMHC: Tensor) -> Tensor:
 
 def _views(of_BL: Tensor, rows: int) -> Tensor:
     """[V, B / V, L, ...]: views of the same rows beside each other; an empty batch is one view of none."""
-    return of_BL.unflatten(0, (len(of_BL) // max(rows, 1) or 1, rows))
+    return of_BL.unflatten(0, (of_BL.shape[0] // max(rows, 1) or 1, rows))

@@ -53,7 +53,7 @@ class LowPass(nn.Module):
         ages_BPL = place_BP[..., None] - torch.arange(length, device=sees_BPL.device)
         past_BPL = self._taps(ages_BPL, inputs.keys_BHLC) * sees_BPL
         own_T = self._taps(torch.arange(tokens - 1, -1, -1, device=sees_BPL.device), inputs.keys_BHLC)
-        return token_values(past_BPL[:, None], own_T.expand(len(sees_BPL), 1, P, tokens), inputs)[:, 0]
+        return token_values(past_BPL[:, None], own_T.expand(sees_BPL.shape[0], 1, P, tokens), inputs)[:, 0]
 
     def _taps(self, ages: Tensor, like: Tensor) -> Tensor:
         """The weight of what lies so many places back: none of what is to come, or was before the window."""

@@ -42,7 +42,13 @@ class History(NamedTuple):
         return History(self.items_BL[rows], self.lengths_B[rows], times)
 
     def pieces(self, positions: int) -> Iterator[History]:
-        """Runs of rows, in order, of at most so many positions with their padding; of one row at least."""
+        """Runs of rows, in order, of at most so many positions with their padding; of one row at least.
+
+        A program that is exported has no number of runs, and reads all rows at once.
+        """
+        if torch.compiler.is_exporting():
+            yield self
+            return
         rows = max(1, positions // max(1, self.items_BL.shape[1]))
         for at in range(0, max(1, len(self.lengths_B)), rows):
             piece = slice(at, at + rows)
@@ -112,7 +118,7 @@ def initial_states_at_end(
 
 
 def _before(prefix_KD: Tensor | None, items_BL: Tensor) -> Tensor | None:
-    return None if prefix_KD is None else prefix_KD.expand(len(items_BL), -1, -1)
+    return None if prefix_KD is None else prefix_KD.expand(items_BL.shape[0], -1, -1)
 
 
 def reason(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -82,8 +83,10 @@ def softmax_stats(states_PD: Tensor, catalogue: Catalogue, sizes_N: Tensor | Non
     """
     if sizes_N is None:
         return SoftmaxStats(states_PD, *moments(states_PD, catalogue))
-    vectors_ND, real = catalogue.whole("Counting items by prototypes").scaled_ND, sizes_N > 0
-    counted = Catalogue(vectors_ND[real], bias_N=sizes_N[real].to(vectors_ND.dtype).log())
+    vectors_ND = catalogue.whole("Counting items by prototypes").scaled_ND
+    if not torch.compiler.is_exporting():  # which holds those alone that stand for some
+        vectors_ND, sizes_N = vectors_ND[sizes_N > 0], sizes_N[sizes_N > 0]
+    counted = Catalogue(vectors_ND, bias_N=sizes_N.to(vectors_ND.dtype).log())
     of = moments(counted.scaled(states_PD), counted)
     return SoftmaxStats(states_PD, of.lse_P, of.mean_PD[:, :-1])
 
@@ -97,7 +100,7 @@ def indicators(before: SoftmaxStats, now: SoftmaxStats, change_P: Tensor, n_item
     """
     entropy = now.lse_P - (now.states_PD * now.mean_PD).sum(-1)
     kl = ((before.states_PD - now.states_PD) * before.mean_PD).sum(-1) - before.lse_P + now.lse_P
-    scaled = (entropy / math.log(max(n_items, 2)), kl.clamp(0, KL_CAP) / KL_CAP, change_P / math.sqrt(width))
+    scaled = (entropy / math.log(max(n_items, 2)), kl.clamp(0.0, KL_CAP) / KL_CAP, change_P / math.sqrt(width))
     return torch.stack(scaled, dim=-1).to(change_P.dtype)
 
 
@@ -143,7 +146,11 @@ class HaltingHead(nn.Module):
 
 def soft_weights(halts_PT: Tensor) -> Tensor:
     """w_t = p_t prod_{j<t} (1 - p_j), what is left given to the last step, so that each row sums to 1 (eq. 9)."""
-    on_PT = torch.cumprod(1 - halts_PT, dim=1)
+    on_PT = 1 - halts_PT
+    if torch.compiler.is_exporting():  # ONNX has no running product
+        on_PT = torch.stack(list(accumulate(on_PT.unbind(1), torch.mul)), dim=1)
+    else:
+        on_PT = torch.cumprod(on_PT, dim=1)
     before_PT = torch.cat([torch.ones_like(on_PT[:, :1]), on_PT[:, :-1]], dim=1)
     weights = halts_PT * before_PT
     return torch.cat([weights[:, :-1], before_PT[:, -1:]], dim=1)
@@ -177,7 +184,7 @@ class _WeightedStates:
 
     def begin(self, read_PD: Tensor) -> Tensor:
         first_PD = self.catalogue.comparable(read_PD)
-        self.sum_PD, self.left_P = torch.zeros_like(first_PD), first_PD.new_ones(len(first_PD))
+        self.sum_PD, self.left_P = torch.zeros_like(first_PD), first_PD.new_ones(first_PD.shape[0])
         return first_PD.clone()
 
     def after(self, step: int, read_PD: Tensor, halts_P: Tensor | None) -> Tensor:
@@ -244,10 +251,10 @@ class HaltingPolicy:
             features = indicators(stats_before, stats, change, len(self.catalogue), now.shape[-1])
         return features + noise * torch.randn_like(features) if noise else features
 
-    def halt(self, halting: Halting, features: Tensor) -> tuple[Tensor, Tensor]:
-        """p_halt (NaN without a net), and which rows stop."""
+    def halt(self, halting: Halting, features: Tensor, looked: bool) -> tuple[Tensor, Tensor]:
+        """p_halt (NaN without a net, or where nobody looked), and which rows stop."""
         rule, none = halting.rule, torch.full_like(features[:, 0], torch.nan)
-        halts = none if self.head is None or features[:, 0].isnan().any() else self.head(features)
+        halts = none if self.head is None or not looked else self.head(features)
         if rule == "arh":
             return halts, halts > halting.threshold
         if rule == "random":
@@ -255,6 +262,14 @@ class HaltingPolicy:
         if rule in ("change", "entropy"):
             return halts, features[:, INDICATORS.index(rule)] < halting.threshold
         return halts, torch.zeros_like(none, dtype=torch.bool)
+
+
+def _kept(of_all: Tensor, now: Tensor, live: Tensor, going: Tensor) -> Tensor:
+    """What all rows have, renewed for those that still go on; in place, except in a program that is exported."""
+    if torch.compiler.is_exporting():
+        return torch.where(going.view(-1, *(1 for _ in now.shape[1:])), now, of_all)
+    of_all[live[going]] = now[going]
+    return of_all
 
 
 @torch.no_grad()
@@ -270,7 +285,8 @@ def reason_until(
 ) -> tuple[Tensor, Tensor, Trace | None]:
     """Think behind one position a row until each row halts.
 
-    Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought.
+    Rows that halted leave the batch; with `trace` they stay, so that one sees what they would have thought. In a
+    program that is exported they stay too, as its shapes cannot depend on numbers, and keep what they halted with.
     With `rule="soft"` the final state is the mean of the steps' states under `soft_weights`: their scores mixed.
 
     Args:
@@ -286,8 +302,8 @@ def reason_until(
     state, chain = initial_states.states_BPD[:, 0], initial_states.chain
     read, total = state, state
     answers = _WeightedStates(policy.catalogue, len(step_embeddings_TD)) if weighted else _OwnStates(policy.catalogue)
-    final, steps = answers.begin(read), torch.zeros(len(read), dtype=torch.int64, device=read.device)
-    live, going = torch.arange(len(read), device=read.device), torch.ones_like(steps, dtype=torch.bool)
+    final, steps = answers.begin(read), torch.zeros(read.shape[0], dtype=torch.int64, device=read.device)
+    live, going = torch.arange(read.shape[0], device=read.device), torch.ones_like(steps, dtype=torch.bool)
     judged = (
         len(step_embeddings_TD) if trace or halting.rule == "soft" else len(step_embeddings_TD) - 1
     )  # the last step always ends
@@ -299,18 +315,18 @@ def reason_until(
         before, state = read, states[:, 0]
         total = total + state
         read = total / (t + 1) if mean else state
-        steps[live[going]] = t
+        steps = _kept(steps, torch.full_like(going, t, dtype=steps.dtype), live, going)
         if t > judged:
-            final[live[going]] = answers.after(t, read, None)[going]
+            final = _kept(final, answers.after(t, read, None), live, going)
             break
         stats = policy.stats_of(read) if looking else None
         features = policy.read(before, read, stats_before, stats, halting.noise)
-        halts, stop = policy.halt(halting, features)
-        final[live[going]] = answers.after(t, read, halts)[going]
+        halts, stop = policy.halt(halting, features, looking)
+        final = _kept(final, answers.after(t, read, halts), live, going)
         stats_before, going = stats, going & ~stop
         for part, value in zip(kept, (read, features, halts), strict=True):
             part.append(value)
-        if trace or halting.rule == "soft":
+        if torch.compiler.is_exporting() or trace or halting.rule == "soft":
             continue
         rows = going.nonzero()[:, 0]
         if len(rows) == 0:

@@ -107,7 +107,7 @@ class ConcatLayer(Block):
         self, x_BLD: Tensor, beside: Beside, lengths_B: Tensor, last_only: bool
     ) -> tuple[Tensor, Beside, Tensor]:
         """As `CrossLayer.attend_intents`; weights are those of the tokens, scaled to a sum of 1."""
-        vectors_BPMD = beside.vectors_BPMD.repeat(len(x_BLD) // max(len(beside.vectors_BPMD), 1), 1, 1, 1)
+        vectors_BPMD = beside.vectors_BPMD.repeat(x_BLD.shape[0] // max(beside.vectors_BPMD.shape[0], 1), 1, 1, 1)
         (B, P, M, _), L = vectors_BPMD.shape, x_BLD.shape[1]
         sees = torch.ones(M, M, dtype=torch.bool, device=x_BLD.device).tril()
         if beside.kept_BM is not None:  # a masked token still sees itself: a softmax over nothing is no number
@@ -182,5 +182,5 @@ class IntentReasoner(nn.Module):
         weights_BLJHM = torch.stack(kept, dim=2)
         if last_only:
             at_B = last_positions(lengths_B)[:, 0]
-            weights_BLJHM = weights_BLJHM[torch.arange(len(at_B), device=at_B.device), at_B][:, None]
+            weights_BLJHM = weights_BLJHM[torch.arange(at_B.shape[0], device=at_B.device), at_B][:, None]
         return self.norm(x_BLD), weights_BLJHM
