@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
     from forethought.backbones.all import *
     from forethought.batch_recommend import recommend_table
-    from forethought.config import Recipe
+    from forethought.config import Recipe, read_recipe, write_recipe
     from forethought.data.columns import Columns
     from forethought.data.doctor import diagnose
     from forethought.data.features import Features
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "aligning": ("align",),
     "alignment.settings": ("Alignment", "HaltingRewards", "PathRewards"),
-    "config": ("Recipe",),
+    "config": ("Recipe", "read_recipe", "write_recipe"),
     "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),
     "data.evidence": ("Evidence",),

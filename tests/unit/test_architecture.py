@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "forethought"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 OPTIONAL = ("duckdb", "pandas", "pyarrow", "matplotlib", "tensorboard", "mlflow", "wandb")
-OPTIONAL += ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "prometheus_client")
+OPTIONAL += ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "prometheus_client", "optuna")
 ALIASES = {"torch.utils.tensorboard": "tensorboard"}
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
