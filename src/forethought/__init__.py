@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from forethought.semantic_ids.all import *
     from forethought.tokenizing import Tokenized, tokenize
     from forethought.training.settings import Training
+    from forethought.tuning.report import Tuning
+    from forethought.tuning.tuner import tune
 
 _ROOMS = {
     "aligning": ("align",),
@@ -87,6 +89,8 @@ _ROOMS = {
     "reasoning.halting": ("Halting",),
     "tokenizing": ("Tokenized", "tokenize"),
     "training.settings": ("Training",),
+    "tuning.report": ("Tuning",),
+    "tuning.tuner": ("tune",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

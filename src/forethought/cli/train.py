@@ -118,7 +118,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
     from forethought.training.tracking import Trackers
 
-    recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
+    recipe, arguments = on_backbone(recipes.METHODS[name](), name, arguments)
     _check_tokens(recipe, arguments)
     recipe, arguments = _with_tokenizer(recipe, name, arguments)
     effort = _effort_of(arguments)
@@ -244,7 +244,7 @@ def _with_defaults(recipe: Recipe) -> Any:
     return make_dataclass("SteppedOptions", parts, bases=(SteppedOptions,), kw_only=True) if parts else SteppedOptions
 
 
-def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
+def on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
     """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
     from forethought import recipes
 
