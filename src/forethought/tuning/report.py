@@ -74,8 +74,9 @@ class Tuning:
         failed = [trial for trial in self.trials if trial.end == "failed"]
         counted = [f"{n} {end}" for end, n in ends.items() if n] + ([f"{len(failed)} failed"] if failed else [])
         begun = "" if self.before is None else f"{self.before:.4f} as the recipe was, "
+        changed = f"with {self._differing(self.best)}" if self.best.values != self.first else "is that of the recipe"
         remarks = [
-            f"Validation NDCG@10: {begun}{self.best.valid:.4f} with {in_words(self.best.values)}.",
+            f"Validation NDCG@10: {begun}the best {self.best.valid:.4f} {changed}.",
             f"Trials: {', '.join(counted)}. The best of many is a little flattered by having been chosen: what it is "
             "worth, the test part says once it is trained.",
         ]
