@@ -107,10 +107,12 @@ class Search:
             listed = _combinations(self.space) or neighbours_of(self.first, self.space)
             for values in [self.first, *[each for each in listed if each != self.first]]:
                 self.study.enqueue_trial(values)
-        for trial in (each for each in there if each.state == TrialState.RUNNING):
+        stopped = [each for each in there if each.state == TrialState.RUNNING]
+        waiting = [each for each in there if each.state == TrialState.WAITING] if stopped else []
+        for trial in [*stopped, *waiting]:  # those in line stand behind those that were stopped
             self.study._storage.set_trial_user_attr(trial._trial_id, "end", "abandoned")
-            self.study.tell(trial.number, state=TrialState.FAIL)
-            self.study.enqueue_trial(trial.params)
+            self.study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params or trial.system_attrs.get("fixed_params", {}))
 
     def ask(self, most: int | None) -> tuple[int, dict[str, Value]] | None:
         """The number and the values of a new trial; None where there were `most` already, or all have been tried.

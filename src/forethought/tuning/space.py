@@ -49,8 +49,23 @@ def _settings(config: Any, path: tuple[str, ...], prefix: str) -> Iterator[tuple
 
 def space_of(recipe: Recipe) -> Space:
     """What tuning tries for a recipe: the domains that its settings declare, as far as the others allow them."""
-    declared = {name: setting.domain for name, setting in settings_of(recipe).items() if setting.domain is not None}
+    declared = {
+        name: _with(setting.domain, setting.value)
+        for name, setting in settings_of(recipe).items()
+        if setting.domain is not None
+    }
     return {name: domain for name, domain in declared.items() if _allowed(recipe, name, domain)}
+
+
+def _with(domain: SearchDomain, value: Any) -> SearchDomain:
+    """The domain with the recipe's own value in it, so that the recipe is among what is tried."""
+    if contains(domain, value):
+        return domain
+    if isinstance(domain, SearchChoices):
+        return SearchChoices(tuple(sorted([*domain.values, value])))
+    if domain.log and value <= 0:
+        return domain
+    return replace(domain, least=min(domain.least, value), most=max(domain.most, value))
 
 
 def _allowed(recipe: Recipe, name: str, domain: SearchDomain) -> bool:
