@@ -33,7 +33,7 @@ from forethought.tuning.space import Space, shown_value, with_values
 SUMMARY = "summary"
 MOST_RUNS = 1_000
 MOST_STAGES = 1_000  # of any method
-UNUSUAL = re.compile(r"[^\w.=,+-]", re.ASCII)  # in the name of a folder
+UNUSUAL = re.compile(r"[^\w.,+-]", re.ASCII)  # in the name of a folder; = would name a run for `compare`
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def grid_of(recipe: Recipe, space: Space, seeds: Sequence[int]) -> dict[str, tup
         tuned = with_values(recipe, setting)
         check_options(tuned)
         for seed in seeds or (recipe.seed,):
-            name = UNUSUAL.sub("_", "-".join([*([words] if words else []), *([f"seed-{seed}"] if seeds else [])]))[:200]
+            parts = [*([words.replace("=", "-")] if words else []), *([f"seed-{seed}"] if seeds else [])]
+            name = UNUSUAL.sub("_", ",".join(parts))[:200]
             if name in grid:
                 raise ConfigError(f"Two of these settings would both be trained into {name}: train them one by one.")
             grid[name] = (words, replace(tuned, seed=seed))
