@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
     from forethought.backbones.all import *
     from forethought.batch_recommend import recommend_table
-    from forethought.config import Recipe
+    from forethought.config import Recipe, read_recipe, write_recipe
     from forethought.data.columns import Columns
     from forethought.data.doctor import diagnose
     from forethought.data.features import Features
@@ -53,11 +53,13 @@ if TYPE_CHECKING:
     from forethought.semantic_ids.all import *
     from forethought.tokenizing import Tokenized, tokenize
     from forethought.training.settings import Training
+    from forethought.tuning.report import Tuning
+    from forethought.tuning.tuner import tune
 
 _ROOMS = {
     "aligning": ("align",),
     "alignment.settings": ("Alignment", "HaltingRewards", "PathRewards"),
-    "config": ("Recipe",),
+    "config": ("Recipe", "read_recipe", "write_recipe"),
     "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),
     "data.evidence": ("Evidence",),
@@ -95,6 +97,8 @@ _ROOMS = {
     "reasoning.halting": ("Halting",),
     "tokenizing": ("Tokenized", "tokenize"),
     "training.settings": ("Training",),
+    "tuning.report": ("Tuning",),
+    "tuning.tuner": ("tune",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -9,6 +9,7 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any
 
@@ -19,14 +20,17 @@ from forethought.data.evidence import Evidence
 from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.data.splits import SplitConfig
-from forethought.errors import ConfigError, nearest
+from forethought.errors import ConfigError, RunError, nearest
+from forethought.files import read_json, write_json
 from forethought.methods.all import METHODS, AnyMethod
 from forethought.methods.interface import MethodConfig
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
+from forethought.run_files import CONFIG_FILE
 from forethought.semantic_ids.all import TOKENIZERS
 from forethought.settings import Seed, Settings, Whole
 from forethought.training.settings import Training
+from forethought.version import __version__
 
 TYPES: dict[str, type] = {**METHODS, **BACKBONES, **TOKENIZERS}
 """The names of everything that can be chosen in a configuration."""
@@ -115,6 +119,38 @@ def from_json(cls: type, value: Any, path: str = "") -> Any:
         if name not in parsed and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{_join(path, name)} is missing.")
     return cls(**parsed)
+
+
+def write_recipe(recipe: Recipe, path: str | Path, **about: Any) -> Path:
+    """Write a recipe as JSON that `read_recipe` and `forethought train --recipe` take.
+
+    Args:
+        about: what else is to be known of it; nothing reads it.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    write_json(path := Path(path), {"forethought": __version__, "recipe": to_json(recipe), **about})
+    return path
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe in a file that `write_recipe` has written, or that of a run folder.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+        ConfigError: a setting in it is none, or has a value that it cannot have.
+    """
+    path = Path(path)
+    file, key = (path / CONFIG_FILE, "config") if path.is_dir() else (path, "recipe")
+    mend = "give a recipe that forethought tune or ft.write_recipe has written, or a run folder"
+    if not file.exists():
+        raise RunError(f"There is no recipe {str(file)!r}: {mend}.")
+    parts = read_json(file, mend)
+    if not isinstance(parts, dict) or not isinstance(parts.get(key), dict):
+        raise RunError(f"{file} holds no recipe: {mend}.")
+    run = from_json(RunConfig, {name: part for name, part in parts[key].items() if name != "split"})
+    return Recipe(**{f.name: getattr(run, f.name) for f in dataclasses.fields(Recipe)})
 
 
 def _field(hint: Any, value: Any, path: str) -> Any:

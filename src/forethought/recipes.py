@@ -193,6 +193,13 @@ AUTHORS = tuple(name for name in METHODS if name.endswith("-authors"))
 """Those with the settings that a paper's authors published, not ours."""
 
 
+def is_of(recipe: Recipe, name: str) -> bool:
+    """Whether a recipe is one of the method that the command line calls so, with whatever settings."""
+    own, method = METHODS[name]().method, recipe.method
+    same = type(own) is type(method) and getattr(own, "learning", None) == getattr(method, "learning", None)
+    return same and (name not in BACKBONES or type(own.backbone) is type(method.backbone))  # type: ignore[attr-defined]
+
+
 def backbones_of(name: str) -> tuple[str, ...]:
     """The backbones that a method can be put on; none where it has no choice, or is a backbone by itself."""
     kinds = get_args(get_type_hints(type(METHODS[name]().method)).get("backbone"))

@@ -31,7 +31,8 @@ from forethought.settings import Whole, check, check_keys
 from forethought.training import state
 from forethought.training.tracking import check_log
 
-STUDIED = ("noise.json", "noise.parquet", "clusters.md")  # what evaluations and studies leave beside a model
+CHOICE_FILE = "choice.json"  # of `train auto`
+STUDIED = ("noise.json", "noise.parquet", "clusters.md", CHOICE_FILE)  # what is left beside a model
 TRACKED = ("tensorboard", "wandb")
 OURS = {
     *(ITEMS_FILE, MODEL_FILE, CARD_FILE, LOG_FILE, METRICS_FILE, CASES_FILE, STATE_FOLDER),
@@ -86,7 +87,16 @@ def _check(run: Recommender, folder: Path, *, resume: bool, overwrite: bool) -> 
     """Whether a training may begin there, or go on; nothing is written."""
     if resume:
         _check_resumable(run, folder)
-        return
+    else:
+        check_new(folder, overwrite=overwrite)
+
+
+def check_new(folder: Path, *, overwrite: bool) -> None:
+    """Whether a run may be made there; nothing is written.
+
+    Raises:
+        RunError: something lies there that is not to be overwritten.
+    """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, but a run needs a folder.")
     contents = _contents(folder)

@@ -60,6 +60,34 @@ class Like:
         return f"like {self.example}"
 
 
+@dataclass(frozen=True)
+class SearchRange:
+    """Where tuning looks for a number: between both ends, on a logarithmic scale where magnitudes are what matters.
+
+    It stands beside the type of a setting, which it restricts in no way.
+    """
+
+    least: float
+    most: float
+    log: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.least:g} to {self.most:g}" + (", logarithmic" if self.log else "")
+
+
+@dataclass(frozen=True)
+class SearchChoices:
+    """The values of a setting that tuning tries."""
+
+    values: tuple[float | int | str | bool, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in self.values)
+
+
+SearchDomain = SearchRange | SearchChoices
+"""What a tuned setting may become."""
+
 MOST_SEED = 2**63 - 1
 
 Seed = Annotated[int, Between(0, MOST_SEED)]
@@ -129,6 +157,18 @@ def check_keys(value: object, kinds: Mapping[str, Any], name: str) -> dict[str, 
             raise ConfigError(f"{name} has no {key!r}.")
         check(value[key], hint, f"{name}.{key}")
     return value
+
+
+def search_domains(cls: type) -> dict[str, SearchDomain]:
+    """What tuning may try for each setting of a class that says so, by the name of its field."""
+    hints = _hints(cls).items()
+    found = {name: [each for each in get_args(hint) if isinstance(each, SearchDomain)] for name, hint in hints}
+    return {name: domains[-1] for name, domains in found.items() if domains}  # the outermost annotation
+
+
+def hint_of(cls: type, name: str) -> Any:
+    """The annotation of a field, with its range."""
+    return _hints(cls)[name]
 
 
 def from_environment(name: str, default: int) -> int:

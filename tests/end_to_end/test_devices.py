@@ -19,6 +19,7 @@ from forethought.training.progress import Quiet
 
 VERBS: dict[str, list[str]] = {
     "train": ["sasrec", "--data", "{shop}", "--out", "{tmp}/new", *map(str, TINY)],
+    "tune": ["sasrec", "--data", "{shop}", "--out", "{tmp}/new"],
     "ensemble": ["{run}", "{run}", "--out", "{tmp}/new"],
     "evaluate": ["{run}"],
     "recommend": ["{run}", "--history", "{item}"],

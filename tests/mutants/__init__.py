@@ -71,6 +71,7 @@ def everything() -> list[Mutant]:
         token_methods,
         tokens,
         training,
+        tuning,
     )
 
     lists = (
@@ -87,5 +88,6 @@ def everything() -> list[Mutant]:
         token_methods,
         precision,
         serving,
+        tuning,
     )
     return [mutant for part in lists for mutant in part.MUTANTS]

@@ -353,15 +353,15 @@ MUTANTS = [
     Mutant(
         "IGR-SR has no consistency by default",
         "methods/igr_sr.py",
-        "weight: Weight = 0.1",
-        "weight: Weight = 0.0",
+        "SearchRange(0.01, 1.0, log=True)] = 0.1",
+        "SearchRange(0.01, 1.0, log=True)] = 0.0",
         f"{IGR_PARTS}::test_a_view_drops_three_intents_in_ten_by_default",
     ),
     Mutant(
         "IGR-SR's consistency weighs ten times as much by default",
         "methods/igr_sr.py",
-        "weight: Weight = 0.1",
-        "weight: Weight = 1.0",
+        "SearchRange(0.01, 1.0, log=True)] = 0.1",
+        "SearchRange(0.01, 1.0, log=True)] = 1.0",
         f"{IGR_PARTS}::test_the_default_loss_is_the_rest_and_a_tenth_of_icr",
     ),
     Mutant(
@@ -410,8 +410,8 @@ MUTANTS = [
     Mutant(
         "SSE-PT keeps nearly all users by default",
         "methods/sse_pt.py",
-        "replace_user: Share = 0.92",
-        "replace_user: Share = 0.08",
+        "SearchRange(0.5, 1.0)] = 0.92",
+        "SearchRange(0.5, 1.0)] = 0.08",
         f"{SSE_PT}::test_by_default_nearly_all_users_and_no_items_are_replaced",
     ),
     Mutant(

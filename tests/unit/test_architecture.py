@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 OPTIONAL = ("duckdb", "pandas", "pyarrow", "matplotlib", "tensorboard", "mlflow", "wandb")
 OPTIONAL += ("onnx", "onnxscript", "onnxruntime")
-OPTIONAL += ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "prometheus_client")
+OPTIONAL += ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "prometheus_client", "optuna")
 ALIASES = {"torch.utils.tensorboard": "tensorboard"}
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

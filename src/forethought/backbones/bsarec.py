@@ -24,7 +24,7 @@ from forethought.backbones.transformer import TransformerConfig
 from forethought.errors import ConfigError
 from forethought.nn.frequency import FilteredBlock
 from forethought.nn.transformer import Activation, Block
-from forethought.settings import Between, Layers, Share, ShareBelowOne, Width
+from forethought.settings import Between, Layers, SearchRange, Share, ShareBelowOne, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class BSARec(TransformerConfig):
     """Blocks (the paper: 2)."""
     ffn_width: Width = 256
     """Width inside the feed-forward nets."""
-    dropout: ShareBelowOne = 0.35
+    dropout: Annotated[ShareBelowOne, SearchRange(0.0, 0.7)] = 0.35
     """Share of embedding and branch units dropped in training, 0 to 1 (the paper: 0.5)."""
     activation: Activation = "gelu"
     """Of the feed-forward nets."""
-    alpha: Share = 0.3
+    alpha: Annotated[Share, SearchRange(0.1, 0.9)] = 0.3
     """Share of the filter against self-attention (the paper: 0.7 on Beauty)."""
     frequencies: Annotated[int, Between(1, 50_001)] = 3
     """Lowest frequencies of the window that are kept as they are, the constant one among them; others are scaled by

@@ -9,6 +9,7 @@ same cells, one more input each step, so a prefix too is simply read first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from forethought.backbones.interface import Backbone, BackboneConfig, Chain, Enc
 from forethought.nn.dropout import Dropout
 from forethought.nn.gru import GRUStack, RecurrentChain
 from forethought.nn.transformer import at_positions, last_positions
-from forethought.settings import Layers, ShareBelowOne, Width
+from forethought.settings import Layers, SearchRange, ShareBelowOne, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class GRU4Rec(BackboneConfig):
     """State width d, of inputs and hidden states alike."""
     layers: Layers = 1
     """GRU layers on top of each other."""
-    dropout: ShareBelowOne = 0.4
+    dropout: Annotated[ShareBelowOne, SearchRange(0.0, 0.7)] = 0.4
     """Share of input units, and of units between layers, dropped in training, 0 to 1."""
 
     def build(self) -> GRU4RecEncoder:

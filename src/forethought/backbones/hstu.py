@@ -26,7 +26,7 @@ from forethought.errors import ConfigError
 from forethought.nn.attention import AttentionChain, Memory, join_heads, split_heads, token_scores, token_values
 from forethought.nn.dropout import Dropout
 from forethought.nn.transformer import at_positions, last_positions
-from forethought.settings import Between, Heads, Layers, ShareBelowOne, Width, Window
+from forethought.settings import Between, Heads, Layers, SearchRange, ShareBelowOne, Width, Window
 
 LOG_SECONDS_A_BUCKET = 0.301  # of the natural logarithm: a bucket ends where 1.35 times its seconds begin
 EPSILON = 1e-6  # of the norms inside a layer, as in the public code
@@ -44,7 +44,7 @@ class HSTU(BackboneConfig):
     """Width of queries, keys, values and gates a head (d_qk = d_v)."""
     window: Window = 50
     """Longest history n that is read; older items are cut. Also the divisor of the attention weights."""
-    dropout: ShareBelowOne = 0.2
+    dropout: Annotated[ShareBelowOne, SearchRange(0.0, 0.7)] = 0.2
     """Share of embedding and branch units dropped in training, 0 to 1."""
     use_times: bool = True
     """Whether attention knows how long ago each item was; the data must have times."""

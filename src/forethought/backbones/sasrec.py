@@ -9,21 +9,22 @@ end, as they do in the paper's code, which pads on the left.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from forethought.backbones.transformer import TransformerConfig
 from forethought.nn.transformer import Activation
-from forethought.settings import Layers, ShareBelowOne, Width
+from forethought.settings import Layers, SearchChoices, SearchRange, ShareBelowOne, Width
 
 
 @dataclass(frozen=True, kw_only=True)
 class SASRec(TransformerConfig):
     """Configuration of a SASRec encoder."""
 
-    layers: Layers = 1
+    layers: Annotated[Layers, SearchChoices((1, 2, 3))] = 1
     """Blocks b (the paper: 2; on sparse shops one is better and cheaper)."""
     ffn_width: Width = 256
     """Width inside the feed-forward nets (the paper: d)."""
-    dropout: ShareBelowOne = 0.35
+    dropout: Annotated[ShareBelowOne, SearchRange(0.0, 0.7)] = 0.35
     """Share of embedding and branch units dropped in training, 0 to 1."""
     activation: Activation = "gelu"
     """Of the feed-forward nets (the paper: relu)."""

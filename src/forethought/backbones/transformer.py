@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from forethought.nn.attention import AttentionChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import NORM_EPSILON, Activation, Block, Transformer, initialise, last_positions
-from forethought.settings import Heads, Layers, Scale, ShareBelowOne, Width
+from forethought.settings import Heads, Layers, Scale, SearchChoices, SearchRange, ShareBelowOne, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,13 @@ class TransformerConfig(BackboneConfig):
 
     width: Width = 64
     """State width d, a multiple of `heads`."""
-    layers: Layers = 2
+    layers: Annotated[Layers, SearchChoices((1, 2, 3))] = 2
     """Blocks."""
     heads: Heads = 2
     """Attention heads h."""
     ffn_width: Width = 256
     """Width inside the feed-forward nets."""
-    dropout: ShareBelowOne = 0.2
+    dropout: Annotated[ShareBelowOne, SearchRange(0.0, 0.7)] = 0.2
     """Share of embedding and branch units dropped in training, 0 to 1."""
     input_dropout: ShareBelowOne | None = None
     """Share of input units dropped, thoughts included; None: as many as of the branches."""

@@ -23,6 +23,7 @@ VERBS = {
     "embed": "make text vectors of items with a sentence encoder",
     "tokenize": "make tokens of items, for methods that recommend by generating them",
     "train": "train a method into a run folder",
+    "tune": "search for a method's best settings on the validation part",
     "align": "align a trained run with rewards: its paths over tokens, or when it stops reasoning",
     "extend": "add items to a trained run that it never saw",
     "ensemble": "average several runs in a run folder of its own",

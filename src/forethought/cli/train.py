@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
+from forethought.cli.auto import train_auto
+from forethought.cli.several import asks_for_several, check_several, train_several
 from forethought.cli.shared import (
     CHOICES,
     TOKENIZERS,
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from forethought.recipes import Effort
 
 
+AUTO = "auto"  # in place of a method: the best of a few good recipes
+
+
 @dataclass(kw_only=True)
 class Options:
     data: str
@@ -49,6 +54,9 @@ class Options:
     """Go on with the stopped training in OUT."""
     overwrite: bool = False
     """Remove the run in OUT first."""
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=V1,V2")] = ()
+    """Train one run with each of these values, such as --set dropout=0.2,0.5 loss.temperature=0.05,0.085, into folders
+    of OUT named by them, with a table at the end; the same command goes on where it stopped."""
     track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers beside log.jsonl."""
     quiet: bool = False
@@ -80,6 +88,9 @@ class SteppedOptions(Options):
     many, with --features auto and --evidence auto besides."""
     seed: int = 0
     """Of weights, batches and dropout."""
+    seeds: tuple[int, ...] = ()
+    """Train one run with each of these seeds, such as --seeds 0 1 2, into OUT/seed-0 and so on, with mean and standard
+    deviation at the end; the same command goes on where it stopped."""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -94,18 +105,21 @@ def run(arguments: list[str]) -> None:
     from forethought import recipes
     from forethought.errors import ConfigError, nearest
 
-    names = ", ".join(recipes.METHODS)
+    names = ", ".join([*recipes.METHODS, AUTO])
     if not arguments:
         raise ConfigError(f"train needs a METHOD, one of {names}: forethought train --help shows an example.")
     if arguments[0] in ("-h", "--help"):
         sys.stdout.write(
             f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names}.\n"
             f"{', '.join(recipes.AUTHORS)} have their authors' settings, the others ours.\n"
-            "forethought train METHOD --help shows its options.\n\n"
+            "forethought train METHOD --help shows its options; auto is the best of a few within a time.\n\n"
             "Example: forethought train sasrec --data data/beauty --out runs/sasrec-beauty --ties shuffle\n"
         )
         return
     name, rest = arguments[0], arguments[1:]
+    if name == AUTO:
+        train_auto(rest)
+        return
     if name not in recipes.METHODS:
         raise ConfigError(f"There is no method {name!r}; the methods are {names}.{nearest(name, recipes.METHODS)}")
     _train(name, rest)
@@ -119,7 +133,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
     from forethought.training.tracking import Trackers
 
-    recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
+    recipe, arguments = recipe_of(name, arguments)
     _check_tokens(recipe, arguments)
     recipe, arguments = _with_tokenizer(recipe, name, arguments)
     effort = _effort_of(arguments)
@@ -130,6 +144,9 @@ def _train(name: str, arguments: list[str]) -> None:
     view, first = console(), from_environment("RANK", 0) == 0
     check(getattr(options, "seed", 0), Seed, "--seed")
     _asked(recipe, args)  # what is wrong in it is told before the data is read
+    several = asks_for_several(options, arguments)
+    if several:
+        check_several(_asked(recipe, args), options, arguments)
     Trackers(options.track if first else ())  # as is a package that is not there
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
@@ -142,6 +159,9 @@ def _train(name: str, arguments: list[str]) -> None:
         args = _parsed(recipe, name, arguments)
         if not quiet:
             view.print(recipes.described(_asked(recipe, args), effort))
+    if several:
+        train_several(_asked(recipe, args), options, split, view)
+        return
     try:
         model = train(
             _asked(recipe, args),
@@ -185,6 +205,7 @@ def _parsed(recipe: Recipe, name: str, arguments: list[str]) -> Any:
     ]
     Train: Any = make_dataclass("Train", parts, kw_only=True)
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
+    about += "\n\n--recipe FILE begins with a recipe that forethought tune has written, or with that of a run folder."
     if name in recipes.AUTHORS:
         about += f"\n\nDefaults are the settings of {name.removesuffix('-authors')}'s authors (docs/methods.md)."
     if backbones := recipes.backbones_of(name):
@@ -204,15 +225,17 @@ def _asked(recipe: Recipe, args: Any) -> Recipe:
         recipe,
         method=replace(recipe.method, **vars(args.method)),
         training=replace(recipe.training, **vars(args.training)),
-        seed=getattr(options, "seed", 0),
-        exclude_history=CHOICES[options.exclude_history],
-        noise=options.noising.of(),
+        seed=getattr(options, "seed", recipe.seed),
+        exclude_history=recipe.exclude_history
+        if options.exclude_history == "auto"
+        else CHOICES[options.exclude_history],
+        noise=options.noising.of() or recipe.noise,
         features=None if features in (None, "none") else Features(use=features),
-        evidence=_evidence(options) if isinstance(options, SteppedOptions) else None,
+        evidence=_evidence(options, recipe.evidence) if isinstance(options, SteppedOptions) else None,
     )
 
 
-def _evidence(options: SteppedOptions) -> Evidence | None:
+def _evidence(options: SteppedOptions, own: Evidence | None) -> Evidence | None:
     from forethought.data.evidence import Evidence
     from forethought.errors import ConfigError
 
@@ -220,7 +243,9 @@ def _evidence(options: SteppedOptions) -> Evidence | None:
         if options.evidence_fit is not None or options.evidence_gate:
             raise ConfigError("--evidence-fit and --evidence-gate need --evidence NAMES, such as --evidence auto.")
         return None
-    return Evidence(use=options.evidence, fit=options.evidence_fit or "validation", gate=options.evidence_gate)
+    own = own or Evidence()
+    fit, gate = options.evidence_fit or own.fit, options.evidence_gate or own.gate
+    return replace(own, use=options.evidence, fit=fit, gate=gate)
 
 
 def _effort_of(arguments: list[str]) -> Effort | None:
@@ -237,17 +262,61 @@ def _effort_of(arguments: list[str]) -> Effort | None:
 
 
 def _with_defaults(recipe: Recipe) -> Any:
-    """Options whose features and evidence are the recipe's."""
-    features, evidence = recipe.features, recipe.evidence
-    parts: list[Any] = [
-        (name, Annotated[str | None, tyro.conf.arg(help=_docstrings(SteppedOptions)[name])], field(default=part.use))
-        for name, part in (("features", features), ("evidence", evidence))
+    """Options whose features, evidence and seed are the recipe's."""
+    described, plain_text = _docstrings(SteppedOptions), str | None
+    own: list[tuple[str, Any, Any]] = [
+        (name, plain_text, part.use)
+        for name, part in (("features", recipe.features), ("evidence", recipe.evidence))
         if part is not None
+    ]
+    if recipe.seed:
+        own.append(("seed", int, recipe.seed))
+    parts: list[Any] = [
+        (name, Annotated[kind, tyro.conf.arg(help=described[name])], field(default=value)) for name, kind, value in own
     ]
     return make_dataclass("SteppedOptions", parts, bases=(SteppedOptions,), kw_only=True) if parts else SteppedOptions
 
 
-def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
+def recipe_of(name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
+    """The recipe of a method, or that of `--recipe FILE`, its values being defaults; and the other words.
+
+    Raises:
+        ConfigError: the file is of another method, or an option beside it would choose what it has chosen.
+    """
+    from forethought import recipes
+    from forethought.config import read_recipe
+    from forethought.errors import ConfigError
+
+    own = recipes.METHODS[name]()
+    file, rest = value_of(arguments, "recipe")
+    if file is None:
+        return on_backbone(own, name, arguments)
+    if not file:
+        raise ConfigError("--recipe needs a value: a file that forethought tune has written, or a run folder.")
+    given = {word.partition("=")[0] for word in rest}
+    if doubled := sorted(given & {"--backbone", "--tokenizer", "--effort"}):
+        raise ConfigError(f"--recipe says all of that already: leave {doubled[0]} out, or the recipe.")
+    recipe = read_recipe(file)
+    if not recipes.is_of(recipe, name):
+        names = [each for each in recipes.METHODS if recipes.is_of(recipe, each)]
+        called = f" ({' or '.join(names)})" if names else ""
+        raise ConfigError(f"{file} is the recipe of another method{called}, not of {name}: name that one.")
+    if recipe.alignment is not None:
+        raise ConfigError(f"{file} is the recipe of an alignment: forethought align takes a run to begin with.")
+    return recipe, rest
+
+
+def value_of(arguments: list[str], option: str) -> tuple[str | None, list[str]]:
+    """The value of an option that decides on others, None where it is not given, and the arguments without it."""
+    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == f"--{option}"), None)
+    if at is None:
+        return None, arguments
+    _, joined, value = arguments[at].partition("=")
+    end = at + 1 if joined else at + 2
+    return value if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
+
+
+def on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
     """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
     from forethought import recipes
 
@@ -288,14 +357,11 @@ def _chosen(arguments: list[str], option: str, choices: Sequence[str], name: str
     """What an option chooses that decides on other options, and the arguments without it."""
     from forethought.errors import ConfigError, nearest
 
-    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == f"--{option}"), None)
-    if at is None:
+    chosen, rest = value_of(arguments, option)
+    if chosen is None:
         return None, arguments
     if not choices:
         raise ConfigError(f"{name} has no choice of a {option}: leave --{option} out.")
-    _, joined, chosen = arguments[at].partition("=")
-    end = at + 1 if joined else at + 2
-    chosen, rest = chosen if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
     if chosen not in choices:
         raise ConfigError(
             f"--{option} is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"

@@ -58,7 +58,7 @@ from forethought.reasoning.halting import (
 from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
 from forethought.reasoning.step_sampling import SampledSteps, sample_steps
-from forethought.settings import Between, Epoch, Scale, Steps, Weight, Width
+from forethought.settings import Between, Epoch, Scale, SearchRange, Steps, Weight, Width
 
 Supervision = Literal["dynamic", "fixed", "none"]
 IndicatorSource = Literal["coarse", "fine", "exact"]
@@ -89,7 +89,7 @@ class DTRec(MethodConfig):
     """k_upper, what the number of prototypes approaches."""
     cluster_speed: Scale = 1.0
     """alpha > 0, how fast it does so."""
-    prototype_weight: Weight = 0.1
+    prototype_weight: Annotated[Weight, SearchRange(0.01, 1.0, log=True)] = 0.1
     """lambda_p, weight of the prototype loss once warm."""
     warmup_epochs: Epoch = 10
     """Epochs in which that weight rises from 0; 0: full from the start."""

@@ -32,7 +32,7 @@ from forethought.memory import check_room
 from forethought.methods.closed_form import ItemToItemModel, WeightedHistory
 from forethought.methods.interface import MethodConfig
 from forethought.reasoning.halting import Halting
-from forethought.settings import Between, Window
+from forethought.settings import Between, SearchRange, Window
 
 COPIES = 3  # of B while it is written; fitting takes two
 
@@ -43,9 +43,9 @@ class EASE(MethodConfig):
 
     closed_form = True
 
-    regularisation: Annotated[float, Between(0, 1e9, above=True)] = REGULARISATION
+    regularisation: Annotated[float, Between(0, 1e9, above=True), SearchRange(1.0, 10_000.0, log=True)] = REGULARISATION
     """lambda > 0: what it takes, in users, to believe that one item leads to another."""
-    recency: Annotated[float, Between(0, 1, above=True)] = 0.8
+    recency: Annotated[float, Between(0, 1, above=True), SearchRange(0.4, 1.0)] = 0.8
     """What an item of the history counts against the one behind it; 1: all alike."""
     window: Window = 1000
     """Longest history that is read; older items are cut. Training reads whole histories."""

@@ -67,7 +67,7 @@ from forethought.reasoning.intents import (
     keep_some,
 )
 from forethought.reasoning.profiles import TextProfiles
-from forethought.settings import Between, Epochs, Scale, Settings, Share, Weight
+from forethought.settings import Between, Epochs, Scale, SearchRange, Settings, Share, Weight
 
 ENCODER, REASONER = "encoder", "reasoner"
 Over = Literal["causal", "rows"]
@@ -82,11 +82,11 @@ more than a gigabyte at once, and small pieces stay in the cache."""
 class Consistency(Settings):
     """Configuration of ICR."""
 
-    weight: Weight = 0.1
+    weight: Annotated[Weight, SearchRange(0.01, 1.0, log=True)] = 0.1
     """lambda of L_icr; 0: there is none."""
     mask_share: Share = 0.3
     """p_mask, probability with which a view drops an intent, 0 to 1; one of them always stays."""
-    temperature: Scale = 0.1
+    temperature: Annotated[Scale, SearchRange(0.03, 0.5, log=True)] = 0.1
     """tau, of cosines."""
     at: At = "last"
     """Each history's last position (of those trained) is contrasted, or all are, which costs twice IDR everywhere."""

@@ -24,7 +24,7 @@ from forethought.data.neighbours import co_occurrence
 from forethought.methods.closed_form import ItemToItemModel, WeightedHistory
 from forethought.methods.interface import MethodConfig
 from forethought.reasoning.halting import Halting
-from forethought.settings import Between, Window
+from forethought.settings import Between, SearchChoices, SearchRange, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ class ItemKNN(MethodConfig):
 
     closed_form = True
 
-    neighbours: Annotated[int, Between(1, 10_000)] = 100
+    neighbours: Annotated[int, Between(1, 10_000), SearchChoices((20, 50, 100, 200, 500))] = 100
     """Kept of each item."""
-    near: Annotated[int, Between(1, 1_000)] = 20
+    near: Annotated[int, Between(1, 1_000), SearchChoices((1, 3, 10, 20, 50))] = 20
     """Two items of a history were met near each other if they stand at most so many places apart."""
-    directed: bool = False
+    directed: Annotated[bool, SearchChoices((False, True))] = False
     """Only what came after an item is its neighbour."""
-    recency: Annotated[float, Between(0, 1, above=True)] = 0.7
+    recency: Annotated[float, Between(0, 1, above=True), SearchRange(0.3, 1.0)] = 0.7
     """What an item of the history counts against the one behind it; 1: all alike."""
     window: Window = 20
     """Last items of a history that speak."""

@@ -23,7 +23,7 @@ from forethought.errors import ConfigError
 from forethought.methods.interface import Losses, Method
 from forethought.methods.item_evidence import ItemEvidence
 from forethought.methods.item_features import ItemFeatures
-from forethought.settings import Between, Scale, Settings, Share
+from forethought.settings import Between, Scale, SearchRange, Settings, Share
 
 Model = TypeVar("Model", bound=nn.Module)
 AnyMethod = TypeVar("AnyMethod", bound=Method)
@@ -37,14 +37,14 @@ class ItemLoss(Settings):
 
     kind: LossKind = "ce"
     """ce: softmax over all items; sampled_softmax: over drawn ones, log-Q corrected; bce, gbce: per item."""
-    temperature: Scale = 0.085
+    temperature: Annotated[Scale, SearchRange(0.03, 0.3, log=True)] = 0.085
     """Scores are divided by it (tau > 0); about 0.05 to 0.2 goes with `cosine`, 1 with the plain dot product."""
     cosine: bool = True
     """Compare directions only: states and items have unit length. Learns faster and ranks better than the plain
     dot product on every set we tried; `cosine=False, temperature=1.0` is the papers'."""
     bias: bool = False
     """One learned bias an item."""
-    smoothing: Share = 0.0
+    smoothing: Annotated[Share, SearchRange(0.0, 0.3)] = 0.0
     """Share of the target's mass spread over all items, 0 to 1; ce only."""
     negatives: Annotated[int, Between(1, 65_536)] = 256
     """Items drawn: shared by the batch (sampled_softmax) or for each position (bce, gbce)."""

@@ -57,6 +57,7 @@ from forethought.settings import (
     Heads,
     Layers,
     Scale,
+    SearchRange,
     Settings,
     ShareBelowOne,
     Steps,
@@ -108,7 +109,7 @@ class LARES(MethodConfig):
     """Longest history that is read; older items are cut."""
     ffn_width: Width = 256
     """Width inside the feed-forward nets."""
-    dropout: ShareBelowOne = 0.35
+    dropout: Annotated[ShareBelowOne, SearchRange(0.0, 0.7)] = 0.35
     """Share of embedding and branch units dropped in supervised training, 0 to 1 (the authors' code: 0.5)."""
     attention_dropout: ShareBelowOne = 0.0
     """Share of attention weights dropped there (the authors' code: 0.5)."""
@@ -134,9 +135,9 @@ class LARES(MethodConfig):
     """T_0 is drawn in training and zero afterwards (normal_zero), or drawn always, so that results vary (normal)."""
     mean_recurrence: Steps = 3
     """m, steps of a trained model; in training k is 1 + m on average and 3 m at most."""
-    trajectory_weight: Weight = 0.2
+    trajectory_weight: Annotated[Weight, SearchRange(0.02, 1.0, log=True)] = 0.2
     """alpha, weight of TLA."""
-    step_weight: Weight = 0.1
+    step_weight: Annotated[Weight, SearchRange(0.01, 1.0, log=True)] = 0.1
     """gamma, weight of SLA."""
     align_temperature: Scale = 0.1
     """Of both alignments, between states as they are held against items (the authors' code: plain dot products, 1)."""

@@ -39,7 +39,7 @@ from forethought.methods.interface import DenseStates, Losses, Method, MethodCon
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting
-from forethought.settings import Between, Scale
+from forethought.settings import Between, Scale, SearchRange
 
 COLLAPSED = 0.1  # share of a codebook that is in use, by perplexity, below which it has collapsed
 ALIKE = 0.01  # share of items with a twin from which it is worth a word
@@ -58,7 +58,7 @@ class LightRec(MethodConfig):
     """M, codewords that make an item, one from each codebook."""
     codewords: Annotated[int, Between(2, 65_536)] = 256
     """C, codewords of a codebook, 2 at least; never more than there are items."""
-    selection_temperature: Scale = 0.1
+    selection_temperature: Annotated[Scale, SearchRange(0.03, 1.0, log=True)] = 0.1
     """tau > 0 of the softmax that gradients of a choice follow."""
     item_std: Scale = 0.02
     """Spread of the items' initial vectors, base and composed."""

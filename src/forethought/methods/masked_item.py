@@ -10,6 +10,7 @@ no process needs to count, and a history weighs what it weighs in next-item trai
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
 from forethought.reasoning.halting import Halting
 from forethought.reasoning.mask_sampler import MaskSampler
-from forethought.settings import Scale, Share
+from forethought.settings import Scale, SearchRange, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,9 @@ class MaskedItem(MethodConfig):
     """The encoder of rows; its window counts the [MASK] behind a history."""
     loss: ItemLoss = field(default_factory=ItemLoss)
     """What each hidden item is trained on; `bias=True` adds one an item, b^O of eq. 7."""
-    mask_share: Share = 0.4
+    mask_share: Annotated[Share, SearchRange(0.1, 0.6)] = 0.4
     """Share of a row's items that is hidden, rho, 0 to 1 and at least one item (the paper: 0.2 to 0.6, by data set)."""
-    last_item_share: Share = 0.2
+    last_item_share: Annotated[Share, SearchRange(0.0, 0.5)] = 0.2
     """Share of rows, 0 to 1, in which the last item alone is hidden, as it is when one recommends."""
     projection: bool = False
     """Pass the states through a layer of their own, GELU(W^P h + b^P) of eq. 7, before the items (the paper: yes)."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ from forethought.reasoning.contrast import info_nce
 from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_trajectory
 from forethought.reasoning.halting import Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
 from forethought.reasoning.step_sampling import sample_steps
-from forethought.settings import Epoch, Scale, Steps, Weight
+from forethought.settings import Epoch, Scale, SearchRange, Steps, Weight
 
 Learning = Literal["erl", "prl"]
 StepWeights = Literal["mean", "sum"]
@@ -81,7 +81,7 @@ class ReaRec(MethodConfig):
     """PRL: factor on the weights of the steps before the last (the authors' pl_weight)."""
     temperature_scale: Scale = 1.0
     """PRL's alpha: step k is trained at temperature tau * alpha^(K - k); 1 is the same for all."""
-    divergence_weight: Weight = 0.05
+    divergence_weight: Annotated[Weight, SearchRange(0.005, 0.5, log=True)] = 0.05
     """ERL's lambda: how strongly the steps' predictions are pushed apart."""
     contrast_weight: Weight = 0.0
     """PRL: weight of the contrast of each step with its noisy twin (the authors' code: 1)."""

@@ -60,7 +60,7 @@ from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere
 from forethought.reasoning.diagnostics import Diagnostics, of_categories, of_tokens
 from forethought.reasoning.halting import Halting
-from forethought.settings import Between, Epoch, Heads, Share, ShareBelowOne, Steps, Weight
+from forethought.settings import Between, Epoch, Heads, SearchRange, Share, ShareBelowOne, Steps, Weight
 
 UNREAD = "decoder_heads", "decoder_dropout", "token_weight"  # unless other settings read them
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of paths, that are tried on the validation part
@@ -81,7 +81,7 @@ class REG4Rec(TokenHeadsConfig):
     steps: Steps = 8
     """Tokens that a path decides (T), at most one of each codebook; the books that are left are read from the last
     state."""
-    token_weight: Weight = 0.2
+    token_weight: Annotated[Weight, SearchRange(0.02, 1.0, log=True)] = 0.2
     """mu, of the tokens beside the item; with the loss of tokens alone their weight is 1."""
     category_weight: Weight = 0.1
     """lambda, of the category of the next item; with 0 none is named, and nothing is pruned by it (CORP)."""

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.reasoning.halting import Halting
-from forethought.settings import Scale, Share, Width
+from forethought.settings import Scale, SearchRange, Share, Width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class SSEPT(MethodConfig):
     temperature=1.0)`."""
     user_width: Width = 64
     """d_u, width of a user's vector; an item's d_i is what it leaves of the backbone's (the paper: the same)."""
-    replace_user: Share = 0.92
+    replace_user: Annotated[Share, SearchRange(0.5, 1.0)] = 0.92
     """Chance that a training row's user is REPLACED by a random one, 0 to 1 (the authors' example: they keep 0.08)."""
     replace_item: Share = 0.0
     """Chance that an input item is REPLACED by a random one in training, 0 to 1 (their example: they keep 0.9)."""

@@ -50,7 +50,7 @@ from forethought.reasoning.chain import History
 from forethought.reasoning.halting import Halting
 from forethought.semantic_ids.all import AnyTokenizer
 from forethought.semantic_ids.rq_vae import RQVAE
-from forethought.settings import Between, Heads, Layers, ShareBelowOne, Width, Window
+from forethought.settings import Between, Heads, Layers, SearchRange, ShareBelowOne, Width, Window
 
 SEARCHED_TOGETHER = 8192  # prefixes: their states stay in the cache of a core
 
@@ -74,7 +74,7 @@ class TIGER(TokenMethodConfig):
     """Attention heads of both (the paper: 6)."""
     ffn_width: Width = 256
     """Width inside the feed-forward nets (the paper: 1,024)."""
-    dropout: ShareBelowOne = 0.2
+    dropout: Annotated[ShareBelowOne, SearchRange(0.0, 0.7)] = 0.2
     """Share of embedding and branch units dropped in training, 0 to 1 (the paper: .1)."""
     causal_encoder: bool = True
     """Tokens see what came before alone: one pass trains all positions; else they look both ways, as in the paper."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from forethought.catalogue.blocks import accumulator
 from forethought.catalogue.token_softmax import TokenBags, token_lse
 from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenShape
-from forethought.settings import Scale
+from forethought.settings import Scale, SearchRange
 
 TokenLoss = Literal["items", "tokens"]
 FIRST_SCALE = 12.0  # of mean cosines in the softmax over items, learned from there on: about SASRec's 1 / temperature
@@ -39,7 +39,7 @@ FIRST_SCALE = 12.0  # of mean cosines in the softmax over items, learned from th
 class TokenHeadsConfig(TokenMethodConfig):
     """What methods with such heads share: which tokens, and how a state is held against them."""
 
-    temperature: Scale = 0.1
+    temperature: Annotated[Scale, SearchRange(0.03, 0.5, log=True)] = 0.1
     """Cosines between states and tokens are divided by it (tau)."""
     loss: TokenLoss = "items"
     """tokens: cross-entropy of each codebook, as in the papers; items: of the item among all items, whose score is

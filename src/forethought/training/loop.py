@@ -355,6 +355,7 @@ class Fit:
         over = progress.stage_epoch >= self._epochs or progress.stale >= (
             self._stage.patience or self.settings.patience
         )
+        over = fabric.broadcast(self.observer.enough()) or over
         if over and self._stages_left:
             progress.next_stage()
         else:

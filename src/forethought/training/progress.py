@@ -34,6 +34,10 @@ class Quiet:
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
         """Nothing to show."""
 
+    def enough(self) -> bool:
+        """Never: the schedule and patience decide."""
+        return False
+
     def note(self, sentence: str) -> None:
         """Nothing to show."""
 

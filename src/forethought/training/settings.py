@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from forethought.devices import Device
 from forethought.precision.settings import LADQ
-from forethought.settings import Between, Epochs, Scale, Settings, Share, ShareBelowOne, Weight
+from forethought.settings import (
+    Between,
+    Epochs,
+    Scale,
+    SearchChoices,
+    SearchRange,
+    Settings,
+    Share,
+    ShareBelowOne,
+    Weight,
+)
 
 if TYPE_CHECKING:  # it brings torch
     from forethought.methods.interface import Stage
@@ -25,15 +35,15 @@ class Training(Settings):
 
     epochs: Epochs = 14
     """Passes over all training positions, at most; the schedule ends here."""
-    batch_positions: Annotated[int, Between(1, 2**24)] = 1024
+    batch_positions: Annotated[int, Between(1, 2**24), SearchChoices((512, 1024, 2048, 4096))] = 1024
     """Positions in a (global) batch, padding included."""
-    learning_rate: Scale = 3e-3
+    learning_rate: Annotated[Scale, SearchRange(5e-4, 1e-2, log=True)] = 3e-3
     """Peak of the schedule."""
     schedule: Schedule = "linear"
     """After warm-up: constant, or down to zero over all epochs."""
     warmup_steps: Annotated[int, Between(0, 1_000_000_000)] = 100
     """Steps from zero to the peak."""
-    weight_decay: Annotated[float, Between(0, 1_000)] = 0.0
+    weight_decay: Annotated[float, Between(0, 1_000), SearchChoices((0.0, 0.01, 0.1, 0.3))] = 0.0
     """Decoupled (AdamW)."""
     beta1: ShareBelowOne = 0.9
     """Adam's decay of the gradient's mean."""
@@ -43,7 +53,7 @@ class Training(Settings):
     """Gradients are scaled down to this norm; 0 leaves them."""
     patience: Epochs = 4
     """Epochs without a better validation NDCG@10 before training stops."""
-    input_noise: ShareBelowOne = 0.0
+    input_noise: Annotated[ShareBelowOne, SearchRange(0.0, 0.3)] = 0.0
     """Chance that an item of a training history is replaced by one drawn evenly from all, anew in each batch; what
     is to be named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
     crop: Share = 0.0
