@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forethought.aligning import align
     from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
     from forethought.backbones.all import *
+    from forethought.backbones.interface import Backbone, BackboneConfig, Encoding
     from forethought.batch_recommend import recommend_table
     from forethought.config import Recipe
     from forethought.data.columns import Columns
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from forethought.extending import extend
     from forethought.methods.all import *
     from forethought.methods.igr_sr import Consistency
+    from forethought.methods.interface import Method, MethodConfig
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import Reinforcement
     from forethought.noise_curves import RobustnessConfig, robustness
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "aligning": ("align",),
     "alignment.settings": ("Alignment", "HaltingRewards", "PathRewards"),
+    "backbones.interface": ("Backbone", "BackboneConfig", "Encoding"),
     "config": ("Recipe",),
     "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),
@@ -76,6 +79,7 @@ _ROOMS = {
     "explaining.explanation": ("Explanation",),
     "extending": ("extend",),
     "methods.igr_sr": ("Consistency",),
+    "methods.interface": ("Method", "MethodConfig"),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
     "recipes": ("recipe",),

@@ -92,22 +92,20 @@ class Computing:
 
 def run(arguments: list[str]) -> None:
     from forethought import recipes
-    from forethought.errors import ConfigError, nearest
+    from forethought.errors import ConfigError
 
     names = ", ".join(recipes.METHODS)
     if not arguments:
         raise ConfigError(f"train needs a METHOD, one of {names}: forethought train --help shows an example.")
     if arguments[0] in ("-h", "--help"):
         sys.stdout.write(
-            f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names}.\n"
+            f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names};\n"
+            "or one of your own, as my_module:MyBackbone (docs/extending.md).\n"
             "forethought train METHOD --help shows its options.\n\n"
             "Example: forethought train sasrec --data data/beauty --out runs/sasrec-beauty --ties shuffle\n"
         )
         return
-    name, rest = arguments[0], arguments[1:]
-    if name not in recipes.METHODS:
-        raise ConfigError(f"There is no method {name!r}; the methods are {names}.{nearest(name, recipes.METHODS)}")
-    _train(name, rest)
+    _train(arguments[0], arguments[1:])
 
 
 def _train(name: str, arguments: list[str]) -> None:
@@ -118,7 +116,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
     from forethought.training.tracking import Trackers
 
-    recipe, arguments = _on_backbone(recipes.METHODS[name](), name, arguments)
+    recipe, arguments = _on_backbone(recipes.named(name), name, arguments)
     _check_tokens(recipe, arguments)
     recipe, arguments = _with_tokenizer(recipe, name, arguments)
     effort = _effort_of(arguments)
@@ -247,8 +245,11 @@ def _with_defaults(recipe: Recipe) -> Any:
 def _on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
     """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
     from forethought import recipes
+    from forethought.plugins import entry_points
 
-    chosen, rest = _chosen(arguments, "backbone", recipes.backbones_of(name), name)
+    choices = recipes.backbones_of(name)
+    choices = (*choices, *entry_points("forethought.backbones")) if choices else ()
+    chosen, rest = _chosen(arguments, "backbone", choices, name, own=True)
     return recipe if chosen is None else recipes.on_backbone(recipe, chosen), rest
 
 
@@ -281,9 +282,15 @@ def _check_tokens(recipe: Recipe, arguments: list[str]) -> None:
         )
 
 
-def _chosen(arguments: list[str], option: str, choices: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """What an option chooses that decides on other options, and the arguments without it."""
+def _chosen(
+    arguments: list[str], option: str, choices: Sequence[str], name: str, *, own: bool = False
+) -> tuple[str | None, list[str]]:
+    """What an option chooses that decides on other options, and the arguments without it.
+
+    With `own` an import path may stand for a choice.
+    """
     from forethought.errors import ConfigError, nearest
+    from forethought.plugins import is_path
 
     at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == f"--{option}"), None)
     if at is None:
@@ -293,7 +300,7 @@ def _chosen(arguments: list[str], option: str, choices: Sequence[str], name: str
     _, joined, chosen = arguments[at].partition("=")
     end = at + 1 if joined else at + 2
     chosen, rest = chosen if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
-    if chosen not in choices:
+    if chosen not in choices and not (own and is_path(chosen)):
         raise ConfigError(
             f"--{option} is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
         )
