@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from forethought.ensembling import ensemble
     from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
     from forethought.evaluation.compare import compare
+    from forethought.evaluation.metrics import Metric
+    from forethought.evaluation.outside_scores import evaluate_scores
     from forethought.evaluation.report import Evaluation
     from forethought.evaluation.sampled import Sample
     from forethought.evaluation.settings import EvaluationConfig
@@ -73,6 +75,8 @@ _ROOMS = {
     "ensembling": ("ensemble",),
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),
     "evaluation.compare": ("compare",),
+    "evaluation.metrics": ("Metric",),
+    "evaluation.outside_scores": ("evaluate_scores",),
     "evaluation.report": ("Evaluation",),
     "evaluation.sampled": ("Sample",),
     "evaluation.settings": ("EvaluationConfig",),

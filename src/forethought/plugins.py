@@ -106,6 +106,22 @@ def named(path: str, what: str) -> Any:
     return known[name]
 
 
+def trusted(path: str) -> Any:
+    """What a configuration names by import path, which may have come with a run folder.
+
+    Raises:
+        PluginError: it is not imported yet, and nobody has said that it may be.
+        ConfigError: as `named`.
+    """
+    module = path.partition(":")[0]
+    if module not in sys.modules and not _may_import(module):
+        raise PluginError(
+            f"{path} is not imported because a configuration says so: name it on the command line (--plugin {module}), "
+            "or import it first."
+        )
+    return named(path, "function")
+
+
 def class_of(path: str, kinds: tuple[type, ...], recorded: Mapping[str, Any] | None = None) -> type:
     """The class that a run folder names by import path.
 

@@ -90,7 +90,7 @@ def own_class(name: str, what: str, kinds: tuple[type, ...]) -> type | None:
     Raises:
         ConfigError: it cannot be imported, or is something else.
     """
-    groups = [group for group in plugins.GROUPS if group.endswith("backbones") or what == "method"]
+    groups = plugins.GROUPS if what == "method" else plugins.GROUPS[:1]
     path = next((path for group in groups if (path := plugins.entry_points(group).get(name))), name)
     if not plugins.is_path(path):
         return None
