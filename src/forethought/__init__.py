@@ -23,11 +23,20 @@ if TYPE_CHECKING:
     from forethought.data.interactions import Interactions
     from forethought.data.leakage import leakage
     from forethought.data.noise import Noise
-    from forethought.data.prepare import Filters, PrepareConfig, open_prepared, prepare
+    from forethought.data.prepare import Filters, PrepareConfig, keep_split, open_prepared, prepare
     from forethought.data.reading import read
     from forethought.data.sentences import embed
     from forethought.data.shop import Shop
-    from forethought.data.splits import Split, SplitConfig, leave_last_out, temporal
+    from forethought.data.split_tables import split_of_tables
+    from forethought.data.splits import (
+        Split,
+        SplitConfig,
+        by_column,
+        by_session,
+        custom_split,
+        leave_last_out,
+        temporal,
+    )
     from forethought.data.sql import sql
     from forethought.ensembling import ensemble
     from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
@@ -66,11 +75,12 @@ _ROOMS = {
     "data.interactions": ("Interactions",),
     "data.leakage": ("leakage",),
     "data.noise": ("Noise",),
-    "data.prepare": ("Filters", "PrepareConfig", "open_prepared", "prepare"),
+    "data.prepare": ("Filters", "PrepareConfig", "keep_split", "open_prepared", "prepare"),
     "data.reading": ("read",),
     "data.sentences": ("embed",),
     "data.shop": ("Shop",),
-    "data.splits": ("Split", "SplitConfig", "leave_last_out", "temporal"),
+    "data.split_tables": ("split_of_tables",),
+    "data.splits": ("Split", "SplitConfig", "by_column", "by_session", "custom_split", "leave_last_out", "temporal"),
     "data.sql": ("sql",),
     "ensembling": ("ensemble",),
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),
