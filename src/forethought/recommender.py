@@ -312,7 +312,8 @@ class Recommender:
         """What training came to: epochs, the best of them, its validation NDCG@10, seconds."""
         if not (progress := self.progress()):
             return {}
-        named = {"epochs": "epoch", "best_epoch": "best_epoch", "valid_ndcg@10": "best", "trained_s": "trained_s"}
+        by = f"valid_{self.config.training.choose_by.rpartition(':')[2]}"
+        named = {"epochs": "epoch", "best_epoch": "best_epoch", by: "best", "trained_s": "trained_s"}
         return {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
 
     def precision_report(self) -> Document | None:

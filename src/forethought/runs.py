@@ -29,7 +29,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
-from forethought.evaluation.metrics import named as metric_named
+from forethought.evaluation.metrics import metric_of
 from forethought.evaluation.own_groups import own_groups
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
@@ -412,8 +412,8 @@ def _check_trainable(split: Split) -> None:
 
 
 def _check_inputs(model: Method, settings: Training, split: Split) -> None:
-    for stage in model.stages():
-        metric_named(stage.metric)  # raises where there is none
+    for metric in (settings.choose_by, *(stage.metric for stage in model.stages())):
+        metric_of(metric)  # raises where there is none
     if settings.input_noise and model.inputs.masked_items:
         raise ConfigError(
             "input_noise is for models that name what follows a history, and this one hides items of the history: "

@@ -110,6 +110,8 @@ def run(arguments: list[str]) -> None:
 
 def _train(name: str, arguments: list[str]) -> None:
     from forethought import recipes
+    from forethought.evaluation.metrics import metric_of
+    from forethought.plugins import is_path
     from forethought.runs import train
     from forethought.settings import Seed, check, from_environment
     from forethought.training.interrupt import Interrupted
@@ -124,6 +126,8 @@ def _train(name: str, arguments: list[str]) -> None:
         recipe = recipes.with_effort(recipe, effort, name)
     args = _parsed(recipe, name, arguments)
     options = args.options
+    if is_path(by := getattr(args.training, "choose_by", "")):
+        metric_of(by, person=True)
     view, first = console(), from_environment("RANK", 0) == 0
     check(getattr(options, "seed", 0), Seed, "--seed")
     _asked(recipe, args)  # what is wrong in it is told before the data is read

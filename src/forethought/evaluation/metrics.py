@@ -132,6 +132,18 @@ def metric_of(name: str, *, person: bool = False) -> Metric:
     return own if isinstance(own, Metric) else Metric(name.rpartition(":")[2], own)
 
 
+def chosen_mean(metric: Metric, ranks: np.ndarray, lists: np.ndarray | None) -> float:
+    """The mean over all cases of a metric that an epoch is chosen by.
+
+    Raises:
+        ConfigError: it is not between 0 and 1.
+    """
+    mean = float(metric.values(ranks, lists).mean())
+    if not 0 <= mean <= 1:
+        raise ConfigError(f"The metric {metric.name} is {mean:g}, but what chooses an epoch must lie between 0 and 1.")
+    return mean
+
+
 def per_case(
     ranks: np.ndarray,
     cuts: Sequence[int] = CUTS,

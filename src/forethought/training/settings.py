@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from forethought.devices import Device
 from forethought.precision.settings import LADQ
-from forethought.settings import Between, Epochs, Scale, Settings, Share, ShareBelowOne, Weight
+from forethought.settings import Between, Epochs, Like, Scale, Settings, Share, ShareBelowOne, Weight
 
 if TYPE_CHECKING:  # it brings torch
     from forethought.methods.interface import Stage
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["auto", "32", "bf16"]
+METRIC = r"(recall|ndcg|mrr)@[1-9]\d{0,8}|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,9 @@ class Training(Settings):
     """Gradients are scaled down to this norm; 0 leaves them."""
     patience: Epochs = 4
     """Epochs without a better validation NDCG@10 before training stops."""
+    choose_by: Annotated[str, Like(METRIC, "ndcg@10")] = "ndcg@10"
+    """Metric of the validation part by which the best epoch is chosen: recall, ndcg or mrr with a length, or one of
+    your own as my_module:my_metric, from 0 to 1."""
     input_noise: ShareBelowOne = 0.0
     """Chance that an item of a training history is replaced by one drawn evenly from all, anew in each batch; what
     is to be named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
