@@ -90,6 +90,7 @@ def _add_scores(args: Compare, named: dict[str, list[Evaluation]]) -> None:
     """Scores of other programs, ranked as the first run was."""
     from forethought.cli.measuring import named_table, scores_of
     from forethought.errors import ConfigError
+    from forethought.evaluation.metrics import CUTS
     from forethought.evaluation.settings import EvaluationConfig
     from forethought.recommender import load
     from forethought.run_files import CONFIG_FILE
@@ -106,7 +107,7 @@ def _add_scores(args: Compare, named: dict[str, list[Evaluation]]) -> None:
         name, file = named_table(argument)
         if name in named:
             raise ConfigError(f"--scores {argument} has the name of another method, {name!r}: give NAME=FILE.")
-        config = EvaluationConfig(seed=args.seed, **({"cutoffs": cuts} if cuts else {}))
+        config = EvaluationConfig(seed=args.seed, cutoffs=cuts or CUTS)
         named[name] = [scores_of(file, split, config, like=first.protocol)]
         console().print(f"{name}: scores of {named[name][0].protocol['scores']}.")
 

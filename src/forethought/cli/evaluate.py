@@ -94,7 +94,7 @@ def run(arguments: list[str]) -> None:
     )
     args = parse(Evaluate, arguments, "evaluate", about)
     if args.scores is not None:
-        _evaluate_scores(args)
+        _evaluate_scores(args, args.scores)
         return
     if args.run is None:
         raise ConfigError("evaluate needs a RUN folder, or --scores FILE with --data DATA: --help shows examples.")
@@ -150,7 +150,7 @@ def _refuse_own_split(args: Evaluate) -> None:
         )
 
 
-def _evaluate_scores(args: Evaluate) -> None:
+def _evaluate_scores(args: Evaluate, scores: str) -> None:
     """A table of scores, on data that is named beside it."""
     from forethought.cli.measuring import scores_of
     from forethought.evaluation.settings import EvaluationConfig
@@ -171,7 +171,7 @@ def _evaluate_scores(args: Evaluate) -> None:
     settings = args.measuring.settings() | {"part": args.part, "exclude_history": CHOICES[args.exclude_history]}
     config = EvaluationConfig(resamples=args.resamples, seed=args.seed, **settings)
     split = open_split(args.data, args.columns, args.splitting)
-    result = scores_of(args.scores, split, config, users=args.measuring.user_table())
+    result = scores_of(scores, split, config, users=args.measuring.user_table())
     if args.json:
         print_json(result.to_json())
     else:
@@ -253,6 +253,7 @@ def _keep(args: Evaluate, model: Recommender, result: Evaluation | Robustness, o
         across = "" if args.noising.noise is None else " --across-noise"
         view.print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}{across}")
     elif own:
+        assert args.run is not None
         view.print(_keep_own(args.run, model, result))
     else:
         view.print("Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it.")

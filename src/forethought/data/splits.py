@@ -196,7 +196,7 @@ def custom_split(data: Interactions, rule: Callable[[pl.DataFrame], Any] | Any) 
         DataError: other words, another number of them, or a part is left empty.
     """
     check(data, Interactions, "data")
-    made = rule(interactions_frame(data)) if callable(rule) else rule
+    made: Any = rule(interactions_frame(data)) if callable(rule) else rule
     return by_column(replace(data, parts=part_numbers(made, len(data))))
 
 

@@ -135,8 +135,8 @@ def _listed(source: Any, split: Split, cases: Cases, user: str, item: str, score
     if rows.select("owner", "item").is_duplicated().any():
         raise DataError(f"{describe(source)} lists an item twice for one user: keep one row of each pair.")
     rows = rows.sort("owner", -pl.col("score"), "item")
-    columns = (rows[name].to_numpy() for name in ("owner", "item", "score"))
-    return _Listed(*columns, by_case, int((~known).sum()))
+    ranked = {plural: rows[name].to_numpy() for plural, name in (("owners", "owner"), ("items", "item"))}
+    return _Listed(**ranked, scores=rows["score"].to_numpy(), by_case=by_case, passed_over=int((~known).sum()))
 
 
 def _case_rows(numbers: pl.Series, owners: np.ndarray, cases: Cases, source: Any) -> np.ndarray:
