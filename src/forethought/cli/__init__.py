@@ -153,6 +153,6 @@ def _help() -> str:
         "Sequential recommenders that think before they recommend.\n\n"
         f"usage: forethought VERB [options]\n\n{verbs}\n\n"
         "forethought VERB --help shows a verb's options and an example. Every verb takes --plugin MODULE,\n"
-        "whose code a run may then name, and --allow-plugin, with which it may name any (docs/extending.md).\n"
+        "whose code a run may then name, and --allow-plugin, with which it may name any.\n"
         "Begin with: forethought simulate --out shop && forethought train sasrec --data shop --out runs/first"
     )

@@ -100,7 +100,7 @@ def run(arguments: list[str]) -> None:
     if arguments[0] in ("-h", "--help"):
         sys.stdout.write(
             f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names};\n"
-            "or one of your own, as my_module:MyBackbone (docs/extending.md).\n"
+            "or one of your own, as my_module:MyBackbone.\n"
             "forethought train METHOD --help shows its options.\n\n"
             "Example: forethought train sasrec --data data/beauty --out runs/sasrec-beauty --ties shuffle\n"
         )
