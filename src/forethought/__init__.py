@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forethought.aligning import align
     from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
     from forethought.backbones.all import *
+    from forethought.backbones.interface import Backbone, BackboneConfig, Encoding
     from forethought.batch_recommend import recommend_table
     from forethought.config import Recipe, read_recipe, write_recipe
     from forethought.data.columns import Columns
@@ -22,15 +23,26 @@ if TYPE_CHECKING:
     from forethought.data.interactions import Interactions
     from forethought.data.leakage import leakage
     from forethought.data.noise import Noise
-    from forethought.data.prepare import Filters, PrepareConfig, open_prepared, prepare
+    from forethought.data.prepare import Filters, PrepareConfig, keep_split, open_prepared, prepare
     from forethought.data.reading import read
     from forethought.data.sentences import embed
     from forethought.data.shop import Shop
-    from forethought.data.splits import Split, SplitConfig, leave_last_out, temporal
+    from forethought.data.split_tables import split_of_tables
+    from forethought.data.splits import (
+        Split,
+        SplitConfig,
+        by_column,
+        by_session,
+        custom_split,
+        leave_last_out,
+        temporal,
+    )
     from forethought.data.sql import sql
     from forethought.ensembling import ensemble
     from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
     from forethought.evaluation.compare import compare
+    from forethought.evaluation.metrics import Metric
+    from forethought.evaluation.outside_scores import evaluate_scores
     from forethought.evaluation.report import Evaluation
     from forethought.evaluation.sampled import Sample
     from forethought.evaluation.settings import EvaluationConfig
@@ -39,6 +51,7 @@ if TYPE_CHECKING:
     from forethought.extending import extend
     from forethought.methods.all import *
     from forethought.methods.igr_sr import Consistency
+    from forethought.methods.interface import Method, MethodConfig
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import Reinforcement
     from forethought.noise_curves import RobustnessConfig, robustness
@@ -59,6 +72,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "aligning": ("align",),
     "alignment.settings": ("Alignment", "HaltingRewards", "PathRewards"),
+    "backbones.interface": ("Backbone", "BackboneConfig", "Encoding"),
     "config": ("Recipe", "read_recipe", "write_recipe"),
     "data.columns": ("Columns",),
     "data.doctor": ("diagnose",),
@@ -67,15 +81,18 @@ _ROOMS = {
     "data.interactions": ("Interactions",),
     "data.leakage": ("leakage",),
     "data.noise": ("Noise",),
-    "data.prepare": ("Filters", "PrepareConfig", "open_prepared", "prepare"),
+    "data.prepare": ("Filters", "PrepareConfig", "keep_split", "open_prepared", "prepare"),
     "data.reading": ("read",),
     "data.sentences": ("embed",),
     "data.shop": ("Shop",),
-    "data.splits": ("Split", "SplitConfig", "leave_last_out", "temporal"),
+    "data.split_tables": ("split_of_tables",),
+    "data.splits": ("Split", "SplitConfig", "by_column", "by_session", "custom_split", "leave_last_out", "temporal"),
     "data.sql": ("sql",),
     "ensembling": ("ensemble",),
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),
     "evaluation.compare": ("compare",),
+    "evaluation.metrics": ("Metric",),
+    "evaluation.outside_scores": ("evaluate_scores",),
     "evaluation.report": ("Evaluation",),
     "evaluation.sampled": ("Sample",),
     "evaluation.settings": ("EvaluationConfig",),
@@ -83,6 +100,7 @@ _ROOMS = {
     "exporting.export": ("Exported", "export"),
     "extending": ("extend",),
     "methods.igr_sr": ("Consistency",),
+    "methods.interface": ("Method", "MethodConfig"),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
     "publishing": ("pull", "push"),

@@ -26,6 +26,7 @@ from forethought.methods.all import METHODS, AnyMethod
 from forethought.methods.interface import MethodConfig
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
+from forethought.plugins import class_of, is_own, is_path, path_of
 from forethought.run_files import CONFIG_FILE
 from forethought.semantic_ids.all import TOKENIZERS
 from forethought.settings import Seed, Settings, Whole
@@ -35,6 +36,8 @@ from forethought.version import __version__
 TYPES: dict[str, type] = {**METHODS, **BACKBONES, **TOKENIZERS}
 """The names of everything that can be chosen in a configuration."""
 NAMES = {cls: name for name, cls in TYPES.items()}
+KINDS = (BackboneConfig, MethodConfig)
+"""What people bring of their own, which is named by import path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +98,21 @@ def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:
 
 def to_json(config: Any) -> dict[str, Any]:
     """Plain values; a choice between several classes says which it is."""
-    tag = {"type": NAMES[type(config)]} if type(config) in NAMES else {}
+    name = type_name(type(config))
+    tag = {} if name is None else {"type": name}
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     return tag | {name: to_json(value) if is_dataclass(value) else value for name, value in values.items()}
+
+
+def type_name(cls: type) -> str | None:
+    """What a configuration calls a class that can be chosen; None: it is none of these.
+
+    Raises:
+        ConfigError: it is somebody's own and cannot be imported.
+    """
+    if cls in NAMES:
+        return NAMES[cls]
+    return path_of(cls) if issubclass(cls, KINDS) and is_own(cls) else None
 
 
 def from_json(cls: type, value: Any, path: str = "") -> Any:
@@ -110,7 +125,7 @@ def from_json(cls: type, value: Any, path: str = "") -> Any:
         raise ConfigError(f"{path or 'The configuration'} must be an object with keys, but it is {value!r}.")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    own_fields = {key: inner for key, inner in value.items() if (key, inner) != ("type", NAMES.get(cls))}
+    own_fields = {key: inner for key, inner in value.items() if (key, inner) != ("type", type_name(cls))}
     for key in own_fields:
         if key not in fields:
             raise ConfigError(f"{_join(path, key)} is not a setting of {cls.__name__}.{nearest(key, fields)}")
@@ -154,7 +169,10 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def _field(hint: Any, value: Any, path: str) -> Any:
-    choices = [c for c in typing.get_args(hint) if is_dataclass(c)] if _is_union(hint) else []
+    choices = [c for c in (typing.get_args(hint) if _is_union(hint) else [hint]) if is_dataclass(c)]
+    if (path_of_own := _own(choices, value)) is not None:
+        return from_json(class_of(path_of_own, KINDS), value, path)
+    choices = choices if _is_union(hint) else []
     if value is None and type(None) in typing.get_args(hint):
         return None
     if len(choices) == 1:  # it or nothing: there is no choice to name
@@ -166,6 +184,12 @@ def _field(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path}.type is {tag!r}, but must be one of {', '.join(known)}.")
         return from_json(known[tag], value, path)
     return from_json(hint, value, path) if isinstance(hint, type) and is_dataclass(hint) else value
+
+
+def _own(choices: list[Any], value: Any) -> str | None:
+    """The import path that a value names, where somebody's own may be chosen."""
+    tag = value.get("type") if isinstance(value, Mapping) else None
+    return tag if is_path(tag) and any(isinstance(c, type) and issubclass(c, KINDS) for c in choices) else None
 
 
 def _is_union(hint: Any) -> bool:

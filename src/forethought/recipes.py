@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args, get_type_hints
 
+from forethought import plugins
 from forethought.backbones.all import BACKBONES
+from forethought.backbones.interface import BackboneConfig
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.evidence import Evidence
@@ -15,6 +17,7 @@ from forethought.data.features import Features
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, nearest
 from forethought.methods import all as methods
+from forethought.methods.interface import MethodConfig
 from forethought.methods.items import ItemLoss
 from forethought.methods.lares import Reinforcement
 from forethought.methods.rearec import Learning
@@ -195,25 +198,68 @@ AUTHORS = tuple(name for name in METHODS if name.endswith("-authors"))
 
 def is_of(recipe: Recipe, name: str) -> bool:
     """Whether a recipe is one of the method that the command line calls so, with whatever settings."""
-    own, method = METHODS[name]().method, recipe.method
+    own, method = named(name).method, recipe.method
     same = type(own) is type(method) and getattr(own, "learning", None) == getattr(method, "learning", None)
     return same and (name not in BACKBONES or type(own.backbone) is type(method.backbone))  # type: ignore[attr-defined]
 
 
+def named(name: str) -> Recipe:
+    """The recipe of a name on the command line: one of `METHODS`, of an installed package, or an import path.
+
+    Raises:
+        ConfigError: there is none, or it is neither a backbone nor a method.
+    """
+    if name in METHODS:
+        return METHODS[name]()
+    own = own_class(name, "method", (BackboneConfig, MethodConfig))
+    if own is None:
+        known = [*METHODS, *plugins.entry_points("forethought.backbones"), *plugins.entry_points("forethought.methods")]
+        raise ConfigError(f"There is no method {name!r}; the methods are {', '.join(known)}.{nearest(name, known)}")
+    return Recipe(method=own())
+
+
+def own_class(name: str, what: str, kinds: tuple[type, ...]) -> type | None:
+    """Somebody's own class by the name that its package gives it, or by its import path; None: there is none.
+
+    Raises:
+        ConfigError: it cannot be imported, or is something else.
+    """
+    groups = plugins.GROUPS if what == "method" else plugins.GROUPS[:1]
+    path = next((path for group in groups if (path := plugins.entry_points(group).get(name))), name)
+    if not plugins.is_path(path):
+        return None
+    cls = plugins.named(path, what)
+    if not (isinstance(cls, type) and issubclass(cls, kinds)):
+        wanted = " or ".join(f"ft.{kind.__name__}" for kind in kinds)
+        raise ConfigError(f"{path} is no {what}: a {what} of one's own is a class derived from {wanted}.")
+    return cls
+
+
 def backbones_of(name: str) -> tuple[str, ...]:
     """The backbones that a method can be put on; none where it has no choice, or is a backbone by itself."""
-    kinds = get_args(get_type_hints(type(METHODS[name]().method)).get("backbone"))
-    return tuple(key for key, cls in BACKBONES.items() if cls in kinds and name not in BACKBONES)
+    if name in BACKBONES:
+        return ()
+    kinds = get_args(get_type_hints(type(named(name).method)).get("backbone"))
+    return tuple(key for key, cls in BACKBONES.items() if cls in kinds)
+
+
+def _backbone(name: str) -> BackboneConfig:
+    """A backbone by its name here or in its package, or by its import path, as methods that reason stand on it."""
+    cls = BACKBONES.get(name) or own_class(name, "backbone", (BackboneConfig,))
+    if cls is None:
+        known = [*BACKBONES, *plugins.entry_points("forethought.backbones")]
+        raise ConfigError(f"--backbone is {name!r}, but must be one of {', '.join(known)}.{nearest(name, known)}")
+    return cls().for_reasoning()
 
 
 def on_backbone(recipe: Recipe, backbone: str) -> Recipe:
     """The same method on another backbone; what only extracts intents is the encoder of that backbone's own recipe."""
-    if isinstance(recipe.method, methods.IGRSR):
+    if isinstance(recipe.method, methods.IGRSR) and backbone in BACKBONES:
         own = alone(backbone)
         encoder, epochs = own.method.backbone, own.training.epochs  # type: ignore[attr-defined]
         longer = None if epochs == recipe.training.epochs else epochs
         return replace(recipe, method=replace(recipe.method, backbone=encoder, encoder_epochs=longer))
-    return replace(recipe, method=replace(recipe.method, backbone=BACKBONES[backbone]().for_reasoning()))  # type: ignore[type-var]
+    return replace(recipe, method=replace(recipe.method, backbone=_backbone(backbone)))  # type: ignore[type-var]
 
 
 def recipe(method: str, split: Split | None = None, *, effort: Effort = "fast") -> Recipe:
@@ -230,11 +276,7 @@ def recipe(method: str, split: Split | None = None, *, effort: Effort = "fast") 
         ConfigError: there is no such method, or it has no epochs.
     """
     check(method, str, "method")
-    if method not in METHODS:
-        raise ConfigError(
-            f"There is no method {method!r}; the methods are {', '.join(METHODS)}.{nearest(method, METHODS)}"
-        )
-    plain = METHODS[method]()
+    plain = named(method)
     check(effort, Effort, "effort")
     if effort == "fast":
         return plain

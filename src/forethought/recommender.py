@@ -18,10 +18,9 @@ import torch
 from safetensors import SafetensorError
 
 from forethought import config as configuration
+from forethought import plugins
 from forethought.catalogue.ann import Index, choose_index
 from forethought.config import RunConfig
-from forethought.data.evidence import evidence_shape
-from forethought.data.features import feature_shape
 from forethought.data.interactions import DataSizes
 from forethought.data.popularity import TRAIN_COUNT
 from forethought.data.sources import read_parquet
@@ -36,16 +35,12 @@ from forethought.files import first_line, read_json, replace_file, short_of_memo
 from forethought.history_rows import Unknown, history_lists, history_rows, history_times
 from forethought.item_lists import candidates, known_items
 from forethought.memory import ShortOfMemoryError
-from forethought.methods.ensemble import Ensemble
 from forethought.methods.interface import Method
-from forethought.methods.item_tokens import token_shape, with_tokens
 from forethought.methods.items import (
     check_evidence,
     hears_evidence,
     know_trained,
     reads_features,
-    with_evidence,
-    with_features,
 )
 from forethought.nn.budget import built
 from forethought.precision import report
@@ -65,6 +60,7 @@ from forethought.run_files import (
 from forethought.settings import Count, check, check_all, check_keys
 from forethought.tables.table import Document
 from forethought.training.state import load_progress
+from forethought.untrained import untrained
 
 FORMAT = 2
 
@@ -316,7 +312,8 @@ class Recommender:
         """What training came to: epochs, the best of them, its validation NDCG@10, seconds."""
         if not (progress := self.progress()):
             return {}
-        named = {"epochs": "epoch", "best_epoch": "best_epoch", "valid_ndcg@10": "best", "trained_s": "trained_s"}
+        by = f"valid_{self.config.training.choose_by.rpartition(':')[2]}"
+        named = {"epochs": "epoch", "best_epoch": "best_epoch", by: "best", "trained_s": "trained_s"}
         return {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
 
     def precision_report(self) -> Document | None:
@@ -339,7 +336,9 @@ class Recommender:
         return folder
 
 
-def load(folder: str | Path, *, device: Device = "auto", mapped: bool = False) -> Recommender:
+def load(
+    folder: str | Path, *, device: Device = "auto", mapped: bool = False, allow_plugins: bool = False
+) -> Recommender:
     """The recommender in a run folder; no training data is needed.
 
     Args:
@@ -347,9 +346,11 @@ def load(folder: str | Path, *, device: Device = "auto", mapped: bool = False) -
             cuda:N.
         mapped: leave the weights in the file, which several processes then hold once; it must not be written to as
             long as any of them lives.
+        allow_plugins: import what the run names of code outside of Forethought; only if you trust whoever made it.
 
     Raises:
-        RunError: the folder is missing, incomplete or damaged, or there is no such device.
+        RunError: the folder is missing, incomplete or damaged, needs code that is not there or not allowed, or there is
+            no such device.
 
     Example:
         >>> model = load("runs/sasrec-beauty")  # doctest: +SKIP
@@ -370,7 +371,9 @@ def load(folder: str | Path, *, device: Device = "auto", mapped: bool = False) -
             f"{folder} has no {MODEL_FILE}: its training has not finished a first epoch; go on with --resume."
         )
     try:
-        run = _read(folder, parts, mapped)
+        with plugins.allowing(allow_plugins):
+            plugins.check_recorded(parts.get("plugins"), configuration.KINDS)
+            run = _read(folder, parts, mapped)
         run.method.to(there)
         return run
     except (RunError, ShortOfMemoryError):
@@ -396,7 +399,7 @@ def _read(folder: Path, parts: dict[str, Any], mapped: bool) -> Recommender:
     about = check_keys(parts["about"], configuration.ABOUT, "about")
     table = read_parquet(folder / ITEMS_FILE)
     items = Vocabulary.from_series(table["item_id"], kind)
-    method = built(lambda: _untrained(config, about, DataSizes(len(items), about["users"])))
+    method = built(lambda: untrained(config, about, DataSizes(len(items), about["users"])))
     # What is as large as all pairs is not held twice.
     method.load_state_dict(weights, assign=mapped or not method.stages())
     if TRAIN_COUNT in table.columns and reads_features(method):
@@ -405,24 +408,6 @@ def _read(folder: Path, parts: dict[str, Any], mapped: bool) -> Recommender:
         raise ValueError("its weights hold NaN or infinity")
     check_evidence(method)
     return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)
-
-
-def _untrained(config: RunConfig, about: dict[str, Any], sizes: DataSizes) -> Method:
-    """The method of a run folder, before it has its weights."""
-    if isinstance(config.method, Ensemble):
-        members = []
-        check(about.get("members"), list[dict], "about.members")
-        for each in about["members"]:
-            member = configuration.from_json(RunConfig, each["config"])
-            if isinstance(member.method, Ensemble):
-                raise ValueError("a member of its ensemble is one itself")
-            members.append(_untrained(member, each, sizes))
-        return config.method.of(members)
-    shapes = [feature_shape(shape) for shape in about.get("features", [])]
-    speaking = [evidence_shape(shape) for shape in about.get("evidence", [])]
-    tokens = token_shape(about["tokens"]) if about.get("tokens") else None
-    method = with_features(with_tokens(config.method.build(sizes), tokens), shapes)
-    return with_evidence(method, config.evidence, speaking)
 
 
 def write_bound(folder: Path, run: Recommender) -> Sums:
@@ -437,7 +422,8 @@ def write_about(folder: Path, config: RunConfig, id_kind: IdKind, about: dict[st
     from forethought.version import __version__
 
     parts = {"format": FORMAT, "forethought": __version__, "config": configuration.to_json(config)}
-    write_json(folder / CONFIG_FILE, {**parts, "id_kind": id_kind, "about": about})
+    own = plugins.recorded_of(parts["config"], about.get("members", []))
+    write_json(folder / CONFIG_FILE, {**parts, **({"plugins": own} if own else {}), "id_kind": id_kind, "about": about})
 
 
 def write_items(folder: Path, items: Vocabulary, item_table: pl.DataFrame) -> None:

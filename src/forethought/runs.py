@@ -29,7 +29,8 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
-from forethought.evaluation.metrics import named as metric_named
+from forethought.evaluation.metrics import metric_of
+from forethought.evaluation.own_groups import own_groups
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.settings import EvaluationConfig, RankingConfig
@@ -269,6 +270,7 @@ def evaluate(
     split: Split,
     config: EvaluationConfig | None = None,
     *,
+    users: Any = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Rank every case of a part of the split among all items; metrics come with 95% intervals.
@@ -278,6 +280,7 @@ def evaluate(
         split: the one the run was trained on.
         config: which cases, candidates and histories, and how the model halts; by default the test part, and all else
             as the run was trained.
+        users: a table with a row a user (`user_id`), by whose columns `groups_by` may group.
         report: told how many cases are ranked, of how many.
 
     Raises:
@@ -291,7 +294,9 @@ def evaluate(
     read, batch = _histories(cases, split, config), config.batch
     flops = flops_per_history(model.method, read[0], halting=halting, batch=batch)  # first: it warms up what is timed
     ms = ms_per_history(model.method, read[0], exclude_history=exclude, halting=halting, batch=batch)
-    k = min(LIST_LENGTH, split.data.n_items) if config.lists and config.sample is None else None
+    groups = own_groups(config.groups_by, cases, split, users)
+    lists = config.lists or any(each.reads_lists for each in config.metrics)
+    k = min(max(LIST_LENGTH, *config.cutoffs), split.data.n_items) if lists and config.sample is None else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed % 2**63)
         begin = time.perf_counter()
@@ -311,6 +316,9 @@ def evaluate(
         sample=None if config.sample is None else config.sample.protocol(),
         halting=None if halting is None else asdict(halting),
         extras=config.noted() | protocols.started_from(model.about) | protocols.searched(model.method.search),
+        cuts=config.cutoffs,
+        own=config.metrics,
+        groups_by=groups,
         resamples=config.resamples,
         seed=config.seed,
     )
@@ -404,8 +412,8 @@ def _check_trainable(split: Split) -> None:
 
 
 def _check_inputs(model: Method, settings: Training, split: Split) -> None:
-    for stage in model.stages():
-        metric_named(stage.metric)  # raises where there is none
+    for metric in (settings.choose_by, *(stage.metric for stage in model.stages())):
+        metric_of(metric)  # raises where there is none
     if settings.input_noise and model.inputs.masked_items:
         raise ConfigError(
             "input_noise is for models that name what follows a history, and this one hides items of the history: "

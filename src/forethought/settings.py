@@ -126,6 +126,11 @@ class Settings:
         for name, hint in _hints(type(self)).items():
             check(getattr(self, name), hint, f"{type(self).__name__}'s {name}")
 
+    @classmethod
+    def stands_for(cls, kind: type) -> bool:
+        """Whether it may stand where another class is asked for, because it is somebody's own of that kind."""
+        return False
+
 
 def check(value: object, hint: Any, name: str) -> None:
     """Refuse one value: `check(k, Count, "k")`.
@@ -192,7 +197,7 @@ def fits(value: Any, hint: Any) -> bool:
         return _FITS[origin](value, inner)
     if hint in (int, float):
         return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    return isinstance(value, hint) or (isinstance(value, Settings) and value.stands_for(hint))
 
 
 _FITS: dict[Any, Callable[[Any, tuple[Any, ...]], bool]] = {

@@ -45,14 +45,14 @@ MUTANTS = [
     ),
     Mutant(
         "ties are shuffled from the order of the file",
-        "data/splits.py",
+        "data/ties.py",
         "items[part] = histories.items[part][plain][order]",
         "items[part] = histories.items[part][order]",
         f"{SPLITS}::test_shuffling_moves_items_within_ties_only_and_once",
     ),
     Mutant(
         "ties are not shuffled",
-        "data/splits.py",
+        "data/ties.py",
         'data.histories if ties == "file" else shuffle_ties(data.histories, seed)',
         "data.histories",
         f"{SPLITS}::test_shuffled_ties_decide_what_is_to_be_found",

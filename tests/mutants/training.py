@@ -146,8 +146,8 @@ MUTANTS = [
     Mutant(
         "NDCG@10 selects whatever a stage says",
         "training/loop.py",
-        'valid["valid_ndcg@10"], valid[self._selects]',
-        'valid["valid_ndcg@10"], valid["valid_ndcg@10"]',
+        "valid[self._quality], valid[self._selects]",
+        "valid[self._quality], valid[self._quality]",
         f"{OWN}::test_the_metric_of_a_stage_selects_and_stops_in_it",
     ),
     Mutant(

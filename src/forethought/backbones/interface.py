@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from forethought.nn.attention import AttentionChain
 from forethought.nn.gru import RecurrentChain
+from forethought.plugins import is_own
 from forethought.settings import Settings, Width, Window
 
 Chain = AttentionChain | RecurrentChain
@@ -44,6 +45,11 @@ class BackboneConfig(Settings):
     def for_reasoning(self) -> Self:
         """The same as methods that reason stand on it, if nobody says otherwise."""
         return self
+
+    @classmethod
+    def stands_for(cls, kind: type) -> bool:
+        """Of somebody's own: for any that looks the same ways."""
+        return is_own(cls) > is_own(kind) and issubclass(kind, BackboneConfig) and kind.causal == cls.causal
 
     def build(self) -> Backbone:
         raise NotImplementedError

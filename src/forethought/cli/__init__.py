@@ -76,8 +76,28 @@ def _run(arguments: list[str]) -> None:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         _fail(f"There is no verb {verb!r}; the verbs are {', '.join(VERBS)}.{nearest(verb, VERBS)}")
-    with stopped_by_signals():
-        importlib.import_module(f"forethought.cli.{verb}").run(rest)
+    from forethought.plugins import trusting
+
+    rest, modules = _taken(rest, "--plugin")
+    every = "--allow-plugin" in rest
+    with stopped_by_signals(), trusting(modules, every):
+        importlib.import_module(f"forethought.cli.{verb}").run([word for word in rest if word != "--allow-plugin"])
+
+
+def _taken(words: list[str], option: str) -> tuple[list[str], list[str]]:
+    """The words without an option that may stand several times, and its values."""
+    rest, values, at = [], [], 0
+    while at < len(words):
+        name, joined, value = words[at].partition("=")
+        if name != option:
+            rest.append(words[at])
+        elif joined or at + 1 < len(words):
+            values.append(value if joined else words[at + 1])
+            at += not joined
+        else:
+            _fail(f"{option} needs a module, such as {option} my_package.module.")
+        at += 1
+    return rest, values
 
 
 def _told(error: Exception) -> str | None:
@@ -137,6 +157,7 @@ def _help() -> str:
     return (
         "Sequential recommenders that think before they recommend.\n\n"
         f"usage: forethought VERB [options]\n\n{verbs}\n\n"
-        "forethought VERB --help shows a verb's options and an example.\n"
+        "forethought VERB --help shows a verb's options and an example. Every verb takes --plugin MODULE,\n"
+        "whose code a run may then name, and --allow-plugin, with which it may name any.\n"
         "Begin with: forethought simulate --out shop && forethought train sasrec --data shop --out runs/first"
     )

@@ -5,17 +5,27 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from forethought.cli.shared import console, parse, print_json
+
+if TYPE_CHECKING:
+    from forethought.evaluation.report import Evaluation
 
 
 @dataclass(kw_only=True)
 class Compare:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN ...")]
     """Evaluated run folders; NAME=FOLDER names one, and a name given twice groups seeds."""
+    scores: tuple[str, ...] = ()
+    """NAME=FILE: tables of user, item and score (or rank) that other programs have made for the same cases; items that
+    they do not list come last, as equals."""
+    data: str | None = None
+    """With --scores, where the data of the first run lies now, where it has moved."""
+    items: str | None = None
+    """Likewise the table of items."""
     baseline: str | None = None
     """The method the others are held against; the first by default."""
     metric: tuple[str, ...] = ()
@@ -55,6 +65,8 @@ def run(arguments: list[str]) -> None:
         if (twice := folders.setdefault(Path(folder).resolve(), argument)) != argument or args.runs.count(argument) > 1:
             raise ConfigError(f"{argument!r} and {twice!r} are one run, which would count twice: name it once.")
         named.setdefault(name or Path(folder).name, []).append(Evaluation.read(folder))
+    if args.scores:
+        _add_scores(args, named)
     if args.all_pairs and len(named) < 3:
         raise ConfigError("Two methods are one pair, so that --all-pairs would change nothing: leave it out.")
     if len(named) < 2:
@@ -77,6 +89,32 @@ def run(arguments: list[str]) -> None:
         if args.out is not None:
             save_results(outcome, args.out)
             console().print(f"Written to {args.out}.")
+
+
+def _add_scores(args: Compare, named: dict[str, list[Evaluation]]) -> None:
+    """Scores of other programs, ranked as the first run was."""
+    from forethought.cli.measuring import named_table, scores_of
+    from forethought.errors import ConfigError
+    from forethought.evaluation.metrics import CUTS
+    from forethought.evaluation.settings import EvaluationConfig
+    from forethought.recommender import load
+    from forethought.run_files import CONFIG_FILE
+    from forethought.runs import split_of
+
+    folders = [Path(argument.rpartition("=")[2]) for argument in args.runs]
+    run = next((folder for folder in folders if (folder / CONFIG_FILE).is_file()), None)
+    if run is None:
+        raise ConfigError("--scores needs a run folder beside it, whose data and split it is ranked on.")
+    split = split_of(load(run, device="cpu"), args.data, args.items)
+    first = next(iter(named.values()))[0]
+    cuts = tuple(sorted({int(name.rpartition("@")[2]) for name in first.metrics if name.startswith("recall@")}))
+    for argument in args.scores:
+        name, file = named_table(argument)
+        if name in named:
+            raise ConfigError(f"--scores {argument} has the name of another method, {name!r}: give NAME=FILE.")
+        config = EvaluationConfig(seed=args.seed, cutoffs=cuts or CUTS)
+        named[name] = [scores_of(file, split, config, like=first.protocol)]
+        console().print(f"{name}: scores of {named[name][0].protocol['scores']}.")
 
 
 def _refuse_chance_names(runs: tuple[str, ...]) -> None:

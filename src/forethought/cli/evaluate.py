@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, Noising, console, parse, print_json
+from forethought.cli.measuring import Measuring
+from forethought.cli.shared import (
+    CHOICES,
+    Bar,
+    Choice,
+    ColumnOptions,
+    HaltingOptions,
+    Noising,
+    Splitting,
+    console,
+    open_split,
+    parse,
+    print_json,
+)
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,8 +39,14 @@ CURVES_FILE = "noise.json"
 
 @dataclass(kw_only=True)
 class Evaluate:
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder."""
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """A run folder; none with --scores."""
+    scores: str | None = None
+    """Instead of a run: a table of user, item and score (or rank) that any other program has made for the held-out
+    cases. Items that it does not list come last, as equals. Give --data with it, and how that is split."""
+    measuring: Annotated[Measuring, tyro.conf.arg(name="")]
+    columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
+    splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
     noising: Annotated[Noising, tyro.conf.arg(name="")]
     noise_seeds: int | None = None
@@ -38,8 +57,6 @@ class Evaluate:
     data: str | None = None
     """Where the data lies now; by default the file or folder where it lay when the run was trained. SQL, an address or
     a pattern is never taken from a run: repeat it here."""
-    items: str | None = None
-    """Where the table of items lies now, for a run that was trained with --items; as --data."""
     part: Literal["test", "valid"] = "test"
     """Which cases are ranked."""
     exclude_history: Choice = "auto"
@@ -71,9 +88,17 @@ def run(arguments: list[str]) -> None:
         "          forethought evaluate runs/dtrec-beauty --halt arh --delta 0.3 --out evaluations/eager\n"
         "          forethought evaluate runs/dtrec-beauty --halt fixed --steps 1 --out evaluations/one-step\n"
         "          forethought evaluate runs/dtrec-beauty --noise replace --noise-share 0.2 --out evaluations/noisy\n"
-        "          forethought evaluate runs/dtrec-beauty --noise-curve"
+        "          forethought evaluate runs/dtrec-beauty --noise-curve\n"
+        "          forethought evaluate runs/dtrec-beauty --cutoffs 1,5,10,50 --groups-by brand --out brands\n"
+        "          forethought evaluate --scores other.parquet --data data/beauty --out evaluations/other"
     )
     args = parse(Evaluate, arguments, "evaluate", about)
+    if args.scores is not None:
+        _evaluate_scores(args, args.scores)
+        return
+    if args.run is None:
+        raise ConfigError("evaluate needs a RUN folder, or --scores FILE with --data DATA: --help shows examples.")
+    _refuse_own_split(args)
     from forethought.data.noise import Draws
     from forethought.files import check_replaceable
     from forethought.folders import writable
@@ -101,9 +126,9 @@ def run(arguments: list[str]) -> None:
         raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
     if args.noise_curve and args.out is not None:
         check_replaceable(args.out / CURVES_FILE)
-    split = split_of(model, args.data, args.items)
+    split = split_of(model, args.data, args.columns.items)
     with writable(*([] if args.out is None else [args.out])), Bar("ranking") as bar:
-        result = _result(model, split, config, bar)
+        result = _result(model, split, config, bar, args.measuring.user_table())
     try:  # what took long is shown before it is kept, and kept even if nobody takes what is shown
         if args.json:
             print_json(result.to_json())
@@ -112,6 +137,48 @@ def run(arguments: list[str]) -> None:
         sys.stdout.flush()
     finally:
         _keep(args, model, result, own)
+
+
+def _refuse_own_split(args: Evaluate) -> None:
+    """A run says by itself how its data is read and split; where the table of items lies now may be said."""
+    from dataclasses import replace
+
+    if args.splitting != Splitting() or replace(args.columns, items=None) != ColumnOptions():
+        raise ConfigError(
+            "A run says by itself how its data is read and split: leave the names of columns and the split out, which "
+            "are for --scores."
+        )
+
+
+def _evaluate_scores(args: Evaluate, scores: str) -> None:
+    """A table of scores, on data that is named beside it."""
+    from forethought.cli.measuring import scores_of
+    from forethought.evaluation.settings import EvaluationConfig
+
+    if args.run is not None:
+        raise ConfigError(
+            f"--scores are of another program than {args.run}: leave the run out, or hold them against each other with "
+            f"forethought compare {args.run} --scores {args.scores}."
+        )
+    if args.data is None:
+        raise ConfigError("--scores needs --data: what was held out of it is what they are measured by.")
+    if args.sampled is not None or args.noise_curve or args.noising != Noising() or args.precision != "32":
+        raise ConfigError(
+            "Scores of another program rank all items from clean histories: leave sampling, noise and precision out."
+        )
+    if args.halting_options != HaltingOptions():
+        raise ConfigError("Scores of another program do not halt: leave --halt, --delta and --steps out.")
+    settings = args.measuring.settings() | {"part": args.part, "exclude_history": CHOICES[args.exclude_history]}
+    config = EvaluationConfig(resamples=args.resamples, seed=args.seed, **settings)
+    split = open_split(args.data, args.columns, args.splitting)
+    result = scores_of(scores, split, config, users=args.measuring.user_table())
+    if args.json:
+        print_json(result.to_json())
+    else:
+        sys.stdout.write(str(result) + "\n")
+    if args.out is not None:
+        result.write(args.out)
+        console().print(f"Written to {args.out}; next: forethought compare RUN {args.out}")
 
 
 def _not_weighed(model: Recommender) -> str | None:
@@ -144,7 +211,9 @@ def _config(args: Evaluate, halting: Halting | None, noise: Noise | None) -> Eva
         ranking["noise_seeds"] = args.noise_seeds
     if not args.noise_curve:
         sample = None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed)
-        return EvaluationConfig(noise=noise, sample=sample, **ranking)
+        return EvaluationConfig(noise=noise, sample=sample, **args.measuring.settings(), **ranking)
+    if args.measuring != Measuring():
+        raise ConfigError("Noise curves have metrics of their own: leave --cutoffs, --metric and --groups-by out.")
     if args.sampled is not None:
         raise ConfigError("Noise is measured by ranking all items: leave --sampled out.")
     share = args.noising.noise_share
@@ -157,14 +226,14 @@ def _config(args: Evaluate, halting: Halting | None, noise: Noise | None) -> Eva
 
 
 def _result(
-    model: Recommender, split: Split, config: EvaluationConfig | RobustnessConfig, bar: Bar
+    model: Recommender, split: Split, config: EvaluationConfig | RobustnessConfig, bar: Bar, users: Any
 ) -> Evaluation | Robustness:
     from forethought.evaluation.settings import EvaluationConfig
     from forethought.noise_curves import robustness
     from forethought.runs import evaluate
 
     if isinstance(config, EvaluationConfig):
-        return evaluate(model, split, config, report=bar.counted)
+        return evaluate(model, split, config, users=users, report=bar.counted)
     return robustness(model, split, config, report=bar.counted)
 
 
@@ -184,6 +253,7 @@ def _keep(args: Evaluate, model: Recommender, result: Evaluation | Robustness, o
         across = "" if args.noising.noise is None else " --across-noise"
         view.print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}{across}")
     elif own:
+        assert args.run is not None
         view.print(_keep_own(args.run, model, result))
     else:
         view.print("Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it.")

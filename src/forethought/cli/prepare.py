@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,13 +42,16 @@ def run(arguments: list[str]) -> None:
     args = parse(Prepare, arguments, "prepare", about)
     from forethought.data.leakage import leakage
     from forethought.data.prepare import Filters, PrepareConfig, prepare
+    from forethought.errors import ConfigError
 
+    if args.splitting.of_tables():
+        raise ConfigError("prepare takes one table; several are put into a folder from Python, with ft.keep_split.")
     view = console()
     source, raw = _raw_or_table(args.source)
     config = PrepareConfig(
-        columns=args.columns.columns(),
+        columns=replace(args.columns.columns(), split=args.splitting.column()),
         keep=Filters(minimum_rating=args.minimum_rating, duplicates=args.duplicates, k_core=args.k_core),
-        split=args.splitting.config(),
+        split=None if args.splitting == Splitting() else args.splitting.config(),
         name=args.name,
     )
     split = prepare(

@@ -153,8 +153,25 @@ class ColumnOptions:
 class Splitting:
     """How the data is divided; what is not given is as in `SplitConfig`, or as the data was prepared."""
 
-    split: Literal["leave_last_out", "temporal"] | None = None
-    """Last item of each user, or everything after a moment; leave_last_out if not given."""
+    split: Literal["leave_last_out", "temporal", "column", "session"] | None = None
+    """Last item of each user, everything after a moment, as a column of the table says, or whole sessions;
+    leave_last_out if not given."""
+    split_column: str | None = None
+    """Column: which one says train, valid or test of each row; split if not given."""
+    test_table: str | None = None
+    """What is to be found, as a table of its own: then --data is the one that trains, and --split is left out."""
+    valid_table: str | None = None
+    """Likewise what validates; the last of each user's training where there is none."""
+    valid_share: float | None = None
+    """Session: share of the sessions that validate; 0.1 if not given."""
+    test_share: float | None = None
+    """Session: share of the sessions that test; 0.1 if not given."""
+    order: Literal["auto", "time", "drawn"] | None = None
+    """Session: hold out those that begin last (time) or drawn ones; drawn where there are no times if not given."""
+    session_targets: Literal["first", "last", "all"] | None = None
+    """Session: find the second item of a session, its last, or all after the first; last if not given."""
+    session_seed: int | None = None
+    """Session: of the draw; 0 if not given."""
     ties: Literal["file", "shuffle"] | None = None
     """Order among equal times: as in the source, or drawn anew (Amazon's times are days, and its order leaks); file
     if not given."""
@@ -181,12 +198,42 @@ class Splitting:
 
         if self.tie_seed is not None and self.ties != "shuffle":
             raise ConfigError("--tie-seed would change nothing without a shuffle: add --ties shuffle, or leave it out.")
-        names = {"split": "kind", "tie_seed": "seed"}
+        if self.session_seed is not None and self.split != "session":
+            raise ConfigError("--session-seed would change nothing without --split session: leave it out.")
+        self.column()
+        names = {"split": "kind", "tie_seed": "seed", "session_seed": "seed"}
         options: dict[str, Any] = {
-            names.get(name, name): value for name, value in vars(self).items() if value is not None
+            names.get(name, name): value
+            for name, value in vars(self).items()
+            if value is not None and name not in ("split_column", "test_table", "valid_table")
         }
         options |= {name: _moment(options[name]) for name in ("valid_from", "test_from") if name in options}
         return SplitConfig(**options)
+
+    def of_tables(self) -> bool:
+        """Whether the parts are tables of their own.
+
+        Raises:
+            ConfigError: another split beside them, or a table that validates without one that tests.
+        """
+        from forethought.errors import ConfigError
+
+        if self.test_table is None and self.valid_table is None:
+            return False
+        if self != Splitting(test_table=self.test_table, valid_table=self.valid_table) or self.test_table is None:
+            raise ConfigError(
+                "Tables of their own are a split by themselves: give --data (what trains) and --test-table, "
+                "--valid-table if there is one, and no other way to split."
+            )
+        return True
+
+    def column(self) -> str | None:
+        """The column that says what each row is for; None where none does."""
+        from forethought.errors import ConfigError
+
+        if self.split_column is not None and self.split != "column":
+            raise ConfigError("--split-column would change nothing without --split column: add that, or leave it out.")
+        return (self.split_column or "split") if self.split == "column" else None
 
 
 @dataclass(kw_only=True)
@@ -281,10 +328,10 @@ def tell_notes(view: Console, data: Interactions) -> None:
         view.print(f"- {note}", highlight=False)
 
 
-def read_table(source: str, columns: ColumnOptions) -> Interactions:
+def read_table(source: str, columns: ColumnOptions, split: str | None = None) -> Interactions:
     from forethought.data.reading import read
 
-    return read(source, **vars(columns))
+    return read(source, **vars(columns), split=split)
 
 
 def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Split:
@@ -294,10 +341,14 @@ def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Spl
         ConfigError: a prepared folder is asked for another split than its own.
     """
     from forethought.data.prepare import open_prepared, prepared_folder
+    from forethought.data.split_tables import split_of_tables
     from forethought.errors import ConfigError
 
+    if splitting.of_tables():
+        asked = {name: value for name, value in vars(columns).items() if name != "rating"}
+        return split_of_tables(source, splitting.test_table, splitting.valid_table, **asked)
     if prepared_folder(source) is not None:
         if splitting != Splitting():
             raise ConfigError(f"{source} was prepared with a split of its own: prepare it anew to split it otherwise.")
         return open_prepared(source)
-    return splitting.config().apply(read_table(source, columns))
+    return splitting.config().apply(read_table(source, columns, splitting.column()))

@@ -103,14 +103,15 @@ class Computing:
 
 def run(arguments: list[str]) -> None:
     from forethought import recipes
-    from forethought.errors import ConfigError, nearest
+    from forethought.errors import ConfigError
 
     names = ", ".join([*recipes.METHODS, AUTO])
     if not arguments:
         raise ConfigError(f"train needs a METHOD, one of {names}: forethought train --help shows an example.")
     if arguments[0] in ("-h", "--help"):
         sys.stdout.write(
-            f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names}.\n"
+            f"usage: forethought train METHOD --data DATA --out RUN [options]\n\nMETHOD is one of {names};\n"
+            "or one of your own, as my_module:MyBackbone.\n"
             f"{', '.join(recipes.AUTHORS)} have their authors' settings, the others ours.\n"
             "forethought train METHOD --help shows its options; auto is the best of a few within a time.\n\n"
             "Example: forethought train sasrec --data data/beauty --out runs/sasrec-beauty --ties shuffle\n"
@@ -120,13 +121,13 @@ def run(arguments: list[str]) -> None:
     if name == AUTO:
         train_auto(rest)
         return
-    if name not in recipes.METHODS:
-        raise ConfigError(f"There is no method {name!r}; the methods are {names}.{nearest(name, recipes.METHODS)}")
     _train(name, rest)
 
 
 def _train(name: str, arguments: list[str]) -> None:
     from forethought import recipes
+    from forethought.evaluation.metrics import metric_of
+    from forethought.plugins import is_path
     from forethought.runs import train
     from forethought.settings import Seed, check, from_environment
     from forethought.training.interrupt import Interrupted
@@ -141,6 +142,8 @@ def _train(name: str, arguments: list[str]) -> None:
         recipe = recipes.with_effort(recipe, effort, name)
     args = _parsed(recipe, name, arguments)
     options = args.options
+    if is_path(by := getattr(args.training, "choose_by", "")):
+        metric_of(by, person=True)
     view, first = console(), from_environment("RANK", 0) == 0
     check(getattr(options, "seed", 0), Seed, "--seed")
     _asked(recipe, args)  # what is wrong in it is told before the data is read
@@ -287,7 +290,7 @@ def recipe_of(name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
     from forethought.config import read_recipe
     from forethought.errors import ConfigError
 
-    own = recipes.METHODS[name]()
+    own = recipes.named(name)
     file, rest = value_of(arguments, "recipe")
     if file is None:
         return on_backbone(own, name, arguments)
@@ -319,8 +322,11 @@ def value_of(arguments: list[str], option: str) -> tuple[str | None, list[str]]:
 def on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
     """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
     from forethought import recipes
+    from forethought.plugins import entry_points
 
-    chosen, rest = _chosen(arguments, "backbone", recipes.backbones_of(name), name)
+    choices = recipes.backbones_of(name)
+    choices = (*choices, *entry_points("forethought.backbones")) if choices else ()
+    chosen, rest = _chosen(arguments, "backbone", choices, name, own=True)
     return recipe if chosen is None else recipes.on_backbone(recipe, chosen), rest
 
 
@@ -353,16 +359,22 @@ def _check_tokens(recipe: Recipe, arguments: list[str]) -> None:
         )
 
 
-def _chosen(arguments: list[str], option: str, choices: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """What an option chooses that decides on other options, and the arguments without it."""
+def _chosen(
+    arguments: list[str], option: str, choices: Sequence[str], name: str, *, own: bool = False
+) -> tuple[str | None, list[str]]:
+    """What an option chooses that decides on other options, and the arguments without it.
+
+    With `own` an import path may stand for a choice.
+    """
     from forethought.errors import ConfigError, nearest
+    from forethought.plugins import is_path
 
     chosen, rest = value_of(arguments, option)
     if chosen is None:
         return None, arguments
     if not choices:
         raise ConfigError(f"{name} has no choice of a {option}: leave --{option} out.")
-    if chosen not in choices:
+    if chosen not in choices and not (own and is_path(chosen)):
         raise ConfigError(
             f"--{option} is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -37,6 +37,7 @@ class Columns(Settings):
         position: orders rows of equal time, or all rows where there are no times; "auto" takes an integer column
             `position` where there is one; None goes by the order of the rows.
         rating: only asked for where a minimum rating is.
+        split: says of each row whether it is train, valid or test; None: nothing does.
     """
 
     user: str = "user_id"
@@ -44,6 +45,11 @@ class Columns(Settings):
     time: str | None = AUTO
     position: str | None = AUTO
     rating: str = "rating"
+    split: str | None = None
+
+    def noted(self) -> dict[str, Any]:
+        """What is written down of it."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("split", None)}
 
     def resolve(self, frame: pl.LazyFrame, source: Any) -> Columns:
         """The same with every "auto" decided.
@@ -58,7 +64,8 @@ class Columns(Settings):
         if position == AUTO and AUTO not in schema:
             position = "position" if schema.get("position", pl.Null()).is_integer() else None
         columns = replace(self, time=time, position=position)
-        for role, name in (("user", self.user), ("item", self.item), ("time", time), ("position", position)):
+        roles = {"user": self.user, "item": self.item, "time": time, "position": position, "split": self.split}
+        for role, name in roles.items():
             if name is not None and name not in schema:
                 raise missing_column(role, name, schema.names(), source)
         if position is not None and not schema[position].is_integer():

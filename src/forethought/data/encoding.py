@@ -26,11 +26,11 @@ def encode(
     *,
     per_second: int,
     cache: str | Path | None = None,
-) -> Histories:
-    """Histories of a table, each in order of time, then position, then the table's own order.
+) -> tuple[Histories, np.ndarray | None]:
+    """Histories of a table, each in order of time, then position, then the table's own order; and parts of a split.
 
     Args:
-        rows: columns `user` and `item` (ids), and `tick` and `position` (int64) where they are known.
+        rows: columns `user` and `item` (ids), `tick` and `position` (int64) and `part` (uint8) where they are known.
         n: number of rows.
         users, items: hold every id of the table.
         per_second: ticks in a second.
@@ -39,6 +39,7 @@ def encode(
     names = rows.collect_schema().names()
     columns = {"user": allocate(n, np.int32, cache), "item": allocate(n, np.int32, cache)}
     columns |= {name: allocate(n, np.int64, cache) for name in ("tick", "position") if name in names}
+    columns |= {"part": allocate(n, np.uint8, cache)} if "part" in names else {}
     tables = {"user": _table(users), "item": _table(items)}
     lengths = np.zeros(len(users), np.int64)
     at = 0
@@ -60,11 +61,15 @@ def _rows_of(ids: pl.Series, table: pl.DataFrame) -> np.ndarray:
     return ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")["row"].to_numpy()
 
 
-def _sort(columns: dict[str, np.ndarray], offsets: np.ndarray, per_second: int, cache: str | Path | None) -> Histories:
+def _sort(
+    columns: dict[str, np.ndarray], offsets: np.ndarray, per_second: int, cache: str | Path | None
+) -> tuple[Histories, np.ndarray | None]:
     users, ticks = columns["user"], columns.get("tick")
     items = allocate(len(users), np.int32, cache)
     times = None if ticks is None else allocate(len(users), np.int64, cache)
     histories = Histories(items, offsets, times)
+    unsorted = columns.get("part")
+    parts = None if unsorted is None else allocate(len(users), np.uint8, cache)
     for block in histories.blocks():
         rows = np.flatnonzero((users >= block.start) & (users < block.stop))
         keys = [columns[name][rows] for name in ("position", "tick", "user") if name in columns]
@@ -73,4 +78,6 @@ def _sort(columns: dict[str, np.ndarray], offsets: np.ndarray, per_second: int, 
         items[out] = columns["item"][rows]
         if times is not None and ticks is not None:
             times[out] = ticks[rows] // per_second
-    return histories
+        if parts is not None and unsorted is not None:
+            parts[out] = unsorted[rows]
+    return histories, parts

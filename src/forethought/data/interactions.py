@@ -37,6 +37,8 @@ class Interactions:
         texts: the file of text vectors that lay beside it, a row for each row of the item table it came from.
         table_rows: of that item table, items that nobody met included; None where there was none.
         origin: what to read to have this very data again; None where that cannot be said.
+        parts: uint8 [n], the part of a split that each interaction belongs to (0 train, 1 valid, 2 test), in order of
+            `histories`; None where nothing says so.
     """
 
     histories: Histories
@@ -48,6 +50,7 @@ class Interactions:
     texts: Path | None = None
     table_rows: int | None = None
     origin: Origin | None = None
+    parts: np.ndarray | None = None
 
     @property
     def n_users(self) -> int:
@@ -115,4 +118,5 @@ class Interactions:
             items=replace(self.items, ids=self.items.ids.gather(kept_items)),
             item_table=self.item_table[kept_items],
             origin=None,
+            parts=None if self.parts is None else self.parts[keep],
         )

@@ -144,11 +144,11 @@ def _part(split: Split, cases: Cases, train_times: np.ndarray | None) -> PartLea
         not_earlier=not_earlier,
         cold_users=int((split.train.lengths[history.users] == 0).sum()),
         cold_items=int((~trained[cases.targets]).sum()),
-        repeats=int(_met_before(cases, split.data.n_items).sum()),
+        repeats=int(met_before(cases, split.data.n_items).sum()),
     )
 
 
-def _met_before(cases: Cases, n_items: int) -> np.ndarray:
+def met_before(cases: Cases, n_items: int) -> np.ndarray:
     """Whether each target stands in its own history, bool [cases]: the user's first meeting with it comes earlier."""
     histories, history = cases.history.histories, cases.history
     met = np.zeros(len(cases), bool)

@@ -25,8 +25,9 @@ from forethought.data.interactions import Interactions
 from forethought.data.leakage import leakage
 from forethought.data.names import as_name, check_name
 from forethought.data.origin import Origin
+from forethought.data.parts import PARTS, session_parts
 from forethought.data.reading import read
-from forethought.data.sources import describe, folder_of, open_table, readable
+from forethought.data.sources import OpenTable, describe, folder_of, open_table, readable
 from forethought.data.splits import Split, SplitConfig, make_split
 from forethought.data.texts import VECTORS, item_texts
 from forethought.data.times import moment
@@ -37,7 +38,6 @@ from forethought.folders import check_own, replace_folder
 from forethought.settings import Count, Number, Settings, check
 
 Duplicates = Literal["keep", "same_time", "repeats"]
-PARTS = ("train", "valid", "test")
 HELD_OUT = "held_out"  # in the stead of train, where an item is held out of training
 FACTS_FILE = "prepared.json"
 WRITTEN = ("interactions.parquet", "items.parquet", VECTORS, FACTS_FILE)
@@ -67,8 +67,9 @@ class PrepareConfig(Settings):
     """Which column of the table means what."""
     keep: Filters = field(default_factory=Filters)
     """What is left out."""
-    split: SplitConfig = field(default_factory=SplitConfig)
-    """How the rest is divided."""
+    split: SplitConfig | None = None
+    """How the rest is divided; None: the last item of each user tests, which is refused where the table has a column
+    `split` of its own, that the folder's would take the place of."""
     name: str | None = None
     """What reports call this data, and part of the names of files; None: as the folder is called."""
 
@@ -118,34 +119,79 @@ def prepare(
     with readable(source):
         table = open_table(source)
         rows = table.frame.select(pl.len()).collect(engine="streaming").item()
-    columns, keep = asdict(config.columns), config.keep
+    split = _split_of(config, table, report)
+    columns, keep = config.columns.noted(), config.keep
     data = read(table, **columns, minimum_rating=keep.minimum_rating, items=items, name=name, cache=cache)
     steps = [{"step": "source", "interactions": rows}, _counted("read", data)]
     for step, filtered in _filtered(data, keep):
         data = filtered
         steps.append(_counted(step, data))
         report(f"after {step}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions")
-    done = config.split.apply(data)
+    done = split.apply(data)
     done = replace(done, data=replace(data, histories=done.test.history.histories))  # ties in order, nothing left out
     facts = {
-        "name": data.name,
         "source": str(source) if isinstance(source, str | Path) else describe(source),
         "columns": columns,
         "filters": asdict(keep),
         "steps": steps,
-        "split": asdict(config.split),
-        "protocol": done.protocol,
-        "leakage": leakage(done).sentences(),
-        "notes": list(data.notes),
-        "data_hash": done.data.data_hash,
-        "forethought": version("forethought"),
+        "split": asdict(split),
     }
     report(f"writing {str(out)!r}")
+    return _written(done, out, facts, overwrite=overwrite)
+
+
+def keep_split(split: Split, out: str | Path, *, overwrite: bool = False) -> Split:
+    """Write a split and its data as a prepared folder, which every verb takes for `--data`.
+
+    Args:
+        split: such as `ft.custom_split` or `ft.split_of_tables` has made.
+        out, overwrite: as in `prepare`.
+
+    Raises:
+        DataError: as in `prepare`; or the split has noise, which belongs to a run.
+    """
+    check(split, Split, "split")
+    out = Path(out)
+    if split.noise is not None:
+        raise DataError("Noise belongs to a run and not to its data: keep the split without it.")
+    if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
+    check_own(out, WRITTEN, _is_prepared, "a prepared folder")
+    facts = {"source": "a split from Python", "columns": Columns().noted(), "filters": asdict(Filters())}
+    facts |= {"steps": [_counted("kept", split.data)], "split": asdict(split.config)}
+    whole = replace(split, data=replace(split.data, histories=split.test.history.histories))
+    return _written(whole, out, facts, overwrite=overwrite)
+
+
+def _written(split: Split, out: Path, facts: dict[str, Any], *, overwrite: bool) -> Split:
+    """The split, once it lies in its folder with what there is to know of it."""
+    data = split.data
+    facts = {"name": _name(data.name, out), **facts, "protocol": split.protocol}
+    facts |= {"leakage": leakage(split).sentences(), "notes": list(data.notes), "data_hash": data.data_hash}
     with replace_folder(out, overwrite=overwrite) as folder:
-        _write(done, folder)
-        _write_vectors(done.data, folder)
-        (folder / FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return replace(done, data=replace(done.data, origin=Origin.of(out, Columns())))
+        _write(split, folder)
+        _write_vectors(data, folder)
+        text = json.dumps({**facts, "forethought": version("forethought")}, indent=2)
+        (folder / FACTS_FILE).write_text(text + "\n", encoding="utf-8")
+    return replace(split, data=replace(data, origin=Origin.of(out, Columns())))
+
+
+def _split_of(config: PrepareConfig, table: OpenTable, report: Callable[[str], None]) -> SplitConfig:
+    """How the table is split; a split of its own is never written over in silence.
+
+    Raises:
+        DataError: it has a column `split`, and nobody has said what becomes of that.
+    """
+    if config.columns.split is not None and config.split is None:
+        return SplitConfig(kind="column")
+    if "split" in table.frame.collect_schema() and config.columns.split is None:
+        if config.split is None and prepared_folder(table) is None:
+            raise DataError(
+                f"{describe(table)} has a column 'split' already, which would be written over: keep it (--split "
+                "column), or say how to split anew (such as --split leave_last_out)."
+            )
+        report("the column 'split' of the table gives way to the new split")
+    return SplitConfig() if config.split is None else config.split
 
 
 def _name(name: str | None, out: Path) -> str:
@@ -179,13 +225,24 @@ def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Spl
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{str(facts_at)!r} is damaged ({first_line(error)}): prepare the folder again.") from error
     check_name(name, f"the data in {str(facts_at)!r}")
-    data = read(folder, name=name, cache=cache)
+    data = read(folder, name=name, cache=cache, split="split" if config.get("kind") == "column" else None)
     if data.data_hash != expected:
         raise DataError(
             f"The tables in {str(folder)!r} are not those that were prepared (hash {data.data_hash}, expected "
             f"{expected}): prepare the folder again."
         )
-    return make_split(data, config)
+    opened = make_split(data, config)
+    if opened.protocol.get("parts") != _parts_of(facts):
+        raise DataError(
+            f"The parts in {str(folder)!r} are not those that were prepared: prepare the folder again, as its column "
+            "split has changed since."
+        )
+    return opened
+
+
+def _parts_of(facts: dict[str, Any]) -> Any:
+    protocol = facts.get("protocol")
+    return protocol.get("parts") if isinstance(protocol, dict) else None
 
 
 def _filtered(data: Interactions, keep: Filters) -> Iterator[tuple[str, Interactions]]:
@@ -260,7 +317,13 @@ def _names(dtype: pl.DataType) -> pl.Series:
 def _part_of_rows(split: Split) -> np.ndarray:
     """Of each interaction its part, uint8 [n]: its period in a temporal split, else what is to be found."""
     histories = split.data.histories
-    if histories.times is not None and "valid_from" in split.protocol:
+    if split.config.kind == "column" and split.data.parts is not None:
+        part = split.data.parts
+    elif split.config.kind == "session":
+        names = ("valid_share", "test_share", "order", "seed")
+        part = session_parts(histories, **{name: getattr(split.config, name) for name in names})
+        part = np.repeat(part, histories.lengths)
+    elif histories.times is not None and split.config.kind == "temporal":
         bounds = [moment(split.protocol[name], name) for name in ("valid_from", "test_from")]
         part = np.searchsorted(bounds, histories.times, side="right").astype(np.uint8)
     else:

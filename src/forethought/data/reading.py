@@ -17,6 +17,7 @@ from forethought.data.filters import minimum_rating as rated_at_least
 from forethought.data.interactions import Interactions
 from forethought.data.names import check_name
 from forethought.data.origin import Origin
+from forethought.data.parts import WORDS
 from forethought.data.sources import OpenTable, describe, open_table, readable
 from forethought.data.texts import VECTORS
 from forethought.data.times import MEND, Clock, clock, doubts, iso
@@ -32,6 +33,7 @@ def read(
     time: str | None = AUTO,
     position: str | None = AUTO,
     rating: str = "rating",
+    split: str | None = None,
     minimum_rating: float | None = None,
     items: Any = None,
     name: str | None = None,
@@ -44,7 +46,7 @@ def read(
 
     Args:
         source: whatever `open_table` opens; a folder in the uniform layout brings its `items.parquet` along.
-        user, item, time, position, rating: names of columns, see `Columns`.
+        user, item, time, position, rating, split: names of columns, see `Columns`.
         minimum_rating: rows rated lower, or not rated, are left out.
         items: the item table, one row an item: whatever `open_table` opens, with an id column called like `item` or
             `item_id`. Its order becomes the order of items; those nobody met are left out.
@@ -61,7 +63,7 @@ def read(
     """
     if name:
         check_name(name)
-    asked = Columns(user=user, item=item, time=time, position=position, rating=rating)
+    asked = Columns(user=user, item=item, time=time, position=position, rating=rating, split=split)
     origin = None if minimum_rating is not None else Origin.of(source, asked, items)
     with readable(source):
         source = open_table(source)
@@ -80,10 +82,10 @@ def read(
         else:
             table, table_rows, extra = _item_table(items, item, item_ids, kinds[1])
             vocabulary = Vocabulary(table["item_id"], kinds[1])
-        histories = encode(rows, n, users, vocabulary, per_second=unit.per_second if unit else 1, cache=cache)
+        histories, parts = encode(rows, n, users, vocabulary, per_second=unit.per_second if unit else 1, cache=cache)
     notes = (*_order_notes(columns, unit, histories.times), *doubts(histories.times), *extra)
     known = name or source.name or "interactions"
-    return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows, origin)
+    return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows, origin, parts)
 
 
 def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tuple[IdKind, IdKind], Clock | None]:
@@ -96,6 +98,9 @@ def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tu
         chosen.append(unit.ticks.alias("tick"))
     if columns.position:
         chosen.append(pl.col(columns.position).cast(pl.Int64).alias("position"))
+    if columns.split:
+        words = pl.col(columns.split).cast(pl.String).str.strip_chars().str.to_lowercase()
+        chosen.append(words.replace_strict(WORDS, default=None, return_dtype=pl.UInt8).alias("part"))
     return frame.select(chosen), (user_kind, item_kind), unit
 
 
@@ -111,6 +116,7 @@ def _survey(
     if n == 0:
         raise DataError(f"There are no rows in {describe(source)}: at least one interaction is needed.")
     own = {"user": columns.user, "item": columns.item, "tick": columns.time, "position": columns.position}
+    own["part"] = columns.split
     for name in names:
         if empty := counts[f"empty_{name}"].item():
             raise empty_cells(rows, frame, name, own[name] or name, f"{empty:,} of {n:,} rows")
@@ -129,6 +135,12 @@ def empty_cells(
     """
     at = rows.with_row_index("row").filter(pl.col(name).is_null()).select("row").head(3).collect()["row"].to_list()
     where = f"{share} (first: {', '.join(map(str, at))}; counted from 0)"
+    if name == "part":
+        value = frame.select(pl.col(column)).slice(at[0], 1).collect().item()
+        return DataError(
+            f"The split column {column!r} holds {value!r} in {where}, but must say train, valid or test of every row: "
+            "drop those rows or mend them."
+        )
     if name != "tick":
         return DataError(f"The column {column!r} is empty in {where}: drop those rows or fill them in.")
     value = frame.select(pl.col(column)).slice(at[0], 1).collect().item()

@@ -6,27 +6,50 @@ A global temporal split has no such leak, and its report (`leakage`) proves it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import polars as pl
 
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.hold_out import check_hold_out, held_protocol, hold_out
 from forethought.data.interactions import Interactions
 from forethought.data.noise import Noise
+from forethought.data.parts import (
+    Order,
+    SessionTargets,
+    by_parts,
+    interactions_frame,
+    part_numbers,
+    resolved,
+    session_parts,
+)
+from forethought.data.parts import by_session as by_session_parts
+from forethought.data.ties import Ties, order_ties
 from forethought.data.times import iso, moment
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Second, Seed, Settings, ShareBelowOne, check
 
-SplitKind = Literal["leave_last_out", "temporal"]
-Ties = Literal["file", "shuffle"]
+SplitKind = Literal["leave_last_out", "temporal", "column", "session"]
 Targets = Literal["first", "last", "all"]
 Policy = Literal["keep", "drop"]
 # of a protocol: who trains on what
-DIVIDES = ("split", "ties", "seed", "valid_from", "test_from", "targets", "hold_out_items", "hold_out_seed")
+DIVIDES = (
+    *("split", "ties", "seed", "valid_from", "test_from", "targets", "hold_out_items", "hold_out_seed"),
+    *("parts", "order", "valid_share", "test_share"),
+)
+_HELD, _TIED = {"hold_out_items", "hold_out_seed"}, {"ties", "seed"}
+READ: dict[SplitKind, set[str]] = {
+    "leave_last_out": _HELD | _TIED,
+    "temporal": _HELD | _TIED | {"valid_from", "test_from", "targets", "cold_users", "cold_items"},
+    "column": set(),
+    "session": {"seed", "valid_share", "test_share", "order", "session_targets"},
+}
+"""What each kind of split reads of its configuration."""
+SessionShare = Annotated[float, Between(0, 1, above=True, below=True)]
 Moment = str | Second | Annotated[float, Between(0, 1, above=True, below=True)]
 
 
@@ -35,13 +58,14 @@ class SplitConfig(Settings):
     """How data is to be split, as it is saved with a run; `make_split` obeys it.
 
     Attributes:
-        kind: "leave_last_out" or "temporal".
+        kind: "leave_last_out", "temporal", "column" (as a column of the table says) or "session" (whole histories).
         ties: "file" or "shuffle", the order among equal times.
-        seed: of the shuffle.
+        seed: of the shuffle, or of the draw of sessions.
         valid_from, test_from: see `temporal`, which alone reads these and the fields below.
         targets, cold_users, cold_items: see `temporal`.
         hold_out_items: share of all items, drawn evenly, whose interactions training never sees, 0 to below 1.
         hold_out_seed: of that draw.
+        valid_share, test_share, order, session_targets: see `by_session`, which alone reads these.
     """
 
     kind: SplitKind = "leave_last_out"
@@ -54,6 +78,10 @@ class SplitConfig(Settings):
     cold_items: Policy = "keep"
     hold_out_items: ShareBelowOne = 0.0
     hold_out_seed: Seed = 0
+    valid_share: SessionShare = 0.1
+    test_share: SessionShare = 0.1
+    order: Order = "auto"
+    session_targets: SessionTargets = "last"
 
     def apply(self, data: Interactions) -> Split:
         """Split the data this way."""
@@ -110,26 +138,110 @@ def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> S
             if key not in known:
                 raise ConfigError(f"A split has no setting {key!r}; it has {', '.join(known)}.{nearest(key, known)}")
         config = SplitConfig(**config)
+    _refuse_unread(config)
+    if config.kind == "column":
+        return by_column(data)
+    if config.kind == "session":
+        return by_session(data, **{name: getattr(config, name) for name in READ["session"]})
     if config.kind == "leave_last_out":
-        _refuse_unread(config)
         held = {"hold_out_items": config.hold_out_items, "hold_out_seed": config.hold_out_seed}
         return leave_last_out(data, ties=config.ties, seed=config.seed, **held)
     if config.valid_from is None or config.test_from is None:
         raise ConfigError("A temporal split needs valid_from and test_from: dates, Unix seconds or shares like 0.9.")
-    settings = asdict(config)
-    del settings["kind"]
-    return temporal(data, **settings)
+    return temporal(data, **{name: getattr(config, name) for name in READ["temporal"]})
 
 
 def _refuse_unread(config: SplitConfig) -> None:
-    """Leave-last-out reads ties and what is held out: who says more meant another split."""
-    read = {"kind", "ties", "seed", "hold_out_items", "hold_out_seed"}
+    """Who says more than a split reads meant another one."""
+    read = READ[config.kind] | {"kind"}
     unread = [f.name for f in fields(config) if f.name not in read and getattr(config, f.name) != f.default]
     if unread:
+        kinds = [kind for kind, names in READ.items() if {*unread} <= names]
+        other = f", or split otherwise ({' or '.join(kinds)})" if kinds else ""
         raise ConfigError(
-            f"{', '.join(unread)} would change nothing, because the split is leave_last_out: "
-            "leave that out, or split by time (temporal)."
+            f"{', '.join(unread)} would change nothing, because the split is {config.kind}: leave that out{other}."
         )
+
+
+def by_column(data: Interactions) -> Split:
+    """What a column of the table says: `ft.by_column(ft.read(table, split="split"))`.
+
+    What is marked train trains; all else is to be found, each from what its user did before it, other parts included.
+    Where nothing is marked valid, the last training interaction of each user with three of them is.
+
+    Args:
+        data: read with `split`, the name of a column that says train, valid or test of every row.
+
+    Raises:
+        DataError: it was read without, or a part is left empty.
+    """
+    check(data, Interactions, "data")
+    if data.parts is None:
+        raise DataError(
+            "Nothing says which part each interaction belongs to: read the table with split=COLUMN (on the command "
+            "line --split column); a split made in Python is kept with ft.keep_split in a folder that --data may name."
+        )
+    divided = by_parts(data, data.parts)
+    return Split(data, divided.train, divided.valid, divided.test, divided.protocol, SplitConfig(kind="column"))
+
+
+def custom_split(data: Interactions, rule: Callable[[pl.DataFrame], Any] | Any) -> Split:
+    """A split by a rule of one's own, which says of every interaction whether it is train, valid or test.
+
+    Args:
+        rule: a function of a frame with `user_id`, `item_id`, `timestamp` where known, and `position` in the history,
+            in the order of the data; or what such a function would return: a word for each row.
+
+    Raises:
+        DataError: other words, another number of them, or a part is left empty.
+    """
+    check(data, Interactions, "data")
+    made: Any = rule(interactions_frame(data)) if callable(rule) else rule
+    return by_column(replace(data, parts=part_numbers(made, len(data))))
+
+
+def by_session(
+    data: Interactions,
+    *,
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    order: Order = "auto",
+    seed: int = 0,
+    session_targets: SessionTargets = "last",
+) -> Split:
+    """Whole sessions (users of the table) are held out: the last ones, or where there are no times drawn ones.
+
+    Args:
+        data: whose users are sessions.
+        valid_share, test_share: of all sessions.
+        order: "time" holds out those that begin last, "drawn" draws them evenly; "auto" draws where there are no times.
+        seed: of the draw.
+        session_targets: of each session held out find the "first" item after the one it begins with, the "last", or
+            "all" after that one.
+
+    Raises:
+        DataError: no times to order by, or a part is left empty.
+        ConfigError: a seed where nothing is drawn.
+    """
+    check(data, Interactions, "data")
+    config = SplitConfig(
+        kind="session",
+        valid_share=valid_share,
+        test_share=test_share,
+        order=order,
+        seed=seed,
+        session_targets=session_targets,
+    )
+    way = resolved(order, data.histories)
+    if seed and way == "time":
+        raise ConfigError(
+            f'seed={seed} would change nothing, because sessions are held out by time: say order="drawn".'
+        )
+    shares = {"valid_share": valid_share, "test_share": test_share}
+    divided = by_session_parts(data, session_parts(data.histories, **shares, order=order, seed=seed), session_targets)
+    protocol = {"split": "session", "ties": "file", "seed": seed if way == "drawn" else None, "order": way, **shares}
+    protocol |= {"targets": session_targets, **divided.protocol}
+    return Split(data, divided.train, divided.valid, divided.test, protocol, replace(config, order=way))
 
 
 def leave_last_out(
@@ -156,7 +268,7 @@ def leave_last_out(
     """
     check(data, Interactions, "data")
     check_hold_out(hold_out_items, hold_out_seed)
-    histories = _order_ties(data, ties, seed)
+    histories = order_ties(data, ties, seed)
     long_enough = np.flatnonzero(histories.lengths >= 3)
     if len(long_enough) == 0:
         raise DataError("Leave-last-out needs at least one user with three interactions, but no user here has them.")
@@ -228,7 +340,7 @@ def temporal(
         )
     if data.histories.times is None:
         raise DataError("This data has an order but no times, so it cannot be split by time: use leave_last_out.")
-    histories = _order_ties(data, ties, seed)
+    histories = order_ties(data, ties, seed)
     valid_at, test_at = (_bound(histories, *each) for each in (("valid_from", valid_from), ("test_from", test_from)))
     if valid_at >= test_at:
         raise DataError(f"valid_from ({iso(valid_at)}) must come before test_from ({iso(test_at)}).")
@@ -321,33 +433,3 @@ def _starts_of_ties(histories: Histories) -> np.ndarray:
     begins[1:] = np.diff(histories.dated()) != 0
     begins[histories.starts[histories.lengths > 0]] = True
     return np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))
-
-
-def _order_ties(data: Interactions, ties: Ties, seed: int) -> Histories:
-    check(ties, Ties, "ties")
-    if ties == "file" and seed:
-        raise ConfigError(f'seed={seed} would change nothing with ties="file", which draws nothing: leave it out.')
-    return data.histories if ties == "file" else shuffle_ties(data.histories, seed)
-
-
-def shuffle_ties(histories: Histories, seed: int) -> Histories:
-    """The same histories with the order inside every group of equal times drawn anew.
-
-    The draw starts from the order of item rows, not from the given order, so that it is the same for any order of
-    the source, and shuffling twice with one seed changes nothing more.
-
-    Raises:
-        DataError: the histories have no times, hence no ties that are known.
-    """
-    check(seed, Seed, "seed")
-    if histories.times is None:
-        raise DataError('This data has an order but no times, so it has no ties to shuffle: use ties="file".')
-    random = np.random.default_rng(seed)
-    items = np.empty(len(histories.items), np.int32)
-    for users in histories.blocks():
-        part, owner = histories.rows(users), histories.owners(users)
-        plain = np.lexsort((histories.items[part], histories.times[part], owner))
-        # Within a user times already ascend, so sorting by item within a tie moves neither owners nor times.
-        order = np.lexsort((random.random(len(plain)), histories.times[part], owner))
-        items[part] = histories.items[part][plain][order]
-    return replace(histories, items=items)

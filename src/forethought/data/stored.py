@@ -14,14 +14,16 @@ from typing import Any
 
 from forethought.data.columns import Columns, MissingColumnError
 from forethought.data.interactions import Interactions
+from forethought.data.parts import PARTS
 from forethought.data.prepare import open_prepared, prepared_folder
 from forethought.data.reading import read
 from forethought.data.sources import describe, is_query, is_remote
+from forethought.data.split_tables import split_of_tables
 from forethought.data.splits import Split, SplitConfig
 from forethought.errors import ConfigError, DataError, RunError
 
 KNOWN = (*(field.name for field in fields(Columns)), "items")
-MAY_BE_NONE = ("time", "position", "items")
+MAY_BE_NONE = ("time", "position", "items", "split")
 
 
 def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None, items: Any = None) -> Split:
@@ -39,6 +41,8 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
         RunError: what the run tells is no path and no name of a column.
     """
     columns = recorded_columns(about)
+    if source is None and about.get("tables") is not None:
+        return _checked(_open_tables(about["tables"], columns, items), about, "the tables of its parts")
     source = _named(about.get("data_path"), "its data", "--data") if source is None else source
     if (folder := prepared_folder(source)) is not None:
         if items is not None:
@@ -52,12 +56,28 @@ def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None,
             items = _named(columns["items"], "the table of its items", "--items")
         asked: dict[str, Any] = columns | {"items": items}
         opened = split.apply(_read_again(source, asked))
+    return _checked(opened, about, describe(source))
+
+
+def _checked(opened: Split, about: Mapping[str, Any], source: str) -> Split:
+    """The split, if its data is that of the run."""
     if opened.data.data_hash != about.get("data_hash"):
         raise DataError(
-            f"{describe(source)} is not the data the run was trained on: its hash is {opened.data.data_hash}, "
+            f"{source} is not the data the run was trained on: its hash is {opened.data.data_hash}, "
             f"the run's is {about.get('data_hash')}."
         )
     return opened
+
+
+def _open_tables(tables: Any, columns: dict[str, Any], items: Any) -> Split:
+    """The split of tables that a run names."""
+    if not isinstance(tables, dict) or not {"train", "test"} <= tables.keys() <= {*PARTS}:
+        raise RunError(f"The run's config.json is damaged (its tables are {tables!r}): copy or train it again.")
+    if items is None and columns.get("items") is not None:
+        items = _named(columns["items"], "the table of its items", "--items")
+    named = {part: _named(path, f"its {part} table", "--data, of a prepared folder") for part, path in tables.items()}
+    asked = {key: value for key, value in columns.items() if key in ("user", "item", "time", "position")}
+    return split_of_tables(**named, **asked, items=items)
 
 
 def _read_again(source: Any, asked: dict[str, Any]) -> Interactions:

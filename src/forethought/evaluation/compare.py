@@ -98,7 +98,8 @@ def compare(
     runs = _by_method(evaluations)
     baseline = _check(runs, baseline, across_noise)
     first = runs[baseline][0]
-    names = _chosen(metrics, list(first.metrics))
+    everywhere = [name for name in first.metrics if all(name in e.metrics for seeds in runs.values() for e in seeds)]
+    names = _chosen(metrics, everywhere)
     # [seeds, n, M] for each method, all in the order of the first one's cases
     values = {method: np.stack([_aligned(e, first, names) for e in seeds]) for method, seeds in runs.items()}
     table = np.column_stack([value.mean(axis=0) for value in values.values()])
@@ -174,6 +175,8 @@ def _chosen(metrics: Sequence[str] | None, known: list[str]) -> list[str]:
             raise DataError(
                 f"The metric {name!r} was not measured; there are {', '.join(known)}.{nearest(name, known)}"
             )
+    if not known:
+        raise DataError("No metric was measured for all of them: evaluate them with the same cut-offs (--cutoffs).")
     return list(metrics or known)
 
 

@@ -74,7 +74,7 @@ def training_table(methods: Mapping[str, MethodSummary]) -> Table:
         [
             name,
             str(m.seeds),
-            str(m.window),
+            NONE if m.window is None else str(m.window),
             number(m.cost.get("epochs"), ".3g"),
             number(m.cost.get("train_s_per_epoch"), ".2f"),
             si(m.cost.get("train_flops_per_epoch")),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from forethought.data.histories import Cases
+from forethought.data.leakage import met_before
 from forethought.evaluation.statistics import Estimate
 
 N_GROUPS = 5
 CHANCE_CUT = 10
 TARGET, WARM, COLD = "target", "warm", "cold"
+REPEAT, NEW = "repeat", "new"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ def quantile_groups(values: np.ndarray, n_groups: int = N_GROUPS) -> np.ndarray:
 def warm_or_cold(popularity: np.ndarray) -> np.ndarray:
     """Group names by whether training met the target, [n]."""
     return np.where(popularity > 0, WARM, COLD)
+
+
+def repeat_or_new(cases: Cases, n_items: int) -> np.ndarray | None:
+    """Group names by whether a target stands in its own history, [n]; None where none does."""
+    met = met_before(cases, n_items)
+    return np.where(met, REPEAT, NEW) if met.any() else None
 
 
 def chance_of_recall(cases: Cases, n_items: int, negatives: int | None, *, history_excluded: bool) -> np.ndarray:

@@ -11,8 +11,8 @@ from forethought.data.splits import Split
 Part = Literal["valid", "test"]
 
 # What may differ between methods on the same footing: the data's name (its hash decides), how far back each reads, what
-# each was trained on before, and how far its ranks are searched for; the latter two are told.
-DESCRIPTIVE = frozenset({"data", "window", "started_from", "search"})
+# each was trained on before, how far its ranks are searched for, and where its scores come from; the latter are told.
+DESCRIPTIVE = frozenset({"data", "window", "started_from", "search", "scores"})
 # What a protocol's line says in words of its own; the rest stands behind it as it is.
 WORDED = frozenset(
     {
@@ -28,7 +28,13 @@ def excludes_history(data: Interactions) -> bool:
 
 
 def describe(
-    split: Split, part: Part, n_cases: int, *, window: int, history_excluded: bool, sample: dict[str, Any] | None = None
+    split: Split,
+    part: Part,
+    n_cases: int,
+    *,
+    window: int | None,
+    history_excluded: bool,
+    sample: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that decides whether two numbers are comparable, as plain JSON values.
 
@@ -36,7 +42,7 @@ def describe(
         split: its own protocol is taken over, with `seed` renamed to `tie_seed`.
         part: which cases were ranked.
         n_cases: how many.
-        window: the longest history the method reads, in items.
+        window: the longest history the method reads, in items; None where nobody knows.
         history_excluded: whether items of the history were left out of the candidates.
         sample: how negatives were drawn, where not all items were ranked.
     """
@@ -49,7 +55,7 @@ def describe(
         "candidates": "sampled" if sample else "all",
         **(sample or {}),
         "history_excluded": history_excluded,
-        "window": window,
+        **({} if window is None else {"window": window}),
         "n_cases": n_cases,
         "n_items": split.data.n_items,
     }

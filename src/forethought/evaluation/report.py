@@ -17,9 +17,18 @@ from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation import cost, storage
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.frames import evaluation_frame
-from forethought.evaluation.groups import TARGET, Group, chance_of_recall, membership, quantile_groups, warm_or_cold
+from forethought.evaluation.groups import (
+    REPEAT,
+    TARGET,
+    Group,
+    chance_of_recall,
+    membership,
+    quantile_groups,
+    repeat_or_new,
+    warm_or_cold,
+)
 from forethought.evaluation.lists import beyond_accuracy
-from forethought.evaluation.metrics import per_case
+from forethought.evaluation.metrics import CUTS, Metric, per_case
 from forethought.evaluation.statistics import Estimate, estimate_means
 from forethought.evaluation.tables import evaluation_document
 from forethought.files import first_line
@@ -39,6 +48,7 @@ GROUPINGS = {
     "history_length": ("length_group", "history_length"),
     "target_popularity": ("popularity_group", "target_popularity"),
     TARGET: ("target_group", "target_popularity"),
+    REPEAT: ("repeat_group", "target_popularity"),
 }
 
 
@@ -55,7 +65,8 @@ class Evaluation:
         metrics: means over cases with 95% intervals over users, by name (`ndcg@10`).
         lists: coverage, Gini, novelty and popularity of the lists (`coverage@10`); empty if no lists were made.
         groups: `history_length` and `target_popularity`, each with its groups `G1`.. of ascending quantiles; `target`
-            with `warm` and `cold`, where training never met some target.
+            with `warm` and `cold`, where training never met some target; `repeat` with `repeat` and `new`, where some
+            target stands in its own history and may be recommended; and those by columns that were asked for.
         cost: `steps` (mean) with `steps_quantiles` and `steps_saved` (of those it could have used), `seconds` by stage,
             `ms_per_history` and `flops_per_history` by stage, `states_per_second` (lists apart), `parameters`,
             `training` (`epochs`, `trained_s`, and where epochs were passes over the data `s_per_epoch` and
@@ -162,12 +173,15 @@ def summarise(
     cases: Cases,
     split: Split,
     *,
-    window: int,
+    window: int | None,
     history_excluded: bool,
     part: protocols.Part = "test",
     sample: dict[str, Any] | None = None,
     halting: dict[str, Any] | None = None,
     extras: Mapping[str, Any] | None = None,
+    cuts: Sequence[int] = CUTS,
+    own: Sequence[Metric] = (),
+    groups_by: Mapping[str, np.ndarray] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -178,13 +192,16 @@ def summarise(
             more than once) each case, and each figure of the lists, is their mean.
         cases: the cases that were ranked, [n], in the same order.
         split: where they come from; its training part defines popularity.
-        window: the longest history the method reads, in items.
+        window: the longest history the method reads, in items; None where nobody knows.
         history_excluded: whether items of the history were left out of the candidates.
         part: which part of the split the cases are.
         sample: `sampled.Sample.protocol()` where ranks are among sampled negatives.
         halting: how the model stopped thinking, `max_steps` among it; None if it does not reason. It is part of the
             method and not of the protocol: the same weights may be compared under several.
         extras: further keys of the protocol; methods are compared only where these agree too.
+        cuts: list lengths at which metrics are taken.
+        own: further metrics.
+        groups_by: further groups, by what they are called: the group of each case, str [n].
         resamples, seed: of the bootstrap.
 
     Raises:
@@ -199,8 +216,13 @@ def summarise(
     protocol = storage.plain({**described, **(extras or {})})
     prefix = protocols.metric_prefix(protocol)
     popularity = split.train.item_counts(split.data.n_items)
-    by_case = {prefix + name: value for name, value in _mean([per_case(each.ranks) for each in draws]).items()}
-    frame = _frame(draws, cases, split, popularity).with_columns(**{n: pl.Series(v) for n, v in by_case.items()})
+    measured = _mean([per_case(each.ranks, cuts, own, each.lists) for each in draws])
+    by_case = {prefix + name: value for name, value in measured.items()}
+    labels = {f"by_{name}": pl.Series(group) for name, group in (groups_by or {}).items()}
+    if not history_excluded and (repeats := repeat_or_new(cases, split.data.n_items)) is not None:
+        labels["repeat_group"] = pl.Series(repeats)
+    columns = labels | {name: pl.Series(values) for name, values in by_case.items()}
+    frame = _frame(draws, cases, split, popularity).with_columns(**columns)
     metrics, groups = _estimate(frame, by_case, cases.history.users, resamples, seed)
     if TARGET in groups:
         negatives = None if sample is None else sample["negatives"]
@@ -210,7 +232,7 @@ def summarise(
             for name, group in groups[TARGET].items()
         }
     shown = [each.lists for each in draws if each.lists is not None]
-    lists = _mean([beyond_accuracy(each, cases.history, popularity) for each in shown]) if shown else {}
+    lists = _mean([beyond_accuracy(each, cases.history, popularity, cuts) for each in shown]) if shown else {}
     steps = np.concatenate([each.steps for each in draws])
     seconds = {stage: sum(each.seconds[stage] for each in draws) for stage in draws[0].seconds}
     spent = cost.of_ranking(steps, seconds, None if halting is None else halting["max_steps"])
@@ -258,6 +280,8 @@ def _estimate(
     """Means of all cases and of every group, from the same resampled users."""
     strata, keys = [np.ones((frame.height, 1), bool)], []
     groupings = {by: columns for by, columns in GROUPINGS.items() if columns[0] in frame.columns}
+    named = [name for name in frame.columns if name.startswith("by_")]
+    groupings |= {name.removeprefix("by_"): (name, "target_popularity") for name in named}
     for by, (column, _) in groupings.items():
         names, members = membership(frame[column].to_numpy())
         strata.append(members)

@@ -7,11 +7,12 @@ from typing import Any
 
 from forethought.data.noise import Draws, Noise
 from forethought.errors import ConfigError
+from forethought.evaluation.metrics import CUTS, Metric
 from forethought.evaluation.protocol import Part
 from forethought.evaluation.sampled import Sample
 from forethought.reasoning.halting import Halting
+from forethought.settings import Count, Resamples, Seed, Settings
 from forethought.settings import Part as BatchSize
-from forethought.settings import Resamples, Seed, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,23 @@ class EvaluationConfig(RankingConfig):
     noise: Noise | None = None
     """On the histories that are read; targets and candidates stay those of the clean ones. The protocol names it, and
     `compare` mixes it with no other."""
+    cutoffs: tuple[Count, ...] = CUTS
+    """Lengths of lists at which metrics are taken."""
+    metrics: tuple[Metric, ...] = ()
+    """Metrics of one's own beside the others; for those over lists, these are 20 long, or as the longest cut-off."""
+    groups_by: tuple[str, ...] = ()
+    """Columns of the items, or of a table of users, by whose values cases are shown in groups."""
     noise_seeds: Draws = 5
     """How often noise is drawn (with its seed, the next one, ...); each case's metrics are their mean."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.cutoffs or len({*self.cutoffs}) < len(self.cutoffs):
+            raise ConfigError(f"cutoffs are {self.cutoffs}, but must be lengths such as (5, 10, 20), each named once.")
+        if len(names := [each.name for each in self.metrics]) > len({*names}):
+            raise ConfigError(f"Two metrics have one name ({', '.join(names)}): give each its own.")
+        if self.sample is not None and any(each.reads_lists for each in self.metrics):
+            raise ConfigError("A metric over lists needs the ranking of all items: leave sample out (--sampled).")
         if self.noise is not None and self.sample is not None:
             raise ConfigError(
                 "Noise is measured by ranking all items: leave sample out (on the command line --sampled)."

@@ -20,6 +20,7 @@ GROUPINGS = {
     "history_length": "history length",
     "target_popularity": "training interactions of the target",
     "target": "whether training met the target (range: its training interactions)",
+    "repeat": "whether the target stands in the history (range: its training interactions)",
 }
 
 
@@ -34,11 +35,18 @@ def evaluation_document(
 ) -> Document:
     """Accuracy, lists, groups and cost of one evaluation, by the parts of `Evaluation`."""
     accuracy = {name: interval_cell(estimate) for name, estimate in metrics.items()}
-    tables = [_by_cut("accuracy, mean [95% interval over users]", accuracy)]
+    apart = {name: cell for name, cell in accuracy.items() if "@" not in name}  # of one's own
+    cut = {name: cell for name, cell in accuracy.items() if name not in apart}
+    tables = [_by_cut("accuracy, mean [95% interval over users]", cut)]
+    if apart:
+        tables.append(Table("own metrics, mean [95% interval over users]", ["", "mean"], [*map(list, apart.items())]))
     if lists:
         tables.append(_by_cut("lists", {name: number(value, ".4g") for name, value in lists.items()}))
-    tables += [_groups(GROUPINGS.get(by, by), each) for by, each in groups.items()]
-    tables.append(cost_tables.stage_table(cost))
+    tables += [
+        _groups(GROUPINGS.get(by, f"{by} (range: training interactions of the target)"), each)
+        for by, each in groups.items()
+    ]
+    tables += [cost_tables.stage_table(cost)] if cost.get("ms_per_history") else []
     remarks = _empty_groups(groups) + cost_tables.remarks(halting, cost)
     remarks += [] if weights is None else [f"Weights: {weights[:12]}, the first digits of their checksum."]
     return Document(in_words(protocol), tables, remarks, is_unusual(protocol))
@@ -137,7 +145,7 @@ def _by_cut(title: str, values: Mapping[str, str]) -> Table:
 
 def _groups(by: str, groups: Mapping[str, Group]) -> Table:
     known = next(iter(groups.values())).metrics if groups else {}
-    shown = [name for name in known if name.endswith(HEADLINE)]
+    shown = [name for name in known if name.endswith(HEADLINE)] or [*known][:2]
     reasons = any(g.steps for g in groups.values())
     chances = any(g.chance is not None for g in groups.values())
     rows = [

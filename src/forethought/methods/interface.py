@@ -27,6 +27,7 @@ from forethought.methods.item_features import ItemFeatures
 from forethought.methods.outside import References, SideInformation
 from forethought.methods.representation import DenseStates, UserRepresentation, dense_states
 from forethought.methods.stage import Stage
+from forethought.plugins import is_own
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting, Rule
 from forethought.reasoning.policy import Policy
@@ -394,6 +395,11 @@ class MethodConfig(Settings):
     closed_form = False
     """The method is fitted at once (`Method.fit_closed_form`): it has no stages, and reads no setting of training but
     the device."""
+
+    @classmethod
+    def stands_for(cls, kind: type) -> bool:
+        """Of somebody's own: for any."""
+        return is_own(cls) > is_own(kind) and issubclass(kind, MethodConfig)
 
     def build(self, sizes: DataSizes) -> Method:
         """The untrained method for so many items and users."""

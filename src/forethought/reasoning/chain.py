@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from forethought.backbones.interface import Backbone, Chain
+from forethought.errors import ConfigError
 from forethought.nn.dropout import no_dropout
 from forethought.nn.transformer import last_positions
 
@@ -92,7 +93,7 @@ def initial_states_everywhere(
         times=times_BL,
         prefix=_before(prefix_KD, items_BL),
     )
-    assert chain is not None
+    chain = _made(chain, backbone)
     return InitialStates(states, chain, at_L < lengths_B[:, None])
 
 
@@ -113,8 +114,18 @@ def initial_states_at_end(
         prefix=_before(prefix_KD, items_BL),
         last_only=True,
     )
-    assert chain is not None
+    chain = _made(chain, backbone)
     return InitialStates(states, chain, torch.ones_like(at_B1, dtype=torch.bool))
+
+
+def _made(chain: Chain | None, backbone: Backbone) -> Chain:
+    """The chain, which somebody's own backbone need not make."""
+    if chain is None:
+        raise ConfigError(
+            f"{type(backbone).__name__} makes no chains behind a history, so no method can reason on it: train it "
+            "alone, or let its encode return a chain and give it reason."
+        )
+    return chain
 
 
 def _before(prefix_KD: Tensor | None, items_BL: Tensor) -> Tensor | None:

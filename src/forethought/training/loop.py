@@ -27,9 +27,9 @@ from forethought.data.batches import Batch, cropped, plan, replace_randomly, tra
 from forethought.data.histories import Cases, Spans
 from forethought.data.splits import Split
 from forethought.errors import RunError
-from forethought.evaluation.metrics import named, ndcg
+from forethought.evaluation.metrics import chosen_mean, metric_of, ndcg
 from forethought.evaluation.ranking import rank_cases
-from forethought.methods.interface import Losses, Method
+from forethought.methods.interface import Losses, Method, Stage
 from forethought.training import state
 from forethought.training.evidence_weights import some_cases
 from forethought.training.interrupt import Interrupt, Interrupted
@@ -166,6 +166,8 @@ class Fit:
         """From the best weights of the stage before; what trains, and how it is wrapped, may be different in each."""
         progress, stages = self.progress, self.method.stages()
         self._stage, self._stages_left = stages[progress.stage], len(stages) - progress.stage - 1
+        if self._stage.metric == Stage.metric:
+            self._stage = replace(self._stage, metric=self.settings.choose_by)
         self._epochs = self._stage.epochs or self.settings.epochs
         self._batch_positions = self.settings.of(self._stage).batch_positions
         self._steps_an_epoch = len(self._plan(rows))
@@ -194,8 +196,8 @@ class Fit:
             return
         progress, figures = self.progress, fabric.broadcast(self._validate(fabric))
         progress.floor, progress.stage_best = figures[f"valid_{self._stage.guard}"], figures[self._selects]
-        if self._stage.candidate and figures["valid_ndcg@10"] > progress.best:
-            progress.best = progress.best_before = figures["valid_ndcg@10"]
+        if self._stage.candidate and figures[self._quality] > progress.best:
+            progress.best = progress.best_before = figures[self._quality]
             weights = self._weights()
             if fabric.is_global_zero:
                 self.keep_best(weights)
@@ -206,7 +208,12 @@ class Fit:
 
     @property
     def _selects(self) -> str:
-        return f"valid_{self._stage.metric}" + " less steps" * (self._stage.step_price > 0)
+        return f"valid_{metric_of(self._stage.metric).name}" + " less steps" * (self._stage.step_price > 0)
+
+    @property
+    def _quality(self) -> str:
+        """What stages are compared by."""
+        return f"valid_{metric_of(self.settings.choose_by).name}"
 
     def _tell_precision(self) -> None:
         """Once, and again where a stage changes it."""
@@ -320,7 +327,7 @@ class Fit:
         figures |= diagnostics.figures
         begin = time.perf_counter()
         figures |= (valid := fabric.broadcast(self._validate(fabric)))
-        quality, selects = valid["valid_ndcg@10"], valid[self._selects]
+        quality, selects = valid[self._quality], valid[self._selects]
         figures |= {
             "epoch": progress.epoch + 1,
             "trained_s": progress.trained_s,
@@ -367,13 +374,17 @@ class Fit:
         if not fabric.is_global_zero and self.shares is None:
             return {}
         with nullcontext() if self.layers is None else self.layers.float32():  # as the run is used
-            ranked = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history)
+            asked = {self._stage.metric, self._stage.guard, self.settings.choose_by} - {"ndcg@10", None}
+            metrics = [metric_of(cast("str", name)) for name in sorted(cast("set[str]", asked))]
+            k = min(20, self.split.data.n_items) if any(each.reads_lists for each in metrics) else None
+            ranked = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history, k=k)
         figures = {"valid_ndcg@10": float(ndcg(ranked.ranks, 10).mean())}
-        for metric in {self._stage.metric, self._stage.guard} - {"ndcg@10", None}:
-            figures[f"valid_{metric}"] = float(named(cast("str", metric))(ranked.ranks).mean())
+        figures |= {f"valid_{each.name}": chosen_mean(each, ranked.ranks, ranked.lists) for each in metrics}
         if price := self._stage.step_price:
             figures["valid_steps"] = float(ranked.steps.mean())
-            figures[self._selects] = figures[f"valid_{self._stage.metric}"] - price * figures["valid_steps"]
+            figures[self._selects] = (
+                figures[f"valid_{metric_of(self._stage.metric).name}"] - price * figures["valid_steps"]
+            )
         return figures
 
     def _validated(self) -> Cases:

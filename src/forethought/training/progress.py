@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from forethought.evaluation.metrics import metric_of
 from forethought.methods.interface import Stage
 from forethought.training import state
 from forethought.training.settings import Training
@@ -57,6 +58,7 @@ class Watch(Quiet):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.warned: set[str] = set()
+        self.chosen = "ndcg@10"
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
@@ -68,7 +70,7 @@ class Watch(Quiet):
         )
 
     def start(self, progress: state.Progress, settings: Training) -> None:
-        self.epochs = settings.epochs
+        self.epochs, self.chosen = settings.epochs, metric_of(settings.choose_by).name
         if progress.step and not progress.done:
             self.console.print(f"Going on at epoch {progress.epoch + 1}, batch {progress.batch + 1}.")
 
@@ -92,9 +94,9 @@ class Watch(Quiet):
     def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
         self.close()
         self.bar.remove_task(self.task)
-        quality, mark = figures["valid_ndcg@10"], " *" if improved else "  "
+        quality, mark = f"{figures[f'valid_{self.chosen}']:.4f}", " *" if improved else "  "
         self.console.print(
-            f"epoch {epoch:>3}  {_told(figures)}  valid ndcg@10 {quality:.4f}{mark}  {figures['trained_s']:.0f} s",
+            f"epoch {epoch:>3}  {_told(figures)}  valid {self.chosen} {quality}{mark}  {figures['trained_s']:.0f} s",
             highlight=False,
         )
 
@@ -110,7 +112,7 @@ class Watch(Quiet):
         why = "all epochs done" if progress.epoch >= self.epochs else f"no gain for {progress.stale} epochs"
         self.console.print(
             f"Trained {progress.epoch} epochs in {progress.trained_s:.0f} s ({why}); the best was epoch "
-            f"{progress.best_epoch + 1} with valid ndcg@10 {progress.best:.4f}."
+            f"{progress.best_epoch + 1} with valid {self.chosen} {progress.best:.4f}."
             f"{_advice(progress, self.epochs)}"
         )
 

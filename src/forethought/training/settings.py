@@ -13,6 +13,7 @@ from forethought.precision.settings import LADQ
 from forethought.settings import (
     Between,
     Epochs,
+    Like,
     Scale,
     SearchChoices,
     SearchRange,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # it brings torch
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["auto", "32", "bf16"]
+METRIC = r"(recall|ndcg|mrr)@[1-9]\d{0,8}|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class Training(Settings):
     """Gradients are scaled down to this norm; 0 leaves them."""
     patience: Epochs = 4
     """Epochs without a better validation NDCG@10 before training stops."""
+    choose_by: Annotated[str, Like(METRIC, "ndcg@10")] = "ndcg@10"
+    """Metric of the validation part by which the best epoch is chosen: recall, ndcg or mrr with a length, or one of
+    your own as my_module:my_metric, from 0 to 1."""
     input_noise: Annotated[ShareBelowOne, SearchRange(0.0, 0.3)] = 0.0
     """Chance that an item of a training history is replaced by one drawn evenly from all, anew in each batch; what
     is to be named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""

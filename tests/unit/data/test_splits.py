@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from forethought.data.histories import Cases
 from forethought.data.interactions import Interactions
 from forethought.data.reading import read
-from forethought.data.splits import SplitConfig, leave_last_out, make_split, shuffle_ties, temporal
+from forethought.data.splits import SplitConfig, leave_last_out, make_split, temporal
+from forethought.data.ties import shuffle_ties
 from forethought.data.times import iso, moment
 from forethought.errors import ConfigError, DataError
 
