@@ -39,9 +39,9 @@ def scan_atomic(files: Sequence[Path]) -> tuple[pl.LazyFrame, dict[str, str]]:
     Raises:
         DataError: a column says no type, two have one name, or the rows are prefixes that were made for a model.
     """
-    text = pl.scan_csv(files, separator="\t", quote_char=None, infer_schema=False, glob=False)
+    text = pl.scan_csv(list(files), separator="\t", quote_char=None, infer_schema=False, glob=False)
     headers = text.collect_schema().names()
-    fields = [header.rpartition(":")[::2] for header in headers]
+    fields = [(name, kind) for name, _, kind in (header.rpartition(":") for header in headers)]
     for header, (name, kind) in zip(headers, fields, strict=True):
         if not name or kind not in KINDS:
             raise DataError(
