@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from test_readme import ROOT, blocks
@@ -108,3 +110,13 @@ def test_every_page_has_its_place_in_the_contents() -> None:
     )
     pages = {page.stem for page in DOCS.glob("*.md")} - {"index"} | {lesson.stem for lesson in TUTORIALS}
     assert [page for page in pages if not re.search(rf"^{page}$", contents, re.M)] == []
+
+
+def test_the_picture_is_that_of_its_script() -> None:
+    """It is drawn in light and dark, and needs no script or font from elsewhere."""
+    script, drawn = DOCS / "pictures" / "overview.py", (DOCS / "pictures" / "overview.svg").read_text(encoding="utf-8")
+    assert runpy.run_path(str(script))["picture"]() == drawn
+    assert "prefers-color-scheme: dark" in drawn
+    assert re.findall(r"https?://[^\" ]+", drawn) == ["http://www.w3.org/2000/svg"]
+    root = ElementTree.fromstring(drawn)
+    assert root.find("{http://www.w3.org/2000/svg}title") is not None
