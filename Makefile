@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart browser test test-slow mutants coverage attack lint format bench lock clean
+.PHONY: help quickstart browser test test-slow mutants coverage attack lint format docs bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -77,6 +77,11 @@ format: .venv/.ready  ## mend what can be mended by itself
 	ruff check --fix .
 	ruff format .
 
+# A link that leads nowhere, a docstring that cannot be read or a page that nothing names makes it fail; so do the tests.
+docs: .venv/.ready  ## the documentation as a site in site/, legible offline
+	python -m sphinx -b html -q --fail-on-warning --keep-going docs site
+	@echo "site/index.html is the first page."
+
 bench: .venv/.ready  ## measure against this machine's floors and three peers; QUICK=1: no peers; OUT=DIR or WRITE=1 keep it
 	python benchmarks/bench.py $(if $(QUICK),--quick) $(if $(OUT),--out $(OUT)) $(if $(WRITE),--write)
 
@@ -84,11 +89,11 @@ bench: .venv/.ready  ## measure against this machine's floors and three peers; Q
 lock:  ## renew requirements.lock
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	$(PYTHON) -m venv "$$work/venv"; \
-	"$$work/venv/bin/python" -m pip install --quiet "torch==$(TORCH)" -e ".[data,text,report,track,serve,dev]"; \
+	"$$work/venv/bin/python" -m pip install --quiet "torch==$(TORCH)" -e ".[data,text,report,track,serve,export,hub,tune,docs,dev]"; \
 	{ echo "# Everything the tests need, pinned. Made by \`make lock\`; do not edit."; \
 	  "$$work/venv/bin/python" -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > "$$work/lock"; \
 	cp "$$work/lock" requirements.lock; wc -l requirements.lock
 
 clean:  ## remove what the tools leave behind; .venv and your runs stay
-	rm -rf quickstart dist build .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf quickstart site dist build .coverage .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

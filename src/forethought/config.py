@@ -85,6 +85,13 @@ ABOUT = {
 """What a run folder says of the data it was trained on: keys, and what they hold."""
 
 
+def name_of(method: MethodConfig) -> str:
+    """What a person calls it: a backbone that is trained by itself bears its own name."""
+    backbone = getattr(method, "backbone", None)
+    alone = isinstance(method, NextItem | MaskedItem) and backbone is not None
+    return type(backbone if alone else method).__name__
+
+
 def as_method(config: MethodConfig | BackboneConfig) -> MethodConfig:
     """A bare backbone becomes the method that trains it alone."""
     if isinstance(config, BackboneConfig):

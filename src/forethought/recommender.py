@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from forethought import config as configuration
 from forethought import plugins
 from forethought.catalogue.ann import Index, choose_index
-from forethought.config import RunConfig
+from forethought.config import RunConfig, name_of
 from forethought.data.interactions import DataSizes
 from forethought.data.popularity import TRAIN_COUNT
 from forethought.data.sources import read_parquet
@@ -105,6 +105,10 @@ class Recommender:
     folder: Path | None = None
     index: Index | None = None
     weights_sum: str | None = None
+
+    def __repr__(self) -> str:
+        size = f"{len(self.items):,} items, {self.n_parameters:,} parameters"
+        return f"<Recommender {name_of(self.config.method)}: {size}, {self.device}, in {self.folder or 'memory'}>"
 
     def build_index(self) -> Index:
         """Make ready for large catalogues: from then on lists come from an index, kept in the run folder.

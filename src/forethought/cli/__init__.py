@@ -37,6 +37,7 @@ VERBS = {
     "explain": "show step by step how a model comes to its answer",
     "serve": "answer over HTTP, with a page to look at",
     "study": "carry out an experiment of the papers: train, measure, tabulate",
+    "completion": "print what completes these words in bash, zsh or fish",
 }
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
 

@@ -67,6 +67,9 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.histories.items)
 
+    def __repr__(self) -> str:
+        return f"<Interactions {self.name}: {self.n_users:,} users, {self.n_items:,} items, {len(self):,} interactions>"
+
     @cached_property
     def repeats(self) -> bool:
         """Whether any user meets an item twice; then histories must stay among the candidates."""

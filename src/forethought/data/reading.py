@@ -45,7 +45,8 @@ def read(
     rows apart, their order in the source does not matter. Times are kept as whole Unix seconds.
 
     Args:
-        source: whatever `open_table` opens; a folder in the uniform layout brings its `items.parquet` along.
+        source: whatever `open_table` opens; a folder in the uniform layout brings its `items.parquet` along,
+            and `x.inter` of RecBole the `x.item` beside it.
         user, item, time, position, rating, split: names of columns, see `Columns`.
         minimum_rating: rows rated lower, or not rated, are left out.
         items: the item table, one row an item: whatever `open_table` opens, with an id column called like `item` or
@@ -73,7 +74,7 @@ def read(
         rows, kinds, unit = _plain_rows(frame, columns)
         n, user_ids, item_ids = _survey(rows, frame, columns, source)
         users = Vocabulary(user_ids.sort(), kinds[0])
-        own = None if items is not None else _beside(source, "items.parquet")
+        own = None if items is not None else _beside(source, "items.parquet") or source.items
         texts = None if own is None else _beside(source, VECTORS)  # whose rows are those of this table
         items = own if items is None else items
         if items is None:

@@ -14,7 +14,7 @@ import glob
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,17 @@ from typing import Any
 
 import polars as pl
 
+from forethought.data.atomic import ENDINGS as ATOMIC_ENDINGS
+from forethought.data.atomic import item_file, only_interactions, scan_atomic, sequences
 from forethought.data.names import as_name
 from forethought.data.sql import relation_frame, sql
 from forethought.errors import DataError, MissingExtraError
 from forethought.files import check_ordinary, check_path
 
-KINDS = "Parquet, CSV or TSV (file, glob or folder; .gz too), 'sql: SELECT ...', or a polars, pandas or Arrow table"
+KINDS = (
+    "Parquet, CSV or TSV (file, glob or folder; .gz too), RecBole's .inter, 'sql: SELECT ...', or a polars, pandas or "
+    "Arrow table"
+)
 FRACTION = r"\.|[eE][+-]|(?i:nan|inf)"
 TEXT_ENDINGS = (".csv", ".tsv", ".tab", ".txt")
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -42,12 +47,14 @@ class OpenTable:
         told: what messages call it.
         name: a short name for the data: the last part of its path without endings; None for a table in memory.
         folder: the folder it is, None where it is none.
+        items: the table of its items that belongs to it, where its format has one beside it (RecBole's `.item`).
     """
 
     frame: pl.LazyFrame
     told: str
     name: str | None = None
     folder: Path | None = None
+    items: Path | None = None
 
 
 def open_table(source: Any) -> OpenTable:
@@ -56,7 +63,8 @@ def open_table(source: Any) -> OpenTable:
     Args:
         source: a path to Parquet, CSV or TSV (a file, a folder of Parquet files or, where there is no such file, a
             glob; a folder that holds `interactions.parquet` stands for that file), `"sql: SELECT ..."` for DuckDB, a
-            DuckDB relation, a polars frame (lazy or not), a pandas frame or a pyarrow table.
+            DuckDB relation, a polars frame (lazy or not), a pandas frame, a pyarrow table, a RecBole atomic file
+            (`.inter`, or a folder with one) or the `Dataset` or `Interactions` of RecTools.
 
     Raises:
         DataError: no such file, or a kind that is not known.
@@ -69,7 +77,7 @@ def open_table(source: Any) -> OpenTable:
     elif is_query(source):
         frame = sql(source.lstrip()[4:])
     elif isinstance(source, str | Path):
-        frame = _scan_path(source)
+        return OpenTable(_scan_path(source), describe(source), stem(source), folder_of(source), _items_beside(source))
     else:
         frame = _from_memory(source).lazy()
     return OpenTable(frame, describe(source), stem(source), folder_of(source))
@@ -150,9 +158,20 @@ def _scan_path(path: str | Path) -> pl.LazyFrame:
         with readable(path):
             separator = _separator(first, plain, remote)
             return _typed(pl.scan_csv(files, separator=separator, infer_schema=False, glob=remote))
+    if plain.endswith(ATOMIC_ENDINGS) and not isinstance(files, str):
+        with readable(path):
+            text, kinds = scan_atomic(files)
+            return sequences(_typed(text, kinds), kinds)
     if plain.endswith((".parquet", ".pq", ".parq")):
         return pl.scan_parquet(files, glob=remote)
     raise DataError(f"The ending of {str(path)!r} is not known: give a path to {KINDS}.")
+
+
+def _items_beside(path: str | Path) -> Path | None:
+    if is_remote(path):
+        return None
+    files = _files(path)
+    return item_file(files[0]) if len(files) == 1 else None
 
 
 def _files(path: str | Path) -> list[Path]:
@@ -174,6 +193,8 @@ def _files(path: str | Path) -> list[Path]:
 def _in_folder(folder: Path) -> list[Path]:
     if (folder / "interactions.parquet").is_file():
         return [folder / "interactions.parquet"]
+    if (atomic := only_interactions(folder)) is not None:
+        return [atomic]
     if not (files := sorted(file for file in folder.glob("*.parquet") if file.is_file())):
         raise DataError(f"The folder {str(folder)!r} holds no Parquet files: expected interactions.parquet or others.")
     return files
@@ -190,18 +211,25 @@ def _separator(path: str | Path, plain: str, remote: bool) -> str:
     return max(",\t;|", key=line.count)
 
 
-def _typed(text: pl.LazyFrame) -> pl.LazyFrame:
-    """Give a frame of strings its types; one streamed pass over all values."""
-    names = text.collect_schema().names()
+def _typed(text: pl.LazyFrame, kinds: Mapping[str, str] | None = None) -> pl.LazyFrame:
+    """Give a frame of strings its types; one streamed pass over all values.
+
+    Where `kinds` are known, a `token` is no number with a fraction, a `float` is a number, and all else stays text.
+    """
+    names = [name for name in text.collect_schema().names() if kinds is None or kinds[name] in ("token", "float")]
     looks: dict[str, pl.Expr] = {}
     for name in names:
         value = pl.col(name)
         is_whole = value.cast(pl.Int64, strict=False).cast(pl.String).eq_missing(value)
         # A number must look like one: 007 and 20 digits in a row are names, though they could be cast.
         is_number = value.cast(pl.Float64, strict=False).is_not_null() & value.str.contains(FRACTION)
-        looks |= {f"whole {name}": is_whole.all(), f"number {name}": (is_whole | is_number).all()}
+        takes_fractions = kinds is None or kinds[name] == "float"
+        looks |= {f"whole {name}": is_whole.all(), f"number {name}": (is_whole | (is_number & takes_fractions)).all()}
+    if not looks:
+        return text
     counts = text.select(**looks).collect(engine="streaming").row(0, named=True)
     types = {name: pl.Int64 if counts[f"whole {name}"] else pl.Float64 for name in names if counts[f"number {name}"]}
+    types |= {name: pl.Float64 for name in names if kinds is not None and kinds[name] == "float" and name not in types}
     return text.cast(types) if types else text  # pyright: ignore[reportArgumentType]
 
 
@@ -214,6 +242,8 @@ def _from_memory(source: Any) -> pl.DataFrame:
             frame = pl.from_pandas(source)
         elif home in ("duckdb", "_duckdb") and hasattr(source, "columns"):
             frame = relation_frame(source)
+        elif home == "rectools" and (raw := _rectools_frame(source)) is not None:
+            frame = pl.from_pandas(raw)
         elif home == "pyarrow":
             frame = pl.DataFrame(source)
         else:
@@ -225,6 +255,12 @@ def _from_memory(source: Any) -> pl.DataFrame:
             f"Reading {describe(source)} failed ({str(error).splitlines()[0]}): give every column one type."
         ) from error
     return frame.with_columns(_bytes_of(column) for column in frame if column.dtype == pl.Object)
+
+
+def _rectools_frame(source: Any) -> Any:
+    """The pandas frame of a RecTools `Dataset` under the ids of its user, or of `Interactions`; None of all else."""
+    raw = getattr(source, "get_raw_interactions", None)
+    return raw() if raw is not None else getattr(source, "df", None)
 
 
 def _bytes_of(column: pl.Series) -> pl.Series:

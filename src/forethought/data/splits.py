@@ -109,6 +109,11 @@ class Split:
     config: SplitConfig = field(default_factory=SplitConfig)
     noise: Noise | None = None
 
+    def __repr__(self) -> str:
+        parts = f"{len(self.train):,} training rows, {len(self.valid):,} validation and {len(self.test):,} test cases"
+        noise = "" if self.noise is None else f", noise {self.noise.kind}"
+        return f"<Split {self.config.kind} of {self.data.name}: {parts}{noise}>"
+
     def with_noise(self, noise: Noise | None) -> Split:
         """The same with noise in its training part; held-out parts and their histories stay.
 

@@ -52,6 +52,10 @@ GROUPINGS = {
 }
 
 
+SHOWN = ("recall@10", "ndcg@10")
+"""Metrics that stand for all of them where there is one line."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How one model did on one set of cases.
@@ -163,6 +167,10 @@ class Evaluation:
 
     def __rich__(self) -> Document:
         return self.document()
+
+    def __repr__(self) -> str:
+        measured = [f"{name} {each.mean:.4f}" for name, each in self.metrics.items() if name in SHOWN]
+        return f"<Evaluation of {self.cases.height:,} cases: {', '.join(measured) or 'nothing measured'}>"
 
     def __str__(self) -> str:
         return self.document().text()

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from forethought.config import name_of
 from forethought.data.popularity import RECENT_COUNT, TRAIN_COUNT
 from forethought.data.vocabulary import UNKNOWN
 from forethought.decoding.constraints import Constraints
@@ -192,7 +193,7 @@ class ServedModel:
         return {
             "name": self.name,
             "version": self.version,
-            "method": self._called(),
+            "method": name_of(self.run.config.method),
             "items": len(run.items),
             "id_kind": run.items.kind,
             "parameters": run.n_parameters,
@@ -205,12 +206,6 @@ class ServedModel:
             "excludes_history": self.excludes_history,
             "data": str(run.about.get("data", "")),
         }
-
-    def _called(self) -> str:
-        """Its method, which is the backbone where that alone is trained."""
-        method = self.run.config.method
-        name, backbone = type(method).__name__, getattr(method, "backbone", None)
-        return type(backbone).__name__ if name in ("NextItem", "MaskedItem") and backbone is not None else name
 
     def categories(self, most: int) -> list[dict[str, Any]]:
         """The commonest categories, and how many items carry each."""
