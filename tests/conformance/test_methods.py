@@ -326,6 +326,8 @@ def _with_evidence(method: Method, split: Split, cases: Cases) -> np.ndarray:
 
 
 def test_overfits_twenty_histories(stepped: str, split: Split, device: torch.device) -> None:
+    if stepped == "lares-authors":
+        pytest.skip("half a minute: LARES learns them above, and test_authors.py holds its losses against the paper's")
     torch.manual_seed(0)
     method = built(stepped, split, width=32).to(device)
     spans = split.test.history.take(np.arange(20)).last(6)

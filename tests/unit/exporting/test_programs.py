@@ -93,7 +93,7 @@ def test_a_torch_program_scores_as_the_library(name: str, run_of: RunOf, tmp_pat
 LOSS = {"bias": ItemLoss(bias=True), "plain": ItemLoss(cosine=False, temperature=0.5, bias=True)}
 
 
-@pytest.mark.parametrize("name", ["sasrec", "dtrec"])
+@pytest.mark.parametrize("name", ["sasrec", pytest.param("dtrec", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", LOSS)
 def test_biases_and_temperatures_are_folded_in(name: str, loss: str, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of(name, loss=LOSS[loss])
@@ -115,10 +115,15 @@ def test_evidence_is_part_of_the_scores(name: str, gate: bool, run_of: RunOf, tm
     "halting",
     [
         Halting(rule="arh", threshold=0.5),
-        Halting(rule="soft"),
-        Halting(rule="change", threshold=0.02),
-        Halting(rule="entropy", threshold=0.9),
-        Halting(rule="fixed", max_steps=1),
+        *(
+            pytest.param(halting, marks=pytest.mark.slow)
+            for halting in (
+                Halting(rule="soft"),
+                Halting(rule="change", threshold=0.02),
+                Halting(rule="entropy", threshold=0.9),
+                Halting(rule="fixed", max_steps=1),
+            )
+        ),
         Halting(rule="fixed", max_steps=0),
     ],
     ids=lambda halting: f"{halting.rule}-{halting.max_steps}",
@@ -128,7 +133,7 @@ def test_who_halts_early_keeps_the_state_of_that_step(halting: Halting, run_of: 
     agrees(export(run, tmp_path / "out"), run)
 
 
-@pytest.mark.parametrize("rule", ["arh", "fixed"])
+@pytest.mark.parametrize("rule", ["arh", pytest.param("fixed", marks=pytest.mark.slow)])
 def test_a_weighted_readout_is_exported(rule: Any, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("dtrec", halting=Halting(rule=rule, threshold=0.5), readout="weighted")
     last = run_of("dtrec", halting=Halting(rule=rule, threshold=0.5), readout="last")
