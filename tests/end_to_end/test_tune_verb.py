@@ -91,7 +91,7 @@ def test_auto_trains_a_run(shell: Shell, shop: Path, tmp_path: Path) -> None:
     found = shell.json(*words)
     assert found["chosen"] in found["valid_ndcg@10"]
     shell.ok("evaluate", tmp_path / "run")
-    assert "is not empty" in shell.wrong(*words)
+    assert "is not empty: choose another, or add --overwrite" in shell.wrong(*words)
 
 
 TRAIN = ("train", "sasrec", "--data", "SHOP", "--out", "OUT")
@@ -123,6 +123,9 @@ TUNE = ("tune", "sasrec", "--data", "SHOP", "--out", "OUT")
         ((*TUNE, "--set", "dropout=2"), "dropout is 2"),
         (("tune", "popular", "--data", "SHOP", "--out", "OUT"), "No setting is left to be tuned"),
         (("tune", "ease", "--data", "SHOP", "--out", "OUT", "--features", "auto"), "ease reads no features"),
+        ((*TUNE, "--set", "choose_by=no_such_module:x"), "The module no_such_module is not here"),
+        ((*TRAIN, "--set", "choose_by=no_such_module:x"), "The module no_such_module is not here"),
+        (("tune", "no_such_module:Means", "--data", "SHOP", "--out", "OUT"), "The module no_such_module is not here"),
         (("tune", "SASRec", "--data", "SHOP", "--out", "OUT"), "Did you mean 'sasrec'?"),
         (("tune",), "tune needs a METHOD"),
         (("tune", "sasrec"), "needs --data STR and --out PATH"),

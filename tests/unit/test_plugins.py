@@ -182,3 +182,13 @@ def test_a_broken_module_and_one_without_chains_are_told_in_a_sentence(
             main(["train", name, "--data", str(shop), "--out", str(out), *SMALL, *words])
         assert said in capsys.readouterr().err
         assert not out.exists() or not list(out.iterdir())
+
+
+def test_a_backbone_of_ones_own_is_tuned(module: str, shop: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    settings = ["width=8", "epochs=1", "batch_positions=128", "layers=1,2"]
+    words = ["--data", str(shop), "--out", str(tmp_path / "search"), "--trials", "2", "--quiet", "--set", *settings]
+    main(["tune", f"{module}:Means", *words])
+    best = str(tmp_path / "search" / "best.json")
+    main(["train", f"{module}:Means", "--recipe", best, "--data", str(shop), "--out", str(tmp_path / "run"), "--quiet"])
+    assert ft.load(tmp_path / "run").config.method.backbone.width == 8  # type: ignore[attr-defined]
