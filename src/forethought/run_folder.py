@@ -91,8 +91,11 @@ def _check(run: Recommender, folder: Path, *, resume: bool, overwrite: bool) -> 
         check_new(folder, overwrite=overwrite)
 
 
-def check_new(folder: Path, *, overwrite: bool) -> None:
+def check_new(folder: Path, *, overwrite: bool, resumable: bool = True) -> None:
     """Whether a run may be made there; nothing is written.
+
+    Args:
+        resumable: whether whoever asks could go on with what lies there.
 
     Raises:
         RunError: something lies there that is not to be overwritten.
@@ -103,9 +106,9 @@ def check_new(folder: Path, *, overwrite: bool) -> None:
     if not contents:
         return
     if not overwrite:
+        go_on = "--resume to go on with a stopped run or " if resumable else ""
         raise RunError(
-            f"The folder {str(folder)!r} is not empty: choose another, or add --resume to go on with a stopped run "
-            "or --overwrite to begin anew."
+            f"The folder {str(folder)!r} is not empty: choose another, or add {go_on}--overwrite to begin anew."
         )
     if not _is_run(folder):
         raise RunError(f"The folder {str(folder)!r} holds something other than a run, which is not overwritten.")

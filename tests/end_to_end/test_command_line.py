@@ -113,7 +113,7 @@ def test_noise(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
         ([*noisy, "--sampled", 5], "leave sample out (on the command line --sampled)"),
         (["--noise-curve", "--sampled", 5], "leave --sampled out"),
         (["--noise-share", 0.2], "need a kind of noise: give one with --noise"),
-        ([*noisy, "--out", run], "keeps its clean evaluation: choose another --out"),
+        ([*noisy, "--out", run], "keeps the evaluation of that run as it is: choose another --out"),
     ):
         assert sentence in shell.wrong("evaluate", run, *wrong)
     for verb in (["evaluate", run], ["train", "sasrec", "--data", shop, "--out", tmp_path / "x"]):

@@ -72,6 +72,17 @@ def test_seeds_make_a_mean_and_go_on(shell: Shell, shop: Path, tmp_path: Path) -
     assert "was configured otherwise" in shell.wrong(*words, "--dropout", 0.1)
 
 
+def test_what_lies_where_a_later_run_shall_be_is_told_before_the_first_is_trained(
+    shell: Shell, shop: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "seed-1").mkdir(parents=True)
+    (tmp_path / "runs" / "seed-1" / "notes.txt").write_text("of somebody else")
+    words = ("train", "sasrec", "--data", shop, "--out", tmp_path / "runs", *TINY, "--seeds", 0, 1)
+    assert "is not empty: choose another, or add --overwrite to begin anew" in shell.wrong(*words)
+    assert "holds something other than a run" in shell.wrong(*words, "--overwrite")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["seed-1"]
+
+
 def test_a_grid_is_named_by_its_settings(shell: Shell, shop: Path, tmp_path: Path) -> None:
     words = ("train", "sasrec", "--data", shop, "--out", tmp_path / "runs", *TINY, "--quiet")
     out = shell.ok(*words, "--set", "dropout=0.2,0.5", "loss.temperature=0.05,0.085")
@@ -91,7 +102,7 @@ def test_auto_trains_a_run(shell: Shell, shop: Path, tmp_path: Path) -> None:
     found = shell.json(*words)
     assert found["chosen"] in found["valid_ndcg@10"]
     shell.ok("evaluate", tmp_path / "run")
-    assert "is not empty" in shell.wrong(*words)
+    assert "is not empty: choose another, or add --overwrite" in shell.wrong(*words)
 
 
 TRAIN = ("train", "sasrec", "--data", "SHOP", "--out", "OUT")
@@ -123,6 +134,9 @@ TUNE = ("tune", "sasrec", "--data", "SHOP", "--out", "OUT")
         ((*TUNE, "--set", "dropout=2"), "dropout is 2"),
         (("tune", "popular", "--data", "SHOP", "--out", "OUT"), "No setting is left to be tuned"),
         (("tune", "ease", "--data", "SHOP", "--out", "OUT", "--features", "auto"), "ease reads no features"),
+        ((*TUNE, "--set", "choose_by=no_such_module:x"), "The module no_such_module is not here"),
+        ((*TRAIN, "--set", "choose_by=no_such_module:x"), "The module no_such_module is not here"),
+        (("tune", "no_such_module:Means", "--data", "SHOP", "--out", "OUT"), "The module no_such_module is not here"),
         (("tune", "SASRec", "--data", "SHOP", "--out", "OUT"), "Did you mean 'sasrec'?"),
         (("tune",), "tune needs a METHOD"),
         (("tune", "sasrec"), "needs --data STR and --out PATH"),

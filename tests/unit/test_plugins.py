@@ -182,3 +182,30 @@ def test_a_broken_module_and_one_without_chains_are_told_in_a_sentence(
             main(["train", name, "--data", str(shop), "--out", str(out), *SMALL, *words])
         assert said in capsys.readouterr().err
         assert not out.exists() or not list(out.iterdir())
+
+
+def test_a_backbone_of_ones_own_is_tuned(module: str, shop: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    settings = ["width=8", "epochs=1", "batch_positions=128", "layers=1,2"]
+    words = ["--data", str(shop), "--out", str(tmp_path / "search"), "--trials", "2", "--quiet", "--set", *settings]
+    main(["tune", f"{module}:Means", *words])
+    best = str(tmp_path / "search" / "best.json")
+    main(["train", f"{module}:Means", "--recipe", best, "--data", str(shop), "--out", str(tmp_path / "run"), "--quiet"])
+    assert ft.load(tmp_path / "run").config.method.backbone.width == 8  # type: ignore[attr-defined]
+
+
+def test_an_export_says_what_in_ones_own_code_it_cannot_follow(
+    module: str, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(shop, tmp_path / "run")
+    words = ["export", str(run), "--to", "torch", "--out", str(tmp_path / "out"), "--plugin", module]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "take tensor.shape and torch.arange" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    path = tmp_path / "own_means.py"
+    mended = path.read_text(encoding="utf-8").replace("range(len(lengths_B))", "torch.arange(x_BLD.shape[0])")
+    path.write_text("import torch\n" + mended, encoding="utf-8")
+    forget()
+    main(words)
+    assert (tmp_path / "out" / "model.pt2").is_file()

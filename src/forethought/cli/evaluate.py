@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from forethought.recommender import Recommender
 
 CURVES_FILE = "noise.json"
+BATCH = 1024
 
 
 @dataclass(kw_only=True)
@@ -63,7 +64,7 @@ class Evaluate:
     """Leave a user's history out of the candidates; auto: as the run was trained."""
     sampled: int | None = None
     """Rank among so many drawn items only; biased, and labelled so."""
-    batch: int = 1024
+    batch: int = BATCH
     """Cases encoded together. Rank metrics depend on it by rounding alone: padding changes the order of sums, and two
     scores that agree to seven digits may change places; more only where rows halt at random."""
     resamples: int = 1000
@@ -103,7 +104,6 @@ def run(arguments: list[str]) -> None:
     from forethought.files import check_replaceable
     from forethought.folders import writable
     from forethought.recommender import load
-    from forethought.run_files import CONFIG_FILE
     from forethought.runs import split_of
     from forethought.settings import check
 
@@ -122,8 +122,8 @@ def run(arguments: list[str]) -> None:
     exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
     own = own and exclude in (None, model.about["exclude_history"]) and args.precision == "32"
-    if noise is not None and not args.noise_curve and args.out is not None and (args.out / CONFIG_FILE).is_file():
-        raise ConfigError(f"{args.out} is a run's folder and keeps its clean evaluation: choose another --out.")
+    if not args.noise_curve:
+        _refuse_run_folder(args.out, args.run if own else None)
     if args.noise_curve and args.out is not None:
         check_replaceable(args.out / CURVES_FILE)
     split = split_of(model, args.data, args.columns.items)
@@ -150,10 +150,30 @@ def _refuse_own_split(args: Evaluate) -> None:
         )
 
 
+def _refuse_run_folder(out: Path | None, own: Path | None) -> None:
+    """A run folder keeps its own evaluation, which `compare` and the card take for that of its model.
+
+    Args:
+        own: the run whose own evaluation is to be kept; None: it is none.
+
+    Raises:
+        ConfigError: the folder is a run's, and the evaluation is not.
+    """
+    from forethought.run_files import CONFIG_FILE
+
+    if out is None or not (out / CONFIG_FILE).is_file():
+        return
+    if own is None or out.resolve() != own.resolve():
+        raise ConfigError(
+            f"{out} is a run's folder and keeps the evaluation of that run as it is: choose another --out."
+        )
+
+
 def _evaluate_scores(args: Evaluate, scores: str) -> None:
     """A table of scores, on data that is named beside it."""
     from forethought.cli.measuring import scores_of
     from forethought.evaluation.settings import EvaluationConfig
+    from forethought.folders import writable
 
     if args.run is not None:
         raise ConfigError(
@@ -162,16 +182,21 @@ def _evaluate_scores(args: Evaluate, scores: str) -> None:
         )
     if args.data is None:
         raise ConfigError("--scores needs --data: what was held out of it is what they are measured by.")
-    if args.sampled is not None or args.noise_curve or args.noising != Noising() or args.precision != "32":
+    noisy = args.noise_curve or args.noising != Noising() or args.noise_seeds is not None
+    if args.sampled is not None or noisy or args.precision != "32":
         raise ConfigError(
             "Scores of another program rank all items from clean histories: leave sampling, noise and precision out."
         )
+    if args.device != "auto" or args.batch != BATCH:
+        raise ConfigError("Scores of another program are there already: leave --device and --batch out.")
     if args.halting_options != HaltingOptions():
         raise ConfigError("Scores of another program do not halt: leave --halt, --delta and --steps out.")
     settings = args.measuring.settings() | {"part": args.part, "exclude_history": CHOICES[args.exclude_history]}
     config = EvaluationConfig(resamples=args.resamples, seed=args.seed, **settings)
-    split = open_split(args.data, args.columns, args.splitting)
-    result = scores_of(scores, split, config, users=args.measuring.user_table())
+    _refuse_run_folder(args.out, None)
+    with writable(*([] if args.out is None else [args.out])):
+        split = open_split(args.data, args.columns, args.splitting)
+        result = scores_of(scores, split, config, users=args.measuring.user_table())
     if args.json:
         print_json(result.to_json())
     else:

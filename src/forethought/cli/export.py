@@ -33,8 +33,8 @@ class Export:
     histories: str | None = None
     """Table of histories, as recommend --input reads it, whose query vectors are written beside those of the items
     (--to parquet)."""
-    neighbours: int = 20
-    """Most neighbours of an item (--to parquet)."""
+    neighbours: int | None = None
+    """Most neighbours of an item, 20 if not given (--to parquet)."""
     overwrite: bool = False
     """Replace an earlier export in OUT."""
     json: bool = False

@@ -44,6 +44,8 @@ class Measuring:
             )
         if self.users is not None and not self.groups_by:
             raise ConfigError("--users would change nothing without --groups-by COLUMN.")
+        if self.users is None and self.users_id != "user_id":
+            raise ConfigError("--users-id would change nothing without --users TABLE.")
         settings: dict[str, Any] = {"groups_by": self.groups_by}
         settings["metrics"] = tuple(metric_of(name, person=True) for name in self.metric)
         if self.cutoffs is not None:

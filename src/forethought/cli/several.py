@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from forethought.config import Recipe
     from forethought.data.splits import Split
+    from forethought.tuning.space import Space
 
 
 def asks_for_several(options: Any, arguments: list[str]) -> bool:
@@ -48,15 +49,34 @@ def check_several(recipe: Recipe, options: Any, arguments: list[str]) -> None:
     for word in options.settings:
         if (name := word.partition("=")[0].replace("-", "_")) in said:
             raise ConfigError(f"{name} is said twice, by --set and by an option of its own: leave one out.")
+    check_metrics(_space(recipe, options))
     _grid(recipe, options)
+
+
+def check_metrics(space: Space) -> None:
+    """Import what `--set choose_by=my_module:my_metric` names, as a person names it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from forethought.evaluation.metrics import metric_of
+    from forethought.plugins import is_path
+
+    for by in getattr(space.get("choose_by"), "values", ()):
+        if is_path(by):
+            metric_of(by, person=True)
+
+
+def _space(recipe: Recipe, options: Any) -> Space:
+    from forethought.tuning.space import parse_settings
+
+    return parse_settings(options.settings, recipe, ranges=False)
 
 
 def _grid(recipe: Recipe, options: Any) -> Any:
     from forethought.tuning.grid import grid_of
-    from forethought.tuning.space import parse_settings
 
-    space = parse_settings(options.settings, recipe, ranges=False)
-    return grid_of(recipe, space, getattr(options, "seeds", ()))
+    return grid_of(recipe, _space(recipe, options), getattr(options, "seeds", ()))
 
 
 def train_several(recipe: Recipe, options: Any, split: Split, view: Console) -> None:

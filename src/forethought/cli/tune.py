@@ -59,22 +59,21 @@ class SpaceOptions:
 def run(arguments: list[str]) -> None:
     from forethought import recipes
     from forethought.cli.train import on_backbone
-    from forethought.errors import ConfigError, nearest
+    from forethought.errors import ConfigError
 
     names = ", ".join(recipes.METHODS)
     if not arguments:
         raise ConfigError(f"tune needs a METHOD, one of {names}: forethought tune --help shows an example.")
     if arguments[0] in ("-h", "--help"):
         sys.stdout.write(
-            f"usage: forethought tune METHOD --data DATA --out FOLDER [options]\n\nMETHOD is one of {names}.\n"
+            f"usage: forethought tune METHOD --data DATA --out FOLDER [options]\n\nMETHOD is one of {names};\n"
+            "or one of your own, as my_module:MyBackbone.\n"
             "forethought tune METHOD --help shows its options, forethought tune METHOD --space what is tried.\n\n"
             "Example: forethought tune sasrec --data data/beauty --minutes 30 --out tuning/sasrec\n"
         )
         return
     name, rest = arguments[0], arguments[1:]
-    if name not in recipes.METHODS:
-        raise ConfigError(f"There is no method {name!r}; the methods are {names}.{nearest(name, recipes.METHODS)}")
-    recipe, rest = on_backbone(recipes.METHODS[name](), name, rest)
+    recipe, rest = on_backbone(recipes.named(name), name, rest)
     if "--space" in rest:
         _show_space(recipe, name, rest)
     else:
@@ -96,6 +95,7 @@ def _show_space(recipe: Recipe, name: str, arguments: list[str]) -> None:
 
 
 def _tune(recipe: Recipe, name: str, arguments: list[str]) -> None:
+    from forethought.cli.several import check_metrics
     from forethought.data.features import Features
     from forethought.devices import resolve_device
     from forethought.errors import ConfigError
@@ -117,7 +117,8 @@ def _tune(recipe: Recipe, name: str, arguments: list[str]) -> None:
         recipe = replace(recipe, features=None if options.features == "none" else Features(use=options.features))
     resolve_device(options.device)
     recipe = replace(recipe, seed=options.seed, training=replace(recipe.training, device=options.device))
-    restricted(recipe, parse_settings(options.settings, recipe))  # what is wrong is told before the data is read
+    check_metrics(said := parse_settings(options.settings, recipe))
+    restricted(recipe, said)  # what is wrong is told before the data is read
     check_budget(options.minutes, options.trials, options.processes)
     check_installed()
     view = console()

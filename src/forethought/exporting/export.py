@@ -33,6 +33,7 @@ from forethought.version import MADE_BY, MARK
 
 Target = Literal["onnx", "torch", "parquet"]
 METADATA_FILE, README_FILE = "metadata.json", "README.md"
+NEIGHBOURS = 20  # of each item and kind
 ONNX_FILE, TORCH_FILE = "model.onnx", "model.pt2"
 WRITTEN = (
     *(METADATA_FILE, README_FILE, IDS_FILE, TABLE_FILE),
@@ -60,7 +61,7 @@ def export(
     k: int | None = None,
     split: Split | None = None,
     histories: str | Path | None = None,
-    neighbours: int = 20,
+    neighbours: int | None = None,
     overwrite: bool = False,
 ) -> Exported:
     """Write a run as something that needs this library no more.
@@ -71,7 +72,7 @@ def export(
             gives the scores of all items.
         split: whose test histories a program is tried on; None: histories that are drawn.
         histories: with `parquet` a table of histories, as `recommend_table` reads it, whose query vectors are written.
-        neighbours: with `parquet` of each item and kind, so many at most.
+        neighbours: with `parquet` of each item and kind, so many at most; None: 20.
         overwrite: replace an earlier export.
 
     Raises:
@@ -80,8 +81,10 @@ def export(
         RunError: there is no such run, or what was made of it does not agree with it; then nothing is written.
     """
     check_all(out=(out, str | Path), to=(to, Target), k=(k, Count | None), split=(split, Split | None))
-    check_all(histories=(histories, str | Path | None), neighbours=(neighbours, Count), overwrite=(overwrite, bool))
-    _check_options(to, k, histories)
+    check_all(
+        histories=(histories, str | Path | None), neighbours=(neighbours, Count | None), overwrite=(overwrite, bool)
+    )
+    _check_options(to, k, histories, neighbours)
     model, out = run if isinstance(run, Recommender) else load(run, device="cpu"), Path(out)
     _check_out(out, overwrite=overwrite)
     if k is not None and k > len(model.items):
@@ -95,7 +98,7 @@ def export(
     with replace_folder(out, overwrite=overwrite) as folder:
         about = _about(model, to)
         if to == "parquet":
-            about |= _vectors(model, folder, histories, neighbours)
+            about |= _vectors(model, folder, histories, neighbours or NEIGHBOURS)
             text = vectors_readme(about)
         else:
             about |= _program(model, folder, to, k, trial(model, split))
@@ -106,12 +109,16 @@ def export(
     return Exported(out, about)
 
 
-def _check_options(to: Target, k: int | None, histories: str | Path | None) -> None:
+def _check_options(to: Target, k: int | None, histories: str | Path | None, neighbours: int | None) -> None:
     if to == "parquet" and k is not None:
         raise ConfigError("Vectors list no items, so k would change nothing: leave it out (--k), or export a program.")
     if to != "parquet" and histories is not None:
         raise ConfigError(
             "Histories become query vectors with parquet alone: leave them out (--histories), or export to parquet."
+        )
+    if to != "parquet" and neighbours is not None:
+        raise ConfigError(
+            "Neighbours are listed with parquet alone: leave them out (--neighbours), or export to parquet."
         )
 
 

@@ -36,6 +36,11 @@ def traced(program: ScoringProgram) -> ExportedProgram:
     except Exception as error:
         if short_of_memory(error):
             raise
+        if str(error).startswith("Constraints violated"):
+            raise ConfigError(
+                "This run's code fixes the size of a batch or the length of histories as a number, as len() and "
+                "range() of a tensor do: take tensor.shape and torch.arange there, or serve the run."
+            ) from error
         raise ConfigError(
             f"PyTorch {torch.__version__} cannot make a program of this run ({first_line(error).rstrip('.')}): try a "
             "newer one, or serve the run."

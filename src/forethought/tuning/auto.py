@@ -107,7 +107,7 @@ def train_best(
         RunError: something lies in `out`, or nothing could be trained.
     """
     out, until = Path(out), time.time() + 60 * minutes
-    check_new(out, overwrite=overwrite)
+    check_new(out, overwrite=overwrite, resumable=False)
     with replace_folder(out, overwrite=overwrite) as made:
         room = made / TRIED
         tried = _closed_form(split, room, seed, device, say)

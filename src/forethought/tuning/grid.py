@@ -22,6 +22,7 @@ from forethought.files import replace_file, write_json
 from forethought.folders import writable
 from forethought.recommender import Recommender
 from forethought.run_files import CONFIG_FILE, STATE_FOLDER
+from forethought.run_folder import check_new
 from forethought.runs import check_options, evaluate, train
 from forethought.settings import SearchChoices, Seed, check
 from forethought.tables.formats import NONE
@@ -132,10 +133,14 @@ def train_grid(
         choices: of `forethought.runs.train`.
 
     Raises:
-        RunError: `out` is a run folder itself, or holds a run of one of these names that was configured otherwise.
+        RunError: `out` is a run folder itself, or holds a run of one of these names that was configured otherwise, or
+            something else; the latter is told before any is trained.
     """
     if (out / CONFIG_FILE).exists():
         raise RunError(f"{out} is a run folder, but several are to be made in it: choose another folder.")
+    for name in grid:
+        if overwrite or not state.exists(out / name / STATE_FOLDER):
+            check_new(out / name, overwrite=_replaces(out / name, overwrite), resumable=False)
     runs = []
     with writable(out):
         for name, (setting, recipe) in grid.items():
@@ -148,7 +153,7 @@ def train_grid(
                 split,
                 folder,
                 resume=there,
-                overwrite=overwrite or (not there and (folder / CONFIG_FILE).is_file()),
+                overwrite=not there and _replaces(folder, overwrite),
                 observer=None if whole or observer is None else observer(),
                 **choices,
             )
@@ -157,6 +162,11 @@ def train_grid(
         made = Grid(out, split.data.name, runs)
         _write(made)
     return made
+
+
+def _replaces(folder: Path, overwrite: bool) -> bool:
+    """Whether what lies there gives way: a run that was stopped before it had a state does so unasked."""
+    return overwrite or (folder / CONFIG_FILE).is_file()
 
 
 def _is_done(folder: Path) -> bool:

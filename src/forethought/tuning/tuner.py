@@ -128,7 +128,9 @@ def _held(job: Job) -> Iterator[None]:
     if there and not file.is_file():
         raise RunError(f"The folder {str(job.folder)!r} holds something other than a search: choose another one.")
     if there:
-        before = read_json(file, "begin the search in another folder")
+        before = read_json(file, mend := "begin the search in another folder")
+        if not isinstance(before, dict):
+            raise RunError(f"{file} is damaged (it describes no search): {mend}.")
         changed = differences({k: v for k, v in before.items() if k != "forethought"}, plain(description))
         if changed:
             raise RunError(

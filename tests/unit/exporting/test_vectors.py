@@ -73,6 +73,12 @@ def test_neighbours_are_the_nearest_by_cosine(split: Split, tmp_path: Path) -> N
         assert mine["neighbour_id"].to_list() == run.items.id_list(wanted)
 
 
+def test_neighbours_of_a_program_would_be_nowhere(split: Split, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave them out"):
+        export(run_of("sasrec", split), tmp_path / "out", "torch", neighbours=5)
+    assert not (tmp_path / "out").exists()
+
+
 def test_neighbours_by_evidence_are_written_beside_them(split: Split, tmp_path: Path) -> None:
     run = run_of("sasrec", split, speaking)
     made = export(run, tmp_path / "out", "parquet", neighbours=4)

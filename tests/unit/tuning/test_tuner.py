@@ -143,6 +143,12 @@ def test_another_search_in_the_same_folder_is_refused(recipe: Recipe, split: Spl
         tune(recipe, split, tmp_path / "other", trials=1)
 
 
+def test_a_file_that_describes_no_search_is_refused_in_a_sentence(recipe: Recipe, split: Split, tmp_path: Path) -> None:
+    (tmp_path / "search.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(RunError, match=r"search\.json is damaged"):
+        tune(recipe, split, tmp_path, trials=1)
+
+
 def test_a_damaged_journal_is_refused_in_a_sentence(recipe: Recipe, split: Split, tmp_path: Path) -> None:
     tune(recipe, split, tmp_path / "search", trials=1)
     (tmp_path / "search" / JOURNAL).write_text("{}\nnothing\n")
