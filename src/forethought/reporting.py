@@ -122,7 +122,9 @@ def _health(model: Recommender, data: Any, items: Any, notes: list[str]) -> list
     """What the doctor says of the table that the first run was trained on."""
     columns, path = model.about.get("columns") or {}, model.about.get("data_path")
     if data is None and (path is None or not Path(path).exists()):
-        notes.append("Nothing is said of the health of the data, as it does not lie where it did: name it with data.")
+        notes.append(
+            "Nothing is said of the health of the data, as it does not lie where it did: say where it lies now (on the command line --data)."
+        )
         return []
     of = {key: columns[key] for key in ("user", "item", "time", "position") if columns.get(key) is not None}
     return diagnose(path if data is None else data, **of, items=items or columns.get("items")).sentences()
