@@ -123,8 +123,8 @@ def _health(model: Recommender, data: Any, items: Any, notes: list[str]) -> list
     columns, path = model.about.get("columns") or {}, model.about.get("data_path")
     if data is None and (path is None or not Path(path).exists()):
         notes.append(
-            "Nothing is said of the health of the data, which does not lie where it did: name its place as data (on the "
-            "command line --data)."
+            "Nothing is said of the health of the data, which does not lie where it did: name its place as data "
+            "(on the command line --data)."
         )
         return []
     of = {key: columns[key] for key in ("user", "item", "time", "position") if columns.get(key) is not None}
