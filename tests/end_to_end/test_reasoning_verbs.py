@@ -31,7 +31,10 @@ def test_explain(shell: Shell, run: Path, tmp_path: Path) -> None:
         (["--history", ""], "The history is empty"),
         (["--history", "i00001", "i00002"], "--history was given 'i00001 i00002', but tells of one user: join the"),
         (["--history", "i00001", "--target", "nobody"], "The target 'nobody' is no item that the model knows"),
-        (["--history", "i00001", "--picture", "way.pdf"], "way.pdf ends in .pdf, but a picture is written as .png or"),
+        (
+            ["--history", "i00001", "--picture", "way.gif"],
+            "way.gif ends in .gif, but a picture is written as .png, .svg or",
+        ),
         (["--history", "i00001", "--steps", 2], "does not reason, so there is nothing to halt"),
         (["--history", "i00001", "--k", 0], "k is 0"),
         (["--history", "i00001", "--picture", run / "README.md" / "way.png"], "could not be written"),

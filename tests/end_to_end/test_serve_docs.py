@@ -46,5 +46,5 @@ def test_the_options_named_on_the_page_are_there() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "forethought", "serve", "--help"], capture_output=True, text=True, check=True
     )
-    elsewhere = {"--resume", "--user", "--data", "--out", "--item"}  # of the training
+    elsewhere = {"--resume", "--user", "--data", "--out", "--item", "--rm"}  # of the training, and of docker
     assert set(re.findall(r"--[a-z][a-z-]+", text)) - elsewhere <= set(re.findall(r"--[a-z][a-z-]+", done.stdout))

@@ -210,7 +210,7 @@ def _parsed(recipe: Recipe, name: str, arguments: list[str]) -> Any:
     about = f"Train {name} into a run folder.\n\nExample: forethought train {name} --data shop --out runs/{name}"
     about += "\n\n--recipe FILE begins with a recipe that forethought tune has written, or with that of a run folder."
     if name in recipes.AUTHORS:
-        about += f"\n\nDefaults are the settings of {name.removesuffix('-authors')}'s authors (docs/methods.md)."
+        about += f"\n\nDefaults are the settings of {name.removesuffix('-authors')}'s authors."
     if backbones := recipes.backbones_of(name):
         about += f"\n\n--backbone NAME is one of {', '.join(backbones)}; sasrec if not given."
     if hasattr(recipe.method, "tokenizer"):

@@ -177,7 +177,7 @@ def validated(monkeypatch: pytest.MonkeyPatch, ndcg: list[float], other: list[fl
     """Validation NDCG@10 of each epoch, and the other metric of each that has one."""
     first, second = iter(ndcg), iter(other)
     monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(first)))
-    monkeypatch.setattr(loop, "named", lambda name: lambda ranks: np.full(1, next(second)))
+    monkeypatch.setattr(loop, "chosen_mean", lambda metric, ranks, lists: next(second))
 
 
 def test_the_metric_of_a_stage_selects_and_stops_in_it(
