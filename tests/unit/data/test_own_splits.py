@@ -204,3 +204,25 @@ def test_sessions_without_times_are_drawn() -> None:
         ft.by_session(ft.read(sessions()), seed=1)
     with pytest.raises(DataError, match="leaves none to train on"):
         ft.by_session(data, test_share=0.6, valid_share=0.5)
+
+
+def test_a_test_table_that_was_trained_on_is_refused_and_shared_rows_are_told() -> None:
+    rows = TABLE.drop("split")
+    with pytest.raises(DataError, match="Every row of the test table stands in the training table too"):
+        ft.split_of_tables(rows, rows)
+    with pytest.raises(DataError, match="Every row of the test table stands in the training table too"):
+        ft.split_of_tables(rows, rows.tail(2))
+    without_times = rows.drop("timestamp")
+    with pytest.raises(DataError, match="Every row of the test table stands in the training table too"):
+        ft.split_of_tables(without_times, without_times, time=None)
+    later = pl.DataFrame({"user_id": [1, 2], "item_id": ["a", "b"], "timestamp": [20, 21]})
+    split = ft.split_of_tables(rows, pl.concat([rows.tail(1), later]))
+    assert "1 of 3 rows of the test table stand in the training table too." in split.data.notes
+    again = ft.split_of_tables(without_times, later.drop("timestamp"), time=None)
+    assert not [note for note in again.data.notes if "too" in note], "to meet an item again is no leak"
+
+
+def test_tables_with_other_columns_are_told_by_the_column() -> None:
+    rows = TABLE.drop("split")
+    with pytest.raises(DataError, match="time is no column there and 'timestamp' in the training table"):
+        ft.split_of_tables(rows, rows.drop("timestamp"))
