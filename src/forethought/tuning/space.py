@@ -199,4 +199,6 @@ def shown_value(value: Value) -> str:
 
 
 def _unknown(name: str, known: Mapping[str, Setting]) -> str:
+    if name == "seed":
+        return "A seed is no setting: a tuning takes one with --seed, and a training several with --seeds 0 1 2."
     return f"There is no setting {shown(name)} of this method or its training.{nearest(name, known)}"

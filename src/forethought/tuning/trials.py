@@ -18,6 +18,7 @@ from forethought.tuning.search import End, Search, Trial
 from forethought.tuning.space import Space, defaults, with_values
 
 TRIALS = "trials"
+HOPELESS = 3  # trials that fail, and nothing but these: what fails then is the recipe, and no value of a setting
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,21 @@ class _TrialObserver(Quiet):
 
 
 def carry_out(job: Job, search: Search, told: Callable[[Trial], None], orphaned: Callable[[], bool]) -> None:
-    """Trial after trial until the time is up, or there were enough.
+    """Trial after trial until the time is up, or there were enough, or it is plain that all of them fail.
 
     Args:
         told: of each trial that ended.
         orphaned: whether whoever started this process is gone.
     """
-    while not job.time_is_up and not orphaned() and (asked := search.ask(job.trials)) is not None:
+    while not (job.time_is_up or orphaned() or _hopeless(search)) and (asked := search.ask(job.trials)) is not None:
         outcome = _one(job, search, *asked, lambda: job.time_is_up or orphaned())
         search.tell(outcome)
         told(outcome)
+
+
+def _hopeless(search: Search) -> bool:
+    ends = [trial.end for trial in search.trials() if trial.end not in (None, "abandoned")]
+    return len(ends) >= HOPELESS and set(ends) == {"failed"}
 
 
 def _one(job: Job, search: Search, number: int, values: dict, over: Callable[[], bool]) -> Trial:

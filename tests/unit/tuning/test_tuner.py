@@ -129,6 +129,19 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(recipe: Recipe, split: 
     assert len(tuning.trials) == 4
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_recipe_that_cannot_be_trained_does_not_fail_until_the_time_is_up(
+    recipe: Recipe, split: Split, tmp_path: Path, processes: int
+) -> None:
+    reading = replace(recipe, features=ft.Features(use="no_such_column"))
+    with pytest.raises(RunError, match="no_such_column"):
+        tune(reading, split, tmp_path / "s", minutes=10, processes=processes)
+    search = trials.Job(tmp_path / "s", split, reading, space_of(reading), None, None, 0).search()
+    ended = [trial.end for trial in search.trials() if trial.end is not None]
+    assert set(ended) <= {"failed", "abandoned"}
+    assert trials.HOPELESS <= len(ended) <= trials.HOPELESS + processes
+
+
 def test_another_search_in_the_same_folder_is_refused(recipe: Recipe, split: Split, tmp_path: Path) -> None:
     tune(recipe, split, tmp_path / "search", trials=1)
     before = (tmp_path / "search" / JOURNAL).read_bytes()
