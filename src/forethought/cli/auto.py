@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from forethought.cli.shared import ColumnOptions, Splitting, console, open_split, parse, print_json, tell_notes
+from forethought.cli.shared import ColumnOptions, Splitting, announced_split, console, parse, print_json
 
 
 @dataclass(kw_only=True)
@@ -51,9 +51,7 @@ def train_auto(arguments: list[str]) -> None:
     check(options.minutes, Minutes, "--minutes")
     resolve_device(options.device)
     view = console()
-    split = open_split(options.data, options.columns, options.splitting)
-    if not options.quiet:
-        tell_notes(view, split.data)
+    split = announced_split(options, view)
     model = train_best(
         split,
         options.out,

@@ -328,6 +328,14 @@ def tell_notes(view: Console, data: Interactions) -> None:
         view.print(f"- {note}", highlight=False)
 
 
+def announced_split(options: Any, view: Console) -> Split:
+    """The split that a verb's `data`, `columns` and `splitting` ask for, and what is odd about it unless `quiet`."""
+    split = open_split(options.data, options.columns, options.splitting)
+    if not options.quiet:
+        tell_notes(view, split.data)
+    return split
+
+
 def read_table(source: str, columns: ColumnOptions, split: str | None = None) -> Interactions:
     from forethought.data.reading import read
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from forethought.cli.shared import ColumnOptions, Splitting, console, open_split, parse, tell_notes
+from forethought.cli.shared import ColumnOptions, Splitting, announced_split, console, parse
 
 
 @dataclass(kw_only=True)
@@ -69,9 +69,7 @@ def _study(name: str, arguments: list[str]) -> None:
         check(seed, Seed, "--seeds")
     resolve_device(options.device)
     view = console()
-    split = open_split(options.data, options.columns, options.splitting)
-    if not options.quiet:
-        tell_notes(view, split.data)
+    split = announced_split(options, view)
     context = StudyContext(
         split=split,
         results=options.results or _results(),

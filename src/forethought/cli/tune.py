@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from forethought.cli.shared import ColumnOptions, Splitting, console, open_split, parse, print_json, tell_notes
+from forethought.cli.shared import ColumnOptions, Splitting, announced_split, console, parse, print_json
 
 if TYPE_CHECKING:
     from forethought.config import Recipe
@@ -122,9 +122,7 @@ def _tune(recipe: Recipe, name: str, arguments: list[str]) -> None:
     check_budget(options.minutes, options.trials, options.processes)
     check_installed()
     view = console()
-    split = open_split(options.data, options.columns, options.splitting)
-    if not options.quiet:
-        tell_notes(view, split.data)
+    split = announced_split(options, view)
     try:
         tuning = tune(
             recipe,
