@@ -54,6 +54,7 @@ from forethought.run_files import (
     STATE_FOLDER,
     Sums,
     bound_sums,
+    not_a_run,
     read_model,
     write_model,
 )
@@ -362,7 +363,7 @@ def load(
     folder, there = Path(folder), resolve_device(device)
     if not folder.is_dir():
         raise RunError(f"There is no run folder {str(folder)!r}: train one first (forethought train --help).")
-    parts = read_json(folder / CONFIG_FILE, "give a folder that forethought train has written")
+    parts = read_json(folder / CONFIG_FILE, not_a_run(folder))
     if not isinstance(parts, dict) or parts.get("format") != FORMAT:
         raise RunError(
             f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}, whose files have checksums): train "

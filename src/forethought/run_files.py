@@ -26,8 +26,18 @@ STATE_FOLDER, INDEX_FILES = "state", ("annindex.bin", "annindex.json")
 BOUND = (CONFIG_FILE, ITEMS_FILE)
 MEND = "copy or train it again"
 
+SHOWN = 3  # runs of a folder of runs
+
+
 Sums = dict[str, str]
 """Checksums by the name of the file."""
+
+
+def not_a_run(folder: Path) -> str:
+    """How to mend that a folder is no run: it may hold several, as a grid of trainings does."""
+    within = sorted(path.parent for path in folder.glob(f"*/{CONFIG_FILE}"))[:SHOWN] if folder.is_dir() else []
+    runs = f"name one of the runs in it, such as {', '.join(map(str, within))}"
+    return runs if within else "give a folder that forethought train has written"
 
 
 def bound_sums(folder: Path) -> Sums:

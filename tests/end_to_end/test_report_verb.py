@@ -83,6 +83,7 @@ def test_wrong_calls_end_in_a_sentence(run, shell, tmp_path):
         ([run, "--out", tmp_path / "r.pdf"], "a report is a page"),
         ([run, run, *page], "Two runs are called"),
         ([run, "--examples", 50, *page], "0 to 20 examples"),
+        ([run.parent, *page], f"name one of the runs in it, such as {run}"),
         ([tmp_path / "nowhere", *page], "nowhere"),
         ([run, "--data", tmp_path / "nothing.csv", *page], "nothing.csv"),
     ]

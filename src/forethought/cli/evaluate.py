@@ -268,18 +268,21 @@ def _keep(args: Evaluate, model: Recommender, result: Evaluation | Robustness, o
     from forethought.files import write_json
     from forethought.version import MADE_BY
 
-    view = console()
+    view, run, out = console(), args.run, args.out
+    same = run is not None and out is not None and out.resolve() == run.resolve()
+    if own and same and isinstance(result, Evaluation):
+        out = None  # where it belongs in any case
     if not isinstance(result, Evaluation):
-        if args.out is not None:
-            write_json(args.out / CURVES_FILE, {"made": MADE_BY, **result.to_json()})
-            view.print(f"Written to {args.out / CURVES_FILE}.")
-    elif args.out is not None:
-        result.write(args.out)
+        if out is not None:
+            write_json(out / CURVES_FILE, {"made": MADE_BY, **result.to_json()})
+            view.print(f"Written to {out / CURVES_FILE}.")
+    elif out is not None:
+        result.write(out)
         across = "" if args.noising.noise is None else " --across-noise"
-        view.print(f"Written to {args.out}; next: forethought compare {args.run} {args.out}{across}")
+        view.print(f"Written to {out}; next: forethought compare {run} {out}{across}")
     elif own:
-        assert args.run is not None
-        view.print(_keep_own(args.run, model, result))
+        assert run is not None
+        view.print(_keep_own(run, model, result))
     else:
         view.print("Not the run's own evaluation, so nothing in its folder has changed; --out FOLDER would keep it.")
 

@@ -155,10 +155,13 @@ def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise
         for evaluation in seeds:
             across = ("noise",) if across_noise else ()
             if differing := conflicts(first.protocol, evaluation.protocol, across=across):
+                told = (
+                    [differing["split"]] if "split" in differing else [*differing.values()]
+                )  # the rest follows from it
                 noise = ", or compare across noise (on the command line --across-noise) to see what it costs"
                 raise DataError(
                     f"{baseline!r} and {method!r} were measured under different protocols: "
-                    f"{', '.join(differing.values())} differ, so evaluate both in the same way"
+                    f"{', '.join(told)} differ, so evaluate both in the same way"
                     f"{noise if [*differing] == ['noise'] else ''}."
                 )
     return baseline

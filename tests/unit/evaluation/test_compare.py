@@ -108,6 +108,14 @@ def test_other_protocols_are_refused_by_the_keys_that_differ(evaluate, make_data
             compare({"ours": ours, "theirs": stranger}, **QUICK)
 
 
+def test_another_split_is_told_without_what_follows_from_it(evaluate):
+    ours = evaluate()
+    parts = {"split": "column", "targets": None, "valid": {"cases": 3, "without_history": 0}}
+    theirs = replace(ours, protocol=ours.protocol | parts)
+    with pytest.raises(DataError, match=r"protocols: split \('leave_last_out' and 'column'\) differ, so"):
+        compare({"ours": ours, "theirs": theirs}, **QUICK)
+
+
 def test_the_name_of_the_data_and_the_window_may_differ(evaluate):
     other = evaluate(seed=2, window=20)
     other = replace(other, protocol=other.protocol | {"data": "a copy"})
