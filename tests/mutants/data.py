@@ -190,4 +190,11 @@ MUTANTS = [
         "centred_NF = values_NF - values_NF[known_N].mean(axis=0)",
         "unit/test_extending.py::test_features_of_new_items_are_made_as_those_of_the_others_were",
     ),
+    Mutant(
+        "what was trained on is to be found",
+        "data/split_tables.py",
+        "if n_repeated and n_repeated == rows.height:",
+        "if n_repeated > rows.height:",
+        "unit/data/test_own_splits.py::test_a_test_table_that_was_trained_on_is_refused_and_shared_rows_are_told",
+    ),
 ]

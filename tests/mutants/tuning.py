@@ -78,4 +78,11 @@ MUTANTS = [
         "own = Evidence()",
         f"{VERB}::test_options_override_a_recipe_file",
     ),
+    Mutant(
+        "a search goes on though nothing can be trained",
+        "tuning/trials.py",
+        'set(ends) == {"failed"}',
+        'set(ends) == {"complete"}',
+        f"{TUNER}::test_a_small_number_of_failures_ends_a_search",
+    ),
 ]

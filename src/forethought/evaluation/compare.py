@@ -155,9 +155,8 @@ def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise
         for evaluation in seeds:
             across = ("noise",) if across_noise else ()
             if differing := conflicts(first.protocol, evaluation.protocol, across=across):
-                told = (
-                    [differing["split"]] if "split" in differing else [*differing.values()]
-                )  # the rest follows from it
+                # of another split all the rest follows
+                told = [differing["split"]] if "split" in differing else [*differing.values()]
                 noise = ", or compare across noise (on the command line --across-noise) to see what it costs"
                 raise DataError(
                     f"{baseline!r} and {method!r} were measured under different protocols: "

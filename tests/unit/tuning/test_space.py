@@ -87,6 +87,7 @@ def test_one_value_stays_and_leaves_the_space() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["seed=1,2"], "A seed is no setting: a tuning takes one with --seed, and a training several with --seeds"),
         (["dropuot=1"], "There is no setting 'dropuot' of this method or its training. Did you mean 'dropout'?"),
         (["dropout"], "--set has 'dropout', but must be like dropout=0.2,0.5"),
         (["dropout="], "--set has 'dropout='"),
