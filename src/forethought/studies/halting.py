@@ -25,7 +25,7 @@ from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, inte
 from forethought.methods.interface import Method, dense_states
 from forethought.reasoning.halting import INDICATORS, Halting, Rule, Trace
 from forethought.recommender import Recommender
-from forethought.studies.oracle import in_words, learnt, oracle
+from forethought.studies.oracle import learnt, oracle
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
@@ -93,13 +93,42 @@ def _bounds(model: Recommender, split: Split, best: int, seed: int) -> dict[str,
     traced, history = _trace(method, cases), cases.history.take(rows)
     read_nF = torch.cat([traced.indicators_PT3.flatten(1), traced.halts_PT], dim=1).double().numpy()
     features_nF = np.column_stack([read_nF, history.lengths])
-    points = learnt(values_Dn, features_nF, history.users, seed) if depth and len(np.unique(history.users)) > 1 else []
+    chosen = learnt(values_Dn, features_nF, history.users, seed) if depth and len(np.unique(history.users)) > 1 else []
+    base, points = Measured(values_Dn[best], values_Dn[best], np.full(len(rows), best), 0.0), []
+    for price, depth_n in chosen:
+        quality_n = values_Dn[depth_n, np.arange(len(rows))]
+        point = {"price": price, "steps": float(depth_n.mean()), "ndcg@10": float(quality_n.mean())}
+        points.append(point | _relative(Measured(quality_n, quality_n, depth_n, 0.0), base, cases.take(rows)))
     return {
         "cases": len(rows),
         "best_fixed_ndcg": float(values_Dn[best].mean()),
         "oracle": oracle(values_Dn, best),
         "learnt": points,
     }
+
+
+def _bounds_words(figures: dict[str, Any]) -> str:
+    """What any rule could reach, in sentences."""
+    bounds, known = figures["bounds"], figures["bounds"]["oracle"]
+    said = (
+        f"On {bounds['cases']:,} of these cases an oracle that knows what comes next has NDCG@10 "
+        f"{known['ndcg@10']:.4f} with {known['steps']:.2f} steps. With {known['steps_at_no_loss']:.2f} it is as good "
+        f"as the best fixed depth ({bounds['best_fixed_ndcg']:.4f} with {figures['best_fixed']}), and no rule can do with "
+        "fewer."
+    )
+    points = [point for point in bounds["learnt"] if _known(point)]
+    if not points:
+        return said
+    top = max(points, key=lambda point: point["ndcg@10"])
+    sound = [point for point in points if point["relative_ci95"][0] > -LOSS]
+    least = min(sound, key=lambda point: point["steps"], default=None)
+    return (
+        f"{said} A rule fitted to other users' cases, which reads the indicators of all steps and the length of the "
+        f"history, has at best {top['ndcg@10']:.4f} with {top['steps']:.2f} steps ({_relative_words(top)} against the "
+        "best fixed depth); "
+        + ("no price of a step keeps" if least is None else f"{least['steps']:.2f} steps are the fewest that keep")
+        + f" the lower end of its interval above -{LOSS:.0%}."
+    )
 
 
 def _measure(method: Method, cases: Cases, exclude: bool, halting: Halting, repetitions: int) -> Measured:
@@ -248,7 +277,7 @@ def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
         f"{_verdict(figures)}"
     )
     if "bounds" in figures:  # results of before they were asked for have none
-        page.say(in_words(figures["bounds"], figures["best_fixed"], figures["bounds"]["best_fixed_ndcg"]))
+        page.say(_bounds_words(figures))
     with page.plot(name, "NDCG@10 against mean steps and against time, a line for each way of halting", 2) as both:
         for axes, x, label in zip(both, ("steps", "ms"), ("mean steps", "ms a history"), strict=True):
             for way in dict.fromkeys(p["way"] for p in figures["curve"]):

@@ -67,15 +67,17 @@ def oracle(values_Dn: np.ndarray, best_fixed: int) -> dict[str, Any]:
     }
 
 
-def learnt(values_Dn: np.ndarray, features_nF: np.ndarray, users_n: np.ndarray, seed: int) -> list[dict[str, float]]:
-    """Depths chosen case by case by what is expected of them, a point for each price of a step.
+def learnt(
+    values_Dn: np.ndarray, features_nF: np.ndarray, users_n: np.ndarray, seed: int
+) -> list[tuple[float, np.ndarray]]:
+    """Depths chosen case by case by what is expected of them, for each price of a step.
 
     What each depth adds is predicted by gradient boosting from cases of other users (cross-fitted), so that nothing is
     judged by what it was fitted on. It sees the features of all steps at once, more than a rule that must decide at
     each has.
 
     Returns:
-        `price`, mean `steps` and `ndcg@10` of each.
+        Prices, each with the depth of every case, int64 [n].
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.model_selection import GroupKFold
@@ -88,33 +90,4 @@ def learnt(values_Dn: np.ndarray, features_nF: np.ndarray, users_n: np.ndarray, 
             model = HistGradientBoostingRegressor(max_iter=60, learning_rate=0.05, random_state=seed)
             model.fit(features_nF[fitted], (values_Dn[depth] - values_Dn[0])[fitted])
             expected_Dn[depth, held_out] = model.predict(features_nF[held_out])
-    points = []
-    for price in PRICES:
-        depth_n = (expected_Dn - price * np.arange(D)[:, None]).argmax(0)
-        quality = float(values_Dn[depth_n, np.arange(n)].mean())
-        points.append({"price": price, "steps": float(depth_n.mean()), "ndcg@10": quality})
-    return points
-
-
-def in_words(bounds: dict[str, Any], best_fixed: int, fixed_quality: float) -> str:
-    """Both bounds, in sentences."""
-    known, points = bounds["oracle"], bounds["learnt"]
-    said = [
-        f"An oracle that knows what comes next has NDCG@10 {known['ndcg@10']:.4f} with {known['steps']:.2f} steps. "
-        f"With {known['steps_at_no_loss']:.2f} it is as good as the best fixed depth ({fixed_quality:.4f} with "
-        f"{best_fixed}), and no rule can do with fewer."
-    ]
-    if points:
-        best = max(points, key=lambda point: point["ndcg@10"])
-        said.append(
-            f"A rule fitted to other users' cases, which reads the indicators of all steps and the history's length, "
-            f"has at best {best['ndcg@10']:.4f} with {best['steps']:.2f} steps"
-        )
-        sound = [point for point in points if point["ndcg@10"] >= fixed_quality]
-        fewest = min(sound, key=lambda point: point["steps"], default=None)
-        said[-1] += (
-            ", and at no price of a step is it as good as the best fixed depth."
-            if fewest is None
-            else f", and is as good as the best fixed depth from {fewest['steps']:.2f} steps on."
-        )
-    return " ".join(said)
+    return [(price, (expected_Dn - price * np.arange(D)[:, None]).argmax(0)) for price in PRICES]

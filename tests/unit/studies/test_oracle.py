@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from forethought.studies.oracle import hull_steps, in_words, learnt, least_steps, oracle
+from forethought.studies.oracle import hull_steps, learnt, least_steps, oracle
 
 
 def test_no_choice_of_depths_is_above_the_hull():
@@ -45,12 +45,24 @@ def test_what_a_feature_tells_is_learnt_and_noise_is_not():
     n = 3000
     telling, users = random.random(n) < 0.3, np.arange(n) // 2
     values_Dn = np.stack([np.full(n, 0.2), np.where(telling, 0.6, 0.1)]) + 0.01 * random.random((2, n))
-    seen = learnt(values_Dn, np.column_stack([telling, random.random(n)]), users, seed=0)
-    best = max(seen, key=lambda point: point["ndcg@10"])
-    assert best["ndcg@10"] == pytest.approx(values_Dn.max(0).mean(), abs=0.005)
-    assert best["steps"] == pytest.approx(telling.mean(), abs=0.02)
-    blind = learnt(values_Dn, random.random((n, 2)), users, seed=0)
-    fixed = values_Dn.mean(1).max()
-    assert max(point["ndcg@10"] for point in blind) < fixed + 0.02, "nothing is judged by what it was fitted on"
-    said = in_words({"oracle": oracle(values_Dn, 1), "learnt": seen}, 1, float(values_Dn[1].mean()))
-    assert "no rule can do with fewer" in said
+
+    def reached(features_nF: np.ndarray) -> tuple[float, float]:
+        """The best quality at any price, and its steps."""
+        depths = [depth_n for _, depth_n in learnt(values_Dn, features_nF, users, seed=0)]
+        return max((values_Dn[depth_n, np.arange(n)].mean(), depth_n.mean()) for depth_n in depths)
+
+    quality, steps = reached(np.column_stack([telling, random.random(n)]))
+    assert quality == pytest.approx(values_Dn.max(0).mean(), abs=0.005)
+    assert steps == pytest.approx(telling.mean(), abs=0.02)
+    blind, _ = reached(random.random((n, 2)))
+    assert blind < values_Dn.mean(1).max() + 0.02, "nothing is judged by what it was fitted on"
+
+
+def test_dearer_steps_are_taken_less():
+    random = np.random.default_rng(2)
+    values_Dn = random.random((3, 500)).cumsum(0) * 0.01
+    chosen = learnt(values_Dn, random.random((500, 1)), np.arange(500), seed=0)
+    steps = [depth_n.mean() for _, depth_n in sorted(chosen, key=lambda each: each[0])]
+    assert steps == sorted(steps, reverse=True)
+    assert steps[0] == 2, "each step adds, and costs next to nothing"
+    assert steps[-1] == 0, "each costs more than it adds"

@@ -306,7 +306,12 @@ def test_halting_curves(context: StudyContext) -> None:
     assert {p["way"] for p in told["curve"]} >= {"soft", "ARH", "change (REE)", "entropy"}
     still = [n for n in told["noise"] if n["noise"] == 0]
     assert [n["same_exit"] for n in still] == [1.0] * 3
-    assert "| fixed depth |" in page.read_text()
+    bounds, text = told["bounds"], page.read_text()
+    assert bounds["oracle"]["ndcg@10"] >= max(p["ndcg@10"] for p in fixed)
+    assert bounds["oracle"]["steps_at_no_loss"] <= told["best_fixed"]
+    assert all(p["relative_ci95"][0] <= p["relative"] <= p["relative_ci95"][1] for p in bounds["learnt"])
+    assert "An oracle that knows what comes next".lower() in text.lower()
+    assert "| fixed depth |" in text
 
 
 @pytest.mark.usefixtures("tiny")
