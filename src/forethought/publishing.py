@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.config import to_json
-from forethought.errors import ConfigError, DataError, RunError
+from forethought.errors import ConfigError, DataError, ForethoughtError, MissingExtraError, RunError
 from forethought.files import first_line, read_json
 from forethought.folders import check_own, replace_folder
 from forethought.recommender import FORMAT, Recommender, load
@@ -43,7 +43,8 @@ def push(run: str | Path, target: str | Path, *, private: bool = False, overwrit
     Raises:
         RunError: there is no such run, it is damaged, or the hub refuses it.
         DataError: the folder is in use.
-        ConfigError: the target is no name of a repository, or the package is missing.
+        ConfigError: the target is no name of a repository.
+        MissingExtraError: huggingface_hub is not installed.
     """
     check_all(target=(target, str | Path), private=(private, bool), overwrite=(overwrite, bool))
     folder, (repository, revision) = Path(run), _hub_name(target)
@@ -74,7 +75,8 @@ def pull(source: str | Path, out: str | Path, *, overwrite: bool = False) -> Rec
     Raises:
         RunError: there is none, or it is damaged; then nothing is written.
         DataError: the folder is in use.
-        ConfigError: the source is no name of a repository, or the package is missing.
+        ConfigError: the source is no name of a repository.
+        MissingExtraError: huggingface_hub is not installed.
     """
     check_all(source=(source, str | Path), out=(out, str | Path), overwrite=(overwrite, bool))
     (repository, revision), out = _hub_name(source), Path(out)
@@ -159,14 +161,12 @@ def hub() -> Any:
     """The hub's own package: the one place where it is asked for.
 
     Raises:
-        ConfigError: it is not installed.
+        MissingExtraError: it is not installed.
     """
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ConfigError(
-            'hf:// needs huggingface_hub, which is not installed: pip install "forethought[hub]", or give a folder.'
-        ) from error
+        raise MissingExtraError("huggingface_hub", "hub", "An address that begins with hf://") from error
     return huggingface_hub
 
 
@@ -175,7 +175,7 @@ def _asking(repository: str) -> Iterator[None]:
     """What the hub or the network refuses, in a sentence."""
     try:
         yield
-    except (ConfigError, KeyboardInterrupt):
+    except (ForethoughtError, KeyboardInterrupt):
         raise
     except Exception as error:  # of requests, of the hub, of the system
         raise RunError(

@@ -113,8 +113,8 @@ def _bounds_words(figures: dict[str, Any]) -> str:
     said = (
         f"On {bounds['cases']:,} of these cases an oracle that knows what comes next has NDCG@10 "
         f"{known['ndcg@10']:.4f} with {known['steps']:.2f} steps. With {known['steps_at_no_loss']:.2f} it is as good "
-        f"as the best fixed depth ({bounds['best_fixed_ndcg']:.4f} with {figures['best_fixed']}), and no rule can do with "
-        "fewer."
+        f"as the best fixed depth ({bounds['best_fixed_ndcg']:.4f} with {figures['best_fixed']}), and no rule can do "
+        "with fewer."
     )
     points = [point for point in bounds["learnt"] if _known(point)]
     if not points:
