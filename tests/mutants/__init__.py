@@ -59,6 +59,7 @@ def everything() -> list[Mutant]:
     """All mutants of all lists."""
     from mutants import (
         alignment,
+        authors,
         catalogue,
         data,
         decoding,
@@ -76,6 +77,7 @@ def everything() -> list[Mutant]:
 
     lists = (
         alignment,
+        authors,
         methods,
         reasoning,
         catalogue,
