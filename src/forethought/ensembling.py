@@ -6,7 +6,6 @@ Members were trained on the same part of the same data, so that what they are te
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from forethought.devices import Device, resolve_device
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import filtered_items
-from forethought.folders import replace_folder
+from forethought.folders import check_empty, replace_folder
 from forethought.methods.ensemble import MOST, Ensemble, EnsembleModel
 from forethought.recommender import Recommender, load
 from forethought.references import check_same_split
@@ -64,8 +63,7 @@ def ensemble(
     check(listed, list[Recommender | str | Path], "runs")
     if not 2 <= len(listed) <= MOST:
         raise ConfigError(f"An ensemble has from 2 to {MOST} members, but {len(listed)} was given: name other runs.")
-    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder.")
+    check_empty(out)
     there = resolve_device(device)
     members = [run if isinstance(run, Recommender) else load(run, device="cpu") for run in listed]
     names = [_name(member, at) for at, member in enumerate(members, start=1)]

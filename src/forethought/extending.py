@@ -6,7 +6,6 @@ features alone, read as those of the others were; its id, which no training met,
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,8 @@ from forethought.data.interactions import DataSizes
 from forethought.data.new_items import NewItems, read_new_items
 from forethought.data.popularity import TRAIN_COUNT
 from forethought.data.vocabulary import Vocabulary
-from forethought.errors import ConfigError, DataError, RunError
-from forethought.folders import replace_folder
+from forethought.errors import ConfigError, RunError
+from forethought.folders import check_empty, replace_folder
 from forethought.methods.interface import Method
 from forethought.methods.item_features import ItemFeatures
 from forethought.methods.item_tokens import TokenItems, token_shape, with_tokens
@@ -62,8 +61,7 @@ def extend(
     check_all(texts=(texts, str | Path | None), item=(item, str))
     model = run if isinstance(run, Recommender) else load(run, device="cpu")
     out = Path(out)
-    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder.")
+    check_empty(out)
     shapes = model.about.get("features", [])
     if model.about.get("members"):
         raise ConfigError("An ensemble is not extended itself: extend its members one by one, and average those.")

@@ -62,8 +62,25 @@ def replace_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise DataError(f"{str(out)!r} could not be written ({said}); nothing was left behind.") from error
 
 
-def check_own(folder: Path, names: Collection[str], written_by_us: Callable[[Path], bool], what: str) -> None:
-    """Whether a folder may be replaced: absent, empty, or nothing but what was written there by the same verb.
+def check_empty(folder: Path, mend: str = "choose another folder") -> None:
+    """Whether a folder is absent or empty.
+
+    Raises:
+        DataError: it is not.
+    """
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{str(folder)!r} is already there and not empty: {mend}.")
+
+
+def check_own(
+    folder: Path,
+    names: Collection[str],
+    written_by_us: Callable[[Path], bool],
+    what: str,
+    *,
+    overwrite: bool,
+) -> None:
+    """Whether a folder may be written: absent, empty, or to be replaced and nothing but what the same verb wrote there.
 
     Args:
         names: what that verb writes, files in folders as `folder/file`.
@@ -71,8 +88,10 @@ def check_own(folder: Path, names: Collection[str], written_by_us: Callable[[Pat
         what: what such a folder is called, such as "a prepared folder".
 
     Raises:
-        DataError: it is something else, or holds something else as well.
+        DataError: it is in use and not to be replaced, is something else, or holds something else as well.
     """
+    if not overwrite:
+        check_empty(folder, "choose another folder, or say overwrite")
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():

@@ -8,7 +8,6 @@ No file of a run is code, and nothing is unpickled.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.config import to_json
-from forethought.errors import ConfigError, DataError, ForethoughtError, MissingExtraError, RunError
+from forethought.errors import ConfigError, ForethoughtError, MissingExtraError, RunError
 from forethought.files import first_line, read_json
 from forethought.folders import check_own, replace_folder
 from forethought.recommender import FORMAT, Recommender, load
@@ -143,10 +142,7 @@ def _front(model: Recommender) -> str:
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
-    if overwrite:
-        check_own(out, PUBLISHED, _is_run, "a pushed or pulled run")
-    elif os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder, or overwrite it.")
+    check_own(out, PUBLISHED, _is_run, "a pushed or pulled run", overwrite=overwrite)
 
 
 def _is_run(folder: Path) -> bool:

@@ -203,19 +203,21 @@ def test_the_folder_one_is_in_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_of_others_is_not_our_own(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
-    check_own(folder, ["a"], lambda _: False, "an album")  # not there
+    check_own(folder, ["a"], lambda _: False, "an album", overwrite=True)  # not there
     folder.mkdir()
-    check_own(folder, ["a"], lambda _: False, "an album")  # empty
+    check_own(folder, ["a"], lambda _: False, "an album", overwrite=True)  # empty
     (folder / "a").write_text("")
-    check_own(folder, ["a"], lambda _: True, "an album")
+    check_own(folder, ["a"], lambda _: True, "an album", overwrite=True)
     with pytest.raises(DataError, match="is not an album, so it is not overwritten"):
-        check_own(folder, ["a"], lambda _: False, "an album")
+        check_own(folder, ["a"], lambda _: False, "an album", overwrite=True)
     (folder / "deep").mkdir()
     (folder / "deep/b").write_text("")
     with pytest.raises(DataError, match=r"also holds 'deep/b', which overwriting would lose"):
-        check_own(folder, ["a"], lambda _: True, "an album")
+        check_own(folder, ["a"], lambda _: True, "an album", overwrite=True)
     with pytest.raises(DataError, match="is a file and not an album"):
-        check_own(folder / "a", ["a"], lambda _: True, "an album")
+        check_own(folder / "a", ["a"], lambda _: True, "an album", overwrite=True)
+    with pytest.raises(DataError, match="already there and not empty"):
+        check_own(folder, ["a", "b"], lambda _: True, "an album", overwrite=False)
 
 
 # ---- marks and checksums

@@ -8,7 +8,6 @@ about. A folder appears whole or not at all.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -106,9 +105,7 @@ def prepare(
     check(config, PrepareConfig, "config")
     check(overwrite, bool, "overwrite")
     name = _name(config.name, out)
-    if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
-    check_own(out, WRITTEN, _is_prepared, "a prepared folder")
+    check_own(out, WRITTEN, _is_prepared, "a prepared folder", overwrite=overwrite)
     prepared = prepared_folder(source)
     if prepared is not None and prepared.resolve() != out.resolve():
         raise DataError(
@@ -154,9 +151,7 @@ def keep_split(split: Split, out: str | Path, *, overwrite: bool = False) -> Spl
     out = Path(out)
     if split.noise is not None:
         raise DataError("Noise belongs to a run and not to its data: keep the split without it.")
-    if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
-    check_own(out, WRITTEN, _is_prepared, "a prepared folder")
+    check_own(out, WRITTEN, _is_prepared, "a prepared folder", overwrite=overwrite)
     facts = {"source": "a split from Python", "columns": Columns().noted(), "filters": asdict(Filters())}
     facts |= {"steps": [_counted("kept", split.data)], "split": asdict(split.config)}
     whole = replace(split, data=replace(split.data, histories=split.test.history.histories))

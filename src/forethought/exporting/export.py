@@ -6,7 +6,7 @@ does not agree is not written.
 
 from __future__ import annotations
 
-import os
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, RunError
+from forethought.errors import ConfigError, RunError
 from forethought.exporting.check import Agreement, Program, agreement, latency_ms, library_scores
 from forethought.exporting.exportable import check_exportable, check_vectors
 from forethought.exporting.histories import Trial, inputs_of, trial
@@ -86,7 +86,7 @@ def export(
     )
     _check_options(to, k, histories, neighbours)
     model, out = run if isinstance(run, Recommender) else load(run, device="cpu"), Path(out)
-    _check_out(out, overwrite=overwrite)
+    check_own(out, WRITTEN, _is_ours, "an export", overwrite=overwrite)
     if k is not None and k > len(model.items):
         raise ConfigError(f"k is {k}, but the run knows {len(model.items):,} items: give as many at most.")
     if to == "parquet":
@@ -120,13 +120,6 @@ def _check_options(to: Target, k: int | None, histories: str | Path | None, neig
         raise ConfigError(
             "Neighbours are listed with parquet alone: leave them out (--neighbours), or export to parquet."
         )
-
-
-def _check_out(out: Path, *, overwrite: bool) -> None:
-    if overwrite:
-        check_own(out, WRITTEN, _is_ours, "an export")
-    elif os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder, or overwrite it.")
 
 
 def _is_ours(folder: Path) -> bool:
@@ -175,7 +168,9 @@ def _program(model: Recommender, folder: Path, to: Target, k: int | None, tried:
     Raises:
         RunError: it does not agree.
     """
-    method, exclude = model.method.cpu(), bool(model.about["exclude_history"])
+    there = model.method.device.type == "cpu"
+    method = model.method if there else copy.deepcopy(model.method).cpu()  # the caller's stays where it is
+    exclude = bool(model.about["exclude_history"])
     exported = traced(ScoringProgram(method, k, exclude_history=exclude))
     inputs = ["items", "lengths", *(["times"] if method.inputs.times else [])]
     outputs = ["scores"] if k is None else ["best", "scores"]

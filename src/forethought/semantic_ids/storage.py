@@ -7,7 +7,6 @@ is for people, and nothing reads it. A folder appears whole or not at all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -84,9 +83,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
     Raises:
         DataError: it is there already and not empty; with `overwrite`: it is no tokens folder, or holds other files.
     """
-    if not overwrite and os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{str(out)!r} is already there and not empty: choose another folder or say overwrite.")
-    check_own(out, WRITTEN, is_tokens_folder, "a tokens folder")
+    check_own(out, WRITTEN, is_tokens_folder, "a tokens folder", overwrite=overwrite)
 
 
 def is_tokens_folder(folder: Path) -> bool:

@@ -105,7 +105,7 @@ class Shop(ShopSettings):
         """
         folder = Path(folder)
         check(overwrite, bool, "overwrite")
-        check_own(folder, WRITTEN, _is_shop, "a simulated shop")
+        check_own(folder, WRITTEN, _is_shop, "a simulated shop", overwrite=True)
         if not overwrite and folder.is_dir() and any(folder.iterdir()):
             raise DataError(
                 f"{str(folder)!r} already holds a simulated shop: choose another folder or say overwrite=True."
