@@ -84,12 +84,7 @@ def conflicts(first: dict[str, Any], second: dict[str, Any], *, across: Collecti
     """The keys that forbid comparing two protocols, each told with both values; those in `across` may differ."""
     passed = DESCRIPTIVE | set(across)
     keys = [key for key in {**first, **second} if key not in passed and first.get(key) != second.get(key)]
-    return {key: _differing(key, first.get(key), second.get(key)) for key in keys}
-
-
-def _differing(key: str, one: Any, other: Any) -> str:
-    long = isinstance(one, dict | list) or isinstance(other, dict | list)
-    return key if long else f"{key} ({one!r} and {other!r})"
+    return {key: f"{key} ({first.get(key)!r} and {second.get(key)!r})" for key in keys}
 
 
 def in_words(protocol: Mapping[str, Any]) -> str:
