@@ -22,6 +22,7 @@ from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
 from forethought.data.evidence import Evidence, read_evidence
 from forethought.data.features import AUTO, Feature, Features, FeatureScale, feature_shape, read_features
+from forethought.data.neighbours import co_occurrence
 from forethought.data.sources import read_parquet
 from forethought.data.splits import DIVIDES, Split
 from forethought.data.texts import item_texts
@@ -103,6 +104,9 @@ def resolve(
         hashes[f"evidence.{each.shape.name}"] = checksum({name: torch.from_numpy(a) for name, a in arrays.items()})
         if each.vectors_sum is not None:
             hashes[f"vectors.{each.shape.name}"] = each.vectors_sum
+    near = co_occurrence(split.train, split.data.n_items, most=asked.neighbours) if asked.neighbours else None
+    if near is not None:
+        hashes["neighbours"] = checksum({"items": torch.from_numpy(near.items_NK)})
     targets = replace(split.train, starts=np.minimum(split.train.starts + 1, split.train.ends))  # none names the first
     counts_N = torch.from_numpy(targets.item_counts(split.data.n_items))
     return SideInformation(
@@ -113,6 +117,7 @@ def resolve(
         evidence=tables,
         taught=taught,
         tokens=tokens,
+        near=near,
         hashes=hashes,
     )
 

@@ -30,6 +30,7 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.item_tokens import TokenMethodConfig
 from forethought.methods.lares import LARES
 from forethought.methods.reg4rec import REG4Rec
+from forethought.reasoning.neighbour_prior import NeighbourPrior
 from forethought.recipes import METHODS, on_backbone
 from forethought.runs import train
 from forethought.semantic_ids.rq_kmeans import RQKMeans
@@ -75,6 +76,7 @@ RUNS: dict[str, Callable[[], Any]] = {name: lambda name=name: recipe(name) for n
     "igr-sr-texts": lambda: replace(recipe("igr-sr"), intents="texts", text_width=6),
     "igr-sr-on-bert4rec": lambda: replace(on("bert4rec", "igr-sr"), encoder_epochs=None),
     "dtrec-on-hstu": lambda: on("hstu", "dtrec"),
+    "rearec-prl-prior": lambda: replace(recipe("rearec-prl"), prior=NeighbourPrior(weight=0.5)),
     "rearec-prl-on-gru4rec": lambda: on("gru4rec", "rearec-prl"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants import Mutant
 
 REAREC, DTREC, LARES = "unit/methods/test_rearec.py", "unit/methods/test_dtrec.py", "unit/methods/test_lares.py"
+PRIOR = "unit/reasoning/test_neighbour_prior.py"
 IGR, IGR_PARTS = "unit/methods/test_igr_sr.py", "unit/methods/test_igr_sr_parts.py"
 IGR_STAGES, LINKS = "unit/methods/test_igr_sr_stages.py", "unit/methods/test_reasoning_dropout.py"
 START, SSE_PT = "unit/methods/test_lares_start.py", "unit/methods/test_sse_pt.py"
@@ -22,6 +23,34 @@ MUTANTS = [
         "weights_SP[of.step_R, of.row_R] * of.scale_R,",
         "weights_SP[of.step_R, of.row_R],",
         f"{REAREC}::test_drawn_steps_are_the_whole_loss_on_average",
+    ),
+    Mutant(
+        "PRL weighs the prior of neighbours as if it were not mixed with the item that follows",
+        "methods/rearec.py",
+        "mixed_R1 = (guided / weights_S)[of.step_R, None]",
+        "mixed_R1 = (guided / weights_S[-1]).expand(len(of.step_R), 1)",
+        f"{PRIOR}::test_the_prior_adds_its_mean_divergence_over_steps",
+    ),
+    Mutant(
+        "PRL forgets the prior where one step of each position is drawn",
+        "methods/rearec.py",
+        "soft = self.prior.of(of.step_R,",
+        "soft = self.prior.of(of.step_R.clamp_max(0),",
+        f"{PRIOR}::test_drawn_steps_have_priors_of_their_own",
+    ),
+    Mutant(
+        "The prior of neighbours is as wide at the last step as at the first",
+        "reasoning/neighbour_prior.py",
+        "self.spread * (self.steps + 1 - step_R)[:, None]",
+        "self.spread * (self.steps + 1 - 0 * step_R)[:, None]",
+        f"{PRIOR}::test_priors_narrow_towards_the_last_step",
+    ),
+    Mutant(
+        "The prior of neighbours names items that fill up a row",
+        "reasoning/neighbour_prior.py",
+        ".masked_fill(~there_RC, -torch.inf)",
+        "",
+        f"{PRIOR}::test_the_prior_adds_its_mean_divergence_over_steps",
     ),
     Mutant(
         "ERL draws a step and does not count it by the inverse of its share",

@@ -111,7 +111,9 @@ def test_what_cannot_be_obeyed_is_told(
         ask(thinker, split, Halting(max_steps=4))
     config = ReaRec(backbone=BACKBONE)
     model = train(Recipe(method=config, training=replace(quick, epochs=1)), split, tmp_path / "prl")
-    with pytest.raises(ConfigError, match="cannot halt by 'arh': choose one of fixed, change, entropy, random"):
+    with pytest.raises(
+        ConfigError, match="cannot halt by 'arh': choose one of fixed, entropy, consistency, change, random"
+    ):
         ask(model, split, Halting(rule="arh"))
     assert ask(model, split).halting == {"rule": "fixed", "threshold": 0.5, "max_steps": 2, "noise": 0.0}
     model.method.reasoning = replace(config, learning="erl").build(split.data.sizes).reasoning

@@ -22,12 +22,12 @@ class FewTargets(NamedTuple):
     Attributes:
         items_PK: item rows.
         shares_PK: of each, summing to 1; constant.
-        weight: of the soft target, 0 to 1; the hard one has the rest.
+        weight: of the soft target, 0 to 1; the hard one has the rest. One number, or one a row, [P, 1].
     """
 
     items_PK: Tensor
     shares_PK: Tensor
-    weight: float
+    weight: float | Tensor
 
     def moment(self, catalogue: Catalogue) -> Tensor:
         """m_p = sum_i q_pi e_i, [P, D]: differentiable in the items, and no product over all of them."""

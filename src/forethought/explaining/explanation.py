@@ -39,7 +39,7 @@ from forethought.explaining.token_view import (
     token_sentences,
     token_sums,
 )
-from forethought.reasoning.halting import Halting
+from forethought.reasoning.halting import INDICATORS, Halting
 from forethought.tables.html import terminal_html
 from forethought.tables.table import plain
 
@@ -221,7 +221,7 @@ def _why(explanation: Explanation) -> str:
         return ""
     if halting.rule == "arh" and step.halt is not None:
         return f", where the halting net said {step.halt:.2f}, more than {halting.threshold:g}"
-    if halting.rule in ("change", "entropy") and step.read is not None:
+    if halting.rule in INDICATORS and step.read is not None:
         return f", where the {halting.rule} it reads was {step.read[halting.rule]:.3f}, less than {halting.threshold:g}"
     return f" by the rule {halting.rule!r}"
 

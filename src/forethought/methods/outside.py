@@ -14,6 +14,7 @@ from forethought.catalogue.losses import FewTargets
 from forethought.data.batches import Batch
 from forethought.data.evidence import EvidenceTable
 from forethought.data.features import Feature
+from forethought.data.neighbours import Neighbours
 from forethought.semantic_ids.item_tokens import ItemTokens
 from forethought.semantic_ids.tokenizer import TokenizerConfig
 
@@ -51,6 +52,7 @@ class References:
         teacher_items: how many of them.
         tokenizer: what makes tokens of the items, where the method reads tokens.
         tokens: a folder with such tokens; None: they are made.
+        neighbours: how many items that users met near each one are asked for.
     """
 
     encoder_run: str | None = None
@@ -62,6 +64,7 @@ class References:
     teacher_items: int = 0
     tokenizer: TokenizerConfig | None = None
     tokens: str | None = None
+    neighbours: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,7 @@ class SideInformation:
         evidence: beside the method's own scores.
         taught: what a teacher says follows each interaction of the training part.
         tokens: of the items, with their categories.
+        near: the items that users of the training part met near each one.
         hashes: checksum of each of these but the first, for the record.
     """
 
@@ -101,4 +105,5 @@ class SideInformation:
     evidence: tuple[EvidenceTable, ...] = ()
     taught: SoftTargets | None = None
     tokens: TokensAndCategories | None = None
+    near: Neighbours | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)

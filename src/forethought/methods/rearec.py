@@ -36,6 +36,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.outside import References, SideInformation
 from forethought.reasoning.chain import (
     History,
     InitialStates,
@@ -46,7 +47,8 @@ from forethought.reasoning.chain import (
 )
 from forethought.reasoning.contrast import info_nce
 from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_trajectory
-from forethought.reasoning.halting import Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
+from forethought.reasoning.halting import INDICATORS, Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
+from forethought.reasoning.neighbour_prior import NeighbourPrior, PriorTargets
 from forethought.reasoning.step_sampling import sample_steps
 from forethought.settings import Epoch, Scale, SearchRange, Steps, Weight
 
@@ -96,13 +98,23 @@ class ReaRec(MethodConfig):
     contrast_rereads: bool = False
     """The noisy branch reads the history once more, with dropout of its own, as the authors' code does at twice the
     cost; otherwise it shares the encoding."""
+    prior: NeighbourPrior = field(default_factory=NeighbourPrior)
+    """PRL: draws what each step predicts to the neighbours of the history's last item (ManCAR)."""
     item_std: Scale = 0.02
     """Spread of the items' initial vectors."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.prior.weight and self.learning != "prl":
+            raise ConfigError(
+                "The prior of neighbours speaks of what each step predicts, and ERL predicts with the mean of all: "
+                "choose learning prl, or leave the prior out."
+            )
         if self.loss.kind != "ce":
             raise ConfigError(f"ReaRec is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
+
+    def references(self) -> References:
+        return References(neighbours=self.prior.neighbours if self.prior.weight else 0)
 
     def build(self, sizes: DataSizes) -> ReaRecModel:
         return ReaRecModel(self, sizes.n_items)
@@ -121,7 +133,10 @@ class ReaRecModel(Method):
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
         self.contrasting = False
-        rules: tuple[Rule, ...] = ("fixed",) if config.learning == "erl" else ("fixed", "change", "entropy", "random")
+        self.prior: PriorTargets | None = None  # while it trains
+        rules: tuple[Rule, ...] = ("fixed",)
+        if config.learning == "prl":
+            rules = ("fixed", *INDICATORS, "random")
         self.reasoning = Reasoning(config.steps, Halting(rule="fixed"), rules)
 
     def _new_step_embeddings(self) -> Tensor:
@@ -129,6 +144,12 @@ class ReaRecModel(Method):
         if self.config.step_positions:
             return nn.Parameter(torch.randn(self.config.steps, self.config.backbone.width) * 0.02)
         return nn.Buffer(torch.zeros(self.config.steps, self.config.backbone.width), persistent=False)
+
+    def fit_side_information(self, side: SideInformation) -> None:
+        super().fit_side_information(side)
+        if side.near is not None:
+            near = [torch.from_numpy(each).to(self.device) for each in (side.near.items_NK, side.near.values_NK)]
+            self.prior = PriorTargets(self.config.prior, *near, steps=self.config.steps)
 
     def begin_epoch(self, epoch: int) -> None:
         self.contrasting = self.config.contrast_weight > 0 and epoch >= self.config.contrast_from
@@ -156,7 +177,7 @@ class ReaRecModel(Method):
     ) -> Losses:
         if self.config.learning == "erl":
             return self._erl(states, targets_P, batch.weight)
-        named = self._prl(states, targets_P, batch.weight)
+        named = self._prl(states, targets_P, batch.items_BL[batch.valid_BL()], batch.weight)
         if not self.contrasting:
             return Losses(named, {"loss": named.detach()})
         noise, dropout = self.config.contrast_noise, self.config.reasoning_dropout
@@ -166,21 +187,32 @@ class ReaRecModel(Method):
         total = named + self.config.contrast_weight * contrast
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "contrast": contrast.detach()})
 
-    def _prl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Tensor:
-        """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products, or 3 with `draw_step`."""
+    def _prl(self, states: list[Tensor], targets_P: Tensor, last_P: Tensor, weight: int) -> Tensor:
+        """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products, or 3 with `draw_step`.
+
+        A prior adds -sum_k v_k sum_c q_k(c) log yhat^(k)[c] in the same products, v_k its weight over K + 1.
+        """
         K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
         early = self.config.progressive_weight * (1.0 if self.config.step_weights == "sum" else 1.0 / K)
         r_SPD = torch.stack(
             [catalogue.scaled(r, self.config.temperature_scale ** (K - k)) for k, r in enumerate(states)]
         )
-        weights_SP = r_SPD.new_tensor([early] * K + [1.0])[:, None].expand(-1, P) / weight
+        guided = self.config.prior.weight / (K + 1)
+        weights_S = r_SPD.new_tensor([early] * K + [1.0]) + guided
+        weights_SP = weights_S[:, None].expand(-1, P) / weight
         of = sample_steps(weights_SP, draw=self.config.draw_step)
+        soft = None
+        if guided:
+            assert self.prior is not None, "train with forethought.train, which counts the neighbours"
+            mixed_R1 = (guided / weights_S)[of.step_R, None]
+            soft = self.prior.of(of.step_R, last_P[of.row_R], targets_P[of.row_R], mixed_R1)
         return losses.cross_entropy(
             r_SPD[of.step_R, of.row_R],
             catalogue,
             targets_P[of.row_R],
             weights_SP[of.step_R, of.row_R] * of.scale_R,
             smoothing=self.config.loss.smoothing,
+            soft=soft,
         ) + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
 
     def _erl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Losses:

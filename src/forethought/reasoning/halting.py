@@ -25,7 +25,7 @@ from forethought.errors import ConfigError
 from forethought.reasoning.chain import InitialStates
 from forethought.settings import Between, Number, Settings, Weight
 
-Rule = Literal["arh", "soft", "fixed", "change", "entropy", "random"]
+Rule = Literal["arh", "soft", "fixed", "change", "entropy", "consistency", "random"]
 Readout = Literal["mean", "last", "weighted"]
 INDICATORS = ("entropy", "consistency", "change")
 OUTLIER = 5.0  # standard deviations at which an indicator is cut
@@ -39,7 +39,8 @@ class Halting(Settings):
 
     rule: Rule = "arh"
     """arh: the halting net is over the threshold; soft: all steps, weighted as in training; fixed: all steps;
-    change, entropy: that indicator is below the threshold; random: with the threshold as probability."""
+    change, entropy, consistency (how far the prediction moved): that indicator is below the threshold; random: with the
+    threshold as probability."""
     threshold: Number = 0.5
     """delta, at each step from the first on; the last step always ends."""
     max_steps: Annotated[int, Between(0, 100)] | None = None
@@ -237,7 +238,7 @@ class HaltingPolicy:
     head: HaltingHead | None = None
 
     def needs_stats(self, halting: Halting) -> bool:
-        return halting.rule in ("arh", "soft", "entropy")
+        return halting.rule in ("arh", "soft", "entropy", "consistency")
 
     def read(
         self, before: Tensor, now: Tensor, stats_before: SoftmaxStats | None, stats: SoftmaxStats | None, noise: float
@@ -259,7 +260,7 @@ class HaltingPolicy:
             return halts, halts > halting.threshold
         if rule == "random":
             return halts, torch.rand_like(none) < halting.threshold
-        if rule in ("change", "entropy"):
+        if rule in INDICATORS:
             return halts, features[:, INDICATORS.index(rule)] < halting.threshold
         return halts, torch.zeros_like(none, dtype=torch.bool)
 

@@ -141,7 +141,8 @@ STUDIES: dict[str, Study] = {
             "Reasoning on a base that knows items and crowds",
             "Does any method that thinks before it recommends add to a SASRec with the same features, evidence, rounds "
             "and input noise?",
-            *("sasrec-full", "sasrec-deeper-full", "rearec-prl-full", "dtrec-full", "lares-full"),
+            *("sasrec-full", "sasrec-deeper-full", "rearec-prl-full", "rearec-prl-prior-full"),
+            *("dtrec-full", "lares-full"),
             *("sasrec-again-full", "igr-sr-full", "igr-sr-no-lid-full", "igr-sr-texts-full"),
             *("sasrec-full-input-noise-0.1", "rearec-prl-full-input-noise-0.1"),
         ),

@@ -103,6 +103,7 @@ FULL = (
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
     "rearec-prl-contrast": changed("rearec-prl", contrast_weight=1.0, temperature_scale=5.0, reasoning_dropout=True),
+    "rearec-prl-prior": changed("rearec-prl", prior={"weight": 0.3}),
     "lares-four-layers": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
     "dtrec-exact": changed("dtrec", indicator_source="exact"),
     "dtrec-last": changed("dtrec", readout="last"),
@@ -150,6 +151,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-features": knowing("sasrec", Features(), None),
     "sasrec-features-co": knowing("sasrec", Features(), Evidence(use="co_occurrence")),
     **{f"{name}-full": knowing(name, Features(), Evidence()) for name in FULL},
+    "rearec-prl-prior-full": knowing("rearec-prl-prior", Features(), Evidence()),
     "sasrec-evidence-trained": knowing("sasrec", None, Evidence(fit="training")),
     "sasrec-full-trained": knowing("sasrec", Features(), Evidence(fit="training")),
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),

@@ -149,7 +149,14 @@ def backbone_of_all() -> Any:
 
 @pytest.mark.parametrize(
     ("rule", "threshold", "steps"),
-    [("fixed", 9.0, 4), ("change", 1e9, 1), ("change", -1.0, 4), ("entropy", 2.0, 1), ("random", 1.0, 1)],
+    [
+        ("fixed", 9.0, 4),
+        ("change", 1e9, 1),
+        ("change", -1.0, 4),
+        ("entropy", 2.0, 1),
+        ("consistency", 2.0, 1),
+        ("random", 1.0, 1),
+    ],
 )
 def test_all_or_nothing(rule: str, threshold: float, steps: int) -> None:
     backbone, _, used, _ = think_by(rule, threshold)
