@@ -32,11 +32,11 @@ MUTANTS = [
         f"{PRIOR}::test_the_prior_adds_its_mean_divergence_over_steps",
     ),
     Mutant(
-        "PRL forgets the prior where one step of each position is drawn",
+        "PRL has the prior of the first state at every step",
         "methods/rearec.py",
         "soft = self.prior.of(of.step_R,",
         "soft = self.prior.of(of.step_R.clamp_max(0),",
-        f"{PRIOR}::test_drawn_steps_have_priors_of_their_own",
+        f"{PRIOR}::test_the_prior_adds_its_mean_divergence_over_steps",
     ),
     Mutant(
         "The prior of neighbours is as wide at the last step as at the first",
