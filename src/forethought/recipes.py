@@ -262,7 +262,13 @@ def on_backbone(recipe: Recipe, backbone: str) -> Recipe:
     return replace(recipe, method=replace(recipe.method, backbone=_backbone(backbone)))  # type: ignore[type-var]
 
 
-def recipe(method: str, split: Split | None = None, *, effort: Effort = "fast") -> Recipe:
+def usual_effort(recipe: Recipe, name: str) -> Effort:
+    """The effort where none is said: `fast`, which changes nothing, for what has no epochs or settings of others."""
+    settled = recipe.method.closed_form or name not in METHODS or name in AUTHORS  # type: ignore[union-attr]
+    return "fast" if settled else "default"
+
+
+def recipe(method: str, split: Split | None = None, *, effort: Effort | None = None) -> Recipe:
     """What `forethought train METHOD --effort EFFORT` trains where nothing else is said.
 
     Args:
@@ -270,18 +276,24 @@ def recipe(method: str, split: Split | None = None, *, effort: Effort = "fast") 
         split: what it is to be trained on; with an effort beyond `fast`, settings are chosen by its size. None: they
             are those found on Beauty.
         effort: how much time it may take: `fast` (the recipe as it is), `default` (twice the epochs) or `best` (three
-            times, with features and evidence wherever the data has some).
+            times, with features and evidence wherever the data has some). None: `default`, except where authors chose
+            the settings, or there are no epochs.
 
     Raises:
         ConfigError: there is no such method, or it has no epochs.
     """
     check(method, str, "method")
     plain = named(method)
-    check(effort, Effort, "effort")
-    if effort == "fast":
-        return plain
-    longer = with_effort(plain, effort, method)
-    return longer if split is None else with_settings(longer, settings_for(longer, split))
+    check(effort, Effort | None, "effort")
+    effort = effort or usual_effort(plain, method)
+    return fitted(plain if effort == "fast" else with_effort(plain, effort, method), effort, split)
+
+
+def fitted(recipe: Recipe, effort: Effort, split: Split | None) -> Recipe:
+    """The recipe with settings that fit this data, where the effort chooses them."""
+    if effort == "fast" or split is None:
+        return recipe
+    return with_settings(recipe, settings_for(recipe, split))
 
 
 def with_effort(recipe: Recipe, effort: Effort, name: str) -> Recipe:

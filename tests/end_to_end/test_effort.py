@@ -17,8 +17,15 @@ def config_of(run: Path) -> Any:
 
 
 def test_help_shows_the_epochs_of_an_effort(shell: Shell) -> None:
-    for words, epochs in [((), 14), (("--effort", "default"), 28), (("--effort=best",), 42)]:
+    for words, epochs in [((), 28), (("--effort", "fast"), 14), (("--effort=best",), 42)]:
         assert f"(default: {epochs})" in shell.ok("train", "sasrec", *words, "--help").partition("--epochs")[2][:200]
+
+
+def test_authors_settings_are_nobodys_effort(shell: Shell) -> None:
+    """They stay as they are unless somebody asks for more."""
+    for words, epochs in [((), 300), (("--effort", "default"), 600)]:
+        help_text = shell.ok("train", "rearec-prl-authors", *words, "--help")
+        assert f"(default: {epochs})" in help_text.partition("--epochs")[2][:200]
 
 
 def test_the_best_effort_has_all_that_may_be_known_of_items(shell: Shell, shop: Path, tmp_path: Path) -> None:
@@ -31,7 +38,7 @@ def test_the_best_effort_has_all_that_may_be_known_of_items(shell: Shell, shop: 
 
 
 def test_what_is_said_overrides_an_effort(shell: Shell, shop: Path, tmp_path: Path) -> None:
-    words = ("train", "sasrec", "--data", shop, *SMALL, "--effort", "default")
+    words = ("train", "sasrec", "--data", shop, *SMALL)
     small, own = tmp_path / "small", tmp_path / "own"
     assert "Effort default: 1 epochs at most, dropout 0.5." in shell.run(*words, "--out", small, "--epochs", 1).err
     config = config_of(small)

@@ -42,7 +42,7 @@ def test_options_override_a_recipe_file(shell: Shell, shop: Path, tmp_path: Path
     shell.ok("train", "sasrec", "--data", shop, "--out", tmp_path / "b", "--recipe", tmp_path / "a", "--dropout", 0.1)
     before, after = config_of(tmp_path / "a"), config_of(tmp_path / "b")
     assert after["method"]["backbone"].pop("dropout") == 0.1
-    assert before["method"]["backbone"].pop("dropout") == 0.35
+    assert before["method"]["backbone"].pop("dropout") == 0.5
     assert before == after
 
 

@@ -34,6 +34,11 @@ def test_efforts_take_more_epochs_in_one_schedule(name: str) -> None:
     assert best.method == plain.method
 
 
+@pytest.mark.parametrize("name", [*recipes.AUTHORS, "popular", "ease"])
+def test_what_has_no_effort_or_others_settings_stays_as_it_is(name: str, split: Split) -> None:
+    assert recipes.recipe(name, split) == recipes.METHODS[name]()
+
+
 @pytest.mark.parametrize("name", ["popular", "itemknn", "ease"])
 def test_a_closed_form_has_no_effort(name: str) -> None:
     with pytest.raises(ft.ConfigError, match=f"{name} is fitted in closed form and has no epochs"):
@@ -62,7 +67,8 @@ def test_dropout_goes_with_size_and_length(interactions: int, mean_history: floa
 
 def test_settings_follow_the_data_and_the_width(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dropout_of(recipes.recipe("sasrec", split, effort="default")) == recipes.SPARSE_DROPOUT
-    assert recipes.recipe("sasrec", split) == recipes.METHODS["sasrec"]()  # fast
+    assert recipes.recipe("sasrec", split) == recipes.recipe("sasrec", split, effort="default")
+    assert recipes.recipe("sasrec", split, effort="fast") == recipes.METHODS["sasrec"]()
     monkeypatch.setattr(recipes, "SMALL", 100)  # so that this is no small data
     plain = recipes.recipe("sasrec", split, effort="default")
     assert dropout_of(plain) == dropout_of(recipes.METHODS["sasrec"]())

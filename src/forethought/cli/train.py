@@ -82,10 +82,10 @@ class SteppedOptions(Options):
     trained and then chosen."""
     evidence_gate: bool = False
     """Weights of evidence depend on the history; with --evidence-fit training."""
-    effort: Literal["fast", "default", "best"] = "fast"
+    effort: Literal["fast", "default", "best"] = "default"
     """How much time it may take, unless epochs and the like are said: fast, the epochs of the recipe; default, twice as
     many, with more dropout where data is small and sparse, and inputs normalised where it is wide; best, three times as
-    many, with --features auto and --evidence auto besides."""
+    many, with --features auto and --evidence auto besides. Authors' settings stay as they are unless one is said."""
     seed: int = 0
     """Of weights, batches and dropout."""
     seeds: tuple[int, ...] = ()
@@ -134,12 +134,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
     from forethought.training.tracking import Trackers
 
-    recipe, arguments = recipe_of(name, arguments)
-    _check_tokens(recipe, arguments)
-    recipe, arguments = _with_tokenizer(recipe, name, arguments)
-    effort = _effort_of(arguments)
-    if effort is not None and (effort != "fast" or recipe.method.closed_form):  # type: ignore[union-attr]
-        recipe = recipes.with_effort(recipe, effort, name)
+    recipe, effort, arguments = _recipe_and_effort(name, arguments)
     args = _parsed(recipe, name, arguments)
     options = args.options
     if is_path(by := getattr(args.training, "choose_by", "")):
@@ -157,7 +152,7 @@ def _train(name: str, arguments: list[str]) -> None:
         data = split.data
         view.print(f"{data.name}: {data.n_users:,} users, {data.n_items:,} items, {len(data):,} interactions.")
         tell_notes(view, data)
-    if effort in ("default", "best"):
+    if effort != "fast":
         recipe = recipes.with_settings(recipe, recipes.settings_for(_asked(recipe, args), split))
         args = _parsed(recipe, name, arguments)
         if not quiet:
@@ -249,6 +244,21 @@ def _evidence(options: SteppedOptions, own: Evidence | None) -> Evidence | None:
     own = own or Evidence()
     fit, gate = options.evidence_fit or own.fit, options.evidence_gate or own.gate
     return replace(own, use=options.evidence, fit=fit, gate=gate)
+
+
+def _recipe_and_effort(name: str, arguments: list[str]) -> tuple[Recipe, Effort, list[str]]:
+    """What the words that decide on the defaults of all others come to, and those others."""
+    from forethought import recipes
+
+    from_file = value_of(arguments, "recipe")[0] is not None
+    recipe, arguments = recipe_of(name, arguments)
+    _check_tokens(recipe, arguments)
+    recipe, arguments = _with_tokenizer(recipe, name, arguments)
+    said = _effort_of(arguments)
+    effort: Effort = said or ("fast" if from_file else recipes.usual_effort(recipe, name))
+    if said is not None or effort != "fast":
+        recipe = recipes.with_effort(recipe, effort, name)
+    return recipe, effort, arguments
 
 
 def _effort_of(arguments: list[str]) -> Effort | None:

@@ -13,6 +13,7 @@ from forethought.cli.shared import ColumnOptions, Splitting, announced_split, co
 
 if TYPE_CHECKING:
     from forethought.config import Recipe
+    from forethought.recipes import Effort
 
 Settings = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=VALUES")]
 
@@ -74,10 +75,12 @@ def run(arguments: list[str]) -> None:
         return
     name, rest = arguments[0], arguments[1:]
     recipe, rest = on_backbone(recipes.named(name), name, rest)
+    effort = recipes.usual_effort(recipe, name)
+    recipe = recipe if effort == "fast" else recipes.with_effort(recipe, effort, name)
     if "--space" in rest:
         _show_space(recipe, name, rest)
     else:
-        _tune(recipe, name, rest)
+        _tune(recipe, effort, name, rest)
 
 
 def _show_space(recipe: Recipe, name: str, arguments: list[str]) -> None:
@@ -94,7 +97,8 @@ def _show_space(recipe: Recipe, name: str, arguments: list[str]) -> None:
     sys.stdout.write(plain(Table(f"what is tuned of {name}", ["setting", "recipe", "from"], rows, names=3), 140) + "\n")
 
 
-def _tune(recipe: Recipe, name: str, arguments: list[str]) -> None:
+def _tune(recipe: Recipe, effort: Effort, name: str, arguments: list[str]) -> None:
+    from forethought import recipes
     from forethought.cli.several import check_metrics
     from forethought.data.features import Features
     from forethought.devices import resolve_device
@@ -125,7 +129,7 @@ def _tune(recipe: Recipe, name: str, arguments: list[str]) -> None:
     split = announced_split(options, view)
     try:
         tuning = tune(
-            recipe,
+            recipes.fitted(recipe, effort, split),
             split,
             options.out,
             minutes=options.minutes,

@@ -70,7 +70,7 @@ def tune(
     check_installed()
     check_budget(minutes, trials, processes)
     check_all(seed=(seed, Seed), settings=(settings, list | tuple))
-    full = _as_recipe(recipe)
+    full = _as_recipe(recipe, split)
     full, space = restricted(full, parse_settings(settings, full))
     minutes = MINUTES if minutes is None and trials is None else minutes
     until = None if minutes is None else time.time() + 60 * minutes
@@ -96,9 +96,9 @@ def check_budget(minutes: object, trials: object, processes: object) -> None:
     check_all(minutes=(minutes, Minutes | None), trials=(trials, Count | None), processes=(processes, Processes))
 
 
-def _as_recipe(recipe: Any) -> Recipe:
+def _as_recipe(recipe: Any, split: Split) -> Recipe:
     if isinstance(recipe, str):
-        return recipes.recipe(recipe)
+        return recipes.recipe(recipe, split)
     if isinstance(recipe, MethodConfig | BackboneConfig):
         return Recipe(method=recipe)
     if not isinstance(recipe, Recipe):
