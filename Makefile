@@ -12,12 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-# The stamp is touched last, so that a set-up that was cut off is taken up again.
+# The stamp is touched last, so that a set-up that was cut off is taken up again. Compiling all of 3 GB takes as long as
+# installing it; Python compiles what is imported.
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Forethought needs Python 3.11 or newer, but \
 	$(PYTHON) is " + sys.version.split()[0] + ": say make PYTHON=/path/to/python3.11")'
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-compile -r requirements.lock
 	.venv/bin/python -m pip install --quiet -e . --no-deps
 	@touch $@
 
