@@ -31,7 +31,13 @@ def test_the_page_runs_verbatim(processes: dict[str, str], tmp_path: Path) -> No
             continue
         words = ["python", "-c"] if block["language"] == "python" else ["bash", "-euo", "pipefail", "-c"]
         done = subprocess.run(
-            [*words, block["code"]], cwd=tmp_path, env=processes, capture_output=True, text=True, timeout=600, check=False
+            [*words, block["code"]],
+            cwd=tmp_path,
+            env=processes,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         assert done.returncode == 0, f"{block['code']}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr

@@ -44,4 +44,6 @@ def test_four_commands_from_a_table_to_an_answer(
 def test_the_options_named_on_the_page_are_there(shell: Shell) -> None:
     text = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
     elsewhere = {"--resume", "--user", "--data", "--out", "--item", "--rm"}  # of the training, and of docker
-    assert set(re.findall(r"--[a-z][a-z-]+", text)) - elsewhere <= set(re.findall(r"--[a-z][a-z-]+", shell.ok("serve", "--help")))
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) - elsewhere <= set(
+        re.findall(r"--[a-z][a-z-]+", shell.ok("serve", "--help"))
+    )

@@ -76,9 +76,7 @@ def test_commands_of_a_page_run_one_after_the_other(page: str, processes: dict[s
     chosen = [block for block in blocks((DOCS / page).read_text(encoding="utf-8")) if block.run]
     assert chosen
     for block in chosen:
-        done = subprocess.run(
-            block.command, cwd=tmp_path, env=processes, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(block.command, cwd=tmp_path, env=processes, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{page}, line {block.line}:\n{block.code}\n{done.stdout}\n{done.stderr}"
 
 

@@ -42,7 +42,8 @@ server.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
 server.sendall(json.dumps(call).encode() + b"\\n")
 code = int(server.makefile().readline())
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    if -code not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
@@ -134,9 +135,9 @@ def _run(call: dict[str, Any], streams: list[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(call["environment"])
     coding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
-    sys.stdin = open(0, encoding=coding, closefd=False)
-    sys.stdout = open(1, "w", encoding=coding, errors=errors or "strict", closefd=False)
-    sys.stderr = open(2, "w", encoding=coding, errors="backslashreplace", closefd=False)
+    sys.stdin = open(0, encoding=coding, closefd=False)  # noqa: SIM115  open until the end
+    sys.stdout = open(1, "w", encoding=coding, errors=errors or "strict", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding=coding, errors="backslashreplace", closefd=False)  # noqa: SIM115
     code = 0
     try:
         _execute(call["words"])
