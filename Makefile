@@ -12,12 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-# The stamp is touched last, so that a set-up that was cut off is taken up again.
+# The stamp is touched last, so that a set-up that was cut off is taken up again. Compiling all of 3 GB takes as long as
+# installing it; Python compiles what is imported.
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Forethought needs Python 3.11 or newer, but \
 	$(PYTHON) is " + sys.version.split()[0] + ": say make PYTHON=/path/to/python3.11")'
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-compile -r requirements.lock
 	.venv/bin/python -m pip install --quiet -e . --no-deps
 	@touch $@
 
@@ -36,12 +37,14 @@ browser:  ## Chromium for the tests of the explorer page, from Debian
 	apt-get update -qq -o Acquire::http::Timeout=30 && DEBIAN_FRONTEND=noninteractive timeout 400 apt-get install -y -qq --no-install-recommends \
 	chromium chromium-driver > /dev/null || echo "Chromium could not be installed: the page is not tested."
 
-# All checks run even where one fails, and pytest comes last; any failure makes the whole fail.
+# All checks run even where one fails; any failure makes the whole fail. Types take a minute of one core, so they are
+# checked beside the tests, and what is said of them is kept until these have ended.
 # One thread a process: two processes with two threads each would fight over two cores.
 test: .venv/.ready browser  ## all checks and tests, as continuous integration runs them
-	@status=0; \
-	$(MAKE) --no-print-directory --keep-going lint || status=1; \
+	@status=0; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	$(MAKE) --no-print-directory --keep-going --output-sync=target lint > "$$said" 2>&1 & lint=$$!; \
 	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" --durations=10 || status=1; \
+	wait $$lint || status=1; cat "$$said"; \
 	exit $$status
 
 # Not in every run: measuring slows the tests down.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from warm_python import POSSIBLE, WarmPython
 
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
@@ -51,3 +56,14 @@ def trained(
 ) -> Recommender:
     """A run that several tests read; copy its folder before you change anything in it."""
     return train(Recipe(method=sasrec, training=quick), split, tmp_path_factory.mktemp("runs") / "sasrec")
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[dict[str, str]]:
+    """The environment of commands that documents have: `python` and `forethought` are ours, with their imports done."""
+    with tempfile.TemporaryDirectory() as short:  # the name of a socket has a hundred letters at most
+        warm = WarmPython(Path(short)) if POSSIBLE else None
+        folders = [short, str(Path(sys.executable).parent), os.environ["PATH"]]
+        yield {**os.environ, "PATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
+        if warm is not None:
+            warm.close()

@@ -335,12 +335,15 @@ def test_overfits_twenty_histories(stepped: str, split: Split, device: torch.dev
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
     batch = training_batch(rows).to(device)
     method.begin_epoch(0)
-    for _ in range(400):
-        method.loss(batch).total.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    ranks = rank_cases(method, Cases(spans, split.test.targets[:20]), exclude_history=False).ranks
-    assert (ranks == 1).mean() >= 0.9
+    for _ in range(8):  # at most: whoever has learned them needs no more steps
+        for _ in range(50):
+            method.loss(batch).total.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        ranks = rank_cases(method, Cases(spans, split.test.targets[:20]), exclude_history=False).ranks
+        if (ranks == 1).mean() >= 0.9:
+            return
+    pytest.fail(f"after 400 steps the ranks are {ranks}")
 
 
 def test_resume_equals_uninterrupted(

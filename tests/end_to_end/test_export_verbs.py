@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -19,19 +17,14 @@ PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 pytest.importorskip("onnxruntime")
 
 
-def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_run(processes: dict[str, str], tmp_path: Path) -> None:
     found = re.findall(r"(<!-- not run: .+? -->\n)?^```bash\n(.*?)^```$", PAGE, re.M | re.S)
-    here = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
     for skipped, code in found:
-        lines = "" if skipped else code.replace("forethought ", f"{sys.executable} -m forethought ")
+        lines = "" if skipped else code
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", lines],
             cwd=tmp_path,
-            env=here,
+            env=processes,
             capture_output=True,
             text=True,
             check=False,
@@ -46,13 +39,11 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "fetched" / "model.safetensors").is_file()
 
 
-def test_the_options_named_on_the_page_are_there() -> None:
+def test_the_options_named_on_the_page_are_there(shell: Shell) -> None:
     told = ""
     for verb in ("export", "push", "pull", "train"):
         extra = ["rpg"] if verb == "train" else []
-        told += subprocess.run(
-            [sys.executable, "-m", "forethought", verb, *extra, "--help"], capture_output=True, text=True, check=True
-        ).stdout
+        told += shell.ok(verb, *extra, "--help")
     elsewhere = {"--users", "--items", "--input", "--state-init"}  # of simulate, recommend and another method
     assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) - elsewhere <= set(re.findall(r"--[a-z][a-z-]+", told))
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,16 +24,20 @@ def test_every_example_is_short() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_page_runs_verbatim(tmp_path: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    here = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+def test_the_page_runs_verbatim(processes: dict[str, str], tmp_path: Path) -> None:
     for block in blocks():
         if block["file"]:
             (tmp_path / block["file"]).write_text(block["code"], encoding="utf-8")
             continue
-        words = [sys.executable, "-c"] if block["language"] == "python" else ["bash", "-euo", "pipefail", "-c"]
+        words = ["python", "-c"] if block["language"] == "python" else ["bash", "-euo", "pipefail", "-c"]
         done = subprocess.run(
-            [*words, block["code"]], cwd=tmp_path, env=here, capture_output=True, text=True, timeout=600, check=False
+            [*words, block["code"]],
+            cwd=tmp_path,
+            env=processes,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         assert done.returncode == 0, f"{block['code']}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr

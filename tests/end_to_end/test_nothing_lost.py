@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -101,7 +100,9 @@ def test_a_link_in_a_run_folder_is_not_followed(shell: Shell, run: Path, tmp_pat
 # ---- kills
 
 
-def test_a_kill_inside_train_overwrite_leaves_what_can_be_overwritten(shell: Shell, run: Path, shop: Path) -> None:
+def test_a_kill_inside_train_overwrite_leaves_what_can_be_overwritten(
+    shell: Shell, run: Path, shop: Path, processes: dict[str, str]
+) -> None:
     words = ["train", "sasrec", "--data", str(shop), "--out", str(run), *TINY, "--overwrite"]
     code = """
 import os, pathlib, shutil, signal, sys
@@ -119,10 +120,8 @@ from forethought.cli import main
 main(sys.argv[3:])
 """
     for nth in (1, 3, 6):
-        command = [sys.executable, "-c", code, str(nth), str(run), *words]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+        command = ["python", "-c", code, str(nth), str(run), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=processes)
         if done.returncode == 0:
             continue
         assert done.returncode == -9, done.stderr

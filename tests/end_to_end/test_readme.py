@@ -5,10 +5,8 @@ Each block is a fresh process. A block that cannot run here has `<!-- not run: w
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +31,7 @@ class Block:
     @property
     def command(self) -> list[str]:
         if self.language == "python":
-            return [sys.executable, "-c", self.code]
+            return ["python", "-c", self.code]
         return ["bash", "-euo", "pipefail", "-c", self.code]
 
 
@@ -44,13 +42,12 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
-def test_readme_runs_verbatim(tmp_path: Path) -> None:
-    here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def test_readme_runs_verbatim(processes: dict[str, str], tmp_path: Path) -> None:
     chosen = [block for block in blocks(README.read_text(encoding="utf-8")) if block.run]
     assert {block.language for block in chosen} == {"python", "bash"}
     for block in chosen:
         done = subprocess.run(
-            block.command, cwd=tmp_path, env=here, capture_output=True, text=True, timeout=600, check=False
+            block.command, cwd=tmp_path, env=processes, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == 0, f"README.md, line {block.line}:\n{block.code}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), f"README.md, line {block.line} shows nothing:\n{block.code}"

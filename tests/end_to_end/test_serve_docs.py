@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 from service_process import started
+from shell import Shell
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("fastapi")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/serve.md"])
-def test_four_commands_from_a_table_to_an_answer(page: str, shop: Path, tmp_path: Path) -> None:
+def test_four_commands_from_a_table_to_an_answer(
+    page: str, processes: dict[str, str], shop: Path, tmp_path: Path
+) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     block = next(each for each in re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S) if "forethought serve" in each)
     install, train, serve, curl = block.splitlines()
     assert install == 'pip install ".[serve]"'
     table = pl.read_parquet(shop / "interactions.parquet")
     table.select(visitor="user_id", sku="item_id", timestamp="timestamp").write_csv(tmp_path / "visits.csv")
-    words = [sys.executable, "-m", *shlex.split(train), "--epochs", "1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, env=environment)
+    words = [*shlex.split(train), "--epochs", "1"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, env=processes)
     asked = shlex.split(curl)
     body = json.loads(asked[asked.index("-d") + 1])
     assert asked[asked.index("-H") + 1] == "Content-Type: application/json"
@@ -41,10 +41,9 @@ def test_four_commands_from_a_table_to_an_answer(page: str, shop: Path, tmp_path
         assert len(answer["results"][0]["items"]) == body["k"]
 
 
-def test_the_options_named_on_the_page_are_there() -> None:
+def test_the_options_named_on_the_page_are_there(shell: Shell) -> None:
     text = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "forethought", "serve", "--help"], capture_output=True, text=True, check=True
-    )
     elsewhere = {"--resume", "--user", "--data", "--out", "--item", "--rm"}  # of the training, and of docker
-    assert set(re.findall(r"--[a-z][a-z-]+", text)) - elsewhere <= set(re.findall(r"--[a-z][a-z-]+", done.stdout))
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) - elsewhere <= set(
+        re.findall(r"--[a-z][a-z-]+", shell.ok("serve", "--help"))
+    )

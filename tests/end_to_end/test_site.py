@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -26,21 +24,16 @@ FETCHED = re.compile(
 )
 
 
-def environment() -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-
-
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(processes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site as `make docs` builds it, from a copy, so that nothing is left in the checkout."""
     pytest.importorskip("sphinx")
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(DOCS, folder / "docs", ignore=MADE)
     options = ["-b", "html", "-q", "--fail-on-warning", "--keep-going"]
     assert " ".join(options) in (ROOT / "Makefile").read_text(encoding="utf-8")
-    command = [sys.executable, "-m", "sphinx", *options, "docs", "site"]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    command = ["python", "-m", "sphinx", *options, "docs", "site"]
+    done = subprocess.run(command, cwd=folder, env=processes, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "site"
 
@@ -62,7 +55,7 @@ def test_the_site_is_legible_without_a_network(site: Path) -> None:
     assert not [sheet for sheet in styles if re.search(r"url\([\"']?(?:https?:)?//|@import [\"']?https?:", sheet)]
 
 
-def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_fails_the_build(processes: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
     (tmp_path / "docs").mkdir()
     for name in ("conf.py", "made_pages.py"):
@@ -71,30 +64,28 @@ def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
     (tmp_path / "docs" / "index.md").write_text(
         "# A page\n\n[gone](gone.md) and [part](#not-there)\n", encoding="utf-8"
     )
-    command = [sys.executable, "-m", "sphinx", "-q", "--fail-on-warning", "--keep-going", "docs", "site"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    command = ["python", "-m", "sphinx", "-q", "--fail-on-warning", "--keep-going", "docs", "site"]
+    done = subprocess.run(command, cwd=tmp_path, env=processes, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "gone.md" in done.stderr
     assert "not-there" in done.stderr
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
+def test_commands_of_a_page_run_one_after_the_other(page: str, processes: dict[str, str], tmp_path: Path) -> None:
     chosen = [block for block in blocks((DOCS / page).read_text(encoding="utf-8")) if block.run]
     assert chosen
     for block in chosen:
-        done = subprocess.run(
-            block.command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(block.command, cwd=tmp_path, env=processes, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{page}, line {block.line}:\n{block.code}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("lesson", TUTORIALS, ids=lambda lesson: lesson.stem)
-def test_tutorials_run_from_top_to_bottom(lesson: Path, tmp_path: Path) -> None:
+def test_tutorials_run_from_top_to_bottom(lesson: Path, processes: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, lesson],
+        ["python", lesson],
         cwd=tmp_path,
-        env={**environment(), "TMPDIR": str(tmp_path)},
+        env={**processes, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -42,6 +44,27 @@ def test_hooks_run_what_make_lint_runs_out_of_the_environment() -> None:
     assert set(linted) == {command.removeprefix(".venv/bin/") for command in commands}
     hooks = {hook["id"]: hook for hook in repo["hooks"]}
     assert set(hooks) == set(re.findall(r"^lint-(\w+):", MAKEFILE, re.MULTILINE))
+
+
+TOOLS = ("ruff", "pyright", "lint-imports", "pytest")
+
+
+@pytest.mark.parametrize("broken", [None, *TOOLS])
+def test_make_test_says_what_every_tool_says_and_fails_with_any(broken: str | None, tmp_path: Path) -> None:
+    """With tools that only say their name; a browser is there, so that none is fetched."""
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in (*TOOLS, "chromium", "chromedriver"):
+        (tools / name).write_text(f"#!/bin/sh\necho {name} said so\nexit {int(name == broken)}\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    (tmp_path / ".venv" / ".ready").touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode == 0) == (broken is None), done.stderr
+    assert [name for name in TOOLS if f"{name} said so" not in done.stdout] == []
 
 
 def test_contributing_names_files_that_exist() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,14 +54,16 @@ print(json.dumps([[one.items, one.scores] for one in found]))
 """
 
 
-def test_a_fresh_process_without_the_data(sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
+def test_a_fresh_process_without_the_data(
+    sasrec: SASRec, quick: Training, processes: dict[str, str], tmp_path: Path
+) -> None:
     shop = Shop(users=60, items=30, seed=1).write(tmp_path / "shop")
     here = train(Recipe(method=sasrec, training=quick), leave_last_out(read(shop)), tmp_path / "run")
     shutil.rmtree(shop)
     (tmp_path / "run").rename(tmp_path / "moved")
     histories = [some_ids(here, 3, 1, 4), some_ids(here, 1)]  # users nobody has seen
-    arguments = [sys.executable, "-c", FRESH, str(tmp_path / "moved"), json.dumps(histories)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    arguments = ["python", "-c", FRESH, str(tmp_path / "moved"), json.dumps(histories)]
+    done = subprocess.run(arguments, env=processes, capture_output=True, text=True, check=True)
     for (items, scores), wanted in zip(json.loads(done.stdout), here.recommend(histories, k=5), strict=True):
         assert items == wanted.items
         assert scores == pytest.approx(wanted.scores, abs=1e-5)

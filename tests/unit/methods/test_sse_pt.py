@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,10 +227,12 @@ def run(split: Split, shop: Path, quick: Training, tmp_path_factory: pytest.Temp
     return folder
 
 
-def test_a_fresh_process_knows_the_users_again(run: Path, split: Split, tmp_path: Path) -> None:
+def test_a_fresh_process_knows_the_users_again(
+    run: Path, split: Split, processes: dict[str, str], tmp_path: Path
+) -> None:
     """Its ranks are ours to the digit, and not those of strangers."""
-    command = [sys.executable, "-m", "forethought", "evaluate", str(run), "--out", str(tmp_path / "fresh")]
-    subprocess.run(command, check=True, capture_output=True)
+    command = ["forethought", "evaluate", str(run), "--out", str(tmp_path / "fresh")]
+    subprocess.run(command, env=processes, check=True, capture_output=True)
     fresh = Evaluation.read(tmp_path / "fresh")
     model = load(run)
     assert np.array_equal(fresh.cases["rank"], evaluate(model, split).cases["rank"])

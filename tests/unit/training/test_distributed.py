@@ -70,20 +70,20 @@ train(Recipe(method=backbone, training=settings), leave_last_out(read(sys.argv[1
 """
 
 
-def test_two_processes_go_through_the_stages_of_one(shop: Path, tmp_path: Path) -> None:
+def test_two_processes_go_through_the_stages_of_one(shop: Path, processes: dict[str, str], tmp_path: Path) -> None:
     """Each stage is wrapped anew, for what trains in it."""
     script = tmp_path / "staged.py"
     script.write_text(STAGED)
     alone, together = tmp_path / "alone", tmp_path / "together"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for words, out in (([], alone), (launcher, together)):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for words, out in ((["python"], alone), (launcher, together)):
         done = subprocess.run(
-            [sys.executable, *words, str(script), str(shop), str(out)],
+            [*words, str(script), str(shop), str(out)],
             capture_output=True,
             text=True,
             check=False,
             timeout=300,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""},
+            env=processes | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""},
         )
         assert done.returncode == 0, done.stderr
     for name in ("state/first.safetensors", "model.safetensors"):

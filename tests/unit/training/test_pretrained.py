@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -200,7 +199,12 @@ def test_items_start_where_the_runs_items_ended(adopting: IGRSR, trained: Recomm
 
 
 def test_the_run_is_complete_without_the_other(
-    adopting: IGRSR, trained: Recommender, split: Split, quick: Training, tmp_path: Path
+    adopting: IGRSR,
+    trained: Recommender,
+    split: Split,
+    quick: Training,
+    processes: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     """Recommended from in a fresh process, and its FLOPs counted, when the encoder's folder is gone."""
     other = shutil.copytree(adopting.encoder_run or "", tmp_path / "encoder")
@@ -213,7 +217,7 @@ def test_the_run_is_complete_without_the_other(
         f"import forethought as ft\nmodel = ft.load({str(moved)!r})\n"
         f"print([one.items for one in model.recommend({histories!r}, k=5)])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(["python", "-c", code], env=processes, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(wanted)
     again = load(moved)
     rows = windows(split.train, again.method.window)
