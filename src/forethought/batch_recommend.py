@@ -1,24 +1,25 @@
-"""Recommendations for a whole table of histories, Parquet to Parquet, a few thousand at a time."""
+"""Recommendations for a whole table of histories, table to table, a few thousand at a time."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
-from forethought.data.columns import Columns
+from forethought.data.columns import Columns, missing_column
 from forethought.data.reading import empty_cells
+from forethought.data.sinks import TableKind, check_own, kind_of, sink
 from forethought.data.sources import open_table, readable
 from forethought.data.stored import recorded_columns
 from forethought.data.times import KINDS, clock
 from forethought.data.vocabulary import IdKind
-from forethought.errors import DataError, ForethoughtError, HistoryError
-from forethought.files import MARK, check_replaceable, replace_file
+from forethought.errors import ConfigError, DataError, HistoryError
+from forethought.files import refuse_special, replace_file
 from forethought.item_lists import known_items
 from forethought.recommender import Recommendation, Recommender, Unknown
 from forethought.settings import check
@@ -26,7 +27,7 @@ from forethought.settings import check
 CHUNK = 4096
 HISTORY, TIMES, TICKS = "history", "times", "tick"
 ADDED = ("items", "scores", "dropped")
-PARQUET_ENDINGS = (".parquet", ".pq", ".parq")
+ROLES = ("user", "item", "time", "position")
 
 
 def recommend_table(
@@ -40,6 +41,7 @@ def recommend_table(
     allow: Iterable[Any] | None = None,
     deny: Iterable[Any] | None = None,
     strict_lists: bool = False,
+    columns: Mapping[str, str | None] | None = None,
     **choices: Any,
 ) -> dict[str, Any]:
     """Recommend for every row of a table with a list column `history`, or for every user of an interaction table.
@@ -52,8 +54,11 @@ def recommend_table(
         source: a table with list columns `history` and, for models that read times, `times` (Unix seconds); or rows
             with the columns that the run was trained on (else user_id, item_id and, where known, timestamp and
             position), which are gathered into histories first.
-        out: Parquet file, written whole or not at all; an earlier one of ours is replaced, any other file refused.
+        out: a file ending in .parquet, .csv (where lists stand as JSON) or .jsonl, written whole or not at all; an
+            earlier one of ours is replaced, any other file refused.
         unknown: one unknown id among many histories is left out and counted; `error` names the first row that has one.
+        columns: what `user`, `item`, `time` and `position` are called in rows, where not as above; None for a time or a
+            position: go without.
         allow, deny, strict_lists, choices: as in `Recommender.recommend`.
 
     Returns:
@@ -61,14 +66,10 @@ def recommend_table(
         histories got no list for want of any known item, and notes: how many items of `allow` and `deny` it does not
         know.
     """
-    _check_out(source, Path(out))
-    check(strict_lists, bool, "strict_lists")
-    listed = {
-        "allow": known_items(model.items, allow, "allow", strict=strict_lists),
-        "deny": known_items(model.items, deny, "deny", strict=strict_lists),
-    }
-    choices |= {name: None if of.rows is None else model.items.id_list(of.rows) for name, of in listed.items()}
-    frame, schema, total = histories_in(source, model, ADDED)
+    kind = _check_out(source, Path(out))
+    named, notes = _known_lists(model, allow, deny, strict_lists)
+    choices |= named
+    frame, schema, total = histories_in(source, model, ADDED, columns)
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
     item_type = pl.Binary() if as_bytes else model.items.ids.dtype
     counts = {"items": 0, "unknown": 0, "empty": 0, "done": 0}
@@ -98,8 +99,7 @@ def recommend_table(
             for chunk in frame.collect_batches(chunk_size=CHUNK, maintain_order=True):
                 yield from map(score, chunk.iter_slices(CHUNK))
 
-    replace_file(Path(out), lambda part: _sink(chunks, out_schema, part))
-    notes = [of.note for of in listed.values() if of.note is not None]
+    replace_file(Path(out), lambda part: sink(chunks, out_schema, part, kind))
     return {
         "histories": total,
         "unknown_items": counts["unknown"],
@@ -109,36 +109,27 @@ def recommend_table(
     }
 
 
-def _check_out(source: str | Path, out: Path) -> None:
-    """Refuse to write over what is not ours, and a name that says of the file what it will not be."""
+def _known_lists(
+    model: Recommender, allow: Iterable[Any] | None, deny: Iterable[Any] | None, strict: bool
+) -> tuple[dict[str, list[Any] | None], list[str]]:
+    """What the model knows of the lists, and what is said of the rest, once for the whole table."""
+    check(strict, bool, "strict_lists")
+    listed = {
+        "allow": known_items(model.items, allow, "allow", strict=strict),
+        "deny": known_items(model.items, deny, "deny", strict=strict),
+    }
+    named = {name: None if of.rows is None else model.items.id_list(of.rows) for name, of in listed.items()}
+    return named, [of.note for of in listed.values() if of.note is not None]
+
+
+def _check_out(source: str | Path, out: Path) -> TableKind:
+    """What the file is to be; refuse to write over what is not ours, and a name that no table has."""
     if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
         raise DataError(f"{out} is the table of histories itself, which is not overwritten: choose another file.")
-    check_replaceable(out)
-    if out.suffix and out.suffix.lower() not in PARQUET_ENDINGS:
-        raise DataError(
-            f"{str(out)!r} ends in {out.suffix}, but recommendations are lists and written as Parquet: call it "
-            f"{out.with_suffix('.parquet').name!r}."
-        )
-
-
-def _sink(chunks: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema, path: Path) -> None:
-    """Write frames to Parquet as they are made."""
-    failed: list[ForethoughtError] = []
-
-    def guarded(columns: list[str] | None, *_: Any) -> Iterator[pl.DataFrame]:
-        try:
-            for chunk in chunks():
-                yield chunk if columns is None else chunk.select(columns)
-        except ForethoughtError as error:  # polars would wrap it: keep our sentence
-            failed.append(error)
-            raise
-
-    try:
-        register_io_source(guarded, schema=schema, is_pure=True).sink_parquet(path, metadata={"made": MARK})
-    except Exception:
-        if failed:
-            raise failed[0] from None
-        raise
+    refuse_special(out)
+    kind = kind_of(out)
+    check_own(out, kind, ADDED)
+    return kind
 
 
 def ids_of(histories: pl.Series, as_bytes: bool) -> list[Any]:
@@ -175,18 +166,22 @@ def _recommend(
 
 
 def histories_in(
-    source: str | Path, model: Recommender, added: Iterable[str] = ()
+    source: str | Path,
+    model: Recommender,
+    added: Iterable[str] = (),
+    columns: Mapping[str, str | None] | None = None,
 ) -> tuple[pl.LazyFrame, pl.Schema, int]:
     """The histories of a table, its columns, and how many histories there are.
 
     Args:
         added: columns that it must not have, because they are going to be added.
+        columns: what is called otherwise than the run recorded, as in `recommend_table`.
 
     Raises:
         DataError: it is no table of histories, or has such a column.
     """
     with readable(source):
-        frame = _histories(open_table(str(source)).frame, source, model)
+        frame = _histories(open_table(str(source)).frame, source, model, columns or {})
         schema = frame.collect_schema()
         total = int(frame.select(pl.len()).collect().item())
     if taken := [name for name in added if name in schema]:
@@ -194,12 +189,19 @@ def histories_in(
     return frame, schema, total
 
 
-def _histories(frame: pl.LazyFrame, source: str | Path, model: Recommender) -> pl.LazyFrame:
+def _histories(
+    frame: pl.LazyFrame, source: str | Path, model: Recommender, asked: Mapping[str, str | None]
+) -> pl.LazyFrame:
     """The frame with a list column `history`, and `times` if they are needed, gathered from rows if need be."""
     schema, with_times = frame.collect_schema(), model.method.inputs.times
     if HISTORY not in schema:
-        columns = _columns_of(schema.names(), source, model.about)
+        columns = _columns_of(schema.names(), source, model.about, asked)
         return _gathered(frame, source, columns.resolve(frame, source), with_times=with_times)
+    if asked:
+        raise ConfigError(
+            f"{source} has a column {HISTORY!r} with whole histories, so {' and '.join(asked)} would change nothing: "
+            "leave that out, or rename the column."
+        )
     for name in (HISTORY, TIMES) if with_times else (HISTORY,):
         if name not in schema:
             raise DataError(f"{source} needs a list column {name!r} with Unix seconds beside 'history' for this model.")
@@ -208,14 +210,21 @@ def _histories(frame: pl.LazyFrame, source: str | Path, model: Recommender) -> p
     return frame
 
 
-def _columns_of(names: list[str], source: str | Path, about: Mapping[str, Any]) -> Columns:
-    """Which columns mean what: as the run recorded, or as they are called by default."""
-    roles = ("user", "item", "time", "position")
-    recorded = Columns(**{role: name for role, name in recorded_columns(about).items() if role in roles})
-    for columns in (recorded, Columns()):
+def _columns_of(
+    names: list[str], source: str | Path, about: Mapping[str, Any], asked: Mapping[str, str | None]
+) -> Columns:
+    """Which columns mean what: as asked, else as the run recorded, or as they are called by default."""
+    if unknown := [role for role in asked if role not in ROLES]:
+        raise ConfigError(f"columns has {unknown[0]!r}, but a table of rows has {', '.join(ROLES)}.")
+    recorded = Columns(**{role: name for role, name in recorded_columns(about).items() if role in ROLES})
+    either = [replace(each, **asked) for each in (recorded, Columns())]
+    for columns in either:
         if columns.user in names and columns.item in names:
             return columns
-    pairs = dict.fromkeys((recorded.user, "user_id")), dict.fromkeys((recorded.item, "item_id"))
+    for role, name in asked.items():
+        if name is not None and name not in names:
+            raise missing_column(role, name, names, source)
+    pairs = (dict.fromkeys(getattr(each, role) for each in either) for role in ("user", "item"))
     wanted = " or ".join(f"{user} and {item}" for user, item in zip(*pairs, strict=False))
     raise DataError(f"{source} needs a list column 'history', or the columns {wanted}, but it has {', '.join(names)}.")
 

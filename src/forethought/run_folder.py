@@ -169,10 +169,7 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     _check_replaced(folder)
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
-    before = to_json(from_json(RunConfig, parts["config"]))  # options that are newer than the run are as they were
-    changed = [each for each in differences(before, to_json(run.config)) if not each.startswith(WHEREABOUTS)]
-    if changed:
-        raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
+    _refuse_changes(folder, parts["config"], run.config)
     started = [each.get("references", {}).get("start") for each in (about, run.about)]
     if started[0] != started[1]:
         raise ConfigError(
@@ -189,6 +186,24 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     check_keys(bound, {"files": dict[str, str], "log": dict}, "bound")
     check_sums(folder, bound["files"], f"copy the run again, or {NEW}")
     check_log(folder, check_keys(bound["log"], {"bytes": Whole, "sha256": str}, "bound.log"))
+
+
+def check_unchanged(folder: Path, config: RunConfig) -> None:
+    """Whether the run that lies there was configured so; all else of it is looked at when it goes on.
+
+    Raises:
+        ConfigError: it was not.
+        RunError: what lies there is no run that can be read.
+    """
+    parts = read_json(folder / CONFIG_FILE, NEW)
+    _refuse_changes(folder, check_keys(parts, {"config": dict}, str(folder / CONFIG_FILE))["config"], config)
+
+
+def _refuse_changes(folder: Path, recorded: Any, config: RunConfig) -> None:
+    before = to_json(from_json(RunConfig, recorded))  # options that are newer than the run are as they were
+    changed = [each for each in differences(before, to_json(config)) if not each.startswith(WHEREABOUTS)]
+    if changed:
+        raise ConfigError(f"The run in {folder} was configured otherwise ({', '.join(changed)}): resume it unchanged.")
 
 
 def _check_values(folder: Path, before: dict[str, str], now: dict[str, str]) -> None:

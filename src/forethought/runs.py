@@ -7,9 +7,8 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,15 @@ from forethought.alignment.aligner import Aligner, Rewards, learns_held_out
 from forethought.alignment.held_out import shared_out
 from forethought.alignment.items import item_ranks
 from forethought.backbones.interface import BackboneConfig
-from forethought.config import Recipe, RunConfig, as_method, to_json
+from forethought.config import Recipe, RunConfig, to_json
 from forethought.data.batches import plan, windows
 from forethought.data.histories import Cases
 from forethought.data.origin import NOT_KNOWN
 from forethought.data.popularity import TRAIN_COUNT, with_counts
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError
+from forethought.errors import ConfigError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.flops import flops_per_epoch, flops_per_history
-from forethought.evaluation.metrics import metric_of
 from forethought.evaluation.own_groups import own_groups
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
@@ -47,6 +45,7 @@ from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.references import check_same_split, features_of_auto, resolve
 from forethought.reports.model_card import model_card
+from forethought.run_checks import check_inputs, check_options, check_trainable, configured
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
@@ -57,7 +56,6 @@ from forethought.training.loop import Fit
 from forethought.training.observer import Observer
 from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
-from forethought.training.settings import Training
 from forethought.training.split_items import SplitItems
 from forethought.training.tracking import TrackerName, Trackers
 from forethought.validation_fits import fit_on_validation
@@ -97,11 +95,11 @@ def train(
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
     check_all(resume=(resume, bool), overwrite=(overwrite, bool), start=(start, str | Path | None))
-    config = _configured(recipe, split)
+    config = configured(recipe, split)
     check_options(config)
     seen = split.with_noise(config.noise)
     config.method.check(seen)
-    _check_trainable(seen)
+    check_trainable(seen)
     begun_with = _begun_with(start, Path(out), config, split)
     side = _side(config, seen, begun_with)
     folder = Path(out)
@@ -180,7 +178,7 @@ def _untrained(
     tokens = token_shape_of(side.tokens)
     plain_method = lambda: with_features(with_tokens(config.method.build(split.data.sizes), tokens), shapes)  # noqa: E731
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
-    _check_inputs(method, config.training, split)
+    check_inputs(method, config.training, split)
     if start is not None:
         begin_with(method, start, split, whole=config.alignment is not None)
         about["started_from"] = noted(start, split)
@@ -230,31 +228,6 @@ def _tell(observer: Observer | None, *sentences: str | None) -> None:
             observer.warn(said)
         else:
             warnings.warn(said, stacklevel=3)
-
-
-def _configured(recipe: Recipe | MethodConfig | BackboneConfig, split: Split) -> RunConfig:
-    check(split, Split, "split")
-    recipe = recipe if isinstance(recipe, Recipe) else Recipe(method=as_method(recipe))
-    return RunConfig(split=split.config, **{each.name: getattr(recipe, each.name) for each in fields(Recipe)})
-
-
-def check_options(recipe: Recipe) -> None:
-    """Refuse what a method that is fitted in closed form would not read.
-
-    Raises:
-        ConfigError: an option of training that makes no difference, features or evidence.
-    """
-    if not recipe.method.closed_form:  # type: ignore[union-attr]
-        return
-    name, default = type(recipe.method).__name__, Training()
-    unread = [f"training.{f.name}" for f in fields(Training) if f.name != "device"]
-    unread = [each for each in unread if attrgetter(each)(recipe) != getattr(default, each.partition(".")[2])]
-    unread += [name for name in ("features", "evidence") if getattr(recipe, name) is not None]
-    if unread:
-        raise ConfigError(
-            f"{name} is fitted in closed form to what was met, so {', '.join(unread)} would change nothing: leave that "
-            "out."
-        )
 
 
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:
@@ -402,27 +375,6 @@ def _histories(cases: Cases, split: Split, config: EvaluationConfig) -> list[Cas
     if config.noise is None:
         return [cases]
     return [noise.on_cases(cases, split.data.n_items) for noise in config.noise.seeds(config.noise_seeds)]
-
-
-def _check_trainable(split: Split) -> None:
-    if not (split.train.lengths >= 2).any():
-        raise DataError("No user has two interactions in the training part, so there is nothing to learn from.")
-    if len(split.valid) == 0:
-        raise DataError("The validation part is empty, so the best epoch cannot be chosen: choose another split.")
-
-
-def _check_inputs(model: Method, settings: Training, split: Split) -> None:
-    for metric in (settings.choose_by, *(stage.metric for stage in model.stages())):
-        metric_of(metric)  # raises where there is none
-    if settings.input_noise and model.inputs.masked_items:
-        raise ConfigError(
-            "input_noise is for models that name what follows a history, and this one hides items of the history: "
-            "leave it out."
-        )
-    if settings.crop and int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3:
-        raise ConfigError(
-            "No row that is trained on has three items, so that there is nothing for crop to cut: leave it out."
-        )
 
 
 def _about(config: RunConfig, split: Split) -> dict[str, Any]:

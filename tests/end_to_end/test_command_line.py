@@ -76,6 +76,12 @@ def test_from_a_shop_to_recommendations(shell: Shell, tmp_path: Path, monkeypatc
     none = {"unknown_items": 0, "unknown_share": 0.0, "empty_lists": 0}
     assert told == {"out": "recs.parquet", "histories": 60, **none, "notes": []}
     assert pl.read_parquet("recs.parquet")["items"].list.len().to_list() == [3] * 60
+    rows = pl.read_parquet("shop/interactions.parquet").rename({"user_id": "visitor", "item_id": "sku"})
+    rows.write_csv("visits.csv")
+    named = ["--input", "visits.csv", "--user", "visitor", "--item", "sku", "--time", "none"]
+    shell.ok("recommend", "runs/sasrec", *named, "--out", "recs.csv", "--k", 3)
+    found = pl.read_csv("recs.csv")["items"].str.json_decode(pl.List(pl.String))
+    assert found.equals(pl.read_parquet("recs.parquet")["items"])
 
 
 def test_noise(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
@@ -229,6 +235,7 @@ def test_wrong_choices_of_recommend(shell: Shell, run: Path, tmp_path: Path) -> 
     told = shell.ok("recommend", run, "--history", "i00001,nobody", "--unknown", "drop")
     assert "(unknown and left out: nobody)" in told
     assert "--input needs --out" in shell.wrong("recommend", run, "--input", tmp_path / "x.parquet")
+    assert "--item names a column of --input" in shell.wrong("recommend", run, "--history", "i00001", "--item", "x")
     assert "k is 0" in shell.wrong("recommend", run, "--history", "i00001", "--k", 0)
     out = ["--out", tmp_path / "recs.parquet"]
     assert "There is no file or folder" in shell.wrong("recommend", run, "--input", tmp_path / "x.parquet", *out)

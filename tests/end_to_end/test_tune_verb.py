@@ -83,6 +83,35 @@ def test_what_lies_where_a_later_run_shall_be_is_told_before_the_first_is_traine
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["seed-1"]
 
 
+def test_every_configuration_is_checked_before_the_first_is_trained(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    words = ("train", "sasrec", "--data", shop, "--out", out, *TINY)
+    shell.ok(*words[:5], out / "seed-1", *TINY, "--seed", 1, "--dropout", 0.1, "--quiet")
+    assert "seed-1 was configured otherwise" in shell.wrong(*words, "--seeds", 0, 1)
+    assert [path.name for path in out.iterdir()] == ["seed-1"]
+    masked = ("train", "bert4rec", "--data", shop, "--out", tmp_path / "masked", "--set", "window=8,1")
+    assert "window" in shell.wrong(*masked)
+    assert "input_noise" in shell.wrong(*masked[:-1], "input_noise=0,0.1")
+    assert not (tmp_path / "masked").exists()
+
+
+def test_a_training_shows_the_lengths_that_were_asked_for(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    words = ("train", "sasrec", "--data", shop, *TINY, "--cutoffs", "3,50")
+    said = shell.run(*words, "--out", tmp_path / "run")
+    assert re.search(r"@3 +@50\n", said.out)
+    assert "valid" in said.out
+    assert re.search(r"NDCG +0?\.\d+ \[", said.out, re.I)
+    found = shell.json(*words, "--out", tmp_path / "other")["valid"]
+    assert {"recall@3", "ndcg@50", "mrr@3"} <= found.keys()
+    again = shell.json(
+        "evaluate", tmp_path / "other", "--part", "valid", "--cutoffs", "3,50", "--out", tmp_path / "kept"
+    )
+    assert found == again["metrics"]
+    several = shell.json(*words, "--out", tmp_path / "runs", "--seeds", 0, 1)
+    assert several["runs"]["seed-0"]["valid_ndcg@50"] == found["ndcg@50"]["mean"]
+    assert "Recall@3" in (tmp_path / "runs" / "summary.md").read_text()
+
+
 def test_a_grid_is_named_by_its_settings(shell: Shell, shop: Path, tmp_path: Path) -> None:
     words = ("train", "sasrec", "--data", shop, "--out", tmp_path / "runs", *TINY, "--quiet")
     out = shell.ok(*words, "--set", "dropout=0.2,0.5", "loss.temperature=0.05,0.085")
@@ -119,6 +148,9 @@ TUNE = ("tune", "sasrec", "--data", "SHOP", "--out", "OUT")
         ((*TRAIN, "--seeds", "-1"), "--seeds is -1"),
         ((*TRAIN, "--seeds", "x"), "--seeds is 'x', but must be whole numbers"),
         ((*TRAIN, "--seeds", "1", "--resume"), "leave --resume out"),
+        ((*TRAIN, "--cutoffs", "10,x"), "--cutoffs is '10,x', but must be lengths"),
+        ((*TRAIN, "--cutoffs", "10,10"), "each named once"),
+        ((*TRAIN, "--cutoffs", "10", "--quiet"), "--cutoffs would change nothing where nothing is shown"),
         ((*TRAIN, "--set", "dropout=0.1:0.2"), "a grid needs values"),
         ((*TRAIN, "--set", "dropuot=0.1"), "There is no setting 'dropuot'"),
         ((*TRAIN, "--dropout", "0.1", "--set", "dropout=0.1,0.2"), "dropout is said twice"),

@@ -452,7 +452,7 @@ MUTANTS = [
     ),
     Mutant(
         "epochs of a closed form are taken without a word",
-        "runs.py",
+        "run_checks.py",
         "    if unread:\n",
         "    if False:\n",
         "unit/training/test_closed_form.py::test_what_would_change_nothing_is_refused",

@@ -1,4 +1,4 @@
-"""Whole tables of histories, Parquet to Parquet."""
+"""Whole tables of histories, table to table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from forethought.config import Recipe
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
-from forethought.errors import DataError, RunError
+from forethought.errors import ConfigError, DataError, RunError
 from forethought.recommender import Recommender
 from forethought.runs import train
 from forethought.training.settings import Training
@@ -186,10 +186,59 @@ def test_columns_are_called_as_in_the_data_of_the_run(
         recommend_table(model, tmp_path / "other.parquet", tmp_path / "out.parquet")
 
 
+def test_columns_may_be_called_otherwise_than_in_the_run(trained: Recommender, shop: Path, tmp_path: Path) -> None:
+    rows = pl.read_parquet(shop / "interactions.parquet").drop("position")
+    rows.write_parquet(tmp_path / "recorded.parquet")
+    names = {"user": "visitor", "item": "sku", "time": "at"}
+    rows.rename({"user_id": "visitor", "item_id": "sku", "timestamp": "at"}).write_parquet(tmp_path / "in.parquet")
+    recommend_table(trained, tmp_path / "recorded.parquet", tmp_path / "own.parquet")
+    named = names | {"position": None}
+    recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", columns=named)
+    found, own = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("out", "own"))
+    assert found.rename({"visitor": "user_id"}).equals(own)
+    with pytest.raises(DataError, match=r"no item column 'skus' in .* Did you mean 'sku'\?$"):
+        recommend_table(trained, tmp_path / "in.parquet", tmp_path / "x.parquet", columns=named | {"item": "skus"})
+    with pytest.raises(ConfigError, match="columns has 'shop', but a table of rows has user, item, time, position"):
+        recommend_table(trained, tmp_path / "in.parquet", tmp_path / "x.parquet", columns={"shop": "sku"})
+    with pytest.raises(ConfigError, match="'history' with whole histories, so user would change nothing"):
+        recommend_table(trained, tmp_path / "own.parquet", tmp_path / "x.parquet", columns={"user": "visitor"})
+    rows.with_columns(at=-pl.col("timestamp")).write_parquet(tmp_path / "in.parquet")
+    recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.parquet", columns={"time": "at"})
+    found = pl.read_parquet(tmp_path / "out.parquet")
+    assert found["history"].list.first().equals(own["history"].list.last())
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_csv_and_lines_of_json_hold_what_parquet_holds(
+    trained: Recommender, histories: pl.DataFrame, tmp_path: Path
+) -> None:
+    told = histories.with_columns(place=pl.struct(aisle=pl.lit(3), shelf=pl.lit('"top", left')))
+    told = told.with_columns(shop=pl.when(pl.col("customer") > 0).then(pl.lit("a,b")))
+    told.write_parquet(tmp_path / "in.parquet")
+    for ending in ("parquet", "csv", "jsonl", "jsonl"):  # and once more over our own
+        recommend_table(trained, tmp_path / "in.parquet", tmp_path / f"out.{ending}", k=3)
+    whole, lines = pl.read_parquet(tmp_path / "out.parquet"), pl.read_ndjson(tmp_path / "out.jsonl")
+    assert lines.columns == whole.columns
+    assert lines.cast(dict(whole.schema)).equals(whole)
+    text = pl.read_csv(tmp_path / "out.csv")
+    assert text.columns == whole.columns
+    assert text["shop"].to_list() == whole["shop"].to_list()
+    for name in ("history", "items", "scores", "place"):
+        assert text[name].str.json_decode(whole.schema[name]).equals(whole[name])
+    recommend_table(trained, tmp_path / "in.parquet", tmp_path / "out.csv", k=4)
+    longer = pl.read_csv(tmp_path / "out.csv")["items"].str.json_decode(pl.List(pl.String))
+    assert set(longer.list.len()) == {4}
+
+
 def test_a_name_that_promises_another_kind_of_file(trained: Recommender, shop: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ends in \.csv, but .* written as Parquet: call it 'r\.parquet'\."):
-        recommend_table(trained, shop, tmp_path / "r.csv")
+    with pytest.raises(DataError, match=r"ends in \.xlsx, but .* \.parquet, \.csv or \.jsonl: call it 'r\.parquet'\."):
+        recommend_table(trained, shop, tmp_path / "r.xlsx")
     assert list(tmp_path.iterdir()) == []
+    for name, text in (("r.csv", "user_id,item_id\nu1,i1\n"), ("r.jsonl", '{"items": 1, "more": 2}\n'), ("s.csv", "")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(RunError, match="is there already and was not written by Forethought"):
+            recommend_table(trained, shop, tmp_path / name)
+        assert (tmp_path / name).read_text() == text
 
 
 def test_a_time_that_cannot_be_read_is_not_sorted_to_the_front(trained: Recommender, tmp_path: Path) -> None:
@@ -262,3 +311,12 @@ def test_uuids_stay_what_they_are(sasrec: SASRec, quick: Training, tmp_path: Pat
     recommend_table(model, tmp_path / "text.parquet", tmp_path / "text-out.parquet", k=3)
     texts = pl.read_parquet(tmp_path / "text-out.parquet")["items"]
     assert [[uuid.UUID(i).bytes for i in row] for row in texts] == found["items"].to_list()
+    recommend_table(model, tmp_path / "table.parquet", tmp_path / "out.jsonl", k=3)
+    recommend_table(model, tmp_path / "table.parquet", tmp_path / "out.csv", k=3)
+    assert pl.read_ndjson(tmp_path / "out.jsonl")["items"].equals(texts)
+    assert pl.read_csv(tmp_path / "out.csv")["items"].str.json_decode(pl.List(pl.String)).equals(texts)
+    found.select("history", "user_id", seal=pl.lit(b"\x00\x01")).write_parquet(tmp_path / "sealed.parquet")
+    for name in ("sealed.csv", "sealed.jsonl"):
+        with pytest.raises(DataError, match="'seal' holds bytes that are no UUIDs, which text cannot hold"):
+            recommend_table(model, tmp_path / "sealed.parquet", tmp_path / name, k=3)
+        assert not (tmp_path / name).exists()

@@ -33,9 +33,17 @@ class Recommend:
     """Unix seconds beside each item of --history, for models that read times."""
     input: str | None = None
     """Table with a list column `history` (and `times`), or with rows of users, items and times whose columns are called
-    as in the data that the run was trained on."""
+    as in the data that the run was trained on, unless --user, --item, --time and --position say otherwise."""
+    user: str | None = None
+    """Column of --input with user ids; as the run recorded if not given."""
+    item: str | None = None
+    """Column of --input with item ids; likewise."""
+    time: str | None = None
+    """Column of --input with times; likewise, and none goes by the order of the rows."""
+    position: str | None = None
+    """Column of --input with the order of a user's rows; likewise."""
     out: Path | None = None
-    """Parquet file for the recommendations of --input."""
+    """File for the recommendations of --input: .parquet, .csv (lists as JSON in a cell) or .jsonl."""
     k: int = 10
     """Items a list."""
     exclude_history: Choice = "auto"
@@ -66,6 +74,7 @@ def run(arguments: list[str]) -> None:
         "Recommend items for histories.\n\n"
         "Examples: forethought recommend runs/first --history i00042,i00007 --k 5\n"
         "          forethought recommend runs/first --input histories.parquet --out recs.parquet\n"
+        "          forethought recommend runs/first --input visits.csv --user visitor --item sku --out recs.csv\n"
         "          forethought recommend runs/dtrec --history i00042,i00007 --halt fixed --steps 1"
     )
     args = parse(Recommend, arguments, "recommend", about)
@@ -77,7 +86,9 @@ def run(arguments: list[str]) -> None:
     if args.history and args.out is not None:
         raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
     if args.out is not None and args.out.is_dir():
-        raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one Parquet file: name it in --out.")
+        raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one file: name it in --out.")
+    if args.history and _columns(args):
+        raise ConfigError(f"--{next(iter(_columns(args)))} names a column of --input: leave it out with --history.")
     steering = args.steering.choices()
     model = load(args.run, device=args.device)
     if args.precision != "32":
@@ -155,14 +166,26 @@ def _said(ask: Callable[[], T]) -> T:
     return answer
 
 
+def _columns(args: Recommend) -> dict[str, str | None]:
+    """What the columns of --input are called, where that was said."""
+    named = {role: getattr(args, role) for role in ("user", "item", "time", "position")}
+    return {
+        role: None if name == "none" and role in ("time", "position") else name
+        for role, name in named.items()
+        if name is not None
+    }
+
+
 def _score_table(model: Any, args: Recommend, choices: dict[str, Any]) -> None:
     from forethought.batch_recommend import recommend_table
     from forethought.errors import ConfigError
 
     if args.input is None or args.out is None:
-        raise ConfigError("--input needs --out, a Parquet file for the recommendations.")
+        raise ConfigError("--input needs --out, a file for the recommendations: .parquet, .csv or .jsonl.")
     with Bar("histories") as bar:
-        counts = recommend_table(model, args.input, args.out, args.k, report=bar.counted, **choices)
+        counts = recommend_table(
+            model, args.input, args.out, args.k, report=bar.counted, columns=_columns(args), **choices
+        )
     if args.json:
         print_json({"out": str(args.out), **counts})
     else:

@@ -79,7 +79,7 @@ def _grid(recipe: Recipe, options: Any) -> Any:
     return grid_of(recipe, _space(recipe, options), getattr(options, "seeds", ()))
 
 
-def train_several(recipe: Recipe, options: Any, split: Split, view: Console) -> None:
+def train_several(recipe: Recipe, options: Any, split: Split, view: Console, cutoffs: tuple[int, ...]) -> None:
     from forethought.training.interrupt import Interrupted
     from forethought.training.progress import Quiet, Watch
     from forethought.tuning.grid import train_grid
@@ -90,6 +90,7 @@ def train_several(recipe: Recipe, options: Any, split: Split, view: Console) -> 
             split,
             options.out,
             overwrite=options.overwrite,
+            cutoffs=cutoffs,
             say=(lambda _: None) if options.quiet else view.print,
             observer=Quiet if options.quiet else (lambda: Watch(view)),
             start=getattr(options, "start", None),

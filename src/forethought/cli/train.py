@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from forethought.cli.auto import train_auto
+from forethought.cli.final_report import cutoffs_of, tell_outcome
 from forethought.cli.several import asks_for_several, check_several, train_several
 from forethought.cli.shared import (
     CHOICES,
@@ -26,7 +27,6 @@ from forethought.cli.shared import (
     console,
     open_split,
     parse,
-    print_json,
     tell_notes,
 )
 
@@ -57,6 +57,9 @@ class Options:
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=V1,V2")] = ()
     """Train one run with each of these values, such as --set dropout=0.2,0.5 loss.temperature=0.05,0.085, into folders
     of OUT named by them, with a table at the end; the same command goes on where it stopped."""
+    cutoffs: str | None = None
+    """Lengths of lists, with commas between, such as 5,10,50: at its end it shows the metrics of the validation part at
+    each, with intervals."""
     track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers beside log.jsonl."""
     quiet: bool = False
@@ -142,6 +145,7 @@ def _train(name: str, arguments: list[str]) -> None:
     view, first = console(), from_environment("RANK", 0) == 0
     check(getattr(options, "seed", 0), Seed, "--seed")
     _asked(recipe, args)  # what is wrong in it is told before the data is read
+    cutoffs = cutoffs_of(options)
     several = asks_for_several(options, arguments)
     if several:
         check_several(_asked(recipe, args), options, arguments)
@@ -158,7 +162,7 @@ def _train(name: str, arguments: list[str]) -> None:
         if not quiet:
             view.print(recipes.described(_asked(recipe, args), effort))
     if several:
-        train_several(_asked(recipe, args), options, split, view)
+        train_several(_asked(recipe, args), options, split, view, cutoffs)
         return
     try:
         model = train(
@@ -175,13 +179,8 @@ def _train(name: str, arguments: list[str]) -> None:
         raise Interrupted(
             f"Everything is saved: the same command with --resume goes on from here ({options.out})."
         ) from None
-    if first and options.json:
-        layers = {"ladq": model.progress()["ladq"]["history"]} if model.precision_report() else {}
-        print_json({"run": str(options.out), "parameters": model.n_parameters, **model.outcome(), **layers})
-    elif not quiet:
-        if report := model.precision_report():
-            view.print(report)
-        view.print(f"The run lies in {options.out}; next: forethought evaluate {options.out}")
+    if first:
+        tell_outcome(model, split, options, cutoffs, view)
 
 
 def _parsed(recipe: Recipe, name: str, arguments: list[str]) -> Any:

@@ -21,9 +21,10 @@ from forethought.evaluation.settings import EvaluationConfig
 from forethought.files import replace_file, write_json
 from forethought.folders import writable
 from forethought.recommender import Recommender
+from forethought.run_checks import check_options, check_run
 from forethought.run_files import CONFIG_FILE, STATE_FOLDER
 from forethought.run_folder import check_new
-from forethought.runs import check_options, evaluate, train
+from forethought.runs import evaluate, train
 from forethought.settings import SearchChoices, Seed, check
 from forethought.tables.formats import NONE
 from forethought.tables.table import Document, Table
@@ -32,6 +33,7 @@ from forethought.training.observer import Observer
 from forethought.tuning.space import Space, shown_value, with_values
 
 SUMMARY = "summary"
+VALID = "valid_ndcg@10"
 MOST_RUNS = 1_000
 MOST_STAGES = 1_000  # of any method
 UNUSUAL = re.compile(r"[^\w.,+-]", re.ASCII)  # in the name of a folder; = would name a run for `compare`
@@ -59,17 +61,20 @@ class Grid:
     def settings(self) -> dict[str, list[float]]:
         """Validation NDCG@10 of all seeds, by the setting."""
         names = dict.fromkeys(run.setting for run in self.runs)
-        return {name: [run.figures["valid_ndcg@10"] for run in self.runs if run.setting == name] for name in names}
+        return {name: [run.figures[VALID] for run in self.runs if run.setting == name] for name in names}
 
     def document(self) -> Document:
         """Mean and standard deviation over seeds where there are several, and each run."""
-        columns = ["run", "NDCG@10", "epochs (best)", "trained in"]
-        rows = [[run.name, *_cells(run.figures)] for run in self.runs]
+        cut = [
+            name for name in self.runs[0].figures if name.startswith(("valid_recall", "valid_ndcg")) and name != VALID
+        ]
+        columns = ["run", "NDCG@10", *map(_headed, cut), "epochs (best)", "trained in"]
+        rows = [[run.name, *_cells(run.figures, cut)] for run in self.runs]
         tables = [Table("each run", columns, rows)]
         if any(len(values) > 1 for values in self.settings.values()):
             means = [[name or "the recipe", *_mean(values)] for name, values in self.settings.items()]
             tables.insert(0, Table("over seeds", ["setting", "seeds", "NDCG@10", "sd"], means))
-        best = max(self.runs, key=lambda run: run.figures["valid_ndcg@10"])
+        best = max(self.runs, key=lambda run: run.figures[VALID])
         return Document(
             f"{self.data}: NDCG@10 on the validation part",
             tables,
@@ -120,6 +125,7 @@ def train_grid(
     out: Path,
     *,
     overwrite: bool = False,
+    cutoffs: tuple[int, ...] = (),
     say: Callable[[str], None] = lambda _: None,
     observer: Callable[[], Observer] | None = None,
     **choices: Any,
@@ -128,19 +134,22 @@ def train_grid(
 
     Args:
         overwrite: train those that are there anew.
+        cutoffs: lengths at which recall and NDCG of the validation part are among each run's figures.
         say: told which run begins.
         observer: called once a run; told how it trains.
         choices: of `forethought.runs.train`.
 
     Raises:
-        RunError: `out` is a run folder itself, or holds a run of one of these names that was configured otherwise, or
-            something else; the latter is told before any is trained.
+        ForethoughtError: `out` is a run folder itself, or holds a run of one of these names that was configured
+            otherwise, or something else; or one of the configurations does not fit the data. No run has been trained.
     """
     if (out / CONFIG_FILE).exists():
         raise RunError(f"{out} is a run folder, but several are to be made in it: choose another folder.")
-    for name in grid:
-        if overwrite or not state.exists(out / name / STATE_FOLDER):
+    for name, (_, recipe) in grid.items():  # a fault of the last is not to be told after the others have trained
+        there = not overwrite and state.exists(out / name / STATE_FOLDER)
+        if not there:
             check_new(out / name, overwrite=_replaces(out / name, overwrite), resumable=False)
+        check_run(recipe, split, out / name if there else None)
     runs = []
     with writable(out):
         for name, (setting, recipe) in grid.items():
@@ -157,7 +166,7 @@ def train_grid(
                 observer=None if whole or observer is None else observer(),
                 **choices,
             )
-            figures = model.outcome() | {"valid_ndcg@10": final_validation(model, split)}
+            figures = model.outcome() | {VALID: final_validation(model, split)} | _cut(model, split, cutoffs)
             runs.append(GridRun(name, setting, recipe.seed, figures))
         made = Grid(out, split.data.name, runs)
         _write(made)
@@ -177,8 +186,21 @@ def _is_done(folder: Path) -> bool:
 def final_validation(model: Recommender, split: Split) -> float:
     """NDCG@10 on the validation part as the run is used, with what was fitted once it was trained."""
     if model.config.evidence is None:
-        return model.outcome()["valid_ndcg@10"]
+        return model.outcome()[VALID]
     return evaluate(model, split, EvaluationConfig(part="valid", lists=False, resamples=2)).metrics["ndcg@10"].mean
+
+
+def _cut(model: Recommender, split: Split, cutoffs: tuple[int, ...]) -> dict[str, float]:
+    """Recall and NDCG of the validation part at these lengths."""
+    if not cutoffs:
+        return {}
+    config = EvaluationConfig(part="valid", lists=False, resamples=2, cutoffs=cutoffs)
+    found = evaluate(model, split, config).metrics
+    return {f"valid_{name}@{k}": found[f"{name}@{k}"].mean for k in cutoffs for name in ("recall", "ndcg")}
+
+
+def _headed(name: str) -> str:
+    return name.removeprefix("valid_").replace("recall", "Recall").replace("ndcg", "NDCG")
 
 
 def _write(grid: Grid) -> None:
@@ -189,9 +211,9 @@ def _write(grid: Grid) -> None:
     write_json(grid.out / f"{SUMMARY}.json", grid.to_json())
 
 
-def _cells(figures: Mapping[str, Any]) -> list[str]:
+def _cells(figures: Mapping[str, Any], cut: Sequence[str]) -> list[str]:
     epochs = f"{figures['epochs']} ({figures['best_epoch']})" if figures["epochs"] else NONE
-    return [f"{figures['valid_ndcg@10']:.4f}", epochs, f"{figures['trained_s']:.0f} s"]
+    return [*(f"{figures[name]:.4f}" for name in (VALID, *cut)), epochs, f"{figures['trained_s']:.0f} s"]
 
 
 def _mean(values: Sequence[float]) -> list[str]:
