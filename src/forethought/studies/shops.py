@@ -24,7 +24,7 @@ def shop_split(name: str, shop: Shop, folder: Path) -> Split:
     place = folder / name
     if not _is_written(shop, place):
         shop.write(place, overwrite=True)
-    return leave_last_out(read(place))
+    return leave_last_out(read(place, name=name))  # a folder's own name would end at its dot
 
 
 def _is_written(shop: Shop, place: Path) -> bool:
