@@ -1,4 +1,4 @@
-"""What methods gain over the first variant and over a second one in several places, and what is decided of that."""
+"""What methods gain over several bars in several places, and what is decided of that."""
 
 from __future__ import annotations
 
@@ -45,14 +45,20 @@ Gains = Mapping[tuple[str, str], Gain]
 """By the name of the data and the variant."""
 
 
-def against_second(folders: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """All variants behind the second one held against that, as `paired` does, and how long test histories are."""
+def against_bars(folders: Mapping[str, Sequence[Path]], bars: Sequence[str]) -> dict[str, Any]:
+    """Every variant that is no bar held against each bar, as `paired` does, and how long test histories are.
+
+    Args:
+        bars: the first one is that of the study, whose differences every study keeps by itself.
+    """
     evaluations = {variant: _by_seed(of) for variant, of in folders.items()}
     whole = {variant: e for variant, e in evaluations.items() if e and len(e) == len(folders[variant])}
-    first, second, *_ = [*folders, "", ""]
-    found = paired({v: e for v, e in whole.items() if v != first}) if second in whole else None
+    others = {variant: e for variant, e in whole.items() if variant not in bars}
+    pairs = {bar: paired({bar: whole[bar], **others}) for bar in bars[1:] if bar in whole}
     lengths = next((e.cases["history_length"].mean() for of in whole.values() for e in of.values()), None)
-    return {} if found is None else {**found, "history_length": lengths}
+    if not whole:
+        return {}
+    return {"against": {bar: pair for bar, pair in pairs.items() if pair}, "history_length": lengths}
 
 
 def _by_seed(folders: Sequence[Path]) -> dict[int, Evaluation]:
@@ -65,22 +71,26 @@ def over_first(folder: Path, study: str, places: Sequence[DatasetKey]) -> Gains:
     return _corrected({place: list(results.differences(folder, study, place).values()) for place in places})
 
 
-def over_second(folder: Path, study: str, places: Sequence[DatasetKey]) -> Gains:
-    """Every variant behind the second against that, likewise a family of its own."""
-    return _corrected(
-        {place: results.aggregated(folder, study, place).get("differences", []) for place in places},
-    )
+def over_bars(folder: Path, study: str, places: Sequence[DatasetKey], bars: Sequence[str]) -> dict[str, Gains]:
+    """What is gained over each bar in every place; every bar is a family of its own.
+
+    Over the first one it is also what the other bars gain.
+    """
+    kept = {place: results.aggregated(folder, study, place).get("against", {}) for place in places}
+    over = {bars[0]: over_first(folder, study, places)}
+    for bar in bars[1:]:
+        over[bar] = _corrected({place: of[bar]["differences"] for place, of in kept.items() if bar in of})
+    return over
 
 
 def _corrected(differences: Mapping[DatasetKey, Sequence[Mapping[str, Any]]]) -> Gains:
-    gains = {
-        (place.data, each["method"]): Gain(
-            each["relative"]["mean"], *each["relative"]["ci95"], each["p"], len(each["seeds"])
-        )
-        for place, of in differences.items()
-        for each in of
-        if each["metric"] == METRIC
-    }
+    gains: dict[tuple[str, str], Gain] = {}
+    for place, of in differences.items():
+        for each in of:
+            if each["metric"] == METRIC:
+                relative = each["relative"]
+                low, high = relative["ci95"]
+                gains[place.data, each["method"]] = Gain(relative["mean"], low, high, each["p"], len(each["seeds"]))
     return dict(zip(gains, with_holm(list(gains.values())), strict=True))
 
 
