@@ -94,7 +94,15 @@ def write(
     page.say(_protocol(base))
     runs_at = {name: results.at(runs_of, place) for name, place in places.items()}
     page.table(
-        ["shop", "variant", "NDCG@10", *(f"over {label(bar)}" for bar in bars), "seeds", "ms a history", "s an epoch"],
+        [
+            "shop",
+            "variant",
+            "NDCG@10",
+            *(f"over {label(bar)}" for bar in bars),
+            "seeds",
+            "ms a history",
+            "training GFLOPs",
+        ],
         [
             (
                 name,
@@ -102,7 +110,7 @@ def write(
                 mean_of_seeds(runs, gains.METRIC),
                 *_gained(name, variant, *over.values()),
                 len(runs),
-                *_times(runs),
+                *_spent(runs),
             )
             for name in names
             for variant, runs in runs_at.get(name, {}).items()
@@ -208,7 +216,7 @@ def _protocol(base: Shop) -> str:
         "epoch by validation; nothing tuned, and LARES without its second stage, which would be epochs more. Gains are "
         "paired over users, averaged over the seeds that both have, with the 95% interval over users, which knows "
         "nothing of the luck of a seed; p after Holm over all shops and variants of a column. Ahead, behind, rises and "
-        "falls: p below .05, else not decided. Seconds are those of a machine that had other work."
+        "falls: p below .05, else not decided. Milliseconds are those of a machine that had other work."
     )
 
 
@@ -216,9 +224,9 @@ def _gained(name: str, variant: str, *of: Gains) -> tuple[str, ...]:
     return tuple(str(each[name, variant]) if (name, variant) in each else "" for each in of)
 
 
-def _times(runs: Sequence[Result]) -> tuple[str, str]:
-    ms, s = costs(runs, "ms_per_history", "encode"), costs(runs, "training", "s_per_epoch")
-    return number(ms, 3), number(s, 2)
+def _spent(runs: Sequence[Result]) -> tuple[str, str]:
+    trained = costs(runs, "training", "flops_per_epoch") * costs(runs, "training", "epochs")
+    return number(costs(runs, "ms_per_history", "encode"), 3), number(trained / 1e9, 0)
 
 
 def _shops_table(
