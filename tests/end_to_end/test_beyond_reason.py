@@ -47,6 +47,8 @@ BEYOND = [
         f"items is {HUGE}, but must be a whole number from 10",
     ),
     (["simulate", "--out", "OUT", "--seed", HUGE], "seed is 9999"),
+    (["simulate", "--out", "OUT", "--route-length", 21], "route_length is 21, but must be a whole number from 1 to 20"),
+    (["simulate", "--out", "OUT", "--intents-per-user", 0], "intents_per_user is 0, but must be a whole number from"),
     (["simulate", "--out", "OUT", "--users", 2147483648], "users is 2147483648, but must be"),
     *(
         ([*TRAIN, f"--{option}", "inf"], f"{option.replace('-', '_')} is inf, but must be a number")

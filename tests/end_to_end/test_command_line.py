@@ -306,6 +306,24 @@ def test_a_prepared_folder_is_not_split_anew(shell: Shell, shop: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+def test_shops_as_the_page_on_data_makes_them(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    forethought (simulate .*)$", page, flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        shell.ok(*command.split())
+    told = json.loads((tmp_path / "hard-shop" / "shop.json").read_text())
+    turned = {"intents_per_user": 12, "route_length": 15, "noise": 0.4, "interactions_per_user": 8.0, "items": 3000}
+    assert told == json.loads((tmp_path / "shop" / "shop.json").read_text()) | turned
+
+
+def test_data_is_no_option_of_a_study_that_makes_its_own(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    assert "--data" in shell.wrong("study", "when-to-think", "--data", shop, "--results", tmp_path / "r")
+    assert "forethought study when-to-think --seeds 0 1 2" in shell.ok("study", "when-to-think", "--help")
+    assert tree(tmp_path) == before
+
+
 # ---- wrong folders
 
 

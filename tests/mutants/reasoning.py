@@ -405,6 +405,27 @@ MUTANTS = [
         "unit/studies/test_oracle.py::test_steps_are_not_spent_where_they_do_not_pay",
     ),
     Mutant(
+        "a gain over two bars of three counts",
+        "studies/verdicts.py",
+        "won = [name for name in names if all(_verdict",
+        "won = [name for name in names if any(_verdict",
+        "unit/studies/test_difficulty.py::test_thinking_pays_only_ahead_of_every_bar",
+    ),
+    Mutant(
+        "a move between shops has the doubt of one",
+        "studies/gains.py",
+        "spread = math.hypot(high.high - high.low, low.high - low.low)",
+        "spread = (high.high - high.low)",
+        "unit/studies/test_difficulty.py::test_a_move_between_shops_has_the_doubt_of_both",
+    ),
+    Mutant(
+        "routes beyond a second category begin where the first neighbour does",
+        "data/shop/goods.py",
+        "neighbours[(turn + own + len(kinds) // KINDS_A_CATEGORY - 1) % len(neighbours)]",
+        "neighbours[(turn + own) % len(neighbours)]",
+        "unit/data/test_shop.py::test_a_route_is_as_long_as_asked_and_walked_to_its_end",
+    ),
+    Mutant(
         "a learnt rule is judged by what it was fitted on",
         "studies/oracle.py",
         "expected_Dn[depth, held_out] = model.predict(features_nF[held_out])",

@@ -18,6 +18,10 @@ class Simulate:
     """How many items."""
     interactions_per_user: float = 20.0
     """Mean length of a history."""
+    intents_per_user: int = 4
+    """Most purposes that a user has in a life; one to this many are equally likely."""
+    route_length: int = 7
+    """Kinds of goods on the route of a purpose, 1 to 20."""
     noise: float = 0.1
     """Share of interactions that follow no intent."""
     seed: int = 0
@@ -36,6 +40,8 @@ def run(arguments: list[str]) -> None:
         users=args.users,
         items=args.items,
         interactions_per_user=args.interactions_per_user,
+        intents_per_user=args.intents_per_user,
+        route_length=args.route_length,
         noise=args.noise,
         seed=args.seed,
     )

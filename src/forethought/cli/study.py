@@ -7,19 +7,29 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from forethought.cli.shared import ColumnOptions, Splitting, announced_split, console, parse
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from forethought.data.splits import Split
+    from forethought.studies.study import Study
+
 
 @dataclass(kw_only=True)
-class Options:
+class DataOptions:
     data: str
     """Data folder, table, or "sql: SELECT ..."."""
     columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
+
+
+@dataclass(kw_only=True)
+class StudyOptions:
     seeds: tuple[int, ...] = (0,)
     """Seeds, such as --seeds 0 1 2; the whole study with the first, then with the next."""
     only: tuple[str, ...] = ()
@@ -33,6 +43,11 @@ class Options:
     """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     quiet: bool = False
     """No progress."""
+
+
+@dataclass(kw_only=True)
+class Options(StudyOptions, DataOptions):
+    """Of a study that trains on what it is given; one that makes its own shops has `StudyOptions`."""
 
 
 def run(arguments: list[str]) -> None:
@@ -55,35 +70,48 @@ def _study(name: str, arguments: list[str]) -> None:
     from forethought.devices import resolve_device
     from forethought.settings import Seed, check
     from forethought.studies.catalogue import STUDIES
-    from forethought.studies.runner import StudyContext, carry_out
+    from forethought.studies.runner import StudyContext, carry_out_all
     from forethought.training.interrupt import Interrupted
     from forethought.training.progress import Quiet, Watch
 
     study = STUDIES[name]
+    given = "" if study.shops else " --data data/beauty --ties shuffle"
     about = (
         f"{study.title}. {study.question}\n\nVariants: {', '.join(study.variants)}.\n\n"
-        f"Example: forethought study {name} --data data/beauty --ties shuffle --seeds 0 1 2"
+        f"Example: forethought study {name}{given} --seeds 0 1 2"
     )
-    options = parse(Options, arguments, f"study {name}", about)
+    options = parse(StudyOptions if study.shops else Options, arguments, f"study {name}", about)
     for seed in options.seeds:
         check(seed, Seed, "--seeds")
     resolve_device(options.device)
     view = console()
-    split = announced_split(options, view)
-    context = StudyContext(
-        split=split,
-        results=options.results or _results(),
-        runs=options.runs,
-        device=options.device,
-        say=(lambda _: None) if options.quiet else view.print,
-        observer=Quiet if options.quiet else (lambda: Watch(view)),
-        command=shlex.join(["forethought", "study", name, *arguments]),
-    )
+    command = shlex.join(["forethought", "study", name, *arguments])
+    contexts = [
+        StudyContext(
+            split=split,
+            results=options.results or _results(),
+            runs=options.runs,
+            device=options.device,
+            say=(lambda _: None) if options.quiet else view.print,
+            observer=Quiet if options.quiet else (lambda: Watch(view)),
+            command=command,
+        )
+        for split in _splits(study, options, view)
+    ]
     try:
-        page = carry_out(study, context, options.seeds, options.only)
+        page = carry_out_all(study, contexts, options.seeds, options.only)
     except Interrupted:
         raise Interrupted("Everything is saved: the same command goes on from here.") from None
     view.print(f"The page lies in {page}.")
+
+
+def _splits(study: Study, options: StudyOptions, view: Console) -> list[Split]:
+    """What a study trains on: the data it is given, or the shops it makes, beside the folders of its runs."""
+    from forethought.studies.shops import shop_split
+
+    if isinstance(options, Options):
+        return [announced_split(options, view)]
+    return [shop_split(name, shop, options.runs / "shops") for name, shop in study.shops.items()]
 
 
 def _results() -> Path:

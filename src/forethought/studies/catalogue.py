@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import alignment, clusters, decoding, halting, intent_probing, length, noise
+from forethought.studies import alignment, clusters, decoding, difficulty, halting, intent_probing, length, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
 from forethought.studies.variants import INPUT_NOISE
@@ -170,6 +170,7 @@ STUDIES: dict[str, Study] = {
         clusters.STUDY,
         intent_probing.STUDY,
         length.STUDY,
+        difficulty.STUDY,
         noise.study(
             (
                 *(*LATENT_REASONING, "sasrec-again", "igr-sr"),

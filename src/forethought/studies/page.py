@@ -46,17 +46,18 @@ class Page:
         self.lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
         self.lines.append("")
 
-    def plot(self, name: str, text: str, axes: int = 1) -> Plot:
+    def plot(self, name: str, text: str, axes: int = 1, across: int = 0) -> Plot:
         """A plot to draw in, `with page.plot(...) as axes`; it stands where it was begun.
 
         Args:
             name: of the file, after the page's.
             text: what it shows, for those who cannot see it.
             axes: how many, side by side.
+            across: at most so many side by side, and the others below; 0: all.
         """
         file = f"{self.name}-{name}.svg"
         self.lines += [f"!{link(text, file)}", ""]
-        return Plot(self.folder / file, axes)
+        return Plot(self.folder / file, axes, across)
 
     def write(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,13 +71,14 @@ class Page:
 class Plot:
     """A figure that is saved when its `with` ends well."""
 
-    def __init__(self, path: Path, axes: int) -> None:
-        self.path, self.n_axes = path, axes
+    def __init__(self, path: Path, axes: int, across: int) -> None:
+        self.path, self.n_axes, self.across = path, axes, across or axes
 
     def __enter__(self) -> list[Axes]:
-        size = (5.6 * self.n_axes, 3.8)
+        rows = math.ceil(self.n_axes / self.across)
+        size = ((5.6 if rows == 1 else 3.6) * self.across, (3.8 if rows == 1 else 3.2) * rows)
         self.figure = new_figure(size, "Drawing the plots of a study", layout="constrained")
-        all_axes = [self.figure.add_subplot(1, self.n_axes, n + 1) for n in range(self.n_axes)]
+        all_axes = [self.figure.add_subplot(rows, self.across, n + 1) for n in range(self.n_axes)]
         for axes in all_axes:
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25)

@@ -74,9 +74,17 @@ class StudyContext:
 
 
 def carry_out(study: Study, context: StudyContext, seeds: Sequence[int], only: Sequence[str] = ()) -> Path:
-    """Do what is missing, and write the page.
+    """Do what is missing on one data set, and write the page; what is raised is what `carry_out_all` raises."""
+    return carry_out_all(study, [context], seeds, only)
+
+
+def carry_out_all(
+    study: Study, contexts: Sequence[StudyContext], seeds: Sequence[int], only: Sequence[str] = ()
+) -> Path:
+    """Do what is missing on every data set, and write the page.
 
     Args:
+        contexts: one a data set, with the same results and runs.
         only: variants to train now; if empty, all that the data can serve. The page tells of whatever there is.
 
     Raises:
@@ -91,16 +99,20 @@ def carry_out(study: Study, context: StudyContext, seeds: Sequence[int], only: S
     for variant in only:
         if variant not in study.variants:
             raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
-    check_name(context.dataset.data)
-    with writable(context.results, context.runs):
-        _check_found(study, context)
+    for context in contexts:
+        check_name(context.dataset.data)
+    first = contexts[0]
+    with writable(first.results, first.runs):
+        for context in contexts:
+            _check_found(study, context)
         asked = list(dict.fromkeys(canonical(name) for name in only or study.variants))
-        unserved = set() if only else _unserved(asked, context)
+        unserved = [set[str]() if only else _unserved(asked, context) for context in contexts]
         for seed in seeds:  # the whole study with one seed first
-            for variant in asked:
-                if variant not in unserved:
-                    _one(study, variant, seed, context)
-        return write_page(study, context.results, context.runs)
+            for context, left_out in zip(contexts, unserved, strict=True):
+                for variant in asked:
+                    if variant not in left_out:
+                        _one(study, variant, seed, context)
+        return write_page(study, first.results, first.runs)
 
 
 def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:

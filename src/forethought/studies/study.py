@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forethought.data.shop import Shop
 from forethought.data.splits import Split
 from forethought.recommender import Recommender
 from forethought.studies.page import Page
@@ -27,6 +28,8 @@ class Study:
         write: makes the page of all results, those of other data sets and seeds included.
         probe: what is measured on each trained variant beside its metrics, once.
         relate: what is found in the run folders of one place together, by variant; kept as JSON for the page.
+        shops: the simulated shops it makes and trains on, by the name of their data; without any, who asks for the
+            study says what it is to train on.
         needs: module, package and extra that the probe cannot do without; asked for before anything is trained.
     """
 
@@ -37,4 +40,5 @@ class Study:
     write: Callable[[Page, Mapping[str, Sequence[Result]]], None]
     probe: Probe | None = None
     aggregate: Callable[[Mapping[str, Sequence[Path]]], dict[str, Any]] | None = None
+    shops: Mapping[str, Shop] = field(default_factory=dict)
     needs: tuple[str, str, str] | None = None

@@ -48,12 +48,12 @@ def _table(page: Page, runs_of: Mapping[str, Sequence[Result]], differences: Map
         valid = sum(run.parts["valid"]["ndcg@10"] for run in runs) / len(runs)
         row: list[object] = [variant, len(runs), valid]
         for metric in COMPARED:
-            row += [_mean(runs, metric), _difference(differences.get(f"{variant} {metric}"))]
+            row += [mean_of_seeds(runs, metric), _difference(differences.get(f"{variant} {metric}"))]
         rows.append(row + _cost(runs))
     page.table(head, rows)
 
 
-def _mean(runs: Sequence[Result], metric: str) -> Markdown:
+def mean_of_seeds(runs: Sequence[Result], metric: str) -> Markdown:
     mean, spread = results.over_seeds(runs, metric)
     low, high = (sum(run.parts["metrics"][metric]["ci95"][side] for run in runs) / len(runs) for side in (0, 1))
     return Markdown(f"**{mean:.4f}**{'' if math.isnan(spread) else f' ± {spread:.4f}'} [{low:.4f}, {high:.4f}]")
@@ -66,24 +66,26 @@ def _difference(difference: dict | None) -> str:
     return f"{difference['relative']['mean']:+.1%} [{low:+.1%}, {high:+.1%}], p {difference['p_holm']:.3f}"
 
 
-def _cost(runs: Sequence[Result]) -> list[object]:
-    def mean(*path: str) -> float:
-        values = []
-        for run in runs:
-            value = run.parts["cost"]
-            for key in path:
-                value = (value or {}).get(key)
-            if value is not None:
-                values.append(value)
-        return sum(values) / len(values) if values else float("nan")
+def costs(runs: Sequence[Result], *path: str) -> float:
+    """The mean over runs of a figure of their cost, of those that have it; NaN where none has."""
+    values = []
+    for run in runs:
+        value = run.parts["cost"]
+        for key in path:
+            value = (value or {}).get(key)
+        if value is not None:
+            values.append(value)
+    return sum(values) / len(values) if values else float("nan")
 
+
+def _cost(runs: Sequence[Result]) -> list[object]:
     return [
-        f"{mean('parameters'):,.0f}",
-        number(mean("steps"), 2),
-        number(mean("flops_per_history", "encode") / 1e6, 2),
-        number(mean("ms_per_history", "encode"), 3),
-        number(mean("training", "s_per_epoch"), 1),
-        number(mean("training", "epochs"), 1),
+        f"{costs(runs, 'parameters'):,.0f}",
+        number(costs(runs, "steps"), 2),
+        number(costs(runs, "flops_per_history", "encode") / 1e6, 2),
+        number(costs(runs, "ms_per_history", "encode"), 3),
+        number(costs(runs, "training", "s_per_epoch"), 1),
+        number(costs(runs, "training", "epochs"), 1),
     ]
 
 

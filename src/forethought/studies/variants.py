@@ -70,6 +70,17 @@ def on(name: str, backbone: str) -> Callable[[], Recipe]:
     return lambda: on_backbone(METHODS[name](), backbone)
 
 
+def level(name: str, epochs: int = 12, **settings: Any) -> Callable[[], Recipe]:
+    """A recipe of width 32 that trains for so many epochs whatever the validation part says, as all others do."""
+
+    def make() -> Recipe:
+        recipe = changed(name, **settings)()
+        return replace(recipe, training=replace(recipe.training, epochs=epochs, patience=epochs))
+
+    return make
+
+
+NARROW = {"width": 32, "ffn_width": 128}
 TOKENIZERS: dict[str, TokenizerConfig] = {
     "opq": OPQ(),
     "rqkmeans": RQKMeans(codebooks=8),
@@ -170,6 +181,11 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("rpg", "reg4rec")},
     "sasrec-long": longer("sasrec", 28),
     "sasrec-full-long": longer("sasrec-full", 28),
+    **{f"{name}-level": level(name, backbone=NARROW) for name in ("sasrec", "rearec-prl", "dtrec")},
+    "sasrec-deep-level": level("sasrec", backbone={**NARROW, "layers": 4}),  # as many as a layer and three steps
+    "sasrec-long-level": level("sasrec", epochs=48, backbone=NARROW),  # four times, as LARES takes in FLOPs
+    # its second stage would be epochs more than the others have
+    "lares-level": level("lares", **NARROW, reinforcement={"epochs": 0}),
     **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in ("sasrec", "rearec-prl")},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_a_shop_of_this_seed_looks_like_this_on_every_machine() -> None:
     assert simulated.interactions.row(-1) == ("u000019", "i00008", 1696124028, 4)
     categories = ["Electronics", "Photography", "tripod"]
     assert simulated.items.row(0) == ("i00000", title, "Pellemark", categories, 108.99)
+
+
+def test_dials_at_their_defaults_change_nothing() -> None:
+    """Taken before a route's length could be set: runs and pages stand on these shops."""
+    simulated, digest = Shop(users=300, items=300, seed=5).generate(), hashlib.sha256()
+    for table in (simulated.interactions, simulated.items, simulated.truth, simulated.intents, simulated.users):
+        digest.update(table.write_json().encode())
+    assert digest.hexdigest()[:16] == "351d39b662142384"
+
+
+@pytest.mark.parametrize("length", [1, 3, 5, 7, 12, 20])
+def test_a_route_is_as_long_as_asked_and_walked_to_its_end(length: int) -> None:
+    simulated = Shop(users=400, items=800, intents=40, route_length=length, noise=0.0, seed=2).generate()
+    own_kinds = simulated.item_truth.group_by("category").agg(pl.col("kind").unique())
+    own = {category: set(kinds) for category, kinds in own_kinds.iter_rows()}
+    routes = {}
+    for intent, category, kinds in simulated.intents.select("intent_id", "category", "kinds").iter_rows():
+        assert len(kinds) == len(set(kinds)) == length
+        assert all((kind in own[category]) == (at < 5) for at, kind in enumerate(kinds))
+        routes[intent] = kinds
+    kind_of = dict(simulated.item_truth.select("item_id", "kind").iter_rows())
+    walked: dict[int, set[str]] = {}
+    for item, intent in zip(simulated.interactions["item_id"], simulated.truth["intent_id"], strict=True):
+        walked.setdefault(intent, set()).add(kind_of[item])
+    assert all(kinds <= set(routes[intent]) for intent, kinds in walked.items())
+    assert max(map(len, walked.values())) == length
 
 
 def test_tables_have_the_uniform_layout(default: SimulatedShop) -> None:
@@ -221,6 +248,8 @@ def test_shops_of_odd_sizes_are_whole(settings: dict) -> None:
         ({"items": 9}, "items is 9, but must be a whole number from 10 to"),
         ({"noise": 1.5}, "noise is 1.5, but must be a number from 0 to 1"),
         ({"noise": float("nan")}, "noise is nan, but must be a number from 0 to 1"),
+        ({"route_length": 0}, "route_length is 0, but must be a whole number from 1 to 20"),
+        ({"route_length": 21}, "route_length is 21, but must be a whole number from 1 to 20"),
         ({"interactions_per_user": 3}, "cannot be smaller"),
     ],
 )

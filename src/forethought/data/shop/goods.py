@@ -11,7 +11,6 @@ from forethought.data.shop import words
 from forethought.data.shop.settings import ShopSettings
 
 KINDS_A_CATEGORY = 5
-ROUTE_LENGTH = KINDS_A_CATEGORY + 2  # an intent's own category, then two kinds of a neighbouring one
 
 
 @dataclass(frozen=True)
@@ -195,9 +194,7 @@ def _intents(
         own, turn = j % n_categories, j // n_categories
         department = tree.departments[own]
         neighbours = [c for c, d in enumerate(tree.departments) if d == department and c != own] or [own]
-        neighbour = neighbours[(turn + own) % len(neighbours)]
-        first = KINDS_A_CATEGORY * neighbour + turn % (KINDS_A_CATEGORY - 1)
-        routes.append([*range(KINDS_A_CATEGORY * own, KINDS_A_CATEGORY * (own + 1)), first, first + 1])
+        routes.append(_route(shop.route_length, own, neighbours, turn))
         candidates = np.flatnonzero(department_of_brand == distinct.index(department))
         liked.append(np.isin(np.arange(len(brands)), candidates[turn % per_category :: per_category]))
         names = brands[liked[-1]].tolist()
@@ -214,6 +211,17 @@ def _intents(
         )
     schema = {"intent_id": pl.Int32, "brands": pl.List(pl.String)}
     return np.array(routes), np.array(liked), popularity_J, pl.DataFrame(rows, schema_overrides=schema)
+
+
+def _route(length: int, own: int, neighbours: list[int], turn: int) -> list[int]:
+    """The kinds of a category's intent number `turn`: its own category's, then those of its neighbours in turn."""
+    kinds = list(range(KINDS_A_CATEGORY * own, KINDS_A_CATEGORY * (own + 1)))
+    while len(kinds) < length:
+        neighbour = neighbours[(turn + own + len(kinds) // KINDS_A_CATEGORY - 1) % len(neighbours)]
+        # no intent enters at the last kind, so that the two of the default route follow each other on the shelves
+        entered = turn % (KINDS_A_CATEGORY - 1)
+        kinds += [KINDS_A_CATEGORY * neighbour + (entered + k) % KINDS_A_CATEGORY for k in range(KINDS_A_CATEGORY)]
+    return kinds[:length]
 
 
 def ids(letter: str, rows: np.ndarray, total: int, *, least: int) -> pl.Series:

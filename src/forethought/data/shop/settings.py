@@ -22,6 +22,8 @@ class ShopSettings(Settings):
         seed: of everything, from 0.
         intents: number of distinct intents in the shop, from 1.
         intents_per_user: most intents a user has in a life, from 1; one to this many are equally likely.
+        route_length: kinds of goods on an intent's route, 1 to 20; behind the last comes the first again. The first 5
+            are of the intent's own category, the next of neighbouring ones.
         session_length: mean number of interactions in a session, from 1; a session follows one intent.
         drift: how sharply a user's intents take turns along their life; 0 mixes them evenly, 10 keeps them apart.
         advance: probability that the next item of an intent is of the next kind and not of the same, 0 to 1.
@@ -47,6 +49,7 @@ class ShopSettings(Settings):
     seed: Seed = 0
     intents: Annotated[int, Between(1, 1_000)] = 64
     intents_per_user: Annotated[int, Between(1, 256)] = 4
+    route_length: Annotated[int, Between(1, 20)] = 7
     session_length: Annotated[float, Between(1, 1_000)] = 4.0
     drift: Annotated[float, Between(0, 100)] = 4.0
     advance: Share = 0.85

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forethought.data.shop.goods import ROUTE_LENGTH, Goods
+from forethought.data.shop.goods import Goods
 from forethought.data.shop.settings import ShopSettings
 
 DAY_S = 86_400
@@ -112,9 +112,9 @@ def _walk(
 
     advances = (rng.random(n) < shop.advance) & ~starts
     moved = np.cumsum(advances)
-    begun_at = np.floor(rng.random(n) * ROUTE_LENGTH).astype(np.int64)
-    stage = (begun_at[of_start] + moved - moved[of_start]) % ROUTE_LENGTH
-    shelf = intent[order] * ROUTE_LENGTH + stage
+    begun_at = np.floor(rng.random(n) * shop.route_length).astype(np.int64)
+    stage = (begun_at[of_start] + moved - moved[of_start]) % shop.route_length
+    shelf = intent[order] * shop.route_length + stage
 
     fresh = starts | (rng.random(n) >= shop.coherence)
     of_fresh = np.maximum.accumulate(np.where(fresh, np.arange(n), 0))
