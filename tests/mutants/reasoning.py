@@ -205,6 +205,27 @@ MUTANTS = [
         "unit/methods/test_dtrec.py::test_rows_may_stop_before_their_first_step",
     ),
     Mutant(
+        "the fitted threshold is the last that is sound",
+        "evaluation/thresholds.py",
+        "and steps < best.steps",
+        "",
+        "unit/evaluation/test_thresholds.py::test_the_fewest_steps_within_the_tolerance",
+    ),
+    Mutant(
+        "the fitted threshold may lose anything",
+        "evaluation/thresholds.py",
+        "if quality >= (1 - tolerance) * all_ndcg and",
+        "if",
+        "unit/evaluation/test_thresholds.py::test_the_fewest_steps_within_the_tolerance",
+    ),
+    Mutant(
+        "a row that may stop before its first step is told of as if it took it",
+        "evaluation/thresholds.py",
+        "return stops_PT.int().argmax(1) + first",
+        "return stops_PT.int().argmax(1) + 1",
+        "unit/evaluation/test_thresholds.py::test_a_step_before_the_first_counts_from_zero",
+    ),
+    Mutant(
         "nearest prototypes are those of nobody",
         "reasoning/prototypes.py",
         ".masked_fill(sizes_K == 0, torch.inf).argmin(dim=1)",
