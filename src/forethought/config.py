@@ -130,6 +130,7 @@ def from_json(cls: type, value: Any, path: str = "") -> Any:
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"{path or 'The configuration'} must be an object with keys, but it is {value!r}.")
+    value = _upgraded(cls, value)
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     own_fields = {key: inner for key, inner in value.items() if (key, inner) != ("type", type_name(cls))}
@@ -141,6 +142,11 @@ def from_json(cls: type, value: Any, path: str = "") -> Any:
         if name not in parsed and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{_join(path, name)} is missing.")
     return cls(**parsed)
+
+
+def _upgraded(cls: type, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Stored settings as they are called today."""
+    return cls.upgraded(value) if issubclass(cls, Settings) else value
 
 
 def write_recipe(recipe: Recipe, path: str | Path, **about: Any) -> Path:

@@ -173,7 +173,7 @@ def robustness(
         [noise.seed for noise in draws[0]],
         estimates[0],
         points,
-        None if halting is None else asdict(halting),
+        None if halting is None else halting.as_told(),
         model.weights_sum,
         pl.DataFrame(
             {"user": cases.history.users}

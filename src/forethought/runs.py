@@ -7,7 +7,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -287,7 +287,7 @@ def evaluate(
         history_excluded=exclude,
         part=config.part,
         sample=None if config.sample is None else config.sample.protocol(),
-        halting=None if halting is None else asdict(halting),
+        halting=None if halting is None else halting.as_told(),
         extras=config.noted() | protocols.started_from(model.about) | protocols.searched(model.method.search),
         cuts=config.cutoffs,
         own=config.metrics,

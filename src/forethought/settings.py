@@ -127,6 +127,11 @@ class Settings:
             check(getattr(self, name), hint, f"{type(self).__name__}'s {name}")
 
     @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored values under the names and in the units of today; those that are so already as they are."""
+        return values
+
+    @classmethod
     def stands_for(cls, kind: type) -> bool:
         """Whether it may stand where another class is asked for, because it is somebody's own of that kind."""
         return False

@@ -49,7 +49,7 @@ def test_explain_a_method_that_thinks(shell: Shell, shop: Path, tmp_path: Path) 
     words = ["explain", tmp_path / "run", "--history", "i00001,i00002"]
     told = shell.json(*words, "--halt", "arh", "--delta", 0)
     assert [step["stopped"] for step in told["steps"]] == [False, True, False, False]
-    assert told["halting"] == {"rule": "arh", "threshold": 0.0, "max_steps": 3, "noise": 0.0}
+    assert told["halting"] == {"rule": "arh", "threshold": 0.0, "max_steps": 3}
     assert len(shell.json(*words, "--steps", 2, "--halt", "fixed")["steps"]) == 3
     assert "was trained to think 3 steps and cannot take 9" in shell.wrong(*words, "--steps", 9)
     assert "Nearest prototypes" in shell.ok(*words)
@@ -81,6 +81,23 @@ def thinking_run(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     clusters = ["--first-clusters", "4", "--most-clusters", "16"]
     main(["train", "dtrec", "--data", str(shop), "--out", str(out), *TINY, *clusters, "--quiet"])
     return out
+
+
+@pytest.mark.parametrize("rule", [[], ["--halt", "entropy"], ["--least-steps", 0]])
+def test_a_threshold_is_chosen_by_the_validation_part(
+    rule: list[str], shell: Shell, thinking_run: Path, tmp_path: Path
+) -> None:
+    before = tree(thinking_run)
+    words = ["evaluate", thinking_run, "--resamples", 20, *rule]
+    said = shell.run(*words, "--delta-within", 0.9, "--json", "--out", tmp_path / "fitted")
+    assert f"On the validation part {rule[1] if '--halt' in rule else 'arh'} needs" in " ".join(said.err.split())
+    told = json.loads(said.out)
+    assert told["halting"] == read_checked(tmp_path / "fitted" / "metrics.json")["halting"]
+    assert told["cost"]["steps"] < 3
+    assert ("min_steps" in told["halting"]) == ("--least-steps" in rule)
+    again = shell.json(*words, "--delta", told["halting"]["threshold"])
+    assert again["metrics"] == told["metrics"]
+    assert tree(thinking_run) == before
 
 
 def test_halting_is_chosen_when_a_run_is_evaluated(shell: Shell, thinking_run: Path, tmp_path: Path) -> None:
@@ -121,6 +138,14 @@ def test_wrong_choices_of_halting(shell: Shell, thinking_run: Path, run: Path) -
     ):
         assert sentence in shell.wrong("evaluate", thinking_run, *words)
         assert sentence in shell.wrong("recommend", thinking_run, "--history", "i00001", *words)
+    for words, sentence in (
+        (["--delta-within", 0.01, "--delta", 0.3], "--delta is a threshold, and --delta-within has one chosen"),
+        (["--delta-within", 0.01, "--halt", "fixed"], "the rule fixed compares nothing with one"),
+        (["--delta-within", 1], "--delta-within is 1"),
+        (["--delta-within", "nan"], "--delta-within is nan"),
+    ):
+        assert sentence in shell.wrong("evaluate", thinking_run, *words)
+    assert "does not reason, so there is nothing to halt" in shell.wrong("evaluate", run, "--delta-within", 0.01)
     for words in (["--halt", "fixed"], ["--delta", 0.5], ["--steps", 1]):
         assert "does not reason, so there is nothing to halt" in shell.wrong("evaluate", run, *words)
     assert shell.run("evaluate", thinking_run, "--halt", "arr").code == 2

@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(
         "PRL's contrast is never summed over steps",
         "methods/rearec.py",
-        "times = len(steps)",
+        "times = len(clean)",
         "times = 1",
         f"{AUTHORS}::test_prl_of_the_authors",
     ),

@@ -96,7 +96,7 @@ MUTANTS = [
     ),
     Mutant(
         "PRL's contrast has negatives with the same target",
-        "methods/rearec.py",
+        "reasoning/contrast.py",
         "| (targets_P[:, None] == targets_P)",
         "",
         f"{REAREC}::test_contrast_of_prl",

@@ -136,9 +136,9 @@ MUTANTS = [
     # ---- halting
     Mutant(
         "noise moves the entropy alone",
-        "reasoning/halting.py",
-        "features + noise * torch.randn_like(features)",
-        "features + noise * torch.randn_like(features) * features.new_tensor([1.0, 0.0, 0.0])",
+        "reasoning/indicator_noise.py",
+        "self.std * deviation_3 * torch.randn_like(features)",
+        "self.std * deviation_3 * torch.randn_like(features) * features.new_tensor([1.0, 0.0, 0.0])",
         f"{HALTING}::test_noise_reaches_every_indicator",
     ),
     Mutant(
@@ -165,7 +165,7 @@ MUTANTS = [
     Mutant(
         "the halting net reads indicators as they are",
         "reasoning/halting.py",
-        "(features - self.mean) / (self.variance + 1e-8).sqrt()",
+        "(features - self.mean) / self.deviations()",
         "features",
         f"{HALTING}::test_the_net",
     ),
@@ -189,6 +189,48 @@ MUTANTS = [
         "read = total / (t + 1) if mean else state",
         "read = total / t if mean else state",
         "unit/methods/test_dtrec.py::test_rows_stop_where_they_would_alone",
+    ),
+    Mutant(
+        "bias in indicators is told in raw units",
+        "reasoning/indicator_noise.py",
+        "self.bias * deviation_3",
+        "self.bias",
+        f"{HALTING}::test_indicators_are_misread_in_their_own_deviations",
+    ),
+    Mutant(
+        "before the first step everything unknown has converged",
+        "reasoning/halting.py",
+        "torch.where(features.isnan(), self.mean.to(features.dtype), features)",
+        "features.nan_to_num(0.0)",
+        "unit/methods/test_dtrec.py::test_rows_may_stop_before_their_first_step",
+    ),
+    Mutant(
+        "the fitted threshold is the last that is sound",
+        "evaluation/thresholds.py",
+        "and steps < best.steps",
+        "",
+        "unit/evaluation/test_thresholds.py::test_the_fewest_steps_within_the_tolerance",
+    ),
+    Mutant(
+        "the fitted threshold may lose anything",
+        "evaluation/thresholds.py",
+        "if quality >= (1 - tolerance) * all_ndcg and",
+        "if",
+        "unit/evaluation/test_thresholds.py::test_the_fewest_steps_within_the_tolerance",
+    ),
+    Mutant(
+        "a row that may stop before its first step is told of as if it took it",
+        "evaluation/thresholds.py",
+        "return stops_PT.int().argmax(1) + first",
+        "return stops_PT.int().argmax(1) + 1",
+        "unit/evaluation/test_thresholds.py::test_a_step_before_the_first_counts_from_zero",
+    ),
+    Mutant(
+        "nearest prototypes are those of nobody",
+        "reasoning/prototypes.py",
+        ".masked_fill(sizes_K == 0, torch.inf).argmin(dim=1)",
+        ".argmin(dim=1)",
+        "unit/methods/test_dtrec.py::test_nearest_prototypes_are_asked_for_by_the_state_alone",
     ),
     # ---- chains and picks
     Mutant(
@@ -385,14 +427,14 @@ MUTANTS = [
     ),
     Mutant(
         "a weighted readout forgets what is left for the last step",
-        "reasoning/halting.py",
+        "reasoning/readouts.py",
         "self.left_P if step == self.last or halts_P is None else",
         "self.left_P if halts_P is None else",
         "unit/methods/test_dtrec.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
     ),
     Mutant(
         "a weighted readout is not brought to one",
-        "reasoning/halting.py",
+        "reasoning/readouts.py",
         "return self.sum_PD / (1 - self.left_P)",
         "return self.sum_PD / (1 + 0 * self.left_P)",
         "unit/methods/test_dtrec.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",

@@ -49,6 +49,9 @@ class Evaluate:
     columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]
     halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
+    delta_within: float | None = None
+    """Instead of --delta: the threshold at which the validation part takes the fewest steps and loses at most this
+    share of the NDCG@10 that all steps have, such as 0.01; it is told, and --delta takes it elsewhere."""
     noising: Annotated[Noising, tyro.conf.arg(name="")]
     noise_seeds: int | None = None
     """How often the noise is drawn, with one seed after the other; every case is the mean of that. 5 if not given."""
@@ -87,6 +90,7 @@ def run(arguments: list[str]) -> None:
         "Rank every held-out item among all items; metrics and what they cost.\n\n"
         "Examples: forethought evaluate runs/sasrec-beauty --json\n"
         "          forethought evaluate runs/dtrec-beauty --halt arh --delta 0.3 --out evaluations/eager\n"
+        "          forethought evaluate runs/dtrec-beauty --delta-within 0.01 --out evaluations/fitted\n"
         "          forethought evaluate runs/dtrec-beauty --halt fixed --steps 1 --out evaluations/one-step\n"
         "          forethought evaluate runs/dtrec-beauty --noise replace --noise-share 0.2 --out evaluations/noisy\n"
         "          forethought evaluate runs/dtrec-beauty --noise-curve\n"
@@ -100,6 +104,8 @@ def run(arguments: list[str]) -> None:
     if args.run is None:
         raise ConfigError("evaluate needs a RUN folder, or --scores FILE with --data DATA: --help shows examples.")
     _refuse_own_split(args)
+    from dataclasses import replace
+
     from forethought.data.noise import Draws
     from forethought.files import check_replaceable
     from forethought.folders import writable
@@ -112,12 +118,13 @@ def run(arguments: list[str]) -> None:
         check(args.noise_seeds, Draws, "--noise-seeds")
         if noise is None and not args.noise_curve:
             raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
+    _check_fit(args)
     model = load(args.run, device=args.device)
     if args.precision != "32":
         console().print(model.set_precision(args.precision))
     if said := _not_weighed(model):
         console().print(said)
-    halting = args.halting_options.of(model.method)
+    halting = _asked(args, model)
     config = _config(args, halting, noise)
     exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
@@ -127,6 +134,8 @@ def run(arguments: list[str]) -> None:
     if args.noise_curve and args.out is not None:
         check_replaceable(args.out / CURVES_FILE)
     split = split_of(model, args.data, args.columns.items)
+    if args.delta_within is not None:
+        config = replace(config, halting=_fitted(args.delta_within, model, split, config))
     with writable(*([] if args.out is None else [args.out])), Bar("ranking") as bar:
         result = _result(model, split, config, bar, args.measuring.user_table())
     try:  # what took long is shown before it is kept, and kept even if nobody takes what is shown
@@ -137,6 +146,47 @@ def run(arguments: list[str]) -> None:
         sys.stdout.flush()
     finally:
         _keep(args, model, result, own)
+
+
+def _check_fit(args: Evaluate) -> None:
+    """Whether a threshold can be fitted as it is asked for."""
+    from forethought.settings import ShareBelowOne, check
+
+    if args.delta_within is None:
+        return
+    check(args.delta_within, ShareBelowOne, "--delta-within")
+    if args.halting_options.delta is not None:
+        raise ConfigError("--delta is a threshold, and --delta-within has one chosen: give one of them.")
+    if args.halting_options.halt in ("fixed", "soft", "random"):
+        raise ConfigError(
+            f"--delta-within chooses a threshold, and the rule {args.halting_options.halt} compares nothing with one: "
+            "choose another --halt, or leave it out."
+        )
+
+
+def _asked(args: Evaluate, model: Recommender) -> Halting | None:
+    """The halting that is asked for; its threshold is still to be chosen where one is to be fitted."""
+    from dataclasses import replace
+
+    from forethought.reasoning.halting import Halting
+
+    if args.delta_within is None:
+        return args.halting_options.of(model.method)
+    halting = replace(args.halting_options, delta=0.5).of(model.method)
+    assert isinstance(halting, Halting)
+    return halting
+
+
+def _fitted(within: float, model: Recommender, split: Split, config: EvaluationConfig | RobustnessConfig) -> Halting:
+    """The halting with the threshold that the validation part chooses, which is told."""
+    from forethought.evaluation.thresholds import fit_threshold
+
+    exclude = model.about["exclude_history"] if config.exclude_history is None else config.exclude_history
+    fitted = fit_threshold(
+        model.method, split.valid, exclude_history=exclude, halting=config.halting, tolerance=within, batch=config.batch
+    )
+    console().print(str(fitted))
+    return fitted.halting
 
 
 def _refuse_own_split(args: Evaluate) -> None:
@@ -189,7 +239,7 @@ def _evaluate_scores(args: Evaluate, scores: str) -> None:
         )
     if args.device != "auto" or args.batch != BATCH:
         raise ConfigError("Scores of another program are there already: leave --device and --batch out.")
-    if args.halting_options != HaltingOptions():
+    if args.halting_options != HaltingOptions() or args.delta_within is not None:
         raise ConfigError("Scores of another program do not halt: leave --halt, --delta and --steps out.")
     settings = args.measuring.settings() | {"part": args.part, "exclude_history": CHOICES[args.exclude_history]}
     config = EvaluationConfig(resamples=args.resamples, seed=args.seed, **settings)

@@ -248,6 +248,8 @@ class HaltingOptions:
     """Threshold of arh, change, entropy and consistency, or probability of random."""
     steps: int | None = None
     """Steps at most, 0 or more; by default all that were trained."""
+    least_steps: Literal[0, 1] | None = None
+    """Steps at least: 1, or 0 where a row may stop before it takes any; by default as the run was trained."""
 
     def of(self, method: Method) -> Halting | None:
         """The halting that was asked for, None if none was.
@@ -275,7 +277,9 @@ class HaltingOptions:
             raise ConfigError(f"--delta is {delta:g}, but {rule} compares it with a probability: give one from 0 to 1.")
         threshold = own.threshold if delta is None else delta
         most = own.max_steps if self.steps is None else self.steps
-        return method.resolve_halting(replace(own, rule=rule, threshold=threshold, max_steps=most))
+        least = own.min_steps if self.least_steps is None else self.least_steps
+        halting = replace(own, rule=rule, threshold=threshold, min_steps=least, max_steps=most)
+        return method.resolve_halting(halting)
 
 
 @dataclass(kw_only=True)

@@ -30,7 +30,8 @@ def halting_words(halting: Mapping[str, Any] | None) -> str:
     if halting is None:
         return NONE
     rule, most = halting["rule"], _steps(halting["max_steps"])
-    return f"{rule} {halting['threshold']:g}, {most} at most" if rule in THRESHOLDED else f"{rule}, {most}"
+    least = "0 to " if halting.get("min_steps") == 0 else ""
+    return f"{rule} {halting['threshold']:g}, {least}{most} at most" if rule in THRESHOLDED else f"{rule}, {most}"
 
 
 def stage_table(cost: Mapping[str, Any]) -> Table:
@@ -108,15 +109,30 @@ def _thinking(halting: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> str
     if halting is None:
         return ""
     rule, most = halting["rule"], _steps(halting["max_steps"])
-    noise = f", indicators with noise of {halting['noise']:g}" if halting.get("noise") else ""
+    noise = _noise(halting.get("noise"))
     if rule not in THRESHOLDED:
         return f"Thinking takes {most} ({rule}{', weighted as in training' if rule == 'soft' else ''}{noise})."
     when = THRESHOLDED[rule].format(f"{halting['threshold']:g}")
     spread = ", ".join(f"{name} {value:g}" for name, value in (cost.get("steps_quantiles") or {}).items())
     return (
-        f"Thinking stops when {when}, after {most} at most ({rule}{noise}): {number(cost.get('steps'), '.2f')} steps "
-        f"a history ({spread}), {number(cost.get('steps_saved'), '.0%')} of the steps saved."
+        f"Thinking stops when {when}, {_least(halting)}after {most} at most ({rule}{noise}): "
+        f"{number(cost.get('steps'), '.2f')} steps a history "
+        f"({spread}), {number(cost.get('steps_saved'), '.0%')} of the steps saved."
     )
+
+
+def _least(halting: Mapping[str, Any]) -> str:
+    return "perhaps before the first step, " if halting.get("min_steps") == 0 else ""
+
+
+def _noise(noise: Mapping[str, float] | float | None) -> str:
+    """How wrongly indicators were read; a number is of before, in raw units."""
+    if not noise:
+        return ""
+    if not isinstance(noise, Mapping):
+        return f", indicators with noise of {noise:g}"
+    parts = (f"{name} {noise[name]:g}" for name in ("std", "bias", "scale") if noise.get(name))
+    return f", indicators misread by {', '.join(parts)} of their deviations"
 
 
 def _machine(cost: Mapping[str, Any]) -> str:

@@ -120,7 +120,7 @@ class Evaluation:
                 lists={name: _number(value) for name, value in parts["lists"].items()},
                 groups={by: {name: _group(g) for name, g in groups.items()} for by, groups in parts["groups"].items()},
                 cost=dict(parts["cost"]),
-                halting=None if parts.get("halting") is None else dict(parts["halting"]),
+                halting=storage.halting(parts.get("halting")),
                 weights=parts.get("weights"),
             )
             belongs = cases.height == evaluation.protocol["n_cases"] and all(

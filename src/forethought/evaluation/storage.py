@@ -108,6 +108,11 @@ def check_parts(parts: Mapping[str, Any], cases: pl.DataFrame) -> None:
             raise TypeError(f"{name} is no column of numbers")
 
 
+def halting(parts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How a stored evaluation halted; that nothing was noisy was once said, and goes without saying."""
+    return None if parts is None else {key: value for key, value in parts.items() if key != "noise" or value}
+
+
 def plain(value: Any) -> Any:
     """The same as JSON has it: numpy scalars unwrapped, tuples as lists, null for NaN and infinity."""
     if isinstance(value, Mapping):

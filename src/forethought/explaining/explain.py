@@ -311,11 +311,11 @@ def _certainty(step_states: StepStates, step: int) -> dict[str, Any]:
 
 def _read(trace: Trace | None, step: int) -> dict[str, Any]:
     """What the halting rule read at a step, and what its net said."""
-    if trace is None or step == 0:
+    if trace is None or step < trace.first:
         return {"halt": None, "read": None}
-    seen = [_number(value) for value in trace.indicators_PT3[0, step - 1]]
+    seen = [_number(value) for value in trace.indicators_PT3[0, step - trace.first]]
     read = None if seen == [None] * len(seen) else dict(zip(INDICATORS, seen, strict=True))
-    return {"halt": _number(trace.halts_PT[0, step - 1]), "read": read}
+    return {"halt": _number(trace.halts_PT[0, step - trace.first]), "read": read}
 
 
 def _near(step_states: StepStates, step: int, centroids_S: Centroids | None, metadata: ItemMetadata) -> list[Centroid]:

@@ -124,6 +124,8 @@ class Explanation:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, Halting):
+        return _as_json(value.as_told())
     if is_dataclass(value):
         return {each.name: _as_json(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict):

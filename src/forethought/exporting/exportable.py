@@ -44,7 +44,7 @@ def _reason(method: Method) -> str | None:
         "it was fitted in closed form and is a table of items, summed over a history and no network": not several
         and not method.stages(),
         "it stops reasoning by chance, so that no two answers are the same": halting is not None
-        and (halting.rule == "random" or halting.noise > 0),
+        and (halting.rule == "random" or halting.noise.std > 0),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -40,13 +40,21 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
-from forethought.reasoning.chain import History, initial_states_at_end, initial_states_everywhere, reason, running_means
+from forethought.reasoning.chain import (
+    History,
+    InitialStates,
+    initial_states_at_end,
+    initial_states_everywhere,
+    reason,
+    reason_with_noise,
+    running_means,
+)
+from forethought.reasoning.contrast import info_nce_of_steps, same_user_or_target
 from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_prototypes, of_steps, of_trajectory, together
 from forethought.reasoning.halting import (
     Halting,
     HaltingHead,
     HaltingPolicy,
-    Readout,
     Rule,
     SoftmaxStats,
     Trace,
@@ -57,11 +65,13 @@ from forethought.reasoning.halting import (
 )
 from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
+from forethought.reasoning.readouts import Readout
 from forethought.reasoning.step_sampling import SampledSteps, sample_steps
 from forethought.settings import Between, Epoch, Scale, SearchRange, Steps, Weight, Width
 
 Supervision = Literal["dynamic", "fixed", "none"]
 IndicatorSource = Literal["coarse", "fine", "exact"]
+PrototypeChoice = Literal["target", "nearest"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
 
 
@@ -95,6 +105,18 @@ class DTRec(MethodConfig):
     """Epochs in which that weight rises from 0; 0: full from the start."""
     prototype_temperature: Scale = 1.0
     """tau_p in units of tau."""
+    prototype_choice: PrototypeChoice = "target"
+    """Which prototype a step is trained towards: that of the target's cluster (target), or the one whose centre is
+    nearest to the state (nearest), which knows nothing of the target and confirms what the state says already."""
+    temperature_scale: Scale = 1.0
+    """alpha_T of ReaRec: step t predicts at temperature tau * alpha_T^(T - t), in losses and indicators; 1 is the same
+    for all."""
+    contrast_weight: Weight = 0.0
+    """Weight of ReaRec's contrast of each step with its noisy twin (L_RCL); 0: none."""
+    contrast_noise: Weight = 0.01
+    """Standard deviation of the noise on a twin's input."""
+    contrast_from: Epoch = 2
+    """Epochs before the contrast sets in."""
     base_weight: Weight = 1.0
     """c_0, weight of the plain mean over steps 0..T, so that steps nobody stops at still learn."""
     draw_step: bool = True
@@ -103,6 +125,9 @@ class DTRec(MethodConfig):
     indicator_source: IndicatorSource = "coarse"
     """What the indicators are of: the first step's prototypes (coarse; costs far less than a token), the last step's
     (fine), or the whole catalogue (exact). Two products over them a step."""
+    indicator_clusters: Clusters | None = None
+    """Prototypes made for coarse indicators alone, which then see the same however k_0 and k_upper are set; None:
+    those of the first step."""
     halting: Halting = field(default_factory=lambda: Halting(threshold=0.3))
     """When a row stops; threshold is delta."""
     halting_width: Width = 16
@@ -118,6 +143,11 @@ class DTRec(MethodConfig):
         super().__post_init__()
         if self.loss.kind != "ce" or self.loss.smoothing:
             raise ConfigError("DTRec is trained with plain full cross-entropy: its loss must be ce without smoothing.")
+        if self.indicator_clusters is not None and self.indicator_source != "coarse":
+            raise ConfigError(
+                f"Indicators that are {self.indicator_source} look at no prototypes of their own: leave "
+                "indicator_clusters out, or choose a coarse indicator_source."
+            )
         self.halting.steps(self.max_steps)
 
     def build(self, sizes: DataSizes) -> DTRecModel:
@@ -139,11 +169,13 @@ class DTRecModel(Method):
         counts = cluster_counts(config.first_clusters, config.most_clusters, config.cluster_speed, T, n_items)
         if config.supervision == "fixed":
             counts = [max(counts)] * T
+        if config.indicator_clusters is not None:
+            counts.append(min(max(config.indicator_clusters, 2), n_items))
         vector = width + config.loss.bias
         self.prototypes = Prototypes(counts, n_items, vector, unit=config.loss.cosine and not config.loss.bias)
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
-        self.prototype_weight = 0.0
+        self.prototype_weight, self.contrasting = 0.0, False
         self.reasoning = Reasoning(T, config.halting, get_args(Rule))
 
     @property
@@ -154,13 +186,14 @@ class DTRecModel(Method):
         """Cluster the items anew, and warm the prototype loss up: lambda(e) = lambda_p min(1, e / 10) (eq. 11)."""
         warm = min(1.0, epoch / self.config.warmup_epochs) if self.config.warmup_epochs else 1.0
         self.prototype_weight = 0.0 if self.config.supervision == "none" else self.config.prototype_weight * warm
+        self.contrasting = self.config.contrast_weight > 0 and epoch >= self.config.contrast_from
         if self.uses_prototypes:
             self.prototypes.make(self.catalogue(), epoch)
 
     # ---- training
 
     def loss(self, batch: Batch) -> Losses:
-        """L = mean sum_t w_t CE_t + c_0 mean_t CE_t + lambda(e) mean_t softCE_t (eqs. 9 to 12).
+        """L = mean sum_t w_t CE_t + c_0 mean_t CE_t + lambda(e) mean_t softCE_t (eqs. 9 to 12), and L_RCL if asked for.
 
         Every cross-entropy is lse - r.m, so all of them share one walk over the items: 3 (T + 1) products, or 3 with
         `draw_step`. Looks take 2 (T + 1) of (positions x prototypes x width); exact ones 2 (T + 1) whole products,
@@ -172,17 +205,17 @@ class DTRecModel(Method):
             self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
         )
         chains = reason(self.backbone, initial_states, self.step_embeddings, dropout=self.config.reasoning_dropout)
-        states = [state[initial_states.real_BP] for state in chains]
+        thoughts = states = [state[initial_states.real_BP] for state in chains]
         alike = mean_cosine(states[1], states[-1]) / batch.weight
         if self.config.readout == "mean":
             states = running_means(states)
         targets_P = batch.targets_BL[batch.valid_BL()]
         catalogue = self.catalogue()
-        r_SPD = catalogue.scaled(torch.stack(states))
+        r_SPD = torch.stack([self._scaled(state, t, catalogue) for t, state in enumerate(states)])
         w_PT, lse_SP = self._halting_weights(states, r_SPD, catalogue)
 
-        T, lambda_ = self.config.max_steps, self.prototype_weight
-        hard_SP = (nn.functional.pad(w_PT.T, (0, 0, 1, 0)) + self.config.base_weight / (T + 1)) / batch.weight
+        T, lambda_, first = self.config.max_steps, self.prototype_weight, self.config.halting.min_steps
+        hard_SP = (nn.functional.pad(w_PT.T, (0, 0, first, 0)) + self.config.base_weight / (T + 1)) / batch.weight
         soft_S = catalogue.vectors_ND.new_tensor([0.0] + [lambda_ / T / batch.weight] * T)
         of = sample_steps(hard_SP + soft_S[:, None], draw=self.config.draw_step)
         r_RD, hard_R, soft_R = r_SPD[of.step_R, of.row_R], hard_SP[of.step_R, of.row_R], soft_S[of.step_R]
@@ -190,7 +223,8 @@ class DTRecModel(Method):
         target_RD = catalogue.scaled_of(targets_P[of.row_R])
         towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
         if lambda_:
-            towards = towards + (soft_R * (r_RD * self._soft_targets(of, targets_P, catalogue)).sum(-1)).sum()
+            m_RD = self._soft_targets(of, states, targets_P, catalogue)
+            towards = towards + (soft_R * (r_RD * m_RD).sum(-1)).sum()
         if lse_SP is None or self.config.draw_step:
             lse, lse_R = weighted_lse(r_RD, catalogue, hard_R + soft_R)
         else:
@@ -198,23 +232,29 @@ class DTRecModel(Method):
             lse = ((hard_R + soft_R) * lse_R).sum()
         total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / batch.weight
         ce_R = (lse_R - (r_RD * target_RD).sum(-1)).detach() * of.scale_R / batch.weight
-        steps = (w_PT.detach() * torch.arange(1, T + 1, device=w_PT.device)).sum() / batch.weight
+        steps = (w_PT.detach() * torch.arange(first, T + 1, device=w_PT.device)).sum() / batch.weight
         figures = {
             "loss": total.detach(),
             "ce_first": ce_R[of.step_R == 0].sum(),
             "ce_last": ce_R[of.step_R == T].sum(),
         }
-        return Losses(total, {**figures, "soft_steps": steps, "mean_cosine": alike})
+        figures |= {"soft_steps": steps, "mean_cosine": alike}
+        if self.contrasting:
+            contrast = self._contrast(initial_states, chains, thoughts, targets_P, batch)
+            total = total + self.config.contrast_weight * contrast
+            figures |= {"loss": total.detach(), "contrast": contrast.detach()}
+        return Losses(total, figures)
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
-        diagnostics = of_steps(figures["soft_steps"], self.config.max_steps)
+        diagnostics = of_steps(figures["soft_steps"], self.config.max_steps, self.config.halting.min_steps)
         warming = self.prototype_weight == 0 < self.config.prototype_weight and self.config.supervision != "none"
         if self.config.max_steps > 1 and not warming:  # what would make the steps differ is not switched on yet
             diagnostics = together(diagnostics, of_trajectory(figures["mean_cosine"]))
         if self.config.supervision == "none":
             return diagnostics
-        of = of_prototypes(self.prototypes, self.catalogue(), self.config.prototype_temperature)
+        scale, levels = self.config.prototype_temperature, self.config.max_steps
+        of = of_prototypes(self.prototypes, self.catalogue(), scale, levels)
         if self.config.supervision == "fixed":
             of.warnings.clear()  # all levels are alike on purpose
         return together(diagnostics, of, Diagnostics({"prototype_weight": self.prototype_weight}))
@@ -223,6 +263,8 @@ class DTRecModel(Method):
         self, states: list[Tensor], r_SPD: Tensor, catalogue: Catalogue
     ) -> tuple[Tensor, Tensor | None]:
         """w_t from p_halt of each step's indicators, which carry no gradient into the states, [P, T].
+
+        Or [P, T + 1], where a row may stop before the first step.
 
         And the lse of every state, [T + 1, P] with gradient, where the exact indicators have made it for all.
         """
@@ -240,28 +282,56 @@ class DTRecModel(Method):
             indicators(stats[t - 1], stats[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(catalogue), d)
             for t in range(1, S)
         ]
-        return soft_weights(self.head(torch.stack(features, dim=1))), lse_SP
+        halts_PT = self.head(torch.stack(features, dim=1))
+        if self.config.halting.min_steps == 0:
+            start_P3 = HaltingPolicy.at_start(stats[0], states[0].detach(), len(catalogue))
+            halts_PT = torch.cat([self.head.at_start(start_P3)[:, None], halts_PT], dim=1)
+        return soft_weights(halts_PT), lse_SP
+
+    def _scaled(self, state: Tensor, step: int, catalogue: Catalogue) -> Tensor:
+        """A step's state, scaled at its own temperature tau_t."""
+        return catalogue.scaled(state, self.config.temperature_scale ** (self.config.max_steps - step))
 
     def _prototype_stats(self, r_PD: Tensor) -> SoftmaxStats:
-        centres, sizes = self.prototypes.level(
-            0 if self.config.indicator_source == "coarse" else self.config.max_steps - 1
-        )
+        if self.config.indicator_clusters is not None:
+            level = self.config.max_steps  # behind those of the steps
+        else:
+            level = 0 if self.config.indicator_source == "coarse" else self.config.max_steps - 1
+        centres, sizes = self.prototypes.level(level)
         return softmax_stats(r_PD, Catalogue(centres.to(r_PD.dtype)), sizes)
 
-    def _soft_targets(self, of: SampledSteps, targets_P: Tensor, catalogue: Catalogue) -> Tensor:
+    def _soft_targets(self, of: SampledSteps, states: list[Tensor], targets_P: Tensor, catalogue: Catalogue) -> Tensor:
         """m_q of the prototype of each target's cluster at its step's level, [R, D]; step 0 has none (eqs. 5 and 6).
 
-        Only clusters in the batch are predicted from.
+        Or, with `prototype_choice="nearest"`, of the one nearest to the state. Only those in the batch predict.
         """
         e_ND = catalogue.scaled_ND
         m_RD = e_ND.new_zeros(len(of.step_R), e_ND.shape[1])
         for t in range(self.config.max_steps):
             at = (of.step_R == t + 1).nonzero()[:, 0]
-            clusters = self.prototypes.clusters_of(t, targets_P[of.row_R[at]])
+            if self.config.prototype_choice == "target":
+                clusters = self.prototypes.clusters_of(t, targets_P[of.row_R[at]])
+            else:
+                clusters = self.prototypes.nearest(t, catalogue.comparable(states[t + 1].detach()[of.row_R[at]]))
             present, which = clusters.unique(return_inverse=True)
             centres = self.prototypes.as_states(t, catalogue, self.config.prototype_temperature)[present]
             m_RD = m_RD.index_copy(0, at, nn.functional.embedding(which, soft_target(centres, catalogue)))
         return m_RD
+
+    def _contrast(
+        self, roots: InitialStates, chains: list[Tensor], thoughts: list[Tensor], targets_P: Tensor, batch: Batch
+    ) -> Tensor:
+        """L_RCL: a thought is told by its noisy twin from those of other users with other targets (ReaRec's eq. 7)."""
+        assert batch.users_B is not None
+        noise, dropout = self.config.contrast_noise, self.config.reasoning_dropout
+        noisy = reason_with_noise(self.backbone, roots, chains, self.step_embeddings, noise, dropout=dropout)
+        users_P = batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
+        twins, own = (
+            [self.items.states(state) for state in each]
+            for each in ([state[roots.real_BP] for state in noisy], thoughts[1:])
+        )
+        ignored_PP = same_user_or_target(users_P, targets_P)
+        return info_nce_of_steps(twins, own, self.config.loss.temperature, ignored_PP).sum() / batch.weight
 
     def _ponder(self, w_PT: Tensor) -> Tensor:
         """sum_p KL(w_p || geometric), cut off at T."""
@@ -302,6 +372,11 @@ class DTRecModel(Method):
                 "What is aligned of a DTRec is its halting net, but this one takes a single step at most, or halts by "
                 f"{self.config.halting.rule!r}: align one of two steps or more that halts by 'arh'."
             )
+        if self.config.halting.min_steps == 0:
+            raise ConfigError(
+                "What is aligned of a DTRec chooses after each step, and this one may stop before the first: align one "
+                "whose halting.min_steps is 1."
+            )
         if self.config.readout == "weighted":
             raise ConfigError(
                 "Aligning the halting net would also change what a weighted readout recommends: align a DTRec whose "
@@ -318,13 +393,13 @@ class DTRecModel(Method):
     def policy(self) -> HaltingPolicy:
         catalogue, exact = self.items.catalogue(held_back=False), self.config.indicator_source == "exact"
 
-        def stats_of(states_PD: Tensor) -> SoftmaxStats:
+        def stats_of(states_PD: Tensor, step: int) -> SoftmaxStats:
             if not exact and not torch.compiler.is_exporting() and int(self.prototypes.made_in) < 0:
                 raise RunError(
                     "This DTRec looks at prototypes to see when it may stop, and has none before its training begins: "
                     "train it, or load a run of it."
                 )
-            r_PD = catalogue.scaled(states_PD)
+            r_PD = self._scaled(states_PD, step, catalogue)
             return softmax_stats(r_PD, catalogue) if exact else self._prototype_stats(r_PD)
 
         return HaltingPolicy(stats_of, catalogue, self.head)

@@ -45,7 +45,7 @@ from forethought.reasoning.chain import (
     reason,
     reason_with_noise,
 )
-from forethought.reasoning.contrast import info_nce
+from forethought.reasoning.contrast import info_nce_of_steps, same_user_or_target
 from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_trajectory
 from forethought.reasoning.halting import INDICATORS, Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
 from forethought.reasoning.neighbour_prior import NeighbourPrior, PriorTargets
@@ -239,20 +239,16 @@ class ReaRecModel(Method):
     def _contrast(self, noisy: list[Tensor], clean: list[Tensor], targets_P: Tensor, batch: Batch) -> Tensor:
         """-mean_k log exp(r~_k . r_k / tau) / sum_b' exp(r~_k . r_k^b' / tau) (eq. 7), or -sum_k.
 
-        Positions of one user or with one target are no negatives of each other, unless all are: in a batch of random
-        prefixes they would be rare, here they stand side by side.
+        Positions of one user or with one target are no negatives of each other, unless all are.
         """
         alike = None
         if self.config.contrast_negatives == "others":
             assert batch.users_B is not None
             users_P = batch.users_B[:, None].expand_as(batch.items_BL)[batch.valid_BL()]
-            alike = (users_P[:, None] == users_P) | (targets_P[:, None] == targets_P)
-        steps = [
-            info_nce(self.items.states(a), self.items.states(b), self.config.loss.temperature, alike)
-            for a, b in zip(noisy, clean, strict=True)
-        ]
-        times = len(steps) if self.config.contrast_steps == "sum" else 1
-        return times * torch.stack(steps).mean(0).sum() / batch.weight
+            alike = same_user_or_target(users_P, targets_P)
+        twins, own = ([self.items.states(state) for state in states] for states in (noisy, clean))
+        times = len(clean) if self.config.contrast_steps == "sum" else 1
+        return times * info_nce_of_steps(twins, own, self.config.loss.temperature, alike).sum() / batch.weight
 
     def states_with_gradients(self, batch: Batch) -> Tensor:
         if self.config.learning == "erl":
@@ -276,7 +272,7 @@ class ReaRecModel(Method):
                 torch.full_like(batch.lengths_B, len(step_embeddings)), self.items.states(states_BSD.mean(1)), traced
             )
         catalogue = self.items.catalogue()
-        policy = HaltingPolicy(lambda r: softmax_stats(catalogue.scaled(r), catalogue), catalogue)
+        policy = HaltingPolicy(lambda r, _: softmax_stats(catalogue.scaled(r), catalogue), catalogue)
         states_BD, steps_B, traced = reason_until(
             self.backbone, initial_states, step_embeddings, policy, halting, trace=trace
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +33,24 @@ def _scores(one_PD: Tensor, other_PD: Tensor, temperature: float, ignore_PP: Ten
         return scores_PP
     own = torch.arange(len(scores_PP), device=scores_PP.device)
     return scores_PP.masked_fill(ignore_PP & (own[:, None] != own), -torch.inf)
+
+
+def info_nce_of_steps(
+    noisy: Sequence[Tensor], clean: Sequence[Tensor], temperature: float, ignore_PP: Tensor | None = None
+) -> Tensor:
+    """Each step's state is to be told from all others by its noisy twin, mean over steps, [P] (ReaRec's eq. 7).
+
+    Args:
+        noisy, clean: [P, D] a step, of `chain.reason_with_noise` and `chain.reason`, as they are compared.
+    """
+    steps = [info_nce(one, other, temperature, ignore_PP) for one, other in zip(noisy, clean, strict=True)]
+    return torch.stack(steps).mean(0)
+
+
+def same_user_or_target(users_P: Tensor, targets_P: Tensor) -> Tensor:
+    """Positions that are no negatives of each other: in a batch of random prefixes they would be rare, where every
+    position of a history is supervised they stand side by side."""
+    return (users_P[:, None] == users_P) | (targets_P[:, None] == targets_P)
 
 
 def positives(labels_P: Tensor) -> Tensor:

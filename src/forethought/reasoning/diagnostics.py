@@ -79,7 +79,7 @@ def of_categories(nats: float, frequencies_nats: float) -> Diagnostics:
     )
 
 
-def of_steps(soft_steps: float, max_steps: int) -> Diagnostics:
+def of_steps(soft_steps: float, max_steps: int, min_steps: int = 1) -> Diagnostics:
     """Whether the halting net chooses at all, from the mean number of steps under its weights."""
     if max_steps < 2:
         return Diagnostics()
@@ -90,25 +90,29 @@ def of_steps(soft_steps: float, max_steps: int) -> Diagnostics:
                 "a value above 0."
             ]
         )
-    if soft_steps < 1 + EDGE:
+    if soft_steps < min_steps + EDGE:
         return Diagnostics(
             warnings=[
-                "Everything halts after the first step, so that depth adapts to nobody: later steps are no better to "
-                "the halting net; raise base_weight or give ponder_weight a value above 0."
+                f"Everything halts {'after' if min_steps else 'before'} the first step, so that depth adapts to "
+                "nobody: later steps are no better to the halting net; raise base_weight or "
+                "give ponder_weight a value above 0."
             ]
         )
     return Diagnostics()
 
 
 @torch.no_grad()
-def of_prototypes(prototypes: Prototypes, catalogue: Catalogue, temperature_scale: float = 1.0) -> Diagnostics:
+def of_prototypes(
+    prototypes: Prototypes, catalogue: Catalogue, temperature_scale: float = 1.0, levels: int | None = None
+) -> Diagnostics:
     """Whether prototypes differ, and whether their predictions sharpen from level to level.
 
     Args:
         temperature_scale: as in `Prototypes.as_states`.
+        levels: how many of them supervise, from the first; None: all.
     """
     diagnostics, before = Diagnostics(), float("inf")
-    for t in range(len(prototypes.counts)):
+    for t in range(len(prototypes.counts) if levels is None else levels):
         centres, sizes = prototypes.level(t)
         unit = F.normalize(centres[sizes > 0], dim=-1)
         n = len(unit)

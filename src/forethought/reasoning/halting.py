@@ -10,10 +10,10 @@ Shapes: P rows, D width, T steps, N items (or prototypes that stand for them).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,11 @@ from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
 from forethought.errors import ConfigError
 from forethought.reasoning.chain import InitialStates
-from forethought.settings import Between, Number, Settings, Weight
+from forethought.reasoning.indicator_noise import IndicatorNoise
+from forethought.reasoning.readouts import OwnStates, Readout, WeightedStates
+from forethought.settings import Between, Number, Settings
 
 Rule = Literal["arh", "soft", "fixed", "change", "entropy", "consistency", "random"]
-Readout = Literal["mean", "last", "weighted"]
 INDICATORS = ("entropy", "consistency", "change")
 OUTLIER = 5.0  # standard deviations at which an indicator is cut
 MEMORY = 0.01  # share of the newest batch in the running means
@@ -43,10 +44,35 @@ class Halting(Settings):
     threshold as probability."""
     threshold: Number = 0.5
     """delta, at each step from the first on; the last step always ends."""
+    min_steps: Annotated[int, Between(0, 1)] = 1
+    """Steps at least: 1, or 0, so that a row may stop before it takes any. What compares a step with the one before is
+    then unknown: rules that read it go on, and the halting net reads its running mean."""
     max_steps: Annotated[int, Between(0, 100)] | None = None
     """Steps at most; None: as many as were trained."""
-    noise: Weight = 0.0
-    """Standard deviation of Gaussian noise on the indicators, to see what a rule can bear."""
+    noise: IndicatorNoise = field(default_factory=IndicatorNoise)
+    """How wrongly the indicators are read, to see what a rule can bear."""
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Stored settings as they are called now: noise was once a number, in each indicator's raw unit.
+
+        Raises:
+            ConfigError: that number is not 0; what it comes to in deviations nobody knows.
+        """
+        old = values.get("noise")
+        if isinstance(old, bool) or not isinstance(old, int | float):
+            return values
+        if old:
+            raise ConfigError(
+                f"Halting's noise is {old:g}, in raw units as it was once told; now it is an object with std, bias and "
+                "scale in standard deviations: set it to 0, and measure noise anew."
+            )
+        return {name: value for name, value in values.items() if name != "noise"}
+
+    def as_told(self) -> dict[str, Any]:
+        """What an evaluation says of it; what is as it always was is left out."""
+        usual = {"min_steps": 1, "noise": asdict(IndicatorNoise())}
+        return {name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]}
 
     def steps(self, trained: int) -> int:
         """How many steps to take at most, of those that were trained.
@@ -124,6 +150,10 @@ class HaltingHead(nn.Module):
         self.register_buffer("variance", torch.ones(len(INDICATORS)))
         self.register_buffer("batches", torch.tensor(0))
 
+    def at_start(self, features: Tensor) -> Tensor:
+        """p_halt before the first step, [...]: what is unknown there (NaN) counts as its running mean."""
+        return self.logits(torch.where(features.isnan(), self.mean.to(features.dtype), features)).sigmoid()
+
     def forward(self, features: Tensor) -> Tensor:
         if self.training and features.numel():
             self._watch(features)
@@ -131,9 +161,13 @@ class HaltingHead(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """ln p / (1 - p), [...]; the means stay as they are."""
-        standard = (features - self.mean) / (self.variance + 1e-8).sqrt()
+        standard = (features - self.mean) / self.deviations()
         with torch.autocast(features.device.type, enabled=False):  # weights of the steps are to sum to 1
             return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0]
+
+    def deviations(self) -> Tensor:
+        """The running standard deviation of each indicator, [3]."""
+        return (self.variance + 1e-8).sqrt()
 
     @torch.no_grad()
     def _watch(self, features: Tensor) -> None:
@@ -157,63 +191,23 @@ def soft_weights(halts_PT: Tensor) -> Tensor:
     return torch.cat([weights[:, :-1], before_PT[:, -1:]], dim=1)
 
 
-@dataclass
-class _OwnStates:
-    """What recommends after a step is what is read after it."""
-
-    catalogue: Catalogue
-
-    def begin(self, read_PD: Tensor) -> Tensor:
-        return read_PD.clone()
-
-    def after(self, step: int, read_PD: Tensor, halts_P: Tensor | None) -> Tensor:
-        return read_PD
-
-    def keep(self, rows: Tensor) -> None:
-        """Of these rows alone."""
-
-    def comparable(self, final_BD: Tensor) -> Tensor:
-        return self.catalogue.comparable(final_BD)
-
-
-@dataclass
-class _WeightedStates:
-    """What recommends are the scores of all steps taken: sum_j w_j r_j / sum_j w_j, w of eq. 9."""
-
-    catalogue: Catalogue
-    last: int
-
-    def begin(self, read_PD: Tensor) -> Tensor:
-        first_PD = self.catalogue.comparable(read_PD)
-        self.sum_PD, self.left_P = torch.zeros_like(first_PD), first_PD.new_ones(first_PD.shape[0])
-        return first_PD.clone()
-
-    def after(self, step: int, read_PD: Tensor, halts_P: Tensor | None) -> Tensor:
-        """What is left goes to the last step."""
-        w_P = self.left_P if step == self.last or halts_P is None else self.left_P * halts_P
-        self.left_P = self.left_P - w_P
-        self.sum_PD = self.sum_PD + w_P[:, None] * self.catalogue.comparable(read_PD)
-        return self.sum_PD / (1 - self.left_P).clamp_min(torch.finfo(w_P.dtype).tiny)[:, None]
-
-    def keep(self, rows: Tensor) -> None:
-        self.sum_PD, self.left_P = self.sum_PD[rows], self.left_P[rows]
-
-    def comparable(self, final_BD: Tensor) -> Tensor:
-        return final_BD
-
-
 class Trace(NamedTuple):
     """Every step of every row, those after its exit included.
 
     Attributes:
         states_PSD: r_0 .. r_T, [P, T + 1, D].
-        indicators_PT3: as the halting net reads them; NaN where the rule reads none.
-        halts_PT: p_halt, NaN where there is no net.
+        indicators_PT3: as the halting net reads them, of the steps from `first` on; NaN where the rule reads none.
+        halts_PT: p_halt of the same steps, NaN where there is no net.
     """
 
     states_PSD: Tensor
     indicators_PT3: Tensor
     halts_PT: Tensor
+
+    @property
+    def first(self) -> int:
+        """The first step after which a row could stop: 1, or 0 where it may stop before it takes any."""
+        return self.states_PSD.shape[1] - self.indicators_PT3.shape[1]
 
     @classmethod
     def unread(cls, states_PSD: Tensor) -> Trace:
@@ -228,12 +222,12 @@ class HaltingPolicy:
     """What a method gives the loop to decide with.
 
     Attributes:
-        look: raw states [P, D] -> Look; costs two products over what it looks at.
+        stats_of: raw states [P, D] of a step -> their softmax statistics; costs two products over what is looked at.
         catalogue: the items, looked at or stood for.
         head: p_halt from indicators.
     """
 
-    stats_of: Callable[[Tensor], SoftmaxStats]
+    stats_of: Callable[[Tensor, int], SoftmaxStats]
     catalogue: Catalogue
     head: HaltingHead | None = None
 
@@ -241,7 +235,12 @@ class HaltingPolicy:
         return halting.rule in ("arh", "soft", "entropy", "consistency")
 
     def read(
-        self, before: Tensor, now: Tensor, stats_before: SoftmaxStats | None, stats: SoftmaxStats | None, noise: float
+        self,
+        before: Tensor,
+        now: Tensor,
+        stats_before: SoftmaxStats | None,
+        stats: SoftmaxStats | None,
+        noise: IndicatorNoise,
     ) -> Tensor:
         """Indicators [P, 3] of one step."""
         change = (now - before).norm(dim=-1)
@@ -250,12 +249,35 @@ class HaltingPolicy:
             features = torch.stack([none, none, change / math.sqrt(now.shape[-1])], dim=-1)
         else:
             features = indicators(stats_before, stats, change, len(self.catalogue), now.shape[-1])
-        return features + noise * torch.randn_like(features) if noise else features
+        return self._misread(features, noise)
 
-    def halt(self, halting: Halting, features: Tensor, looked: bool) -> tuple[Tensor, Tensor]:
-        """p_halt (NaN without a net, or where nobody looked), and which rows stop."""
+    def read_start(self, now: Tensor, stats: SoftmaxStats | None, noise: IndicatorNoise) -> Tensor:
+        """Indicators [P, 3] before the first step: nothing is known but the entropy."""
+        return self._misread(self.at_start(stats, now, len(self.catalogue)), noise)
+
+    @staticmethod
+    def at_start(stats: SoftmaxStats | None, now: Tensor, n_items: int) -> Tensor:
+        """Indicators [P, 3] of states that no step led to: the entropy, the others unknown (NaN)."""
+        none = torch.full_like(now[:, 0], torch.nan)
+        known = none if stats is None else indicators(stats, stats, none, n_items, now.shape[-1])[:, 0]
+        return torch.stack([known, none, none], dim=-1)
+
+    def _misread(self, features: Tensor, noise: IndicatorNoise) -> Tensor:
+        if self.head is None or noise.silent:
+            return features
+        return noise.applied(features, self.head.mean, self.head.deviations())
+
+    def halt(self, halting: Halting, features: Tensor, looked: bool, *, start: bool = False) -> tuple[Tensor, Tensor]:
+        """p_halt (NaN without a net, or where nobody looked), and which rows stop.
+
+        Args:
+            start: before the first step.
+        """
         rule, none = halting.rule, torch.full_like(features[:, 0], torch.nan)
-        halts = none if self.head is None or not looked else self.head(features)
+        if self.head is None or not looked:
+            halts = none
+        else:
+            halts = self.head.at_start(features) if start else self.head(features)
         if rule == "arh":
             return halts, halts > halting.threshold
         if rule == "random":
@@ -298,31 +320,34 @@ def reason_until(
         Final states [B, D] as ranking wants them, steps used int64 [B], and the trace, of raw states.
     """
     mean, weighted = readout == "mean", readout == "weighted"
-    if (halting.rule in ("arh", "soft") or weighted) and policy.head is None:
-        raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
+    _check_head(policy, halting, weighted)
     state, chain = initial_states.states_BPD[:, 0], initial_states.chain
-    read, total = state, state
-    answers = _WeightedStates(policy.catalogue, len(step_embeddings_TD)) if weighted else _OwnStates(policy.catalogue)
+    T, before, read, total = len(step_embeddings_TD), state, state, state
+    answers = WeightedStates(policy.catalogue, T) if weighted else OwnStates(policy.catalogue)
     final, steps = answers.begin(read), torch.zeros(read.shape[0], dtype=torch.int64, device=read.device)
     live, going = torch.arange(read.shape[0], device=read.device), torch.ones_like(steps, dtype=torch.bool)
-    judged = (
-        len(step_embeddings_TD) if trace or halting.rule == "soft" else len(step_embeddings_TD) - 1
-    )  # the last step always ends
-    looking = judged > 0 and (policy.needs_stats(halting) or weighted or (trace and policy.head is not None))
-    stats_before = policy.stats_of(read) if looking else None
-    kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read], [], [])
-    for t, embedding in enumerate(step_embeddings_TD, start=1):
-        states, chain = backbone.reason((state + embedding)[:, None], chain)
-        before, state = read, states[:, 0]
-        total = total + state
-        read = total / (t + 1) if mean else state
-        steps = _kept(steps, torch.full_like(going, t, dtype=steps.dtype), live, going)
+    judged = T if trace or halting.rule == "soft" else T - 1  # the last step always ends
+    first = halting.min_steps if T else 1
+    looking = judged >= first and (policy.needs_stats(halting) or weighted or (trace and policy.head is not None))
+    stats_before = policy.stats_of(read, 0) if looking else None
+    kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read] * first, [], [])
+    for t in range(first, T + 1):
+        if t:
+            states, chain = backbone.reason((state + step_embeddings_TD[t - 1])[:, None], chain)
+            before, state = read, states[:, 0]
+            total = total + state
+            read = total / (t + 1) if mean else state
+            steps = _kept(steps, torch.full_like(going, t, dtype=steps.dtype), live, going)
         if t > judged:
             final = _kept(final, answers.after(t, read, None), live, going)
             break
-        stats = policy.stats_of(read) if looking else None
-        features = policy.read(before, read, stats_before, stats, halting.noise)
-        halts, stop = policy.halt(halting, features, looking)
+        if t:
+            stats = policy.stats_of(read, t) if looking else None
+            features = policy.read(before, read, stats_before, stats, halting.noise)
+        else:
+            stats = stats_before
+            features = policy.read_start(read, stats, halting.noise)
+        halts, stop = policy.halt(halting, features, looking, start=t == 0)
         final = _kept(final, answers.after(t, read, halts), live, going)
         stats_before, going = stats, going & ~stop
         for part, value in zip(kept, (read, features, halts), strict=True):
@@ -337,10 +362,23 @@ def reason_until(
             chain, live, going = chain.select(rows), live[rows], going[rows]
             stats_before = None if stats_before is None else stats_before.select(rows)
             answers.keep(rows)
-    if halting.rule == "soft" and len(step_embeddings_TD):
+    if halting.rule == "soft" and T:
         weights_PT = soft_weights(torch.stack(kept[2], dim=1))
-        final = (weights_PT[..., None] * policy.catalogue.comparable(torch.stack(kept[0][1:], dim=1))).sum(1)
+        final = (weights_PT[..., None] * policy.catalogue.comparable(torch.stack(kept[0][first:], dim=1))).sum(1)
     else:
         final = answers.comparable(final)
-    traced = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and len(step_embeddings_TD) else None
+    traced = Trace(*(torch.stack(part, dim=1) for part in kept)) if trace and T else None
     return final, steps, traced
+
+
+def _check_head(policy: HaltingPolicy, halting: Halting, weighted: bool) -> None:
+    """Refuse what only a halting net can do where there is none."""
+    if policy.head is not None:
+        return
+    if halting.rule in ("arh", "soft") or weighted:
+        raise ConfigError(f"This model has no halting net, so it cannot stop by {halting.rule!r}: choose another rule.")
+    if not halting.noise.silent:
+        raise ConfigError(
+            "This model has no halting net, which alone knows the standard deviations that noise on indicators is told "
+            "in: leave the halting's noise out."
+        )

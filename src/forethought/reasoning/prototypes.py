@@ -70,6 +70,19 @@ class Prototypes(nn.Module):
         return self.cluster_TN[t][items]
 
     @torch.no_grad()
+    def nearest(self, t: int, vectors_PD: Tensor) -> Tensor:
+        """The cluster of level t whose centre is nearest to each vector, [P]: by angle with `unit`.
+
+        Args:
+            vectors_PD: comparable, a bias left out; clusters without items are nobody's.
+        """
+        centres_KD, sizes_K = self.level(t)
+        vectors_PD, centres_KD = vectors_PD.to(centres_KD), centres_KD[:, : vectors_PD.shape[-1]]
+        if self.unit:
+            vectors_PD, centres_KD = F.normalize(vectors_PD, dim=-1), F.normalize(centres_KD, dim=-1)
+        return torch.cdist(vectors_PD, centres_KD).masked_fill(sizes_K == 0, torch.inf).argmin(dim=1)
+
+    @torch.no_grad()
     def join(self, catalogue: Catalogue, first: int) -> None:
         """Put the items from row `first` on, which came later, into the clusters whose centres are nearest."""
         items_MD = catalogue.scaled_ND[first:]

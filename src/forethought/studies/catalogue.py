@@ -7,7 +7,7 @@ from functools import partial
 from forethought.studies import alignment, clusters, decoding, difficulty, halting, intent_probing, length, noise
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
-from forethought.studies.variants import INPUT_NOISE
+from forethought.studies.variants import INPUT_NOISE, PROTOTYPES
 
 
 def _ablation(name: str, title: str, question: str, *variants: str) -> Study:
@@ -51,6 +51,22 @@ STUDIES: dict[str, Study] = {
             "Length of the warm-up",
             "How many epochs should the weight of the prototype loss take to rise?",
             *("dtrec-warmup-10", "dtrec-warmup-0", "dtrec-warmup-5", "dtrec-warmup-15"),
+        ),
+        _ablation(
+            "prototypes",
+            "Prototypes, judged under their full weight",
+            "What do prototypes add where their weight is full for at least 15 of 30 epochs: by the length of the "
+            "warm-up, their number, their sharpness, and with the centre nearest to the state in place of the "
+            "target's? Indicators have 32 prototypes of their own throughout, so that sight stays the same.",
+            *PROTOTYPES,
+        ),
+        _ablation(
+            "open-points",
+            "What DTRec's summary leaves open",
+            "Nearest prototypes, an exit before the first step, ReaRec's contrast on top, and its temperatures by step "
+            "with and without prototypes.",
+            *("dtrec", "dtrec-nearest", "dtrec-exit-0", "dtrec-contrast", "dtrec-tau", "dtrec-no-hps"),
+            "dtrec-tau-no-hps",
         ),
         _ablation(
             "sensitivity",

@@ -22,9 +22,11 @@ from forethought.evaluation.groups import quantile_groups
 from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
-from forethought.methods.interface import Method, dense_states
-from forethought.reasoning.halting import INDICATORS, Halting, Rule, Trace
+from forethought.evaluation.thresholds import fit_threshold, traced
+from forethought.methods.interface import Method
+from forethought.reasoning.halting import INDICATORS, Halting, Trace
 from forethought.recommender import Recommender
+from forethought.studies import misread
 from forethought.studies.oracle import learnt, oracle
 from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
@@ -33,8 +35,9 @@ from forethought.studies.variants import ALIGNED
 
 DELTAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 QUANTILES = (0.15, 0.3, 0.5, 0.7, 0.85)
-NOISES = (0.0, 0.02, 0.05, 0.1, 0.2)
+TOLERANCE = 0.01  # of NDCG@10, where validation chooses the threshold
 REPETITIONS = 3  # of what is timed
+FITTED = "ARH, fitted on validation"
 LOSS = 0.01  # relative; less is no loss
 
 
@@ -54,18 +57,23 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     T = 0 if method.reasoning is None else method.reasoning.depth
     valid = {d: _measure(method, split.valid, exclude, Halting(rule="fixed", max_steps=d), 1) for d in range(T + 1)}
     best = max(valid, key=lambda d: valid[d].ndcg.mean())
-    traced = _trace(method, split.valid)
+    of_valid = _trace(method, split.valid)
     ways = [("fixed depth", Halting(rule="fixed", max_steps=d)) for d in range(T + 1)]
     ways += [("soft", Halting(rule="soft"))]
     ways += [("ARH", Halting(rule="arh", threshold=delta)) for delta in DELTAS]
-    ways += [("ARH, quantiles", Halting(rule="arh", threshold=t)) for t in _thresholds(traced.halts_PT)]
+    ways += [("ARH, quantiles", Halting(rule="arh", threshold=t)) for t in _thresholds(of_valid.halts_PT)]
     for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
-        column = traced.indicators_PT3[..., INDICATORS.index(rule)]
+        column = of_valid.indicators_PT3[..., INDICATORS.index(rule)]
         ways += [(name, Halting(rule=rule, threshold=t)) for t in _thresholds(column)]  # type: ignore[arg-type]
+    fitted = None
+    if T > 1 and "arh" in method.reasoning.rules:  # type: ignore[union-attr]
+        own = replace(method.reasoning.halting, rule="arh")  # type: ignore[union-attr]
+        fitted = fit_threshold(method, split.valid, exclude_history=exclude, halting=own, tolerance=TOLERANCE)
+        ways += [(FITTED, fitted.halting)]
     base = _measure(method, split.test, exclude, Halting(rule="fixed", max_steps=best), REPETITIONS)
     curve = [_point(name, way, model, split, base) for name, way in ways]
     for point, (_, way) in zip(curve, ways, strict=True):
-        if way.rule == "arh":
+        if way.rule == "arh" and point["way"] != FITTED:
             got = _measure(method, split.valid, exclude, way, 1)
             point["valid"] = {"steps": float(got.steps.mean()), **_relative(got, valid[best], split.valid)}
     for point in [p for p in curve if p["way"] == "ARH, quantiles" and 1 < p["steps"] < T]:
@@ -77,7 +85,8 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         "valid_ndcg": {str(d): float(m.ndcg.mean()) for d, m in valid.items()},
         "curve": curve,
         "bounds": _bounds(model, split, best, seed),
-        "noise": _under_noise(model, split, traced, seed),
+        "fitted": None if fitted is None else str(fitted),
+        "misread": _misread(model, split, of_valid, seed),
         "indicators": _indicators_compared(model, split),
     }
 
@@ -90,8 +99,8 @@ def _bounds(model: Recommender, split: Split, best: int, seed: int) -> dict[str,
     fixed = [Halting(rule="fixed", max_steps=steps) for steps in range(depth + 1)]
     exclude = model.about["exclude_history"]
     values_Dn = np.stack([_measure(method, cases.take(rows), exclude, way, 1).ndcg for way in fixed])
-    traced, history = _trace(method, cases), cases.history.take(rows)
-    read_nF = torch.cat([traced.indicators_PT3.flatten(1), traced.halts_PT], dim=1).double().numpy()
+    of_test, history = _trace(method, cases), cases.history.take(rows)
+    read_nF = torch.cat([of_test.indicators_PT3.flatten(1), of_test.halts_PT], dim=1).double().numpy()
     features_nF = np.column_stack([read_nF, history.lengths])
     chosen = learnt(values_Dn, features_nF, history.users, seed) if depth and len(np.unique(history.users)) > 1 else []
     base, points = Measured(values_Dn[best], values_Dn[best], np.full(len(rows), best), 0.0), []
@@ -149,7 +158,6 @@ def _point(
         "way": name,
         "rule": halting.rule,
         "threshold": halting.threshold,
-        "noise": halting.noise,
         "steps": float(got.steps.mean()),
         "steps_quantiles": np.quantile(got.steps, [0.1, 0.5, 0.9]).tolist(),
         "steps_by_length": {str(g): float(got.steps[groups == g].mean()) for g in np.unique(groups)},
@@ -171,17 +179,8 @@ def _relative(got: Measured, base: Measured, cases: Cases) -> dict[str, Any]:
     return {"relative": float(relative), "relative_ci95": [float(low[0]), float(high[0])]}
 
 
-def _trace(method: Method, cases: Cases) -> Any:
-    """Indicators and halting probabilities of all steps, of at most 5,000 cases."""
-    from forethought.data.batches import history_batch
-
-    rows = _traced_rows(len(cases))
-    with torch.inference_mode():
-        batch = history_batch(cases.history.take(rows), method.window).to(method.device)
-        represented = method.user_states(batch, trace=True)
-    trace = dense_states(represented, "Studying when to halt").trace
-    assert trace is not None
-    return Trace(*(part.cpu() for part in trace))
+def _trace(method: Method, cases: Cases) -> Trace:
+    return traced(method, cases)
 
 
 def _traced_rows(n: int) -> np.ndarray:
@@ -201,38 +200,16 @@ def _chance(steps: float, most: int) -> float:
     return cast("float", brentq(lambda p: (1 - (1 - p) ** most) / p - steps, 1e-9, 1.0))
 
 
-def _under_noise(model: Recommender, split: Split, traced: Any, seed: int) -> list[dict[str, Any]]:
-    """The rules that read indicators, each at its middle threshold, with Gaussian noise on what they read.
+def _misread(model: Recommender, split: Split, of_valid: Trace, seed: int) -> list[dict[str, Any]]:
+    """What each rule bears; with one step there is nothing to decide, so nothing is told."""
+    method, exclude = model.method, model.about["exclude_history"]
 
-    With one step there is nothing to decide, so nothing is told.
-    """
-    if model.method.reasoning is None or model.method.reasoning.depth < 2:
-        return []
-    ways: list[tuple[str, Rule, float]] = [("ARH", "arh", _middle(traced.halts_PT))]
-    for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
-        ways.append((name, rule, _middle(traced.indicators_PT3[..., INDICATORS.index(rule)])))  # type: ignore[arg-type]
-    figures = []
-    for name, rule, threshold in ways:
-        still: Measured | None = None
-        for noise in NOISES:
-            torch.manual_seed(seed)
-            halting = Halting(rule=rule, threshold=threshold, noise=noise)
-            got = _measure(model.method, split.test, model.about["exclude_history"], halting, 1)
-            still = still or got
-            figures.append(
-                {
-                    "way": name,
-                    "noise": noise,
-                    "steps": float(got.steps.mean()),
-                    "same_exit": float((got.steps == still.steps).mean()),
-                    "ndcg@10": float(got.ndcg.mean()),
-                }
-            )
-    return figures
+    def ask(way: Halting) -> dict[str, Any]:
+        torch.manual_seed(seed)  # the same draws for every rule and amount
+        got = _measure(method, split.test, exclude, way, 1)
+        return {"exits": got.steps, "ndcg": got.ndcg, "measured": got}
 
-
-def _middle(values_PT: torch.Tensor) -> float:
-    return float(values_PT[:, :-1].flatten().double().median())
+    return misread.probe(of_valid, ask, lambda got, still: _relative(got["measured"], still["measured"], split.test))
 
 
 def _indicators_compared(model: Recommender, split: Split) -> dict[str, Any]:
@@ -313,14 +290,12 @@ def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
             for p in figures["curve"]
         ],
     )
-    page.say("Noise on the indicators (Gaussian, in their own scale), each rule at its median threshold:")
-    page.table(
-        ["way", "noise", "steps", "same exit as without", "NDCG@10"],
-        [
-            (n["way"], f"{n['noise']:g}", f"{n['steps']:.2f}", f"{n['same_exit']:.0%}", n["ndcg@10"])
-            for n in figures["noise"]
-        ],
-    )
+    if figures.get("fitted"):
+        page.say(_fitted_words(figures))
+    if figures.get("misread"):
+        misread.write(page, figures["misread"])
+    elif figures.get("noise"):
+        _raw_noise(page, figures["noise"])
     of = figures["indicators"]
     page.say("Indicators as the model reads them beside exact ones (test part, all steps):")
     page.table(
@@ -334,12 +309,30 @@ def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
     page.say(f"The halting net decides alike on both, by threshold: {same}.")
 
 
+def _raw_noise(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Results of before noise was told in deviations."""
+    page.say("Noise on the indicators (Gaussian, in their own scale), each rule at its median threshold:")
+    page.table(
+        ["way", "noise", "steps", "same exit as without", "NDCG@10"],
+        [(n["way"], f"{n['noise']:g}", f"{n['steps']:.2f}", f"{n['same_exit']:.0%}", n["ndcg@10"]) for n in rows],
+    )
+
+
+def _fitted_words(figures: Mapping[str, Any]) -> str:
+    """The threshold that validation chose, and what it comes to on the test part."""
+    point = next(p for p in figures["curve"] if p["way"] == FITTED)
+    return (
+        f"{figures['fitted']} On the test part it takes {point['steps']:.2f} steps, with NDCG@10 "
+        f"{point['ndcg@10']:.4f} ({_relative_words(point)} against the best fixed depth)."
+    )
+
+
 def _verdict(figures: dict[str, Any]) -> str:
     """The issue's question: how many steps are saved at no loss? Chosen on validation, told of the test part."""
     best = next(p for p in figures["curve"] if p["way"] == "fixed depth" and p["steps"] == figures["best_fixed"])
     if not best["steps"]:
         return "No step is needed."
-    ways = [p for p in figures["curve"] if p["rule"] == "arh" and _known(p["valid"])]
+    ways = [p for p in figures["curve"] if p["rule"] == "arh" and "valid" in p and _known(p["valid"])]
     sound = [p for p in ways if p["valid"]["relative_ci95"][0] > -LOSS]
     if not sound:
         return f"On validation no ARH point keeps the lower end of its interval above -{LOSS:.0%}."

@@ -80,7 +80,33 @@ def level(name: str, epochs: int = 12, **settings: Any) -> Callable[[], Recipe]:
     return make
 
 
+def longer_prototypes(**settings: Any) -> Callable[[], Recipe]:
+    """DTRec with prototypes under their full weight for 15 epochs of 30 or more, seen by indicators of their own.
+
+    A run of 14 epochs has hardly warmed up, and says nothing of prototypes; coarse indicators see the first step's
+    prototypes, so that another k_0 would also change when rows halt.
+    """
+
+    def make() -> Recipe:
+        recipe = changed("dtrec", indicator_clusters=32, **settings)()
+        return replace(recipe, training=replace(recipe.training, epochs=PROTOTYPE_EPOCHS, patience=PROTOTYPE_EPOCHS))
+
+    return make
+
+
 NARROW = {"width": 32, "ffn_width": 128}
+PROTOTYPE_EPOCHS = 30
+PROTOTYPES: dict[str, dict[str, Any]] = {
+    **{f"dtrec-long-warmup-{n}": {"warmup_epochs": n} for n in (10, 0, 5, 15)},
+    "dtrec-long-no-hps": {"supervision": "none"},
+    "dtrec-long-fixed-k": {"supervision": "fixed"},
+    "dtrec-long-nearest": {"prototype_choice": "nearest"},
+    "dtrec-long-sharp": {"prototype_temperature": 0.5},
+    **{f"dtrec-long-k0-{n}": {"first_clusters": n} for n in (16, 128)},
+    **{f"dtrec-long-kupper-{n}": {"most_clusters": n} for n in (512, 3000)},
+}
+"""DTRec trained long enough for its prototypes to count; the first one is as the paper has it."""
+
 TOKENIZERS: dict[str, TokenizerConfig] = {
     "opq": OPQ(),
     "rqkmeans": RQKMeans(codebooks=8),
@@ -133,6 +159,12 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-wide-norm": changed("sasrec", backbone={"width": 256, "ffn_width": 1024, "input_norm": True}),
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
+    "dtrec-nearest": changed("dtrec", prototype_choice="nearest"),
+    "dtrec-exit-0": changed("dtrec", halting={"min_steps": 0}),
+    "dtrec-contrast": changed("dtrec", contrast_weight=1.0),
+    "dtrec-tau": changed("dtrec", temperature_scale=2.0),
+    "dtrec-tau-no-hps": changed("dtrec", temperature_scale=2.0, supervision="none"),
+    **{name: longer_prototypes(**settings) for name, settings in PROTOTYPES.items()},
     "sse-pt-plain": changed("sse-pt", replace_item=0.1, backbone={"input_norm": False}),
     "sasrec-again": changed("sasrec", rounds=2),
     "sasrec-deeper": changed("sasrec", backbone={"layers": 2}),

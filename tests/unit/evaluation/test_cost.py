@@ -19,8 +19,8 @@ from forethought.reports import html
 from forethought.tables.formats import count, number, si
 
 QUICK = {"resamples": 100, "permutations": 99, "metrics": ["ndcg@10"]}
-ARH = {"rule": "arh", "threshold": 0.25, "max_steps": 3, "noise": 0.0}
-FIXED = {"rule": "fixed", "threshold": 0.5, "max_steps": 3, "noise": 0.0}
+ARH = {"rule": "arh", "threshold": 0.25, "max_steps": 3}
+FIXED = {"rule": "fixed", "threshold": 0.5, "max_steps": 3}
 
 
 def spent(evaluation: Evaluation, flops: float, ms: float, steps: float, **more: Any) -> Evaluation:
@@ -88,8 +88,18 @@ def test_halting_is_kept_and_read_again(evaluate, tmp_path):
             del group["steps"]
     old = Evaluation.from_json(parts, evaluation.cases)
     assert old.halting is None
+    parts["halting"] = ARH | {"noise": 0.0}  # as it was written when noise was a number
+    assert Evaluation.from_json(parts, evaluation.cases).halting == ARH
     assert old.groups["history_length"]["G1"].steps is None
     assert "by history length" in str(old)
+
+
+def test_an_evaluation_says_how_indicators_were_misread_and_that_steps_may_be_none(evaluate):
+    halting = ARH | {"min_steps": 0, "noise": {"std": 0.5, "bias": 0.0, "scale": -0.25}}
+    text = " ".join(str(spent(evaluate(halting=halting), 1.5e6, 0.25, 1.5)).split())
+    assert "more than 0.25, perhaps before the first step, after 3 steps at most" in text
+    assert "(arh, indicators misread by std 0.5, scale -0.25 of their deviations)" in text
+    assert "(arh, indicators with noise of 0.1)" in str(spent(evaluate(halting=ARH | {"noise": 0.1}), 1.0, 1.0, 1.0))
 
 
 def test_an_evaluation_says_what_it_cost(evaluate):

@@ -24,6 +24,7 @@ from forethought.exporting.histories import trial
 from forethought.exporting.program import ScoringProgram
 from forethought.methods.items import ItemLoss
 from forethought.reasoning.halting import Halting
+from forethought.reasoning.indicator_noise import IndicatorNoise
 from forethought.recommender import Recommender
 from forethought.row_ranking import RankingRequest, batch_of
 
@@ -223,7 +224,7 @@ REFUSED = {
     "drawn": (lambda run_of: run_of("lares", state_init="normal"), "drawn at random"),
     "closed": (lambda run_of: run_of("popular"), "fitted in closed form"),
     "chance": (lambda run_of: run_of("dtrec", halting=Halting(rule="random", threshold=0.5)), "by chance"),
-    "noise": (lambda run_of: run_of("dtrec", halting=Halting(noise=0.1)), "by chance"),
+    "noise": (lambda run_of: run_of("dtrec", halting=Halting(noise=IndicatorNoise(std=0.1))), "by chance"),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import reference
 from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
@@ -20,6 +21,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec, DTRecModel
 from forethought.methods.items import ItemLoss
+from forethought.reasoning.chain import History, initial_states_at_end
 from forethought.reasoning.halting import Halting
 from row_per_prefix import chain_states, logits, prefix_rows
 
@@ -46,6 +48,19 @@ def given(split: Split, backbone: str = "gru4rec", **settings: Any) -> tuple[DTR
     return model, batch, prefix_rows(batch)
 
 
+def tau_scale(model: DTRecModel, step: int) -> float:
+    """tau_t / tau: ReaRec's schedule."""
+    return model.config.temperature_scale ** (model.config.max_steps - step)
+
+
+def start_features(model: DTRecModel, r_0: torch.Tensor) -> torch.Tensor:
+    """Before the first step the entropy is known, of exact indicators; the rest is as usual (running means)."""
+    items = model.items
+    logs = torch.log_softmax(logits(r_0, items.weight, items.loss, items.bias) / tau_scale(model, 0), -1)
+    entropy = -(logs.exp() * logs).sum(-1) / math.log(len(items.weight))
+    return torch.cat([entropy[:, None], model.head.mean[1:].expand(len(r_0), 2)], 1).detach()
+
+
 def readouts(model: DTRecModel, rows: Batch) -> list[torch.Tensor]:
     states = chain_states(model, rows)
     if model.config.readout == "last":
@@ -57,13 +72,21 @@ def features_of(model: DTRecModel, states: list[torch.Tensor]) -> torch.Tensor:
     """Ent, Cons, Delta of each step (eq. 7), [P, T, 3], from whole distributions."""
     n, items = len(model.items.weight), model.items
     if model.config.indicator_source == "exact":
-        logs = [torch.log_softmax(logits(r, items.weight, items.loss, items.bias), -1) for r in states]
+        logs = [
+            torch.log_softmax(logits(r, items.weight, items.loss, items.bias) / tau_scale(model, t), -1)
+            for t, r in enumerate(states)
+        ]
         plain = logs
     else:
         centres, sizes = model.prototypes.level(
             0 if model.config.indicator_source == "coarse" else -1 % model.config.max_steps
         )
-        scores = [F.normalize(r, dim=-1) @ centres.T / items.loss.temperature for r in states]
+        if model.config.indicator_clusters is not None:
+            centres, sizes = model.prototypes.level(model.config.max_steps)
+        scores = [
+            F.normalize(r, dim=-1) @ centres.T / items.loss.temperature / tau_scale(model, t)
+            for t, r in enumerate(states)
+        ]
         logs = [torch.log_softmax(s + sizes.log(), -1) for s in scores]  # a cluster's mass
         plain = [each - sizes.log() for each in logs]  # an item's, all of a cluster alike
     told = []
@@ -79,17 +102,27 @@ def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
     """Section 3 of the paper's algorithm, word by word, with [P, N] matrices."""
     config, items, targets = model.config, model.items, rows.targets_BL
     states, T = readouts(model, rows), config.max_steps
-    scores = [logits(r, items.weight, items.loss, items.bias) for r in states]
+    scores = [logits(r, items.weight, items.loss, items.bias) / tau_scale(model, t) for t, r in enumerate(states)]
     halts = model.head(features_of(model, states))
     w, left = [], torch.ones(len(targets))
+    if config.halting.min_steps == 0:  # w_0, which step 0 is trained by
+        p_0 = model.head(start_features(model, states[0]))
+        w.append(p_0)
+        left = left * (1 - p_0)
     for t in range(T):
         w.append(left * (halts[:, t] if t < T - 1 else 1.0))
         left = left * (1 - halts[:, t])
     ce = [F.cross_entropy(s, targets, reduction="none") for s in scores]
-    total = sum((w[t] * ce[t + 1]).mean() for t in range(T)) + config.base_weight * torch.stack(ce).mean()
+    weighed = ce if config.halting.min_steps == 0 else ce[1:]
+    total = (
+        sum((each * loss).mean() for each, loss in zip(w, weighed, strict=True))
+        + config.base_weight * torch.stack(ce).mean()
+    )
     for t in range(T):
         centres, _ = model.prototypes.level(t)
         p = centres[model.prototypes.clusters_of(t, targets)]
+        if config.prototype_choice == "nearest":  # by the angle, whatever the target is
+            p = centres[(F.normalize(states[t + 1], dim=-1) @ F.normalize(centres, dim=-1).T).argmax(-1)]
         tau = config.loss.temperature * config.prototype_temperature
         if config.loss.bias:
             p = torch.cat([p[:, :-1] / tau, torch.ones(len(p), 1)], 1)
@@ -98,7 +131,7 @@ def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
             q = torch.softmax(p @ F.normalize(items.weight, dim=-1).T / tau, -1).detach()
         total = total + weight / T * -(q * torch.log_softmax(scores[t + 1], -1)).sum(-1).mean()
     if config.ponder_weight:
-        prior = torch.tensor([config.ponder_rate * (1 - config.ponder_rate) ** t for t in range(T)])
+        prior = torch.tensor([config.ponder_rate * (1 - config.ponder_rate) ** t for t in range(len(w))])
         w_PT, prior = torch.stack(w, 1), prior / prior.sum()
         total = total + config.ponder_weight * (w_PT * (w_PT / prior).log()).sum(1).mean()
     return total
@@ -117,6 +150,16 @@ CASES = [
     {"loss": ItemLoss(bias=True), "indicator_source": "exact"},
     {"prototype_temperature": 0.4},
     {"ponder_weight": 0.3, "ponder_rate": 0.2},
+    {"prototype_choice": "nearest"},
+    {"prototype_choice": "nearest", "readout": "last", "supervision": "fixed"},
+    *(
+        {"temperature_scale": 1.5, "supervision": supervision, "indicator_source": source}
+        for supervision in ("dynamic", "none")
+        for source in ("exact", "coarse")
+    ),
+    {"halting": Halting(min_steps=0), "indicator_source": "exact"},
+    {"halting": Halting(min_steps=0), "indicator_source": "exact", "ponder_weight": 0.2, "readout": "last"},
+    {"indicator_clusters": 7},
 ]
 
 
@@ -127,6 +170,78 @@ def test_loss_and_gradients_are_those_of_whole_matrices(
     model, batch, rows = given(split, **settings)
     weight = 0.0 if settings.get("supervision") == "none" else 0.4
     same_gradients(model, lambda: model.loss(batch).total, lambda: loss_of_rows(model, rows, weight))
+
+
+def test_nearest_prototypes_are_asked_for_by_the_state_alone(split: Split) -> None:
+    """Other targets with the same history: the same prototypes, where those of the targets' clusters would differ."""
+    model, _, rows = given(split, prototype_choice="nearest", readout="last")
+    states = [F.normalize(r.detach(), dim=-1) for r in chain_states(model, rows)]
+    for t in range(3):
+        centres, sizes = model.prototypes.level(t)
+        centres[2], sizes[2] = states[t + 1][0].float(), 0  # the nearest of all, but nobody's
+        angles = (states[t + 1] @ F.normalize(centres, dim=-1).double().T).masked_fill(sizes == 0, -2)
+        got = model.prototypes.nearest(t, states[t + 1])
+        assert torch.equal(got, angles.argmax(-1))
+        assert 2 not in got.tolist()
+        assert len(set(got.tolist())) > 1
+
+
+@pytest.mark.parametrize("loss", [ItemLoss(bias=True), ItemLoss(cosine=False, temperature=1.0)])
+def test_the_nearest_centre_is_nearest_in_space_where_clusters_are(loss: ItemLoss, split: Split) -> None:
+    model, _, rows = given(split, loss=loss)
+    states = model.catalogue().comparable(chain_states(model, rows)[1].detach())
+    centres = model.prototypes.level(0)[0][:, : states.shape[1]]
+    wanted = (states[:, None] - centres).square().sum(-1).argmin(-1)
+    assert torch.equal(model.prototypes.nearest(0, states), wanted)
+
+
+@pytest.mark.parametrize("settings", [{"readout": "last"}, {"draw_step": True}])
+def test_the_contrast_is_rearecs_on_top(
+    settings: dict[str, Any], split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twins from clean states and noise; each is told from positions of other users with other targets."""
+    model, batch, rows = given(split, contrast_weight=0.7, contrast_noise=0.3, contrast_from=2, **settings)
+    noise = torch.randn(3, *batch.items_BL.shape, 16, dtype=torch.float64)
+    drawn = iter(noise)
+    monkeypatch.setattr(torch, "randn_like", lambda like: next(drawn))
+    torch.manual_seed(1)
+    before = model.loss(batch)
+    model.begin_epoch(1)
+    assert not model.contrasting
+    model.begin_epoch(2)
+    model.prototype_weight = 0.4
+    torch.manual_seed(1)
+    after = model.loss(batch)
+    clean, valid = chain_states(model, rows), batch.valid_BL()
+    users = batch.users_B[:, None].expand_as(batch.items_BL)[valid].tolist()  # type: ignore[index]
+    targets = batch.targets_BL[valid].tolist()  # type: ignore[index]
+    ignored = np.array([[u == v or i == j for v, j in zip(users, targets)] for u, i in zip(users, targets)])  # noqa: B905
+    twins = noisy_states(model, rows, clean, [each[valid] for each in noise])
+    terms = [
+        reference.info_nce(unit(noisy), unit(state), model.config.loss.temperature, ignored)
+        for noisy, state in zip(twins, clean[1:], strict=True)
+    ]
+    wanted = np.mean(terms, axis=0).sum() / batch.weight
+    assert after.parts["contrast"].item() == pytest.approx(wanted, rel=1e-9)
+    assert after.total.item() == pytest.approx(before.total.item() + 0.7 * wanted, rel=1e-9)
+    assert "contrast" not in before.parts
+
+
+def unit(states: torch.Tensor) -> np.ndarray:
+    return reference.unit(states.detach().numpy())
+
+
+def noisy_states(
+    model: DTRecModel, rows: Batch, clean: list[torch.Tensor], noise: list[torch.Tensor]
+) -> list[torch.Tensor]:
+    """GRU4Rec's twin: the same memory, its own noisy inputs one after the other."""
+    history = History(rows.items_BL, rows.lengths_B)
+    roots = initial_states_at_end(model.backbone, model.items, history)
+    chain, twins = roots.chain, []
+    for state, embedding, each in zip(clean, model.step_embeddings, noise, strict=False):
+        twin, chain = model.backbone.reason((state + embedding + 0.3 * each)[:, None], chain)
+        twins.append(twin[:, 0])
+    return twins
 
 
 @pytest.mark.parametrize("indicator_source", ["coarse", "exact"])
@@ -230,6 +345,71 @@ def test_a_weighted_readout_mixes_the_scores_of_the_steps_taken(loss: ItemLoss, 
         assert torch.equal(traced.steps_B, reasoned.steps_B)
 
 
+@pytest.mark.parametrize("readout", ["mean", "last", "weighted"])
+def test_rows_may_stop_before_their_first_step(readout: str, split: Split) -> None:
+    """p_halt of r_0 knows its entropy; who stops there recommends by r_0, and the others go on as they would."""
+    halting = Halting(min_steps=0)
+    model, batch, rows = given(split, indicator_source="exact", max_steps=3, readout=readout, halting=halting)
+    last = batch.lengths_B.cumsum(0) - 1
+    with torch.no_grad():
+        states = [r[last] for r in (chain_states(model, rows) if readout == "weighted" else readouts(model, rows))]
+        start = model.head(start_features(model, states[0]))
+        h = torch.cat([start[:, None], model.head(features_of(model, states))], 1)
+        threshold = start.sort().values[2:4].mean().item()
+        wanted = [next((t for t in range(3) if p[t] > threshold), 3) for p in h]
+        reasoned = model.user_states(batch, replace(halting, threshold=threshold))
+        assert reasoned.steps_B.tolist() == wanted
+        assert 0 in wanted
+        assert max(wanted) > 0
+        for row, taken in enumerate(wanted):
+            state = F.normalize(states[taken][row], dim=-1)
+            if readout == "weighted":
+                w, left = [], 1.0
+                for t in range(taken + 1):
+                    w.append(left * float(h[row, t]) if t < 3 else left)
+                    left -= w[-1]
+                state = sum(w[t] * F.normalize(states[t][row], dim=-1) for t in range(taken + 1)) / sum(w)
+            torch.testing.assert_close(reasoned.states_BD[row], state)
+        traced = model.user_states(batch, replace(halting, threshold=threshold), trace=True)
+        assert torch.equal(traced.steps_B, reasoned.steps_B)
+        torch.testing.assert_close(traced.states_BD, reasoned.states_BD)
+        assert traced.trace is not None
+        assert traced.trace.first == 0
+        torch.testing.assert_close(traced.trace.halts_PT, h)
+        torch.testing.assert_close(traced.trace.states_PSD, torch.stack(states, 1))
+        assert traced.trace.indicators_PT3[:, 0, 1:].isnan().all()
+        soft = model.user_states(batch, replace(halting, rule="soft")).states_BD
+        w = torch.stack([h[:, 0], *((1 - h[:, :t]).prod(1) * h[:, t] for t in (1, 2)), (1 - h[:, :3]).prod(1)], 1)
+        mixed = sum(w[:, t, None] * F.normalize(states[t], dim=-1) for t in range(4))
+        torch.testing.assert_close(soft, mixed)
+
+
+def test_rules_of_change_cannot_stop_before_there_was_any(split: Split) -> None:
+    model, batch, _ = given(split)
+    for rule, least in (("change", 1), ("entropy", 0), ("random", 0)):
+        steps = model.user_states(batch, Halting(rule=rule, threshold=1e6, min_steps=0)).steps_B
+        assert steps.tolist() == [least] * 6
+
+
+def test_indicators_of_prototypes_of_their_own_see_the_same_whatever_k_is(split: Split) -> None:
+    """With the counts of HPS changed, the same items are looked at through the same prototypes."""
+    read = {}
+    for first in (4, 6):
+        model, batch, _ = given(split, indicator_clusters=5, supervision="none")
+        config = replace(model.config, first_clusters=first)
+        torch.manual_seed(0)
+        other = config.build(split.data.sizes).double()
+        other.load_state_dict({k: v for k, v in model.state_dict().items() if "prototypes" not in k}, strict=False)
+        other.begin_epoch(0)
+        other.eval()
+        assert other.prototypes.counts[0] == first
+        assert len(other.prototypes.level(3)[0]) == 5
+        trace = other.user_states(batch, Halting(rule="fixed"), trace=True).trace
+        assert trace is not None
+        read[first] = trace.indicators_PT3
+    torch.testing.assert_close(read[4], read[6])
+
+
 def test_all_steps_weighted_are_soft_halting(split: Split) -> None:
     model, batch, _ = given(split, indicator_source="exact", readout="weighted", max_steps=3)
     with torch.no_grad():
@@ -331,6 +511,12 @@ def test_wrong_settings_are_named() -> None:
         DTRec(max_steps=2, halting=Halting(max_steps=3))
     with pytest.raises(ConfigError, match="ponder_rate is 1"):
         DTRec(ponder_rate=1)
+    with pytest.raises(ConfigError, match="min_steps is 2, but must be a whole number from 0 to 1"):
+        DTRec(halting=Halting(min_steps=2))
+    with pytest.raises(ConfigError, match="Indicators that are exact look at no prototypes of their own"):
+        DTRec(indicator_source="exact", indicator_clusters=8)
+    with pytest.raises(ConfigError, match="prototype_choice is 'near', but must be one of target, nearest"):
+        DTRec(prototype_choice="near")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="must be ce without smoothing"):
         DTRec(loss=ItemLoss(smoothing=0.1))
 

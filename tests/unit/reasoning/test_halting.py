@@ -13,7 +13,9 @@ from scipy.stats import entropy
 
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.catalogue.catalogue import Catalogue
+from forethought.config import from_json, to_json
 from forethought.errors import ConfigError
+from forethought.evaluation import storage
 from forethought.reasoning import halting
 from forethought.reasoning.chain import InitialStates
 from forethought.reasoning.halting import (
@@ -25,6 +27,7 @@ from forethought.reasoning.halting import (
     soft_weights,
     softmax_stats,
 )
+from forethought.reasoning.indicator_noise import IndicatorNoise
 
 RNG = np.random.default_rng(0)
 
@@ -98,6 +101,7 @@ class Counting(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        torch.manual_seed(0)  # whatever was tested before
         self.inner = GRU4Rec(width=4, window=5, dropout=0.0).build()
         self.rows: list[int] = []
 
@@ -116,7 +120,7 @@ def initial_states(backbone: Counting, n_rows: int) -> InitialStates:
 
 CATALOGUE = Catalogue(torch.randn(30, 4, generator=torch.Generator().manual_seed(1)))
 MARKS = torch.zeros(4, 4)
-JUDGE = HaltingPolicy(lambda r: softmax_stats(r, CATALOGUE), CATALOGUE)
+JUDGE = HaltingPolicy(lambda r, _: softmax_stats(r, CATALOGUE), CATALOGUE)
 
 
 def think_by(rule: str, threshold: float, **more: Any) -> tuple[Counting, torch.Tensor, torch.Tensor, Any]:
@@ -187,7 +191,7 @@ def test_no_step_at_all() -> None:
 def test_a_single_step_is_taken_without_a_look() -> None:
     """There is nothing to decide: the last step always ends."""
 
-    def stats_of(_: torch.Tensor) -> Any:
+    def stats_of(_: torch.Tensor, step: int) -> Any:
         raise AssertionError
 
     backbone = Counting()
@@ -217,9 +221,65 @@ def test_a_trace_changes_nothing_but_is_longer() -> None:
 
 def test_noise_on_the_indicators_moves_exits() -> None:
     torch.manual_seed(0)
-    _, _, calm, _ = think_by("entropy", 0.93)
-    _, _, noisy, _ = think_by("entropy", 0.93, noise=0.5)
-    assert calm.tolist() != noisy.tolist()
+    policy = HaltingPolicy(JUDGE.stats_of, CATALOGUE, seen_head())
+    steps = []
+    for noise in (IndicatorNoise(), IndicatorNoise(std=2.0), IndicatorNoise(bias=-50.0), IndicatorNoise(bias=50.0)):
+        backbone, halting = Counting(), Halting(rule="entropy", threshold=0.93, noise=noise)
+        steps.append(reason_until(backbone, initial_states(backbone, 9), MARKS, policy, halting)[1].tolist())  # type: ignore[arg-type]
+    assert steps[0] != steps[1]
+    assert steps[2:] == [[1] * 9, [4] * 9]
+
+
+def seen_head() -> HaltingHead:
+    """A halting net that has seen indicators whose deviations are .02, .1 and .3."""
+    head = HaltingHead(4).eval()
+    head.mean.copy_(torch.tensor([0.9, 0.2, 0.5]))
+    head.variance.copy_(torch.tensor([0.02, 0.1, 0.3]).square() - 1e-8)
+    return head
+
+
+def test_indicators_are_misread_in_their_own_deviations() -> None:
+    """z' = (1 + scale) z + bias + std N(0, 1), z = (x - mean) / deviation; what is unknown stays so."""
+    head, read = seen_head(), torch.rand(4000, 3)
+    mean, deviation = head.mean.numpy(), head.deviations().detach().numpy()
+    torch.manual_seed(0)
+    got = IndicatorNoise(std=0.5, bias=-1.0, scale=0.25).applied(read, head.mean, head.deviations()).numpy()
+    z, told = (read.numpy() - mean) / deviation, (got - mean) / deviation
+    noise = told - (1.25 * z - 1.0)
+    np.testing.assert_allclose(noise.std(0), [0.5] * 3, rtol=0.05)
+    np.testing.assert_allclose(noise.mean(0), [0.0] * 3, atol=0.03)
+    still = IndicatorNoise(bias=2.0, scale=-1.0).applied(read, head.mean, head.deviations()).numpy()
+    np.testing.assert_allclose((still - mean) / deviation, np.full((4000, 3), 2.0), atol=1e-4)
+    unknown = IndicatorNoise(bias=1.0).applied(torch.tensor([[0.5, torch.nan, 0.1]]), head.mean, head.deviations())
+    assert unknown.isnan().tolist() == [[False, True, False]]
+
+
+def test_noise_needs_a_net_that_knows_the_deviations() -> None:
+    with pytest.raises(ConfigError, match="alone knows the standard deviations that noise"):
+        think_by("entropy", 0.93, noise=IndicatorNoise(std=0.5))
+
+
+def test_raw_noise_of_before_is_read_where_there_was_none() -> None:
+    """Run folders of before say noise 0.0; any other number was in other units."""
+    assert from_json(Halting, {"rule": "entropy", "threshold": 0.4, "max_steps": None, "noise": 0.0}) == Halting(
+        rule="entropy", threshold=0.4
+    )
+    noise = IndicatorNoise(bias=0.5)
+    assert from_json(Halting, to_json(Halting(noise=noise))).noise == noise
+    with pytest.raises(ConfigError, match=r"noise is 0\.2, in raw units as it was once told"):
+        from_json(Halting, {"noise": 0.2})
+    with pytest.raises(ConfigError, match="noise must be an object with keys, but it is 'much'"):
+        from_json(Halting, {"noise": "much"})
+
+
+def test_an_evaluation_tells_of_noise_where_there_is_some() -> None:
+    assert Halting().as_told() == {"rule": "arh", "threshold": 0.5, "max_steps": None}
+    told = Halting(min_steps=0, noise=IndicatorNoise(std=0.5)).as_told()
+    assert told["min_steps"] == 0
+    assert told["noise"] == {"std": 0.5, "bias": 0.0, "scale": 0.0}
+    assert storage.halting({"rule": "arh", "noise": 0.0}) == {"rule": "arh"}
+    assert storage.halting({"rule": "arh", "noise": 0.1}) == {"rule": "arh", "noise": 0.1}
+    assert storage.halting(None) is None
 
 
 @pytest.mark.parametrize(
@@ -228,7 +288,8 @@ def test_noise_on_the_indicators_moves_exits() -> None:
         ({"rule": "arg"}, r"Halting's rule is 'arg', but must be one of arh,"),
         ({"threshold": float("nan")}, r"Halting's threshold is nan, but must be a number from -1,000,000,000"),
         ({"threshold": "high"}, r"Halting's threshold is 'high'"),
-        ({"noise": -0.1}, r"Halting's noise is -0\.1, but must be a number from 0 to 1,000,000"),
+        ({"noise": 0.1}, r"Halting's noise is 0\.1, but must be IndicatorNoise"),
+        ({"min_steps": 2}, r"Halting's min_steps is 2"),
         ({"max_steps": -1}, r"Halting's max_steps is -1"),
         ({"max_steps": 1.5}, r"Halting's max_steps is 1\.5"),
     ],
@@ -248,16 +309,20 @@ def test_noise_reaches_every_indicator() -> None:
     given = initial_states(backbone, 2000)
 
     def traced(noise: float) -> np.ndarray:
-        halting = Halting(rule="fixed", noise=noise)
-        policy = HaltingPolicy(JUDGE.stats_of, CATALOGUE, HaltingHead(4).eval())
+        halting = Halting(rule="fixed", noise=IndicatorNoise(std=noise))
+        policy = HaltingPolicy(JUDGE.stats_of, CATALOGUE, seen_head())
         _, _, trace = reason_until(backbone, given, MARKS, policy, halting, trace=True)  # type: ignore[arg-type]
         assert trace is not None
         return trace.indicators_PT3.numpy()
 
     torch.manual_seed(0)
     moved = (traced(0.5) - traced(0.0)).reshape(-1, 3)
-    np.testing.assert_allclose(moved.std(0), [0.5] * 3, rtol=0.05)
+    np.testing.assert_allclose(moved.std(0), [0.01, 0.05, 0.15], rtol=0.05)
     np.testing.assert_allclose(np.corrcoef(moved.T), np.eye(3), atol=0.05)
-    _, _, calm, _ = think_by("change", 0.1)
-    _, _, noisy, _ = think_by("change", 0.1, noise=0.5)
-    assert calm.tolist() != noisy.tolist()
+    policy = HaltingPolicy(JUDGE.stats_of, CATALOGUE, seen_head())
+    steps = []
+    for noise in (0.0, 2.0):
+        halting = Halting(rule="change", threshold=0.1, noise=IndicatorNoise(std=noise))
+        _, each, _ = reason_until(backbone, given, MARKS, policy, halting)  # type: ignore[arg-type]
+        steps.append(each.tolist())
+    assert steps[0] != steps[1]

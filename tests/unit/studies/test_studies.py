@@ -304,14 +304,21 @@ def test_halting_curves(context: StudyContext) -> None:
     assert [p["flops"] for p in fixed] == sorted(p["flops"] for p in fixed)
     assert fixed[told["best_fixed"]]["relative"] == 0
     assert {p["way"] for p in told["curve"]} >= {"soft", "ARH", "change (REE)", "entropy"}
-    still = [n for n in told["noise"] if n["noise"] == 0]
-    assert [n["same_exit"] for n in still] == [1.0] * 3
+    still = [n for n in told["misread"] if n["amount"] == 0]
+    assert {n["rule"] for n in still} >= {"arh", "change", "entropy"}
+    assert all(n["same_exit"] == 1.0 and n["relative"] == 0 for n in still)
+    noisy = [n for n in told["misread"] if (n["kind"], n["amount"]) == ("bias", 2.0)]
+    assert any(n["same_exit"] < 1 for n in noisy)
+    assert told["fitted"].startswith("On the validation part arh needs")
     bounds, text = told["bounds"], page.read_text()
     assert bounds["oracle"]["ndcg@10"] >= max(p["ndcg@10"] for p in fixed)
     assert bounds["oracle"]["steps_at_no_loss"] <= told["best_fixed"]
     assert all(p["relative_ci95"][0] <= p["relative"] <= p["relative_ci95"][1] for p in bounds["learnt"])
     assert "An oracle that knows what comes next".lower() in text.lower()
     assert "| fixed depth |" in text
+    assert "| ARH, fitted on validation |" in text
+    assert "At one deviation, under noise" in text
+    assert told["fitted"] in text
 
 
 @pytest.mark.usefixtures("tiny")
@@ -322,7 +329,8 @@ def test_halting_curves_of_one_step(context: StudyContext, monkeypatch: pytest.M
     carry_out(study("dtrec", of="halting"), context, seeds=[0])
     told = json.loads(next((context.results / "halting").glob("dtrec-*.json")).read_text())
     assert [p["steps"] for p in told["curve"] if p["way"] == "fixed depth"] == [0, 1]
-    assert told["noise"] == []
+    assert told["misread"] == []
+    assert told["fitted"] is None
 
 
 @on_every_device
