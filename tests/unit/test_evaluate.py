@@ -53,7 +53,7 @@ def ask(model: Recommender, split: Split, halting: Halting | None = None, **more
 
 def test_halting_is_a_choice_at_evaluation(thinker: Recommender, split: Split) -> None:
     own = ask(thinker, split)
-    assert own.halting == {"rule": "arh", "threshold": 0.45, "max_steps": 3, "noise": 0.0}
+    assert own.halting == {"rule": "arh", "threshold": 0.45, "max_steps": 3}
     for rule in ("fixed", "soft"):
         every = ask(thinker, split, Halting(rule=rule))  # type: ignore[arg-type]
         assert every.cases["steps"].unique().to_list() == [3]
@@ -115,7 +115,7 @@ def test_what_cannot_be_obeyed_is_told(
         ConfigError, match="cannot halt by 'arh': choose one of fixed, entropy, consistency, change, random"
     ):
         ask(model, split, Halting(rule="arh"))
-    assert ask(model, split).halting == {"rule": "fixed", "threshold": 0.5, "max_steps": 2, "noise": 0.0}
+    assert ask(model, split).halting == {"rule": "fixed", "threshold": 0.5, "max_steps": 2}
     model.method.reasoning = replace(config, learning="erl").build(split.data.sizes).reasoning
     with pytest.raises(ConfigError, match="cannot halt by 'change': choose one of fixed"):
         ask(model, split, Halting(rule="change"))
