@@ -41,11 +41,11 @@ def test_a_study_writes_into_no_documentation_of_others(
 
     asked: list[Path] = []
 
-    def carry_out(study: Any, context: Any, *_: Any) -> Path:
-        asked.append(context.results)
-        return context.results
+    def carry_out_all(study: Any, contexts: Any, *_: Any) -> Path:
+        asked.extend(context.results for context in contexts)
+        return asked[-1]
 
-    monkeypatch.setattr(runner, "carry_out", carry_out)
+    monkeypatch.setattr(runner, "carry_out_all", carry_out_all)
     monkeypatch.chdir(tmp_path)
     words = ["study", "hps", "--data", shop]
     shell.ok(*words)
