@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_python
 from warm_python import POSSIBLE
 
 CALLS: dict[str, tuple[list[str], str]] = {
@@ -50,3 +53,26 @@ def test_a_caller_that_is_killed_takes_its_process_along(processes: dict[str, st
     assert caller.stdout.read() == ""  # which ends when nobody holds the stream any more
     caller.wait()
     assert not Path(f"/proc/{child}/fd/1").exists()
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="this system cannot wait for a caller and a child at once")
+def test_the_waiting_process_ends_with_the_tests_that_started_it(processes: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(processes["PATH"].split(os.pathsep)[0])  # short enough for a socket
+    (folder / "second").mkdir()
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(Path(warm_python.__file__).parent)!r})
+import warm_python
+from pathlib import Path
+warm_python.IMPORTED, warm_python._ours = (), list
+parent = os.getpid()
+if os.fork() == 0:
+    warm_python.serve({str(folder / "second" / "socket")!r}, parent)
+    Path({str(tmp_path / "ended")!r}).touch()
+    os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    end = time.monotonic() + 60
+    while not (tmp_path / "ended").exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)

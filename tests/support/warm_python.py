@@ -61,7 +61,9 @@ class WarmPython:
             (folder / name).chmod(0o755)
         self.log = (folder / "log").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, __file__, address], env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=self.log
+            [sys.executable, __file__, address, str(os.getpid())],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stderr=self.log,
         )
         end = time.monotonic() + 300
         while not Path(address).exists():
@@ -75,7 +77,8 @@ class WarmPython:
         self.log.close()
 
 
-def serve(address: str) -> NoReturn:
+def serve(address: str, parent: int) -> None:
+    """Until the parent has ended: tests that were killed close nothing."""
     for name in (*IMPORTED, *_ours()):
         importlib.import_module(name)
     gc.collect()
@@ -84,8 +87,13 @@ def serve(address: str) -> NoReturn:
     waiting.bind(f"{address}.made")
     waiting.listen(8)
     os.rename(f"{address}.made", address)
-    while True:
-        caller, _ = waiting.accept()
+    waiting.settimeout(5)
+    while os.getppid() == parent:
+        try:
+            caller, _ = waiting.accept()
+        except TimeoutError:
+            continue
+        caller.settimeout(None)
         if os.fork() == 0:
             waiting.close()
             _look_after(caller)
@@ -188,4 +196,4 @@ def _code(text: str, file: str = "<string>") -> None:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder, which is none of the callers'
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))
