@@ -421,8 +421,7 @@ class IGRSRModel(Method):
             return self.encoder.user_states(batch)
         history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
         numbers = self.config.slots * cast("nn.Linear", self.projection[0]).in_features  # a position's intents have
-        at_once = INTENT_NUMBERS * (64 if self.device.type == "cuda" else 1)
-        pieces = history.pieces(at_once // numbers)
+        pieces = history.pieces(INTENT_NUMBERS * (64 if self.device.type == "cuda" else 1) // numbers)
         states, weights, alone = zip(*(self._read_intents(piece, alone=trace) for piece in pieces), strict=True)
         return IntentStates(
             torch.zeros_like(batch.lengths_B),
@@ -435,9 +434,10 @@ class IGRSRModel(Method):
         """Of each row its state, the weights of intents [B, M], and what each alone would lead to [B, M or 0, D]."""
         beside = self.intent_reasoner.beside(self.projection(self._intents(history).raw_BPMD))
         states_BD, weights_BJHM = self._attend_intents(history, beside, everywhere=False)
-        B, M = weights_BJHM.shape[0], weights_BJHM.shape[-1]
-        only = torch.eye(M, dtype=torch.bool, device=states_BD.device)[: M * alone, None].expand(-1, B, M)
-        each = [self._attend_intents(history, beside, kept_BM, everywhere=False)[0] for kept_BM in only]
+        B, M = weights_BJHM[:, 0, 0].shape
+        only = torch.eye(M, dtype=torch.bool, device=states_BD.device)[:, None].expand(-1, B, M).unbind()
+        asked = only[: M * alone]  # not rows of an empty tensor: no program with those can be read back
+        each = [self._attend_intents(history, beside, kept_BM, everywhere=False)[0] for kept_BM in asked]
         alone_BMD = torch.stack(each, dim=1) if each else states_BD.new_empty(B, 0, states_BD.shape[-1])
         return self.items.states(states_BD), weights_BJHM.mean((1, 2)), self.items.states(alone_BMD)
 

@@ -133,7 +133,7 @@ class ReaRecModel(Method):
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
         self.contrasting = False
-        self.prior: PriorTargets | None = None  # while it trains
+        self.prior: PriorTargets | None = None  # while forethought.train trains it
         rules: tuple[Rule, ...] = ("fixed",)
         if config.learning == "prl":
             rules = ("fixed", *INDICATORS, "random")
@@ -197,13 +197,12 @@ class ReaRecModel(Method):
         r_SPD = torch.stack(
             [catalogue.scaled(r, self.config.temperature_scale ** (K - k)) for k, r in enumerate(states)]
         )
-        guided = self.config.prior.weight / (K + 1)
+        guided = 0.0 if self.prior is None else self.config.prior.weight / (K + 1)
         weights_S = r_SPD.new_tensor([early] * K + [1.0]) + guided
         weights_SP = weights_S[:, None].expand(-1, P) / weight
         of = sample_steps(weights_SP, draw=self.config.draw_step)
         soft = None
-        if guided:
-            assert self.prior is not None, "train with forethought.train, which counts the neighbours"
+        if self.prior is not None:
             mixed_R1 = (guided / weights_S)[of.step_R, None]
             soft = self.prior.of(of.step_R, last_P[of.row_R], targets_P[of.row_R], mixed_R1)
         return losses.cross_entropy(

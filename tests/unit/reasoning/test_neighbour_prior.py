@@ -21,7 +21,8 @@ from forethought.methods.outside import SideInformation
 from forethought.methods.rearec import ReaRec, ReaRecModel
 from forethought.reasoning.halting import Halting
 from forethought.reasoning.neighbour_prior import NeighbourPrior
-from forethought.runs import train
+from forethought.recommender import load
+from forethought.runs import train, training_cost
 from forethought.training.settings import Training
 from row_per_prefix import chain_states, logits, prefix_rows
 
@@ -134,6 +135,7 @@ def test_a_run_counts_neighbours_of_its_training_part(split: Split, tmp_path: Pa
     histories = [run.items.id_list(split.test.history[0])]
     still = run.recommend(histories, k=3, halting=Halting(rule="consistency", threshold=10.0))
     assert len(still[0].items) == 3
+    assert training_cost(load(tmp_path / "run"), split)["flops_per_epoch"] > 0  # a loaded run needs no neighbours
 
 
 def test_settings_that_would_do_nothing_are_refused() -> None:
