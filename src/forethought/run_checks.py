@@ -30,14 +30,24 @@ def check_run(recipe: Recipe, split: Split, resumed: Path | None = None) -> None
     Raises:
         ForethoughtError: as of `train`.
     """
+    config, _ = checked(recipe, split)
+    check_inputs(built(lambda: config.method.build(split.data.sizes), copies=1), config.training, split)
+    if resumed is not None:
+        check_unchanged(resumed, config)
+
+
+def checked(recipe: Recipe | MethodConfig | BackboneConfig, split: Split) -> tuple[RunConfig, Split]:
+    """The configuration of a run, and the split with the noise that it trains on.
+
+    Raises:
+        ForethoughtError: they do not go together.
+    """
     config = configured(recipe, split)
     check_options(config)
     seen = split.with_noise(config.noise)
     config.method.check(seen)
     check_trainable(seen)
-    check_inputs(built(lambda: config.method.build(split.data.sizes), copies=1), config.training, split)
-    if resumed is not None:
-        check_unchanged(resumed, config)
+    return config, seen
 
 
 def configured(recipe: Recipe | MethodConfig | BackboneConfig, split: Split) -> RunConfig:

@@ -45,7 +45,7 @@ from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.references import check_same_split, features_of_auto, resolve
 from forethought.reports.model_card import model_card
-from forethought.run_checks import check_inputs, check_options, check_trainable, configured
+from forethought.run_checks import check_inputs, checked
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.settings import check, check_all
@@ -73,6 +73,7 @@ def train(
     start: str | Path | None = None,
     observer: Observer | None = None,
     track: Sequence[TrackerName] = (),
+    track_model: bool = False,
     rewards: Rewards | None = None,
 ) -> Recommender:
     """Train a method into a run folder and return it at its best validation epoch.
@@ -88,23 +89,21 @@ def train(
         start: a run folder whose weights it begins with; of the same configuration, and its items all in the data.
         observer: somebody to tell of progress.
         track: further trackers beside `log.jsonl`.
+        track_model: those of them that keep files (mlflow, wandb) also get the run folder's at the end.
         rewards: of a run that is aligned, beside those of its configuration.
 
     Raises:
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
-    check_all(resume=(resume, bool), overwrite=(overwrite, bool), start=(start, str | Path | None))
-    config = configured(recipe, split)
-    check_options(config)
-    seen = split.with_noise(config.noise)
-    config.method.check(seen)
-    check_trainable(seen)
+    switches = {"resume": resume, "overwrite": overwrite, "track_model": track_model}
+    check_all(**{name: (value, bool) for name, value in switches.items()}, start=(start, str | Path | None))
+    config, seen = checked(recipe, split)
     begun_with = _begun_with(start, Path(out), config, split)
     side = _side(config, seen, begun_with)
     folder = Path(out)
     fabric = launch(config.training)
-    trackers = Trackers(track if fabric.is_global_zero else ())
+    trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
     recommender = _untrained(config, split, side, folder, begun_with)
     trained = _as_trained(recommender, seen, rewards)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
@@ -140,6 +139,7 @@ def train(
         if fabric.is_global_zero:
             fit_on_validation(recommender, split, seen, sums, watcher)
             write_card(recommender)
+            trackers.keep(folder)
         fabric.barrier()
     del recommender  # it is not held twice
     return load(folder, device=config.training.device)

@@ -48,7 +48,18 @@ PLACES = (
         "file:///etc/passwd",
     ),
 )
-PLACED = {"--out", "--data", "--items", "--input", "--picture", "--results", "--runs", "--texts", "--encoder-run"}
+PLACED = {
+    "--out",
+    "--data",
+    "--items",
+    "--input",
+    "--picture",
+    "--story",
+    "--results",
+    "--runs",
+    "--texts",
+    "--encoder-run",
+}
 PLACED |= {"--model", "--allow", "--deny", "--from", "--features", "--evidence"}
 ENDLESS = ("--epochs", "--encoder-epochs", "--reinforcement.epochs")
 SLOW = {"--compile", "--no-compile"}  # a compiler of its own, minutes a run

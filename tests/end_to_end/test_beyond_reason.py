@@ -85,7 +85,7 @@ BEYOND = [
     (["recommend", "RUN", "--history", "i00001", "--k", HUGE], "k is 9999"),
     (
         ["recommend", "RUN", "--input", "SHOP", "--out", "."],
-        "'.' is a folder, but recommendations are one Parquet",
+        "'.' is a folder, but recommendations are one file",
     ),
     (["explain", "RUN", "--history", "i00001", "--k", HUGE], "k is 9999"),
     (["compare", "a=RUN", "b=OTHER", "--seed", HUGE], "seed is 9999"),

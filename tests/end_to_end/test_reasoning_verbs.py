@@ -20,6 +20,11 @@ def test_explain(shell: Shell, run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "deep" / "way.png"
     told = shell.json(*words, "--picture", picture)
     assert picture.stat().st_size > 10_000
+    assert shell.json(*words, "--story", tmp_path / "story.svg") == told
+    assert "recommended" in (tmp_path / "story.svg").read_text()
+    assert "each a file of its own" in shell.wrong(
+        *words, "--picture", tmp_path / "a.png", "--story", tmp_path / "a.png"
+    )
     model = load(run)
     assert told == model.explain(["i00001", "i00002"], target="i00007", k=3).to_json()
     assert [len(step["items"]) for step in told["steps"]] == [3]

@@ -33,6 +33,8 @@ class Explain:
     """What to do with ids that the model does not know."""
     picture: Path | None = None
     """Also draw the way of the steps, as .png, .svg or .pdf."""
+    story: Path | None = None
+    """Also draw what was met, how the best items rose and fell from step to step, and what is recommended; likewise."""
     device: str = "auto"
     """Where it computes: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     json: bool = False
@@ -59,6 +61,10 @@ def run(arguments: list[str]) -> None:
     steering = args.steering.choices()
     if args.picture is not None:
         check_picture(args.picture)
+    if args.story is not None:
+        check_picture(args.story)
+        if args.picture is not None and args.story.resolve() == args.picture.resolve():
+            raise ConfigError("--picture and --story are two pictures: give each a file of its own.")
     model = load(args.run, device=args.device)
     explanation = model.explain(
         [typed_id(word, model) for word in history.split(",")] if history.strip() else [],
@@ -75,6 +81,11 @@ def run(arguments: list[str]) -> None:
 
         write_trajectory(explanation, args.picture)
         console().print(f"Drawn to {args.picture}.")
+    if args.story is not None:
+        from forethought.reports.story import write_story
+
+        write_story(explanation, args.story)
+        console().print(f"Drawn to {args.story}.")
     if args.json:
         print_json(explanation.to_json())
         return

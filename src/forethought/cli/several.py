@@ -95,6 +95,7 @@ def train_several(recipe: Recipe, options: Any, split: Split, view: Console, cut
             observer=Quiet if options.quiet else (lambda: Watch(view)),
             start=getattr(options, "start", None),
             track=options.track,
+            track_model=options.track_model,
         )
     except Interrupted:
         raise Interrupted(f"Everything is saved: the same command goes on from here ({options.out}).") from None

@@ -62,6 +62,8 @@ class Options:
     each, with intervals."""
     track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Trackers beside log.jsonl."""
+    track_model: bool = False
+    """Also send the files of the run, its weights among them, to those trackers that keep files: mlflow and wandb."""
     quiet: bool = False
     """No progress."""
     json: bool = False
@@ -149,7 +151,7 @@ def _train(name: str, arguments: list[str]) -> None:
     several = asks_for_several(options, arguments)
     if several:
         check_several(_asked(recipe, args), options, arguments)
-    Trackers(options.track if first else ())  # as is a package that is not there
+    Trackers(options.track if first else (), keep_model=options.track_model and first)  # a package may be missing
     split = open_split(options.data, options.columns, options.splitting)
     quiet = options.quiet or not first
     if not quiet:
@@ -174,6 +176,7 @@ def _train(name: str, arguments: list[str]) -> None:
             start=getattr(options, "start", None),
             observer=Quiet() if quiet else Watch(view),
             track=options.track,
+            track_model=options.track_model,
         )
     except Interrupted:
         raise Interrupted(

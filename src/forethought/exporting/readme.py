@@ -73,9 +73,10 @@ def _example(about: Mapping[str, Any]) -> list[str]:
     onnx, k = about["to"] == "onnx", about["k"]
     feed = "{" + ", ".join(f'"{name}": {name}' for name in names) + "}"
     if onnx:
-        called = f"outputs = program.run(None, {feed})"
+        called = [f"outputs = program.run(None, {feed})"]
     else:
-        called = "outputs = program(" + ", ".join(f"{name}=torch.from_numpy({name})" for name in names) + ")"
+        handed = ", ".join(f"{name}=torch.from_numpy({name})" for name in names)
+        called = ["with torch.inference_mode():", f"    outputs = program({handed})"]
     first = "outputs[0]" if onnx or k is not None else "outputs"
     rows = f"{first}" if k is not None else f"(-{first}).argsort()[:, :10]"
     return [
@@ -96,7 +97,7 @@ def _example(about: Mapping[str, Any]) -> list[str]:
         "    items[at, : len(row)] = row",
         *(["times = np.full(items.shape, 1_700_000_000)  # Unix seconds of each item"] if about["reads_times"] else []),
         "",
-        called,
+        *called,
         f"for best in {rows}.tolist():",
         "    print([ids[row] for row in best])",
     ]

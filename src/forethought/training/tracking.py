@@ -10,9 +10,10 @@ from typing import Any, Literal, Protocol
 
 from forethought.errors import ConfigError, MissingExtraError, RunError, nearest, shown
 from forethought.files import first_line, refuse_special, replace_file
-from forethought.run_files import LOG_FILE
+from forethought.run_files import CARD_FILE, CONFIG_FILE, ITEMS_FILE, LOG_FILE, MODEL_FILE
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
+KEPT = (CONFIG_FILE, ITEMS_FILE, MODEL_FILE, CARD_FILE, LOG_FILE)  # what `load` reads, and what is for people
 
 
 class Tracker(Protocol):
@@ -105,6 +106,10 @@ class MLflow:
         plain = {name.replace("@", "_at_"): value for name, value in figures.items()}  # it refuses "@"
         self.mlflow.log_metrics(plain, step=step)
 
+    def keep(self, files: Sequence[Path]) -> None:
+        for path in files:
+            self.mlflow.log_artifact(str(path), artifact_path="run")
+
     def finish(self) -> None:
         self.mlflow.end_run()
 
@@ -123,6 +128,12 @@ class WandB:
     def log(self, figures: Mapping[str, float], step: int) -> None:
         self.run.log(dict(figures), step=step)
 
+    def keep(self, files: Sequence[Path]) -> None:
+        artifact = self.wandb.Artifact(f"run-{self.run.id}", type="model")
+        for path in files:
+            artifact.add_file(str(path))
+        self.run.log_artifact(artifact)
+
     def finish(self) -> None:
         self.run.finish()
 
@@ -133,13 +144,20 @@ ADAPTERS: dict[TrackerName, type[Tracker]] = {"tensorboard": TensorBoard, "mlflo
 class Trackers:
     """The run's own log and whatever else was asked for, told together."""
 
-    def __init__(self, names: Sequence[TrackerName] = ()) -> None:
+    def __init__(self, names: Sequence[TrackerName] = (), *, keep_model: bool = False) -> None:
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise ConfigError(f"track is {shown(names)}, but must be a list of trackers, of {', '.join(ADAPTERS)}.")
         for name in names:
             if not isinstance(name, str) or name not in ADAPTERS:
                 known = ", ".join(ADAPTERS)
                 raise ConfigError(f"There is no tracker {name!r}; the trackers are {known}.{nearest(name, ADAPTERS)}")
+        keepers = [name for name, adapter in ADAPTERS.items() if hasattr(adapter, "keep")]
+        if keep_model and not {*names} & {*keepers}:
+            raise ConfigError(
+                f"Keeping the model with a tracker needs one that keeps files: track {' or '.join(keepers)}, or leave "
+                "track_model out."
+            )
+        self.keep_model = keep_model
         self.lines = JsonLines()
         self.all: list[Tracker] = [self.lines, *(ADAPTERS[name]() for name in names)]
 
@@ -150,6 +168,24 @@ class Trackers:
     def log(self, figures: Mapping[str, float], step: int) -> None:
         for tracker in self.all:
             tracker.log(figures, step)
+
+    def keep(self, folder: Path) -> None:
+        """Where that was asked for, the files of a run that is whole go to all trackers that keep files.
+
+        Raises:
+            RunError: one of them did not take them; the run is whole all the same.
+        """
+        files = [path for name in KEPT if (path := folder / name).is_file()]
+        for tracker in self.all if self.keep_model else ():
+            if (keep := getattr(tracker, "keep", None)) is None:
+                continue
+            try:
+                keep(files)
+            except Exception as error:  # of whatever package, server or disk it is
+                raise RunError(
+                    f"The run in {folder} is whole, but {type(tracker).__name__} did not take its files "
+                    f"({first_line(error)}): send them by hand, or the same command with resume (--resume) tries again."
+                ) from error
 
     def warn(self, sentences: Sequence[str], step: int) -> None:
         """Warnings go into the run's own log only."""

@@ -22,6 +22,7 @@ from forethought.exporting.check import library_scores
 from forethought.exporting.export import Exported, export
 from forethought.exporting.histories import trial
 from forethought.exporting.program import ScoringProgram
+from forethought.exporting.traced import opened
 from forethought.methods.items import ItemLoss
 from forethought.reasoning.halting import Halting
 from forethought.reasoning.indicator_noise import IndicatorNoise
@@ -321,3 +322,10 @@ def test_the_run_that_is_exported_stays_as_it_is(run_of: RunOf, tmp_path: Path) 
     after = run.method.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_program_of_pytorch_runs_without_the_cost_of_gradients(trained: Recommender, tmp_path: Path) -> None:
+    export(trained, tmp_path / "out", to="torch", k=3)
+    inputs = {"items": torch.tensor([[1, 2]]), "lengths": torch.tensor([2])}
+    assert all(output.is_inference() for output in opened(tmp_path / "out" / "model.pt2")(inputs))
+    assert "with torch.inference_mode():\n    outputs = program(" in (tmp_path / "out" / "README.md").read_text()

@@ -6,7 +6,9 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
 from forethought.methods.items import ItemLoss
 from forethought.methods.next_item import NextItem, NextItemModel
-from forethought.recommender import Recommender
+from forethought.recommender import Recommender, load
 from forethought.runs import train
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
@@ -273,6 +275,46 @@ def test_trackers_that_are_not_installed(
     with pytest.raises(MissingExtraError, match=rf"needs the package '{name}', .* pip install {name} brings it"):
         train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", track=[name])
     assert not (tmp_path / "run").exists()
+
+
+class FakeMLflow:
+    """What of MLflow is called, with artifacts in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.broken = folder, False
+
+    def log_artifact(self, path: str, artifact_path: str) -> None:
+        if self.broken:
+            raise OSError("the server is gone")
+        (self.folder / artifact_path).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, self.folder / artifact_path)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+def test_mlflow_keeps_the_model_where_that_is_asked_for(
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FakeMLflow(tmp_path / "artifacts")
+    monkeypatch.setitem(sys.modules, "mlflow", server)  # type: ignore[arg-type]
+    recipe = Recipe(method=sasrec, training=replace(quick, epochs=1))
+    train(recipe, split, tmp_path / "plain", track=["mlflow"])
+    assert not server.folder.exists()
+    model = train(recipe, split, tmp_path / "run", track=["mlflow"], track_model=True)
+    kept = load(server.folder / "run")
+    assert kept.weights_sum == model.weights_sum
+    history = [model.items.id_list([1, 2])]
+    assert kept.recommend(history)[0].items == model.recommend(history)[0].items
+    server.broken = True
+    with pytest.raises(RunError, match=r"is whole, but MLflow did not take its files \(the server is gone\)"):
+        train(recipe, split, tmp_path / "broken", track=["mlflow"], track_model=True)
+    assert load(tmp_path / "broken").weights_sum == model.weights_sum
+    server.broken = False
+    train(recipe, split, tmp_path / "broken", track=["mlflow"], track_model=True, resume=True)
+    with pytest.raises(ConfigError, match="needs one that keeps files: track mlflow or wandb"):
+        train(recipe, split, tmp_path / "none", track=["tensorboard"], track_model=True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_unknown_trackers() -> None:
