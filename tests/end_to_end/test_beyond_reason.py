@@ -202,7 +202,7 @@ def _as_trained(run: Path) -> list[Any]:
     config = json.loads((run / "config.json").read_text())["config"]
     parts = {**config["method"]["backbone"], **config["training"]}
     asked = ("width", "layers", "heads", "window", "ffn_width", "dropout", "epochs", "batch_positions")
-    asked = (*asked, "learning_rate", "warmup_steps", "checkpoint_every_s")
+    asked = (*asked, "learning_rate", "warmup_steps", "checkpoint_every_s", "patience")
     return [word for name in asked for word in (f"--{name.replace('_', '-')}", parts[name])]
 
 

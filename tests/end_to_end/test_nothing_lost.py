@@ -164,7 +164,18 @@ def test_a_flipped_bit_in_a_run_is_told(shell: Shell, run: Path, shop: Path, tmp
 def as_trained() -> list[str]:
     """How tests/conftest.py trained the run."""
     shape = ["--width", "16", "--layers", "1", "--heads", "2", "--window", "8", "--ffn-width", "32", "--dropout", "0.2"]
-    loop = ["--epochs", "2", "--batch-positions", "128", "--learning-rate", "0.005", "--warmup-steps", "5"]
+    loop = [
+        "--epochs",
+        "2",
+        "--batch-positions",
+        "128",
+        "--learning-rate",
+        "0.005",
+        "--warmup-steps",
+        "5",
+        "--patience",
+        "4",
+    ]
     return [*shape, *loop, "--checkpoint-every-s", "0"]
 
 
