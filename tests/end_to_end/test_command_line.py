@@ -123,7 +123,9 @@ def test_noise(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
     ):
         assert sentence in shell.wrong("evaluate", run, *wrong)
     for verb in (["evaluate", run], ["train", "sasrec", "--data", shop, "--out", tmp_path / "x"]):
-        assert "--noise is 'rplace', but must be one of" in shell.wrong(*verb, "--noise", "rplace")
+        assert "--noise is 'rplace', but must be one of delete, insert, replace, swap. Did" in shell.wrong(
+            *verb, "--noise", "rplace"
+        )
     assert tree(run) == before
 
 

@@ -43,6 +43,12 @@ def in_a_sentence(arguments: list[str], show_help: Callable[[], Any]) -> Iterato
         yield
 
 
+def _no_choice(name: str, value: str, choices: list[str]) -> str:
+    if "None" in choices:  # that nothing is said is no word to say; beside it the others come in any order
+        choices = sorted({*choices} - {"None"})
+    return f"{name} is {value!r}, but must be one of {', '.join(choices)}.{nearest(value, choices)}"
+
+
 def _sentence(event: Any, arguments: list[str], show_help: Callable[[], Any]) -> str | None:
     kind = type(event).__name__
     if kind == "MissingArgs":
@@ -55,7 +61,7 @@ def _sentence(event: Any, arguments: list[str], show_help: Callable[[], Any]) ->
     name, metavar = _names(event.argument)
     if kind == "InvalidChoice":
         choices = [str(choice) for choice in event.choices]
-        return f"{name} is {event.value!r}, but must be one of {', '.join(choices)}.{nearest(event.value, choices)}"
+        return _no_choice(name, event.value, choices)
     if not (value := _given(name, arguments)):
         return f"{name} needs a value: {KINDS.get(metavar, metavar)}."
     wanted = "a smaller number" if value.lstrip("+-").isdecimal() and metavar == "INT" else KINDS.get(metavar, metavar)
