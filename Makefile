@@ -26,8 +26,8 @@ quickstart: .venv/.ready  ## train two models on a simulated shop, compare them,
 	@rm -rf quickstart
 	forethought simulate --out quickstart/shop
 	forethought doctor quickstart/shop
-	forethought train sasrec --data quickstart/shop --out quickstart/sasrec --features auto --evidence auto --epochs 8
-	forethought train dtrec --data quickstart/shop --out quickstart/dtrec --features auto --evidence auto --epochs 8 \
+	forethought train sasrec --data quickstart/shop --out quickstart/sasrec --features auto --evidence auto --effort fast --epochs 8
+	forethought train dtrec --data quickstart/shop --out quickstart/dtrec --features auto --evidence auto --effort fast --epochs 8 \
 	--most-clusters 200
 	python docs/quickstart.py quickstart/shop quickstart/sasrec quickstart/dtrec quickstart
 
