@@ -72,6 +72,8 @@ def test_a_backbone_may_be_named_anywhere(shell: Shell, shop: Path, tmp_path: Pa
     shell.ok("train", "rearec-prl", *words)
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["method"]
     assert config["backbone"]["type"] == "gru4rec"
+    unfit = shell.wrong("evaluate", tmp_path / "run", "--delta-within", 0.01)
+    assert "the rule fixed compares nothing with one: choose another with --halt" in unfit
     words[words.index("gru4rec")] = "gru"
     assert "Did you mean 'gru4rec'?" in shell.wrong("train", "rearec-prl", *words)
     assert "lares has no choice of a backbone" in shell.wrong("train", "lares", "--data", shop, "--backbone=hstu")

@@ -157,10 +157,14 @@ def _check_fit(args: Evaluate) -> None:
     check(args.delta_within, ShareBelowOne, "--delta-within")
     if args.halting_options.delta is not None:
         raise ConfigError("--delta is a threshold, and --delta-within has one chosen: give one of them.")
-    if args.halting_options.halt in ("fixed", "soft", "random"):
+    _check_compares(args.halting_options.halt)
+
+
+def _check_compares(rule: str | None) -> None:
+    if rule in ("fixed", "soft", "random"):
         raise ConfigError(
-            f"--delta-within chooses a threshold, and the rule {args.halting_options.halt} compares nothing with one: "
-            "choose another --halt, or leave it out."
+            f"--delta-within chooses a threshold, and the rule {rule} compares nothing with one: choose another with "
+            "--halt, or leave --delta-within out."
         )
 
 
@@ -172,6 +176,8 @@ def _asked(args: Evaluate, model: Recommender) -> Halting | None:
 
     if args.delta_within is None:
         return args.halting_options.of(model.method)
+    own = model.method.reasoning
+    _check_compares(args.halting_options.halt or (None if own is None else own.halting.rule))
     halting = replace(args.halting_options, delta=0.5).of(model.method)
     assert isinstance(halting, Halting)
     return halting

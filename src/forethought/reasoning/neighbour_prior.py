@@ -7,9 +7,10 @@ A loss that adds weight * mean_t KL(q_t || p_t) keeps the steps near what the cr
 them close in on the answer. q_t is a soft target over few items, so the sum costs no product beyond the cross-entropy's
 own: both are one cross-entropy with a mixed target, less the entropy of q_t, which is constant.
 
-Ranks, g_t and the mean over all users' histories are as in the authors' code. It counts neighbours by Swing, here they
-are those of `data/neighbours.py`; it feeds neighbours in before the history too and rescales thoughts to the length of
-items, neither of which is here: one pass reads all prefixes of a history, and `input_norm` scales what is fed in.
+Ranks and g_t are as in the authors' code. It sums the divergences over steps, at a temperature of their own, where this
+takes their mean at that of the cross-entropy. It counts neighbours by Swing, here they are those of
+`data/neighbours.py`; it feeds neighbours in before the history too and rescales thoughts to the length of items,
+neither of which is here: one pass reads all prefixes of a history, and `input_norm` scales what is fed in.
 
 Shapes: R pairs of a step and a position, K neighbours, T steps, N items.
 """
