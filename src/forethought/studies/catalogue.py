@@ -40,6 +40,15 @@ STUDIES: dict[str, Study] = {
             *LATENT_REASONING,
         ),
         _ablation(
+            "authors",
+            "Reasoning as its authors set it",
+            "With the settings that the authors of ReaRec and LARES published, their epochs and their patience, does "
+            "thinking beat a SASRec with the very backbone, loss and training of theirs? Ours, at a quarter of the "
+            "width, stand beside them.",
+            *("sasrec-as-rearec-authors", "rearec-erl-authors", "rearec-prl-authors", "lares-authors"),
+            *("sasrec", "rearec-erl", "rearec-prl", "lares"),
+        ),
+        _ablation(
             "hps",
             "Hierarchical process supervision",
             "What do prototypes add, must their number rise from step to step, and is the warm-up needed? The paper "

@@ -66,6 +66,17 @@ def longer(name: str, epochs: int) -> Callable[[], Recipe]:
     return make
 
 
+def like(name: str, other: str) -> Callable[[], Recipe]:
+    """A recipe on the backbone, with the loss and the training of another method's."""
+
+    def make() -> Recipe:
+        recipe, model = METHODS[name](), METHODS[other]()
+        alike = {part: getattr(model.method, part) for part in ("backbone", "loss", "item_std")}
+        return replace(model, method=replace(recipe.method, **alike))  # type: ignore[arg-type]
+
+    return make
+
+
 def on(name: str, backbone: str) -> Callable[[], Recipe]:
     return lambda: on_backbone(METHODS[name](), backbone)
 
@@ -139,6 +150,7 @@ FULL = (
 
 VARIANTS: dict[str, Callable[[], Recipe]] = {
     **METHODS,
+    "sasrec-as-rearec-authors": like("sasrec", "rearec-prl-authors"),
     "rearec-prl-contrast": changed("rearec-prl", contrast_weight=1.0, temperature_scale=5.0, reasoning_dropout=True),
     "rearec-prl-prior": changed("rearec-prl", prior={"weight": 0.3}),
     "lares-four-layers": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
