@@ -14,6 +14,7 @@ import torch
 from small_tokens import TOKENIZER
 from torch import Tensor
 
+import forethought.studies.alignment as study
 from forethought.aligning import align
 from forethought.alignment.aligner import Aligner
 from forethought.alignment.held_out import shared_out
@@ -452,3 +453,21 @@ def test_an_aligned_run_tells_no_figures_of_passes_and_of_products_that_were_not
     told = " ".join(str(evaluate(run, split, EvaluationConfig(resamples=20))).split())
     assert f"{BRIEF.epochs} validations" in told
     assert "an epoch takes" not in told
+
+
+# ---- the study
+
+
+@pytest.mark.parametrize("categories", [True, False])
+def test_the_study_tells_what_paths_earn(
+    categories: bool, paths_run: Recommender, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    """A run that names no categories earns nothing by them, and its page leaves these cells empty."""
+    run = paths_run
+    if not categories:
+        method = replace(paths_run.config.method, category_weight=0.0)
+        run = train(replace(paths_run.config, method=method), split, tmp_path / "run")
+    told = study.probe(run, split, 0)
+    assert {"step_hit", "path", "recall@50", "distinct", "entropy"} <= told.keys()
+    assert ({"category_hit", "consistency"} <= told.keys()) is categories
+    assert all(0 <= told[name] <= 2 for name in ("step_hit", "recall@50", "distinct"))

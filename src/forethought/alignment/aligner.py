@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from forethought.alignment.rewards import ItemRanks, halting_rewards, path_rewards, spread, to_go
+from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
 from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
 from forethought.data.batches import Batch
 from forethought.decoding.path_facts import PathFacts
@@ -248,7 +248,7 @@ def _rewards(policy: Policy, settings: Alignment, items: ItemRanks) -> dict[str,
         raise ConfigError("This method does not halt, so that halting_rewards would change nothing: leave them out.")
     made = path_rewards(settings.path_rewards, items)
     if isinstance(policy, PathPolicy) and policy.tokens.categories is None:
-        asked = [name for name in ("category_hit", "consistency") if getattr(settings.path_rewards, name)]
+        asked = [name for name in OF_CATEGORIES if getattr(settings.path_rewards, name)]
         plain = [name for name in asked if getattr(settings.path_rewards, name) != getattr(PathRewards, name)]
         if plain:
             raise ConfigError(

@@ -26,6 +26,7 @@ from forethought.reasoning.halting_rollouts import HaltingFacts
 
 PathReward = Callable[[PathFacts], Tensor]
 PARS = ("step_hit", "category_hit", "consistency", "path")
+OF_CATEGORIES = ("category_hit", "consistency")  # which a run that names no categories cannot earn
 
 
 class ItemRanks(NamedTuple):

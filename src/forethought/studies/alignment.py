@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from forethought.alignment.items import item_ranks
-from forethought.alignment.rewards import PARS, path_rewards, spread
+from forethought.alignment.rewards import OF_CATEGORIES, PARS, path_rewards, spread
 from forethought.alignment.settings import PathRewards
 from forethought.data.batches import case_batches
 from forethought.data.splits import Split
@@ -41,6 +41,8 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     if not isinstance(policy, PathPolicy):
         return {}
     rewards = path_rewards(replace(PathRewards(), future=1), item_ranks(split))
+    if policy.tokens.categories is None:
+        rewards = {name: reward for name, reward in rewards.items() if name not in OF_CATEGORIES}
     cases, sums, rows_seen = some_cases(split.test, seed, MOST_CASES), dict[str, float](), 0
     torch.manual_seed(seed)
     for rows, histories in case_batches(cases, model.method.window, FEW):
