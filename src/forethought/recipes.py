@@ -186,7 +186,10 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     # as many codebooks as the authors have on Beauty: of 8 and 32, tried once each, the more
     "rpg": lambda: Recipe(method=methods.RPG(tokenizer=MPQ(codebooks=32)), features=Features()),
     # two tokens leave a handful of ten thousand items, and each step costs as much as an epoch of RPG
-    "reg4rec": lambda: Recipe(method=methods.REG4Rec(steps=2), features=Features()),
+    # and without the state before it a token is read as if nothing else were known; tokens by themselves help little
+    "reg4rec": lambda: Recipe(
+        method=methods.REG4Rec(steps=2, carries_state=True, token_weight=0.05), features=Features()
+    ),
     "popular": lambda: Recipe(method=methods.Popular()),
     "itemknn": lambda: Recipe(method=methods.ItemKNN()),
     "ease": lambda: Recipe(method=methods.EASE()),  # five of lambda, six of recency

@@ -85,7 +85,7 @@ class RPGModel(PathMethod[TokenHeads]):
         if self.tokens.names_items:
             named_P = self.tokens.item_losses(states_PD, targets_P)
         else:
-            named_P = self.tokens.losses(states_PD, self.tokens.codes_NM[targets_P]).mean(1)
+            named_P = self.tokens.named(states_PD, self.tokens.codes_NM[targets_P]).losses_PM.mean(1)
         loss = named_P.sum() / batch.weight
         return Losses(loss, {"loss": loss.detach()})
 

@@ -7,7 +7,8 @@ The heads are those of RPG (arXiv 2506.05781, section 3.2), tied to the vectors 
 of two losses, or both:
 
     tokens    -mean_m ln p_m(c_m | s)                                     each codebook for itself, as RPG and REG4Rec
-    items     -ln softmax_i( a sum_m ln p_m(c_im | s) )[i*]               the item among all items, a is learned
+    items     -ln softmax_i( a sum_m ln p_m(c_im | s) )[i*]               the item among all items (of those that have
+                                                                          the tokens decided so far), a is learned
 
 A product of independent guesses is no distribution over items: it gives most of its mass to tuples that no item has,
 and is not asked which of two items that share tokens is the better one. The softmax over the items there are asks just
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,20 @@ from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, Token
 from forethought.settings import Scale, SearchRange
 
 TokenLoss = Literal["items", "tokens"]
+OUT = -1e4  # of an item that has not the tokens that are decided, and with it a gradient of 0 that is no NaN
 FIRST_SCALE = 12.0  # of mean cosines in the softmax over items, learned from there on: about SASRec's 1 / temperature
+
+
+class Named(NamedTuple):
+    """What a state says of the books that are open; 0 of the others.
+
+    Attributes:
+        losses_PM: -ln p_m(c_m | s) of the true tokens.
+        surest_PM: ln p_m of the token that is believed in most, true or not; without a gradient.
+    """
+
+    losses_PM: Tensor
+    surest_PM: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,26 +119,37 @@ class TokenHeads(TokenItems):
         """ln p(category | s), [..., G]; None where none are named."""
         return None if self.categories is None else F.log_softmax(self.categories(states), dim=-1)
 
-    def losses(self, states_PD: Tensor, codes_PM: Tensor, open_PM: Tensor | None = None) -> Tensor:
-        """-ln p_m(c_m | s) of the books that are open, 0 of the others, [P, M]."""
+    def named(self, states_PD: Tensor, codes_PM: Tensor, open_PM: Tensor | None = None) -> Named:
+        """The true tokens of the books that are open, of all if nothing is said."""
         if open_PM is None:
             logits_PMC = self.logits(states_PD)
-            return F.cross_entropy(logits_PMC.flatten(0, 1), codes_PM.flatten(), reduction="none").view_as(codes_PM)
-        codes_MCD, losses = self.codes_MCD(), []
+            losses = F.cross_entropy(logits_PMC.flatten(0, 1), codes_PM.flatten(), reduction="none").view_as(codes_PM)
+            return Named(losses, _surest(logits_PMC, codes_PM, losses))
+        codes_MCD, losses, surest = self.codes_MCD(), [], []
         for book, open_P in enumerate(open_PM.T):  # a decided book costs nothing
             rows = open_P.nonzero()[:, 0]
-            states = states_PD[rows]
+            states, codes = states_PD[rows], codes_PM[rows, book]
             hidden = F.silu(states @ self.heads_MDD[book]) + states
             logits = F.normalize(hidden, dim=-1) / self.temperature @ codes_MCD[book].T
-            named = F.cross_entropy(logits, codes_PM[rows, book], reduction="none")
-            losses.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), named))
-        return torch.stack(losses, dim=1)
+            lost = F.cross_entropy(logits, codes, reduction="none")
+            losses.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), lost))
+            surest.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), _surest(logits, codes, lost)))
+        return Named(torch.stack(losses, dim=1), torch.stack(surest, dim=1))
 
-    def item_losses(self, states_PD: Tensor, items_P: Tensor) -> Tensor:
-        """-ln softmax_i( a sum_m ln p_m(c_im | s) )[item], [P]: what is common to all items of a state cancels out."""
-        logits_PX = self.logits(states_PD).flatten(1)
-        table_PX = logits_PX.to(accumulator(logits_PX.dtype)) * self.log_sharpness.exp()
-        bags = self._bags_now()
+    def item_losses(self, states_PD: Tensor, items_P: Tensor, open_PM: Tensor | None = None) -> Tensor:
+        """-ln softmax_i( a sum_m ln p_m(c_im | s) )[item], [P]: what is common to all items of a state cancels out.
+
+        Args:
+            open_PM: where some books are decided, the softmax is over the items that have the item's tokens there, and
+                the sum over the books that are open: -ln p(item | s, those tokens).
+        """
+        logits_PMC = self.logits(states_PD)
+        table_PMC = logits_PMC.to(accumulator(logits_PMC.dtype)) * self.log_sharpness.exp()
+        if open_PM is not None:
+            own_PMC = F.one_hot(self.codes_NM[items_P], self.size).bool()
+            closed_PM1 = ~open_PM[..., None]
+            table_PMC = table_PMC.masked_fill(closed_PM1 & own_PMC, 0.0).masked_fill(closed_PM1 & ~own_PMC, OUT)
+        table_PX, bags = table_PMC.flatten(1), self._bags_now()
         own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
         return token_lse(table_PX, bags) - own_P
 
@@ -148,3 +173,10 @@ class TokenHeads(TokenItems):
         if self.categories is None:
             return None
         return F.cross_entropy(self.categories(states_PD), self.category_N[items_P], reduction="none")
+
+
+def _surest(logits_XC: Tensor, codes_X: Tensor, losses_X: Tensor) -> Tensor:
+    """max_c ln p(c), of ln p(c) = logit - (logit of the true one + its loss)."""
+    logits_XC = logits_XC.detach()
+    true_X = logits_XC.gather(-1, codes_X[..., None])[..., 0]
+    return logits_XC.max(-1).values - true_X - losses_X.detach()

@@ -12,6 +12,7 @@ from forethought.config import Recipe
 from forethought.data.evidence import Evidence
 from forethought.data.features import Features
 from forethought.data.noise import Noise
+from forethought.methods.reg4rec import REG4Rec
 from forethought.recipes import METHODS, on_backbone
 from forethought.semantic_ids.opq import OPQ
 from forethought.semantic_ids.random_tokens import RandomTokens
@@ -218,7 +219,8 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "rpg-m-8-tokens": changed("rpg", tokenizer={"codebooks": 8}, loss="tokens"),
     "rpg-text": text_alone("rpg"),
     **{f"reg4rec-{name}": changed("reg4rec", tokenizer=made) for name, made in TOKENIZERS.items()},
-    "reg4rec-tokens": changed("reg4rec", loss="tokens"),
+    "reg4rec-tokens": changed("reg4rec", loss="tokens", token_weight=REG4Rec.token_weight),
+    "reg4rec-token-alone": changed("reg4rec", carries_state=False),
     "reg4rec-steps-8": changed("reg4rec", steps=8),
     "reg4rec-decoder": changed("reg4rec", decoder_layers=1),
     "reg4rec-no-category": changed("reg4rec", category_weight=0.0),

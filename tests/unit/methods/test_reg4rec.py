@@ -21,7 +21,7 @@ from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings
 from forethought.errors import ConfigError
 from forethought.methods.item_tokens import token_shape_of, with_tokens
-from forethought.methods.reg4rec import PathDecoder, REG4Rec, REG4RecModel
+from forethought.methods.reg4rec import PathDecoder, PathState, REG4Rec, REG4RecModel
 from forethought.methods.rpg import RPG
 from forethought.reasoning.halting import Halting
 from forethought.references import resolve
@@ -51,12 +51,17 @@ def batch_of(split: Split, model: REG4RecModel) -> Batch:
     return training_batch(windows(split.train, model.window).take(np.arange(5)))
 
 
-def plain_item_loss(model: REG4RecModel, state_D: Tensor, target: int) -> Tensor:
-    """-ln of the softmax over all items of what their tokens say, sharpened."""
+def plain_item_loss(model: REG4RecModel, state_D: Tensor, target: int, decided: list[tuple[int, int]]) -> Tensor:
+    """-ln of the softmax, over the items that have what is decided, of what their other tokens say, sharpened."""
     tokens = tokens_of(model)
-    rows = plain_log_probs(model, state_D)
-    scores_N = torch.stack([sum(rows[m][c] for m, c in enumerate(codes)) for codes in tokens.codes_NM.tolist()])  # type: ignore[arg-type]
-    return -F.log_softmax(scores_N * tokens.log_sharpness.exp(), dim=0)[target]
+    rows, books = plain_log_probs(model, state_D), {book for book, _ in decided}
+    scores = {
+        item: sum((rows[m][c] for m, c in enumerate(codes) if m not in books), torch.zeros((), dtype=state_D.dtype))
+        for item, codes in enumerate(tokens.codes_NM.tolist())
+        if all(codes[book] == token for book, token in decided)
+    }
+    every_X = torch.stack(list(scores.values())) * tokens.log_sharpness.exp()
+    return torch.logsumexp(every_X, 0) - scores[target] * tokens.log_sharpness.exp()
 
 
 def plain_log_probs(model: REG4RecModel, state_D: Tensor) -> list[Tensor]:
@@ -76,18 +81,23 @@ def state_after(model: REG4RecModel, items: Tensor, decided: list[tuple[int, int
     batch = Batch(items[None], torch.tensor([len(items)]))
     state = model._at_end(batch)
     for book, token in decided:
-        state = model._advanced(state, tokens_of(model).vectors(torch.tensor([[book]]), torch.tensor([[token]])))
+        x_11D = tokens_of(model).vectors(torch.tensor([[book]]), torch.tensor([[token]]))
+        read_11D = x_11D + state.states_BPD if model.config.carries_state else x_11D
+        if model.decoder is None:
+            state = PathState(*model.backbone.reason(read_11D, state.chain))
+        else:
+            state = PathState(*model.decoder(read_11D, state.chain))
     return state.states_BPD[0, 0]
 
 
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("loss", ["tokens", "items"])
+@pytest.mark.parametrize(("loss", "carries"), [("tokens", False), ("items", False), ("items", True)])
 def test_the_loss_is_that_of_a_row_a_prefix(
-    split: Split, same_gradients: Any, stack: str, steps: int, loss: Any
+    split: Split, same_gradients: Any, stack: str, steps: int, loss: Any, carries: bool
 ) -> None:
-    """Model-chosen orders: the next codebook is that whose true token is most probable."""
-    model = token_model(config(stack, steps=steps, category_weight=0.3, loss=loss), split)
+    """Model-chosen orders: the next codebook is that with the most probable token, whether that is the true one."""
+    model = token_model(config(stack, steps=steps, category_weight=0.3, loss=loss, carries_state=carries), split)
     model.begin_epoch(100)
     torch.manual_seed(5)
     torch.rand(sum(batch_of(split, model).lengths_B.tolist()), 3)
@@ -106,11 +116,12 @@ def test_the_loss_is_that_of_a_row_a_prefix(
                 for step in range(min(steps, 2) + 1):
                     state = state_after(model, batch.items_BL[row, : at + 1], decided)
                     if loss == "items" and step in named_at:
-                        items = items + plain_item_loss(model, state, target)
-                    named = {book: -plain_log_probs(model, state)[book][codes[book]] for book in left}
+                        items = items + plain_item_loss(model, state, target, decided)
+                    said = plain_log_probs(model, state)
+                    named = {book: -said[book][codes[book]] for book in left}
                     category = -F.log_softmax(tokens.categories(state), dim=-1)[tokens.category_N[target]]
                     losses.append(weight * sum(named.values()) / len(named) + 0.3 * category)
-                    book = min(named, key=lambda b: named[b].item())
+                    book = max(left, key=lambda b: said[b].max().item())
                     left.remove(book)
                     decided.append((book, codes[book]))
                 total, count = total + torch.stack(losses).mean() + items, count + 1
@@ -173,9 +184,10 @@ def plain_rpg(model: Any, state_D: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_paths_go_on_from_where_their_tokens_lead(split: Split, stack: str) -> None:
+@pytest.mark.parametrize("carries", [False, True])
+def test_paths_go_on_from_where_their_tokens_lead(split: Split, stack: str, carries: bool) -> None:
     """Beams that branch and move have the states of their own tokens."""
-    model = token_model(config(stack, decoding=BeamSettings(beams=4, corp=False)), split).eval()
+    model = token_model(config(stack, carries_state=carries, decoding=BeamSettings(beams=4, corp=False)), split).eval()
     rows = split.test.history.take(np.arange(3))
     batch = history_batch(rows, model.window)
     with torch.inference_mode():
