@@ -107,6 +107,27 @@ MUTANTS = [
         f"{REG4REC}::test_the_loss_is_that_of_a_row_a_prefix",
     ),
     Mutant(
+        "a later step names the item among all items",
+        "methods/reg4rec.py",
+        "self.tokens.item_losses(states_PD, targets_P, opened_PM)",
+        "self.tokens.item_losses(states_PD, targets_P, None)",
+        f"{REG4REC}::test_the_loss_is_that_of_a_row_a_prefix",
+    ),
+    Mutant(
+        "orders of training know the true token",
+        "methods/token_heads.py",
+        "logits_XC.max(-1).values - true_X - losses_X.detach()",
+        "-losses_X.detach()",
+        f"{REG4REC}::test_the_loss_is_that_of_a_row_a_prefix",
+    ),
+    Mutant(
+        "the state that named a token is not carried along",
+        "methods/reg4rec.py",
+        "if self.config.carries_state:",
+        "if self.config.carries_state and False:",
+        f"{REG4REC}::test_the_loss_is_that_of_a_row_a_prefix",
+    ),
+    Mutant(
         "paths and what was said before them change places",
         "methods/reg4rec.py",
         "share * paths_BPMC + (1 - share) * first_B1MC",

@@ -141,14 +141,13 @@ class TokenHeads(TokenItems):
 
         Args:
             open_PM: where some books are decided, the softmax is over the items that have the item's tokens there, and
-                the sum over the books that are open: -ln p(item | s, those tokens).
+                the sum tells them apart by the books that are open: -ln p(item | s, those tokens).
         """
         logits_PMC = self.logits(states_PD)
         table_PMC = logits_PMC.to(accumulator(logits_PMC.dtype)) * self.log_sharpness.exp()
         if open_PM is not None:
-            own_PMC = F.one_hot(self.codes_NM[items_P], self.size).bool()
-            closed_PM1 = ~open_PM[..., None]
-            table_PMC = table_PMC.masked_fill(closed_PM1 & own_PMC, 0.0).masked_fill(closed_PM1 & ~own_PMC, OUT)
+            other_PMC = F.one_hot(self.codes_NM[items_P], self.size) == 0
+            table_PMC = table_PMC.masked_fill(other_PMC & ~open_PM[..., None], OUT)  # what all have in common cancels
         table_PX, bags = table_PMC.flatten(1), self._bags_now()
         own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
         return token_lse(table_PX, bags) - own_P
