@@ -100,6 +100,13 @@ MUTANTS = [
         f"{SOFTMAX}::test_lse_and_its_gradient",
     ),
     Mutant(
+        "one shared token is enough where several are decided",
+        "catalogue/token_softmax.py",
+        "| open_PM[rows_E]).all(1)",
+        "| open_PM[rows_E]).any(1)",
+        f"{SOFTMAX}::test_lse_among_items_that_share_tokens",
+    ),
+    Mutant(
         "the item is named before the first token alone",
         "methods/reg4rec.py",
         "named_at = (0, int(torch.randint(steps, ())) + 1) if steps else (0,)",

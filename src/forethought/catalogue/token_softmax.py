@@ -71,6 +71,41 @@ def token_probabilities(table_PX: Tensor, bags: TokenBags) -> Tensor:
     return _walk(table_PX, bags)[1]
 
 
+def lse_among(table_PX: Tensor, bags: TokenBags, items_P: Tensor, open_PM: Tensor) -> Tensor:
+    """lse of each position over the items that share an item's tokens of all books but the open ones, [P].
+
+    The items of the rarest of these tokens are looked up, and nothing is done for all others: E numbers over all
+    positions together, M each. Differentiable in the table; summed in float32 for 16-bit tables.
+
+    Args:
+        items_P: an item each, of which at least one book is not open.
+        open_PM: the books in which the others may differ.
+    """
+    table_PX = table_PX.to(accumulator(table_PX.dtype))
+    P, X = table_PX.shape
+    own_PM = bags.places_NM[items_P].long()
+    rows_E, items_E = _sharing(bags, own_PM, open_PM)
+    kept_E = ((bags.places_NM[items_E] == own_PM[rows_E]) | open_PM[rows_E]).all(1)
+    rows_E, items_E = rows_E[kept_E], items_E[kept_E]
+    at_EM = rows_E[:, None] * X + bags.places_NM[items_E]
+    z_E = table_PX.flatten().gather(0, at_EM.flatten()).view(at_EM.shape).sum(1)
+    most_P = z_E.detach().new_full((P,), -torch.inf).scatter_reduce(0, rows_E, z_E.detach(), "amax")
+    total_P = z_E.new_zeros(P).index_add(0, rows_E, (z_E - most_P[rows_E]).exp())
+    return total_P.log() + most_P
+
+
+def _sharing(bags: TokenBags, own_PM: Tensor, open_PM: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of a position and an item that has the rarest token which must be shared there, position by position."""
+    items_Y, begins_X = bags.items_of_tokens
+    counts_X = torch.diff(begins_X, append=begins_X.new_full((1,), len(items_Y)))
+    counts_P, book_P = counts_X[own_PM].masked_fill(open_PM, len(items_Y)).min(1)
+    begins_P = begins_X[own_PM.gather(1, book_P[:, None])[:, 0]]
+    rows_E = torch.repeat_interleave(torch.arange(len(own_PM), device=own_PM.device), counts_P)
+    since_P = counts_P.cumsum(0) - counts_P
+    at_E = torch.arange(len(rows_E), device=rows_E.device) + (begins_P - since_P)[rows_E]
+    return rows_E, items_Y[at_E].long()
+
+
 class _TokenLSE(torch.autograd.Function):
     @staticmethod
     def forward(ctx, table_PX: Tensor, bags: TokenBags) -> Tensor:  # type: ignore[override]

@@ -28,12 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.catalogue.blocks import accumulator
-from forethought.catalogue.token_softmax import TokenBags, token_lse
+from forethought.catalogue.token_softmax import TokenBags, lse_among, token_lse
 from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenShape
 from forethought.settings import Scale, SearchRange
 
 TokenLoss = Literal["items", "tokens"]
-OUT = -1e4  # of an item that has not the tokens that are decided, and with it a gradient of 0 that is no NaN
 FIRST_SCALE = 12.0  # of mean cosines in the softmax over items, learned from there on: about SASRec's 1 / temperature
 
 
@@ -143,14 +142,12 @@ class TokenHeads(TokenItems):
             open_PM: where some books are decided, the softmax is over the items that have the item's tokens there, and
                 the sum tells them apart by the books that are open: -ln p(item | s, those tokens).
         """
-        logits_PMC = self.logits(states_PD)
-        table_PMC = logits_PMC.to(accumulator(logits_PMC.dtype)) * self.log_sharpness.exp()
-        if open_PM is not None:
-            other_PMC = F.one_hot(self.codes_NM[items_P], self.size) == 0
-            table_PMC = table_PMC.masked_fill(other_PMC & ~open_PM[..., None], OUT)  # what all have in common cancels
-        table_PX, bags = table_PMC.flatten(1), self._bags_now()
+        logits_PX, bags = self.logits(states_PD).flatten(1), self._bags_now()
+        table_PX = logits_PX.to(accumulator(logits_PX.dtype)) * self.log_sharpness.exp()
         own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
-        return token_lse(table_PX, bags) - own_P
+        if open_PM is None:
+            return token_lse(table_PX, bags) - own_P
+        return lse_among(table_PX, bags, items_P, open_PM) - own_P  # what all have in common cancels
 
     def _bags_now(self) -> TokenBags:
         """Which items have which tokens, made once."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from forethought.catalogue import token_softmax
-from forethought.catalogue.token_softmax import TokenBags, token_lse, token_probabilities
+from forethought.catalogue.token_softmax import TokenBags, lse_among, token_lse, token_probabilities
 
 P, N, M, C = 7, 30, 3, 5
 
@@ -36,6 +36,22 @@ def test_lse_and_its_gradient(codes_NM: torch.Tensor, block: int, monkeypatch: p
     (gradient,) = torch.autograd.grad((made * weights_P).sum(), table)
     (expected,) = torch.autograd.grad((wanted * weights_P).sum(), table)
     assert torch.allclose(gradient, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("decided", [1, 2, M])
+def test_lse_among_items_that_share_tokens(codes_NM: torch.Tensor, decided: int) -> None:
+    """Another number of books is decided at each position, and other ones."""
+    table = (torch.randn(P, M * C).double() * 20).requires_grad_()
+    items_P, weights_P = torch.randint(N, (P,)), torch.rand(P).double()
+    open_PM = torch.rand(P, M).argsort(1) >= torch.randint(1, decided + 1, (P, 1))
+    made = lse_among(table, TokenBags.of(codes_NM, C), items_P, open_PM)
+    shares_PNM = (codes_NM == codes_NM[items_P][:, None]) | open_PM[:, None]
+    wanted = logits(table, codes_NM).masked_fill(~shares_PNM.all(-1), -torch.inf).logsumexp(1)
+    assert torch.allclose(made, wanted, atol=1e-12, rtol=0)
+    (gradient,) = torch.autograd.grad((made * weights_P).sum(), table)
+    (expected,) = torch.autograd.grad((wanted * weights_P).sum(), table)
+    assert torch.allclose(gradient, expected, atol=1e-12, rtol=0)
+    assert lse_among(table[:0], TokenBags.of(codes_NM, C), items_P[:0], open_PM[:0]).shape == (0,)
 
 
 def test_tokens_are_as_probable_as_their_items(codes_NM: torch.Tensor) -> None:
