@@ -69,6 +69,13 @@ MUTANTS = [
         "masked_fill_(places_MBN[0] < -1, -torch.inf)",
         f"{PREFIXES}::test_items_that_are_not_in_the_table_are_no_candidates",
     ),
+    Mutant(
+        "each token of a tuple is read as if none stood before it",
+        "methods/tiger.py",
+        "            if book + 1 < self.tokens.codebooks:\n                state = decoder.advance(",
+        "            if book + 1 < self.tokens.codebooks:\n                decoder.advance(",
+        "unit/explaining/test_token_paths.py::test_an_ordered_path_is_the_tuple_of_an_item",
+    ),
     # ---- RPG
     Mutant(
         "a target that a graph search does not meet is ranked all the same",

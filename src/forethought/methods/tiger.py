@@ -25,6 +25,7 @@ Shapes: B rows, L items of a history, M tokens an item, C codes a book, P decode
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -39,6 +40,7 @@ from forethought.decoding.decoder import ChainState
 from forethought.decoding.drawing import drawn_path_loss
 from forethought.decoding.prefix_scores import PrefixScorer, joined, search_prefixes
 from forethought.decoding.prefix_table import PrefixTable
+from forethought.decoding.tuple_paths import TuplePaths
 from forethought.errors import ConfigError
 from forethought.methods.interface import Inputs, Losses, UserRepresentation
 from forethought.methods.item_tokens import TokenItems, TokenMethod, TokenMethodConfig, TokenShape
@@ -276,6 +278,26 @@ class TIGERModel(TokenMethod[DecodedItems]):
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         assert isinstance(represented, SearchedStates)
         return replace(represented.all_items, added=represented.added)
+
+    def token_paths(self, represented: UserRepresentation) -> TuplePaths:
+        """The tuples of the first row's best items, as many as are followed."""
+        assert isinstance(represented, SearchedStates)
+        searched = represented.all_items
+        some = min(self.n_items, self.config.beams)
+        items_1K, _ = ranking.best(searched.take(torch.zeros(1, dtype=torch.int64, device=self.device)), some)
+        items_K = items_1K[items_1K >= 0]
+        return TuplePaths.of(searched, partial(self._said, represented.chain), self.tokens.codes_NM, items_K)
+
+    def _said(self, chain: DecoderChain, codes_KM: Tensor) -> Tensor:
+        """ln p of every code behind the first row's history and along some tuples, [K, M, C]."""
+        first_1 = torch.zeros(1, dtype=torch.int64, device=codes_KM.device)
+        decoder, rows = SequenceDecoder(self, chain.select(first_1)), []
+        state = decoder.begin(1).select(first_1.expand(1, len(codes_KM)))
+        for book, codes_K in enumerate(codes_KM.T):
+            rows.append(decoder.log_probs(state)[0][0, :, 0])
+            if book + 1 < self.tokens.codebooks:
+                state = decoder.advance(state, torch.full_like(codes_K, book)[None], codes_K[None])
+        return torch.stack(rows, dim=1)
 
     def recommend(
         self,

@@ -23,11 +23,13 @@ from forethought.errors import ConfigError
 from forethought.explaining.explanation import Explanation
 from forethought.methods.reg4rec import REG4Rec, REG4RecModel
 from forethought.methods.rpg import RPG
+from forethought.methods.tiger import TIGER
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.reports.trajectory import write_trajectory
 from forethought.runs import train
 from forethought.semantic_ids.mpq import MPQ
+from forethought.semantic_ids.rq_vae import RQVAE
 from forethought.training.settings import Training
 
 BACKBONE = SASRec(width=16, layers=1, window=8, ffn_width=32, input_norm=True)
@@ -38,6 +40,8 @@ METHODS: dict[str, MethodConfig] = {
     "reg4rec": REG4Rec(backbone=BACKBONE, steps=2, decoding=BeamSettings(beams=5, theta=0.0005), **TOKENS),
     "decoder": REG4Rec(backbone=BACKBONE, steps=4, decoder_layers=1, decoding=UNPRUNED, **TOKENS),
 }
+TIGER_TOKENS = RQVAE(codebooks=3, size=8, hidden=8, latent=8, epochs=2, batch=64, continuous=1, collisions="greedy")
+SEARCHED = TIGER(width=16, window=8, encoder_layers=1, decoder_layers=1, ffn_width=32, beams=8, tokenizer=TIGER_TOKENS)
 HISTORY, TARGET, WEIGHT = [3, 17, 5, 3, 30], 11, 2.0
 
 
@@ -48,7 +52,7 @@ def models(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFacto
     short = replace(quick, epochs=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(references, "LEAST_OF_A_CATEGORY", 3)  # of 40 items
-        for name, config in METHODS.items():
+        for name, config in (METHODS | {"tiger": SEARCHED}).items():
             made[name] = train(Recipe(method=config, training=short, features=Features()), split, folder / name)
     said = {"evidence": Evidence(use="co_occurrence", fit="validation"), "features": Features()}
     made["with evidence"] = train(
@@ -67,8 +71,14 @@ def models(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFacto
     return made
 
 
-@pytest.fixture(params=[*METHODS, "with evidence"])
+@pytest.fixture(params=[*METHODS, "with evidence", "tiger"])
 def model(request: pytest.FixtureRequest, models: dict[str, Recommender]) -> Recommender:
+    return models[request.param]
+
+
+@pytest.fixture(params=[*METHODS, "with evidence"])
+def mixture(request: pytest.FixtureRequest, models: dict[str, Recommender]) -> Recommender:
+    """Whose scores are sums over paths."""
     return models[request.param]
 
 
@@ -122,7 +132,8 @@ def test_probabilities_are_those_of_the_candidates(model: Recommender) -> None:
     assert explained.certainty.on_history == pytest.approx(share, abs=1e-5)
 
 
-def test_a_score_is_the_sum_of_its_tokens_and_paths(model: Recommender) -> None:
+def test_a_score_is_the_sum_of_its_tokens_and_paths(mixture: Recommender) -> None:
+    model = mixture
     explained, made = told(model, k=7, target=ids(model, [TARGET])[0]), states(model)
     table_PMC, w_P = made.table_BPMC[0].double().numpy(), made.weights_BP[0].double().numpy()
     codes_NM = model.method.tokens.codes_NM.numpy()  # type: ignore[attr-defined, union-attr]
@@ -216,6 +227,50 @@ def test_what_was_pruned_is_told_once_with_its_reason(reg4rec: Recommender) -> N
         assert {each.before, each.after} <= set(names)
     assert [each.step for each in explained.pruned] == sorted(each.step for each in explained.pruned)
     assert "Taken back" in str(explained)
+
+
+def test_an_ordered_path_is_the_tuple_of_an_item(models: dict[str, Recommender]) -> None:
+    """Of an item that the search followed to its end the score is the sum of its tokens; beyond it, an estimate."""
+    model = models["tiger"]
+    method: Any = model.method
+    codes_NM, M = method.tokens.codes_NM, method.tokens.codebooks
+    explained, made = told(model, k=len(model.items), exclude_history=False), states(model)
+    assert explained.token_sums is not None
+    assert explained.paths
+    inside = 0
+    for each in explained.token_sums:
+        codes = codes_NM[row(model, each.item)].tolist()
+        assert [(token.codebook, token.token) for token in each.tokens] == list(enumerate(codes))
+        assert [token.score for token in each.tokens] == pytest.approx(written(method, made, codes), abs=1e-4)
+        assert sum(token.score for token in each.tokens) + each.paths == pytest.approx(each.score)
+        inside += abs(each.paths) < 1e-4
+    assert len(explained.token_sums) > inside >= SEARCHED.beams
+    assert len(explained.paths) == 3
+    first, best = explained.paths[0], explained.answer[0]
+    tuple_of_best = codes_NM[row(model, best.item)].tolist()
+    assert [(step.token.codebook, step.token.token) for step in first.steps] == list(enumerate(tuple_of_best))
+    assert [each.item for each in first.items] == [
+        item
+        for item in model.items.id_list(range(len(model.items)))
+        if codes_NM[row(model, item)].tolist() == tuple_of_best
+    ]
+    assert math.exp(sum(written(method, made, tuple_of_best))) == pytest.approx(
+        math.prod(step.probability for step in first.steps), rel=1e-3
+    )
+    assert all(step.probability <= step.confidence + 1e-6 for path in explained.paths for step in path.steps)
+    assert f"with {M} of them decided on each path" in " ".join(str(explained).split())
+
+
+def written(method: Any, made: Any, codes: list[int]) -> list[float]:
+    """ln p of each token of a tuple, given the tokens before it, one sequence by itself."""
+    chain = made.chain.select(torch.tensor([0]))
+    x_11D, said = method.first_D.expand(1, 1, -1), []
+    with torch.inference_mode():
+        for book, code in enumerate(codes):
+            states_11D, chain = method.written(x_11D, chain)
+            said.append(float(method.tokens.logits(states_11D[0, 0], book).log_softmax(-1)[code]))
+            x_11D = method.tokens.vectors(torch.tensor([[book]]), torch.tensor([[code]]))
+    return said
 
 
 def test_rpg_names_all_tokens_at_once(models: dict[str, Recommender]) -> None:
