@@ -21,8 +21,10 @@ from forethought.data.noise import Noise
 from forethought.data.parts import (
     Order,
     SessionTargets,
+    by_last_session,
     by_parts,
     interactions_frame,
+    last_session_parts,
     part_numbers,
     resolved,
     session_parts,
@@ -34,7 +36,7 @@ from forethought.data.times import iso
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Second, Seed, Settings, ShareBelowOne, check
 
-SplitKind = Literal["leave_last_out", "temporal", "column", "session"]
+SplitKind = Literal["leave_last_out", "leave_last_session_out", "temporal", "column", "session"]
 Policy = Literal["keep", "drop"]
 # of a protocol: who trains on what
 DIVIDES = (
@@ -44,6 +46,7 @@ DIVIDES = (
 _HELD, _TIED = {"hold_out_items", "hold_out_seed"}, {"ties", "seed"}
 READ: dict[SplitKind, set[str]] = {
     "leave_last_out": _HELD | _TIED,
+    "leave_last_session_out": set(),
     "temporal": _HELD | _TIED | {"valid_from", "test_from", "targets", "cold_users", "cold_items"},
     "column": set(),
     "session": {"seed", "valid_share", "test_share", "order", "session_targets"},
@@ -58,7 +61,8 @@ class SplitConfig(Settings):
     """How data is to be split, as it is saved with a run; `make_split` obeys it.
 
     Attributes:
-        kind: "leave_last_out", "temporal", "column" (as a column of the table says) or "session" (whole histories).
+        kind: "leave_last_out", "leave_last_session_out" (of each user), "temporal", "column" (as a column of the table
+            says) or "session" (whole histories).
         ties: "file" or "shuffle", the order among equal times.
         seed: of the shuffle, or of the draw of sessions.
         valid_from, test_from: see `temporal`, which alone reads these and the fields below.
@@ -146,6 +150,8 @@ def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> S
     _refuse_unread(config)
     if config.kind == "column":
         return by_column(data)
+    if config.kind == "leave_last_session_out":
+        return leave_last_session_out(data)
     if config.kind == "session":
         return by_session(data, **{name: getattr(config, name) for name in READ["session"]})
     if config.kind == "leave_last_out":
@@ -296,6 +302,30 @@ def leave_last_out(
         hold_out_seed=hold_out_seed,
     )
     return Split(data, train, held_out(2), held_out(1), protocol, config)
+
+
+def leave_last_session_out(data: Interactions) -> Split:
+    """The last session of each user tests, the one before it validates, the rest trains.
+
+    Each item of such a session is a case, once: to be found from all that its user did in the sessions before.
+
+    Args:
+        data: read with `session`, the name of a column that says which session each row belongs to; users with fewer
+            than three sessions only train.
+
+    Raises:
+        DataError: it was read without, no user has three sessions, or some go on after another one.
+    """
+    check(data, Interactions, "data")
+    if data.sessions is None:
+        raise DataError(
+            "Nothing says which session each interaction belongs to: read the table with session=COLUMN (on the "
+            "command line --session-column)."
+        )
+    divided = by_last_session(data, last_session_parts(data))
+    protocol = {"split": "leave_last_session_out", "ties": "file", "seed": None, **divided.protocol}
+    config = SplitConfig(kind="leave_last_session_out")
+    return Split(data, divided.train, divided.valid, divided.test, protocol, config)
 
 
 def temporal(
