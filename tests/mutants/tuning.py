@@ -86,6 +86,13 @@ MUTANTS = [
         f"{RESUMED}::test_another_command_is_refused",
     ),
     Mutant(
+        "Ctrl-C is lost where a candidate pauses",
+        "training/interrupt.py",
+        "if self.asked and kind is not None",
+        "if kind is None",
+        f"{RESUMED}::test_ctrl_c_while_an_epoch_is_validated_is_not_lost",
+    ),
+    Mutant(
         "a grid trains all with one seed",
         "tuning/grid.py",
         "replace(tuned, seed=seed)",

@@ -30,6 +30,7 @@ from forethought.run_files import STATE_FOLDER
 from forethought.run_folder import CHOICE_FILE
 from forethought.runs import train, write_card
 from forethought.training import state
+from forethought.training.observer import EndedEarly
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 from forethought.training.state import Progress
@@ -60,7 +61,7 @@ class Candidate:
     said: str = ""
 
 
-class _Paused(Exception):
+class _Paused(EndedEarly):
     """A training that stands at the beginning of an epoch, to be gone on with; never seen outside of this file."""
 
 

@@ -113,6 +113,21 @@ def test_stopped_within_a_candidate_it_comes_to_the_same(
 
 
 @pytest.mark.usefixtures("eight")
+def test_ctrl_c_while_an_epoch_is_validated_is_not_lost(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidate pauses then, and the next one is not to begin."""
+    with monkeypatch.context() as patch:
+        patch.setattr(auto._Watcher, "end_epoch", lambda self, epoch, *_: press() if epoch == 2 else None)
+        with pytest.raises(KeyboardInterrupt):
+            best(split, tmp_path)
+    begun = sorted(path.name for path in (tmp_path / KEPT).iterdir() if path.name.startswith("trained"))
+    assert begun == ["trained-0"]
+    best(split, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == [RUN]
+
+
+@pytest.mark.usefixtures("eight")
 def test_what_is_known_is_not_trained_again(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After all rungs there is one to go on with, and nothing to fit."""
     with pytest.raises(KeyboardInterrupt):
