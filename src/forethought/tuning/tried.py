@@ -12,7 +12,18 @@ from typing import Annotated, Any
 
 from forethought.errors import RunError
 from forethought.evaluation.storage import plain
-from forethought.files import check_local, checked, read_json, sha256_of, sweep, to_the_end, verified, write_json
+from forethought.files import (
+    BESIDE,
+    check_local,
+    checked,
+    read_json,
+    sha256_of,
+    sweep,
+    temporary,
+    to_the_end,
+    verified,
+    write_json,
+)
 from forethought.folders import LOCK_FILE, alone, writable
 from forethought.run_files import MODEL_FILE, STATE_FOLDER
 from forethought.run_folder import check_new, differences
@@ -82,18 +93,19 @@ def keeping_tried(out: Path, asked: Mapping[str, Any], *, resume: bool, overwrit
     tried = _gone_on_with(folder, asked) if resume else _begun(folder, asked, overwrite)
     if not is_made_of(out, tried):
         check_new(out, overwrite=overwrite, resumable=False)
+    if not resume and folder.is_dir():
+        with alone(folder):
+            _remove(folder)
     with writable(folder), alone(folder):
         try:
             sweep(folder)
-            if not resume:
-                _empty(folder)
             tried.write()
             yield tried
         except BaseException:
             if not _is_useful(folder):
-                to_the_end(lambda: shutil.rmtree(folder, ignore_errors=True))
+                to_the_end(lambda: _remove(folder))
             raise
-        to_the_end(lambda: shutil.rmtree(folder, ignore_errors=True))
+        _remove(folder)
 
 
 def is_made_of(out: Path, tried: Tried) -> bool:
@@ -135,11 +147,16 @@ def _gone_on_with(folder: Path, asked: Mapping[str, Any]) -> Tried:
     return Tried(folder, **{name: parts[name] for name in KINDS})
 
 
-def _empty(folder: Path) -> None:
-    """What was tried goes; its record last, so that a kill leaves what can be overwritten again."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == TRIED_FILE):
-        if path.name != LOCK_FILE:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+def _remove(folder: Path) -> None:
+    """At once: a kill meanwhile leaves all of it, or what whoever writes beside it next removes."""
+    if not folder.is_dir():
+        return
+    with temporary(folder.parent) as part:
+        beside = part.with_suffix(BESIDE)
+        try:
+            folder.rename(beside)
+        finally:
+            to_the_end(lambda: shutil.rmtree(beside, ignore_errors=True))
 
 
 def _is_useful(folder: Path) -> bool:

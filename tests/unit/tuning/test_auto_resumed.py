@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +15,10 @@ from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.splits import Split, leave_last_out
 from forethought.errors import RunError
-from forethought.files import checked, write_json
+from forethought.files import BESIDE, checked, write_json
 from forethought.recommender import Recommender
 from forethought.run_files import MODEL_FILE
-from forethought.tuning import auto
+from forethought.tuning import auto, tried
 from forethought.tuning.auto import train_best
 
 Halt = Callable[[str], None]
@@ -223,6 +224,25 @@ def test_killed_before_the_record_goes_the_run_stays(
     best(split, tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == [RUN]
     assert (tmp_path / RUN / "README.md").exists()
+
+
+@pytest.mark.usefixtures("eight")
+def test_the_record_goes_at_once(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it is removed, half of it would neither be gone on with nor begun anew."""
+    remove, there = shutil.rmtree, []
+
+    def watched(path: Path, **named: bool) -> None:
+        there.append((path.suffix, (tmp_path / KEPT).exists()))
+        remove(path, **named)
+
+    with pytest.raises(KeyboardInterrupt):
+        best(split, tmp_path, stopped_at("ease: valid"))
+    monkeypatch.setattr(tried.shutil, "rmtree", watched)
+    best(split, tmp_path, overwrite=True)
+    removed = [was_there for suffix, was_there in there if suffix == BESIDE]
+    assert len(removed) >= 2
+    assert not any(removed[:1] + removed[-1:])
+    assert [path.name for path in tmp_path.iterdir()] == [RUN]
 
 
 @pytest.mark.usefixtures("eight")
