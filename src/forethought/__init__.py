@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         by_session,
         custom_split,
         leave_last_out,
+        leave_last_session_out,
         temporal,
     )
     from forethought.data.sql import sql
@@ -86,7 +87,10 @@ _ROOMS = {
     "data.sentences": ("embed",),
     "data.shop": ("Shop",),
     "data.split_tables": ("split_of_tables",),
-    "data.splits": ("Split", "SplitConfig", "by_column", "by_session", "custom_split", "leave_last_out", "temporal"),
+    "data.splits": (
+        *("Split", "SplitConfig", "by_column", "by_session", "custom_split", "leave_last_out"),
+        *("leave_last_session_out", "temporal"),
+    ),
     "data.sql": ("sql",),
     "ensembling": ("ensemble",),
     "errors": ("ConfigError", "DataError", "ForethoughtError", "RunError"),

@@ -91,17 +91,22 @@ def rearec_authors(learning: Learning) -> Recipe:
         steps=2,
         reasoning_dropout=True,
         draw_step=False,
-        step_weights="mean",
-        progressive_weight=1.0,
-        temperature_scale=5.0,
-        divergence_weight=0.05,
-        contrast_weight=1.0,
-        contrast_noise=0.01,
-        contrast_from=2,
-        contrast_negatives="all",
-        contrast_rereads=True,
         item_std=0.02,
     )
+    if learning == "erl":
+        method = replace(method, divergence_weight=0.05)
+    else:
+        method = replace(
+            method,
+            step_weights="mean",
+            progressive_weight=1.0,
+            temperature_scale=5.0,
+            contrast_weight=1.0,
+            contrast_noise=0.01,
+            contrast_from=2,
+            contrast_negatives="all",
+            contrast_rereads=True,
+        )
     return Recipe(method=method, training=replace(PLAIN, epochs=300, batch_positions=2048))
 
 

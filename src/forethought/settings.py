@@ -15,7 +15,7 @@ import functools
 import os
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -135,6 +135,16 @@ class Settings:
     def stands_for(cls, kind: type) -> bool:
         """Whether it may stand where another class is asked for, because it is somebody's own of that kind."""
         return False
+
+
+def asked_among(config: Settings, names: Iterable[str]) -> list[str]:
+    """Those of its settings that somebody asked for: they are not as by default."""
+    return [name for name in names if getattr(config, name) != getattr(type(config), name)]
+
+
+def without_unread(cls: type[Settings], values: Mapping[str, Any], unread: Collection[str]) -> dict[str, Any]:
+    """Stored settings less those that nothing reads, from before such were refused; damaged ones stay to be told."""
+    return {n: value for n, value in values.items() if n not in unread or not fits(value, hint_of(cls, n))}
 
 
 def check(value: object, hint: Any, name: str) -> None:

@@ -384,3 +384,4 @@ def test_the_authors_recipes_train_as_their_codes_do() -> None:
         method = METHODS[name]().method
         assert isinstance(method, ReaRec)
         assert (method.backbone.width, method.contrast_from, method.contrast_noise) == (256, 2, 0.01)
+        assert method.divergence_weight == 0.05

@@ -114,3 +114,27 @@ def test_times_that_may_be_wrong_are_told_by_prepare_and_train(shell: Shell, sho
     diagnosis = shell.run("doctor", tmp_path / "mixed.parquet")
     assert diagnosis.code == 2
     assert diagnosis.out.startswith("problem: The time column 'timestamp' mixes units: row 0 ")
+
+
+def test_the_last_session_of_each_user_is_held_out(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    visits, data, out = tmp_path / "visits.parquet", tmp_path / "data", tmp_path / "run"
+    truth = pl.read_parquet(shop / "truth" / "interactions.parquet").select(visit="session")
+    rows = pl.read_parquet(shop / "interactions.parquet").hstack(truth)
+    rows.write_parquet(visits)
+    asked = ("--split", "leave_last_session_out", "--session-column", "visit")
+    shell.ok("train", "sasrec", "--data", visits, "--out", out, *asked, *TINY)
+    by_user = rows.group_by("user_id").agg(pl.col("visit").n_unique().alias("n"), pl.col("visit").max().alias("last"))
+    last = rows.join(by_user.filter(pl.col("n") >= 3), on="user_id").filter(pl.col("visit") == pl.col("last"))
+    found = shell.json("evaluate", out, "--resamples", 20)["protocol"]
+    n_cases = last.select("user_id", "item_id").unique().height
+    assert (found["split"], found["n_cases"]) == ("leave_last_session_out", n_cases)
+    assert shell.json("prepare", visits, "--out", data, *asked)["test"] == n_cases
+    shell.ok("train", "sasrec", "--data", data, "--out", tmp_path / "second", *TINY)
+    shell.ok("evaluate", tmp_path / "second", "--resamples", 20)
+    shell.ok("compare", out, tmp_path / "second")
+    words = ("train", "sasrec", "--data", visits, "--out", tmp_path / "none", *TINY)
+    assert "There is no session column 'session'" in shell.wrong(*words, *asked[:2])
+    for split in ((), ("--split", "column")):
+        said = shell.wrong(*words, *split, *asked[2:])
+        assert "--session-column would change nothing without --split leave_last_session_out" in said
+    assert not (tmp_path / "none").exists()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 from shell import TINY, Shell
+
+from forethought.tuning import auto
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--set", "width=16", "window=8", "epochs=2", "batch_positions=128,256")
@@ -132,6 +135,23 @@ def test_auto_trains_a_run(shell: Shell, shop: Path, tmp_path: Path) -> None:
     assert found["chosen"] in found["valid_ndcg@10"]
     shell.ok("evaluate", tmp_path / "run")
     assert "is not empty: choose another, or add --overwrite" in shell.wrong(*words)
+
+
+def test_auto_goes_on_where_it_was_stopped(
+    shell: Shell, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "auto", "--data", shop, "--out", tmp_path / "run", "--minutes", 0.2)
+    kept = tmp_path / "run.tried"
+    with monkeypatch.context() as patch:
+        patch.setattr(auto._Watcher, "step", lambda *_: signal.raise_signal(signal.SIGINT))
+        stopped = shell.run(*words)
+    assert stopped.code == 130
+    assert f"What was tried is kept: the same command with --resume goes on from here ({kept})." in stopped.err
+    assert "add --resume to go on with it, or --overwrite to begin anew" in shell.wrong(*words)
+    assert "tried otherwise (seed: 0 -> 1)" in shell.wrong(*words, "--resume", "--seed", 1)
+    assert "The run lies in" in shell.run(*words, "--resume").err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert "There is nothing to resume" in shell.wrong(*words, "--resume")
 
 
 TRAIN = ("train", "sasrec", "--data", "SHOP", "--out", "OUT")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants import Mutant
 
 SPLITS, BATCHES, NOISE = "unit/data/test_splits.py", "unit/data/test_batches.py", "unit/data/test_noise.py"
+SESSIONS = "unit/data/test_last_sessions.py"
 LEAKAGE, FILTERS = "unit/data/test_leakage.py", "unit/data/test_filters.py"
 
 MUTANTS = [
@@ -24,21 +25,21 @@ MUTANTS = [
     ),
     Mutant(
         "a temporal history holds the target's own second",
-        "data/splits.py",
+        "data/periods.py",
         "starts, ends = histories.starts[owner], _starts_of_ties(histories)[at]",
         "starts, ends = histories.starts[owner], at",
         f"{SPLITS}::test_temporal_is_its_definition",
     ),
     Mutant(
         "training reaches into the first second of validation",
-        "data/splits.py",
+        "data/periods.py",
         "np.cumsum(histories.dated() < begin)",
         "np.cumsum(histories.dated() <= begin)",
         f"{SPLITS}::test_temporal_is_its_definition",
     ),
     Mutant(
         "cold items are kept where they are to be dropped",
-        "data/splits.py",
+        "data/periods.py",
         "& ~(cold_item & drop_items)",
         "",
         f"{SPLITS}::test_temporal_is_its_definition",
@@ -196,5 +197,33 @@ MUTANTS = [
         "if n_repeated and n_repeated == rows.height:",
         "if n_repeated > rows.height:",
         "unit/data/test_own_splits.py::test_a_test_table_that_was_trained_on_is_refused_and_shared_rows_are_told",
+    ),
+    Mutant(
+        "an item of a session held out is asked for as often as it occurs there",
+        "data/parts.py",
+        "once = np.sort(np.unique(owner * np.int64(data.n_items) + histories.items[at], return_index=True)[1])",
+        "once = np.arange(len(at))",
+        f"{SESSIONS}::test_it_is_its_definition",
+    ),
+    Mutant(
+        "sessions of one name are one, whoever's they are",
+        "data/parts.py",
+        "    begins[histories.starts[histories.lengths > 0]] = True\n    first",
+        "    first",
+        f"{SESSIONS}::test_it_is_its_definition",
+    ),
+    Mutant(
+        "a session that goes on after another one counts as two",
+        "data/parts.py",
+        "if len(kept := np.unique(keys, return_index=True)[1]) < len(keys):",
+        "if (kept := np.unique(keys, return_index=True)[1]) is None:",
+        f"{SESSIONS}::test_what_cannot_be_held_out_is_told",
+    ),
+    Mutant(
+        "filters leave the sessions behind",
+        "data/interactions.py",
+        "None if self.sessions is None else self.sessions[keep]",
+        "self.sessions",
+        f"{SESSIONS}::test_filters_take_the_sessions_along",
     ),
 ]

@@ -18,6 +18,20 @@ LIGHTREC, MASKED = "unit/methods/test_lightrec.py", "unit/methods/test_masked_it
 MUTANTS = [
     # ---- ReaRec
     Mutant(
+        "what only the contrast reads is taken without one",
+        "methods/rearec.py",
+        "OF_ERL if contrast_weight else (*OF_ERL, *OF_CONTRAST)",
+        "OF_ERL",
+        f"{REAREC}::test_what_nothing_reads_is_refused",
+    ),
+    Mutant(
+        "a run from before with what nothing reads does not load",
+        "settings.py",
+        "if n not in unread or not fits",
+        "if n in values or not fits",
+        f"{REAREC}::test_what_nothing_reads_is_left_out_of_runs_from_before",
+    ),
+    Mutant(
         "PRL draws a step and does not count it by the inverse of its share",
         "methods/rearec.py",
         "weights_SP[of.step_R, of.row_R] * of.scale_R,",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutants import Mutant
 
-SPACE, TUNER, AUTO = (f"unit/tuning/test_{name}.py" for name in ("space", "tuner", "auto"))
+SPACE, TUNER, AUTO, RESUMED = (f"unit/tuning/test_{name}.py" for name in ("space", "tuner", "auto", "auto_resumed"))
 VERB = "end_to_end/test_tune_verb.py"
 
 MUTANTS = [
@@ -63,6 +63,34 @@ MUTANTS = [
         "max(sound, key",
         "min(sound, key",
         f"{AUTO}::test_the_best_on_validation_becomes_an_ordinary_run",
+    ),
+    Mutant(
+        "how a rung was left is forgotten",
+        "tuning/auto.py",
+        "        if each.name in rung:",
+        "        if each.name is rung:",
+        f"{RESUMED}::test_what_is_known_is_not_trained_again",
+    ),
+    Mutant(
+        "minutes begin anew with each sitting",
+        "tuning/tried.py",
+        "self._began = time.time() - self.spent_s",
+        "self._began = time.time()",
+        f"{RESUMED}::test_the_time_of_all_sittings_counts",
+    ),
+    Mutant(
+        "what was tried with other data is gone on with",
+        "tuning/tried.py",
+        "    if changed := differences(",
+        "    if changed := not differences(",
+        f"{RESUMED}::test_another_command_is_refused",
+    ),
+    Mutant(
+        "Ctrl-C is lost where a candidate pauses",
+        "training/interrupt.py",
+        "if self.asked and kind is not None",
+        "if kind is None",
+        f"{RESUMED}::test_ctrl_c_while_an_epoch_is_validated_is_not_lost",
     ),
     Mutant(
         "a grid trains all with one seed",

@@ -25,6 +25,8 @@ class Options:
     """Of weights, batches and dropout."""
     device: str = "auto"
     """Where to compute: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
+    resume: bool = False
+    """Go on with what was tried before the same command was stopped; the minutes count from where it first began."""
     overwrite: bool = False
     """Remove the run in OUT first."""
     quiet: bool = False
@@ -43,7 +45,9 @@ ABOUT = (
 def train_auto(arguments: list[str]) -> None:
     from forethought.devices import resolve_device
     from forethought.settings import Seed, check
+    from forethought.training.interrupt import Interrupted
     from forethought.tuning.auto import choice_of, train_best
+    from forethought.tuning.tried import tried_folder
     from forethought.tuning.tuner import Minutes
 
     options = parse(Options, arguments, "train auto", ABOUT)
@@ -52,15 +56,23 @@ def train_auto(arguments: list[str]) -> None:
     resolve_device(options.device)
     view = console()
     split = announced_split(options, view)
-    model = train_best(
-        split,
-        options.out,
-        minutes=options.minutes,
-        seed=options.seed,
-        device=options.device,
-        overwrite=options.overwrite,
-        say=(lambda _: None) if options.quiet else (lambda words: view.print(words, highlight=False)),
-    )
+    try:
+        model = train_best(
+            split,
+            options.out,
+            minutes=options.minutes,
+            seed=options.seed,
+            device=options.device,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            say=(lambda _: None) if options.quiet else (lambda words: view.print(words, highlight=False)),
+        )
+    except KeyboardInterrupt:
+        if not (kept := tried_folder(options.out)).is_dir():
+            raise
+        raise Interrupted(
+            f"What was tried is kept: the same command with --resume goes on from here ({kept})."
+        ) from None
     if options.json:
         print_json({"run": str(options.out), "parameters": model.n_parameters, **model.outcome(), **choice_of(model)})
     elif not options.quiet:

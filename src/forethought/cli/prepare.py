@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> None:
     view = console()
     source, raw = _raw_or_table(args.source)
     config = PrepareConfig(
-        columns=replace(args.columns.columns(), split=args.splitting.column()),
+        columns=replace(args.columns.columns(), **args.splitting.columns()),
         keep=Filters(minimum_rating=args.minimum_rating, duplicates=args.duplicates, k_core=args.k_core),
         split=None if args.splitting == Splitting() else args.splitting.config(),
         name=args.name,

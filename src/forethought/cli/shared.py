@@ -153,11 +153,13 @@ class ColumnOptions:
 class Splitting:
     """How the data is divided; what is not given is as in `SplitConfig`, or as the data was prepared."""
 
-    split: Literal["leave_last_out", "temporal", "column", "session"] | None = None
-    """Last item of each user, everything after a moment, as a column of the table says, or whole sessions;
-    leave_last_out if not given."""
+    split: Literal["leave_last_out", "leave_last_session_out", "temporal", "column", "session"] | None = None
+    """Last item of each user, last session of each user, everything after a moment, as a column of the table says, or
+    whole sessions, where users are sessions; leave_last_out if not given."""
     split_column: str | None = None
     """Column: which one says train, valid or test of each row; split if not given."""
+    session_column: str | None = None
+    """Leave last session out: which one says to which session of its user each row belongs; session if not given."""
     test_table: str | None = None
     """What is to be found, as a table of its own: then --data is the one that trains, and --split is left out."""
     valid_table: str | None = None
@@ -200,12 +202,12 @@ class Splitting:
             raise ConfigError("--tie-seed would change nothing without a shuffle: add --ties shuffle, or leave it out.")
         if self.session_seed is not None and self.split != "session":
             raise ConfigError("--session-seed would change nothing without --split session: leave it out.")
-        self.column()
+        self.columns()
         names = {"split": "kind", "tie_seed": "seed", "session_seed": "seed"}
         options: dict[str, Any] = {
             names.get(name, name): value
             for name, value in vars(self).items()
-            if value is not None and name not in ("split_column", "test_table", "valid_table")
+            if value is not None and name not in ("split_column", "session_column", "test_table", "valid_table")
         }
         options |= {name: _moment(options[name]) for name in ("valid_from", "test_from") if name in options}
         return SplitConfig(**options)
@@ -227,13 +229,20 @@ class Splitting:
             )
         return True
 
-    def column(self) -> str | None:
-        """The column that says what each row is for; None where none does."""
+    def columns(self) -> dict[str, str]:
+        """The column that says what each row is for, or of which session it is, by its role; none where none does."""
         from forethought.errors import ConfigError
 
-        if self.split_column is not None and self.split != "column":
-            raise ConfigError("--split-column would change nothing without --split column: add that, or leave it out.")
-        return (self.split_column or "split") if self.split == "column" else None
+        kinds, named = {"split": "column", "session": "leave_last_session_out"}, {}
+        for role, kind in kinds.items():
+            name = getattr(self, f"{role}_column")
+            if self.split == kind:
+                named[role] = name or role
+            elif name is not None:
+                raise ConfigError(
+                    f"--{role}-column would change nothing without --split {kind}: add that, or leave it out."
+                )
+        return named
 
 
 @dataclass(kw_only=True)
@@ -341,12 +350,6 @@ def announced_split(options: Any, view: Console) -> Split:
     return split
 
 
-def read_table(source: str, columns: ColumnOptions, split: str | None = None) -> Interactions:
-    from forethought.data.reading import read
-
-    return read(source, **vars(columns), split=split)
-
-
 def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Split:
     """The split of a prepared folder as it was prepared, or of any table as the options say.
 
@@ -354,6 +357,7 @@ def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Spl
         ConfigError: a prepared folder is asked for another split than its own.
     """
     from forethought.data.prepare import open_prepared, prepared_folder
+    from forethought.data.reading import read
     from forethought.data.split_tables import split_of_tables
     from forethought.errors import ConfigError
 
@@ -364,4 +368,5 @@ def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Spl
         if splitting != Splitting():
             raise ConfigError(f"{source} was prepared with a split of its own: prepare it anew to split it otherwise.")
         return open_prepared(source)
-    return splitting.config().apply(read_table(source, columns, splitting.column()))
+    named: dict[str, Any] = vars(columns) | splitting.columns()
+    return splitting.config().apply(read(source, **named))

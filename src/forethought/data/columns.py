@@ -38,6 +38,7 @@ class Columns(Settings):
             `position` where there is one; None goes by the order of the rows.
         rating: only asked for where a minimum rating is.
         split: says of each row whether it is train, valid or test; None: nothing does.
+        session: says which session of its user each row belongs to; None: nothing does.
     """
 
     user: str = "user_id"
@@ -46,10 +47,11 @@ class Columns(Settings):
     position: str | None = AUTO
     rating: str = "rating"
     split: str | None = None
+    session: str | None = None
 
     def noted(self) -> dict[str, Any]:
         """What is written down of it."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("split", None)}
+        return {n: value for n, value in asdict(self).items() if value is not None or n not in ("split", "session")}
 
     def resolve(self, frame: pl.LazyFrame, source: Any) -> Columns:
         """The same with every "auto" decided.
@@ -65,6 +67,7 @@ class Columns(Settings):
             position = "position" if schema.get("position", pl.Null()).is_integer() else None
         columns = replace(self, time=time, position=position)
         roles = {"user": self.user, "item": self.item, "time": time, "position": position, "split": self.split}
+        roles["session"] = self.session
         for role, name in roles.items():
             if name is not None and name not in schema:
                 raise missing_column(role, name, schema.names(), source)

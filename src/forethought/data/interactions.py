@@ -39,6 +39,8 @@ class Interactions:
         origin: what to read to have this very data again; None where that cannot be said.
         parts: uint8 [n], the part of a split that each interaction belongs to (0 train, 1 valid, 2 test), in order of
             `histories`; None where nothing says so.
+        sessions: int32 [n], likewise the number of the session that each interaction belongs to, the same for no two
+            sessions of a user.
     """
 
     histories: Histories
@@ -51,6 +53,7 @@ class Interactions:
     table_rows: int | None = None
     origin: Origin | None = None
     parts: np.ndarray | None = None
+    sessions: np.ndarray | None = None
 
     @property
     def n_users(self) -> int:
@@ -122,4 +125,5 @@ class Interactions:
             item_table=self.item_table[kept_items],
             origin=None,
             parts=None if self.parts is None else self.parts[keep],
+            sessions=None if self.sessions is None else self.sessions[keep],
         )

@@ -64,7 +64,7 @@ class LeakageReport:
 
     def _on_future(self) -> list[str]:
         if self.test.future is None or self.valid.future is None:
-            usually = "; leave-last-out usually lets that happen" if self.kind == "leave_last_out" else ""
+            usually = "; leave-last-out usually lets that happen" if self.kind.startswith("leave_last") else ""
             return [f"Without times nobody can say whether training holds anything later than a test target{usually}."]
         later = int(self.valid.future.sum() + self.test.future.sum())
         if later == 0:

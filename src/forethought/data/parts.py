@@ -69,8 +69,8 @@ def by_parts(data: Interactions, parts: np.ndarray) -> Divided:
     Raises:
         DataError: a part is left empty.
     """
-    histories, digest = data.histories, hashlib.sha256(np.ascontiguousarray(parts, np.uint8).data).hexdigest()[:16]
-    protocol: dict[str, Any] = {"split": "column", "ties": "file", "seed": None, "parts": digest}
+    histories = data.histories
+    protocol: dict[str, Any] = {"split": "column", "ties": "file", "seed": None, "parts": _digest(parts)}
     if not (parts == 1).any():
         parts, protocol["valid_from"] = _last_of_training(histories, parts), "the last of training"
     valid, protocol["valid"] = _cases(histories, np.flatnonzero(parts == 1))
@@ -123,6 +123,59 @@ def by_session(data: Interactions, part: np.ndarray, targets: SessionTargets) ->
     divided = Divided(train, held[0][0], held[1][0], {"valid": held[0][1], "test": held[1][1]})
     _refuse_empty(divided, "hold out a larger share of the sessions")
     return divided
+
+
+def last_session_parts(data: Interactions) -> np.ndarray:
+    """Of each interaction its part, uint8 [n]: of a user with three sessions the last tests, the one before validates.
+
+    Raises:
+        DataError: nobody has three, or some session goes on after another one of its user.
+    """
+    histories, sessions = data.histories, data.sessions
+    assert sessions is not None
+    begins = np.ones(len(sessions), bool)
+    begins[1:] = np.diff(sessions) != 0
+    begins[histories.starts[histories.lengths > 0]] = True
+    first = np.flatnonzero(begins)  # one for each session from here on
+    owner = np.searchsorted(histories.offsets, first, side="right") - 1
+    keys = owner * (np.int64(sessions.max()) + 1) + sessions[first]
+    if len(kept := np.unique(keys, return_index=True)[1]) < len(keys):
+        again = owner[np.setdiff1d(np.arange(len(keys)), kept)]
+        user = data.users.id_list(again[:1])[0]
+        raise DataError(
+            f"Sessions of {len(np.unique(again)):,} users go on after another session has begun (first: user "
+            f"{user!r}), so that none is the last: give each visit a session of its own, or mend the times."
+        )
+    counts_U = np.bincount(owner, minlength=len(histories))
+    back = np.cumsum(counts_U)[owner] - np.arange(len(first))  # 1 is the last one
+    part = np.where((counts_U[owner] >= 3) & (back <= 2), 3 - back, 0).astype(np.uint8)
+    if not part.any():
+        raise DataError("Leaving the last session out needs a user with three sessions, but no user here has them.")
+    return np.repeat(part, np.diff(first, append=len(sessions)))
+
+
+def by_last_session(data: Interactions, parts: np.ndarray) -> Divided:
+    """All sessions but the last two train; each item of these is to be found from the sessions before its own.
+
+    Args:
+        parts: uint8 [n], from `last_session_parts`.
+    """
+    histories, ends, held = data.histories, data.histories.ends.copy(), []
+    for number in (2, 1):
+        at = np.flatnonzero(parts == number)
+        owner = np.searchsorted(histories.offsets, at, side="right") - 1
+        users, first, of_case = np.unique(owner, return_index=True, return_inverse=True)
+        ends[users] = at[first]
+        once = np.sort(np.unique(owner * np.int64(data.n_items) + histories.items[at], return_index=True)[1])
+        owner, before = owner[once], at[first][of_case[once]]
+        history = Spans(histories, owner, histories.starts[owner], before)
+        held.append(Cases(history, histories.items[at[once]]))
+    train = Spans(histories, np.arange(len(histories)), histories.starts, ends)
+    return Divided(train, held[1], held[0], {"parts": _digest(parts)})
+
+
+def _digest(parts: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(parts, np.uint8).data).hexdigest()[:16]
 
 
 def _session_targets(histories: Histories, held: np.ndarray, targets: SessionTargets) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Prepare: a table is filtered, ordered, split and written once, as a folder in the uniform layout.
 
-`interactions.parquet` (user_id, item_id, timestamp where known, position, split), `items.parquet` in the order of
-item rows, `item_text_embeddings.npy` where the source had them, and `prepared.json`, which says how all this came
-about. A folder appears whole or not at all.
+`interactions.parquet` (user_id, item_id, timestamp and session where known, position, split), `items.parquet` in the
+order of item rows, `item_text_embeddings.npy` where the source had them, and `prepared.json`, which says how all this
+came about. A folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from forethought.data.interactions import Interactions
 from forethought.data.leakage import leakage
 from forethought.data.names import as_name, check_name
 from forethought.data.origin import Origin
-from forethought.data.parts import PARTS, session_parts
+from forethought.data.parts import PARTS, last_session_parts, session_parts
 from forethought.data.reading import read
 from forethought.data.sources import OpenTable, describe, folder_of, open_table, readable
 from forethought.data.splits import Split, SplitConfig, make_split
@@ -37,6 +37,7 @@ from forethought.folders import check_own, replace_folder
 from forethought.settings import Count, Number, Settings, check
 
 Duplicates = Literal["keep", "same_time", "repeats"]
+SPLIT_BY = {"column": "split", "leave_last_session_out": "session"}  # columns that a kind of split reads
 HELD_OUT = "held_out"  # in the stead of train, where an item is held out of training
 FACTS_FILE = "prepared.json"
 WRITTEN = ("interactions.parquet", "items.parquet", VECTORS, FACTS_FILE)
@@ -220,7 +221,8 @@ def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Spl
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{str(facts_at)!r} is damaged ({first_line(error)}): prepare the folder again.") from error
     check_name(name, f"the data in {str(facts_at)!r}")
-    data = read(folder, name=name, cache=cache, split="split" if config.get("kind") == "column" else None)
+    split, session = (name if config.get("kind") == kind else None for kind, name in SPLIT_BY.items())
+    data = read(folder, name=name, cache=cache, split=split, session=session)
     if data.data_hash != expected:
         raise DataError(
             f"The tables in {str(folder)!r} are not those that were prepared (hash {data.data_hash}, expected "
@@ -230,7 +232,7 @@ def open_prepared(folder: str | Path, *, cache: str | Path | None = None) -> Spl
     if opened.protocol.get("parts") != _parts_of(facts):
         raise DataError(
             f"The parts in {str(folder)!r} are not those that were prepared: prepare the folder again, as its column "
-            "split has changed since."
+            f"{split or session} has changed since."
         )
     return opened
 
@@ -268,6 +270,7 @@ def _write(split: Split, folder: Path) -> None:
     table.write_parquet(folder / "items.parquet")
     types: dict[str, pl.DataType] = {"user_id": _ids(data.users).dtype, "item_id": _ids(data.items).dtype}
     types |= {"timestamp": pl.Int64()} if data.histories.times is not None else {}
+    types |= {"session": pl.Int32()} if data.sessions is not None else {}
     schema = pl.Schema(types | {"position": pl.Int32(), "split": _part_type(split)})
     part = _part_of_rows(split)
 
@@ -286,6 +289,7 @@ def _block(data: Interactions, part: np.ndarray, users: slice, schema: pl.Schema
         "user_id": _ids(data.users).gather(owner),
         "item_id": _ids(data.items).gather(histories.items[rows]),
         "timestamp": None if histories.times is None else histories.times[rows],
+        "session": None if data.sessions is None else data.sessions[rows],
         "position": np.arange(rows.start, rows.stop) - histories.starts[owner],
         "split": _names(schema["split"]).gather(part[rows]),
     }
@@ -314,6 +318,8 @@ def _part_of_rows(split: Split) -> np.ndarray:
     histories = split.data.histories
     if split.config.kind == "column" and split.data.parts is not None:
         part = split.data.parts
+    elif split.config.kind == "leave_last_session_out":
+        part = last_session_parts(split.data)
     elif split.config.kind == "session":
         names = ("valid_share", "test_share", "order", "seed")
         part = session_parts(histories, **{name: getattr(split.config, name) for name in names})

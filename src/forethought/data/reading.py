@@ -34,6 +34,7 @@ def read(
     position: str | None = AUTO,
     rating: str = "rating",
     split: str | None = None,
+    session: str | None = None,
     minimum_rating: float | None = None,
     items: Any = None,
     name: str | None = None,
@@ -47,7 +48,7 @@ def read(
     Args:
         source: whatever `open_table` opens; a folder in the uniform layout brings its `items.parquet` along,
             and `x.inter` of RecBole the `x.item` beside it.
-        user, item, time, position, rating, split: names of columns, see `Columns`.
+        user, item, time, position, rating, split, session: names of columns, see `Columns`.
         minimum_rating: rows rated lower, or not rated, are left out.
         items: the item table, one row an item: whatever `open_table` opens, with an id column called like `item` or
             `item_id`. Its order becomes the order of items; those nobody met are left out.
@@ -64,7 +65,7 @@ def read(
     """
     if name:
         check_name(name)
-    asked = Columns(user=user, item=item, time=time, position=position, rating=rating, split=split)
+    asked = Columns(user=user, item=item, time=time, position=position, rating=rating, split=split, session=session)
     origin = None if minimum_rating is not None else Origin.of(source, asked, items)
     with readable(source):
         source = open_table(source)
@@ -83,10 +84,14 @@ def read(
         else:
             table, table_rows, extra = _item_table(items, item, item_ids, kinds[1])
             vocabulary = Vocabulary(table["item_id"], kinds[1])
-        histories, parts = encode(rows, n, users, vocabulary, per_second=unit.per_second if unit else 1, cache=cache)
+        per_second = unit.per_second if unit else 1
+        sessions = _sessions(rows) if columns.session else None
+        encoded = encode(rows, n, users, vocabulary, per_second=per_second, sessions=sessions, cache=cache)
+        histories, carried = encoded
     notes = (*_order_notes(columns, unit, histories.times), *doubts(histories.times), *extra)
     known = name or source.name or "interactions"
-    return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows, origin, parts)
+    marks = {"parts": carried.get("part"), "sessions": carried.get("session")}
+    return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows, origin, **marks)
 
 
 def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tuple[IdKind, IdKind], Clock | None]:
@@ -102,6 +107,8 @@ def _plain_rows(frame: pl.LazyFrame, columns: Columns) -> tuple[pl.LazyFrame, tu
     if columns.split:
         words = pl.col(columns.split).cast(pl.String).str.strip_chars().str.to_lowercase()
         chosen.append(words.replace_strict(WORDS, default=None, return_dtype=pl.UInt8).alias("part"))
+    if columns.session:
+        chosen.append(id_column(frame, columns.session)[0].alias("session"))
     return frame.select(chosen), (user_kind, item_kind), unit
 
 
@@ -117,11 +124,16 @@ def _survey(
     if n == 0:
         raise DataError(f"There are no rows in {describe(source)}: at least one interaction is needed.")
     own = {"user": columns.user, "item": columns.item, "tick": columns.time, "position": columns.position}
-    own["part"] = columns.split
+    own |= {"part": columns.split, "session": columns.session}
     for name in names:
         if empty := counts[f"empty_{name}"].item():
             raise empty_cells(rows, frame, name, own[name] or name, f"{empty:,} of {n:,} rows")
     return n, users.to_series(), items.to_series()
+
+
+def _sessions(rows: pl.LazyFrame) -> pl.Series:
+    """The ids of all sessions; of two users they may be the same."""
+    return rows.select(pl.col("session").unique()).collect(engine="streaming").to_series()
 
 
 def empty_cells(

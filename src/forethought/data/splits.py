@@ -14,27 +14,29 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import polars as pl
 
-from forethought.data.histories import Cases, Histories, Spans
+from forethought.data.histories import Cases, Spans
 from forethought.data.hold_out import check_hold_out, held_protocol, hold_out
 from forethought.data.interactions import Interactions
 from forethought.data.noise import Noise
 from forethought.data.parts import (
     Order,
     SessionTargets,
+    by_last_session,
     by_parts,
     interactions_frame,
+    last_session_parts,
     part_numbers,
     resolved,
     session_parts,
 )
 from forethought.data.parts import by_session as by_session_parts
+from forethought.data.periods import Targets, bound, cases, first_since, places
 from forethought.data.ties import Ties, order_ties
-from forethought.data.times import iso, moment
+from forethought.data.times import iso
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Second, Seed, Settings, ShareBelowOne, check
 
-SplitKind = Literal["leave_last_out", "temporal", "column", "session"]
-Targets = Literal["first", "last", "all"]
+SplitKind = Literal["leave_last_out", "leave_last_session_out", "temporal", "column", "session"]
 Policy = Literal["keep", "drop"]
 # of a protocol: who trains on what
 DIVIDES = (
@@ -44,6 +46,7 @@ DIVIDES = (
 _HELD, _TIED = {"hold_out_items", "hold_out_seed"}, {"ties", "seed"}
 READ: dict[SplitKind, set[str]] = {
     "leave_last_out": _HELD | _TIED,
+    "leave_last_session_out": set(),
     "temporal": _HELD | _TIED | {"valid_from", "test_from", "targets", "cold_users", "cold_items"},
     "column": set(),
     "session": {"seed", "valid_share", "test_share", "order", "session_targets"},
@@ -58,7 +61,8 @@ class SplitConfig(Settings):
     """How data is to be split, as it is saved with a run; `make_split` obeys it.
 
     Attributes:
-        kind: "leave_last_out", "temporal", "column" (as a column of the table says) or "session" (whole histories).
+        kind: "leave_last_out", "leave_last_session_out" (of each user), "temporal", "column" (as a column of the table
+            says) or "session" (whole histories).
         ties: "file" or "shuffle", the order among equal times.
         seed: of the shuffle, or of the draw of sessions.
         valid_from, test_from: see `temporal`, which alone reads these and the fields below.
@@ -146,6 +150,8 @@ def make_split(data: Interactions, config: SplitConfig | Mapping[str, Any]) -> S
     _refuse_unread(config)
     if config.kind == "column":
         return by_column(data)
+    if config.kind == "leave_last_session_out":
+        return leave_last_session_out(data)
     if config.kind == "session":
         return by_session(data, **{name: getattr(config, name) for name in READ["session"]})
     if config.kind == "leave_last_out":
@@ -298,6 +304,30 @@ def leave_last_out(
     return Split(data, train, held_out(2), held_out(1), protocol, config)
 
 
+def leave_last_session_out(data: Interactions) -> Split:
+    """The last session of each user tests, the one before it validates, the rest trains.
+
+    Each item of such a session is a case, once: to be found from all that its user did in the sessions before.
+
+    Args:
+        data: read with `session`, the name of a column that says which session each row belongs to; users with fewer
+            than three sessions only train.
+
+    Raises:
+        DataError: it was read without, no user has three sessions, or some go on after another one.
+    """
+    check(data, Interactions, "data")
+    if data.sessions is None:
+        raise DataError(
+            "Nothing says which session each interaction belongs to: read the table with session=COLUMN (on the "
+            "command line --session-column)."
+        )
+    divided = by_last_session(data, last_session_parts(data))
+    protocol = {"split": "leave_last_session_out", "ties": "file", "seed": None, **divided.protocol}
+    config = SplitConfig(kind="leave_last_session_out")
+    return Split(data, divided.train, divided.valid, divided.test, protocol, config)
+
+
 def temporal(
     data: Interactions,
     *,
@@ -346,18 +376,18 @@ def temporal(
     if data.histories.times is None:
         raise DataError("This data has an order but no times, so it cannot be split by time: use leave_last_out.")
     histories = order_ties(data, ties, seed)
-    valid_at, test_at = (_bound(histories, *each) for each in (("valid_from", valid_from), ("test_from", test_from)))
+    valid_at, test_at = (bound(histories, *each) for each in (("valid_from", valid_from), ("test_from", test_from)))
     if valid_at >= test_at:
         raise DataError(f"valid_from ({iso(valid_at)}) must come before test_from ({iso(test_at)}).")
-    train_ends = _first_since(histories, valid_at)
+    train_ends = first_since(histories, valid_at)
     train = Spans(histories, np.arange(len(histories)), histories.starts, train_ends)
     trained = hold_out(data, train, hold_out_items, hold_out_seed) if hold_out_items else train
     protocol = {"split": "temporal", "ties": ties, "seed": seed if ties == "shuffle" else None}
     protocol |= {"valid_from": iso(valid_at), "test_from": iso(test_at), "targets": targets}
     protocol |= {"cold_users": cold_users, "cold_items": cold_items} | held_protocol(hold_out_items, hold_out_seed)
     drop = {"drop_users": cold_users == "drop", "drop_items": cold_items == "drop"}
-    valid, protocol["valid"] = _cases(trained, histories, _targets(histories, valid_at, test_at, targets), **drop)
-    test, protocol["test"] = _cases(trained, histories, _targets(histories, test_at, None, targets), **drop)
+    valid, protocol["valid"] = cases(trained, histories, places(histories, valid_at, test_at, targets), **drop)
+    test, protocol["test"] = cases(trained, histories, places(histories, test_at, None, targets), **drop)
     config = SplitConfig(
         kind="temporal",
         ties=ties,
@@ -385,56 +415,3 @@ def _refuse_empty(split: Split) -> None:
                 f"{protocol['test_from']}; the data runs from {iso(times.min())} to {iso(times.max())}: choose moments "
                 "within, or shares such as 0.8 and 0.9."
             )
-
-
-def _bound(histories: Histories, name: str, value: Any) -> int:
-    """A moment in Unix seconds; a share names the time of that interaction when all are put in order of time."""
-    if not isinstance(value, float | np.floating):
-        return moment(value, name)
-    if not 0 < value < 1:
-        raise DataError(f"{name}={value} is a float, hence a share of all interactions, but not between 0 and 1.")
-    at = int(value * len(histories.items))
-    return int(np.partition(histories.dated(), at)[at])
-
-
-def _first_since(histories: Histories, begin: int) -> np.ndarray:
-    """Of each user the place of the first interaction at or after a moment, int64 [U]; the user's end if none."""
-    earlier = np.concatenate([[0], np.cumsum(histories.dated() < begin)])
-    return histories.starts + np.diff(earlier[histories.offsets])
-
-
-def _targets(histories: Histories, begin: int, end: int | None, targets: Targets) -> np.ndarray:
-    """Places of the interactions to be found between two moments, in order of users."""
-    first = _first_since(histories, begin)
-    stop = histories.ends if end is None else _first_since(histories, end)
-    active = first < stop
-    if targets == "first":
-        return first[active]
-    if targets == "last":
-        return stop[active] - 1
-    lengths = (stop - first)[active]
-    return np.repeat(first[active] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-
-
-def _cases(
-    train: Spans, histories: Histories, at: np.ndarray, *, drop_users: bool, drop_items: bool
-) -> tuple[Cases, dict[str, int]]:
-    """Cases for the targets at these places, each with what its user did in earlier seconds, and their counts."""
-    owner = np.searchsorted(histories.offsets, at, side="right") - 1
-    starts, ends = histories.starts[owner], _starts_of_ties(histories)[at]
-    has_history = ends > starts
-    cold_user = has_history & (train.lengths[owner] == 0)
-    counts_N = train.item_counts(int(histories.items.max()) + 1)
-    cold_item = has_history & (counts_N == 0)[histories.items[at]]
-    keep = has_history & ~(cold_user & drop_users) & ~(cold_item & drop_items)
-    counts = {"cases": keep, "cold_users": cold_user, "cold_items": cold_item, "without_history": ~has_history}
-    history = Spans(histories, owner, starts, ends).take(np.flatnonzero(keep))
-    return Cases(history, histories.items[at[keep]]), {name: int(mark.sum()) for name, mark in counts.items()}
-
-
-def _starts_of_ties(histories: Histories) -> np.ndarray:
-    """Of each interaction the place of the first one of the same user and second, int64 [n]."""
-    begins = np.ones(len(histories.items), bool)
-    begins[1:] = np.diff(histories.dated()) != 0
-    begins[histories.starts[histories.lengths > 0]] = True
-    return np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))

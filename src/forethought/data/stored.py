@@ -23,7 +23,7 @@ from forethought.data.splits import Split, SplitConfig
 from forethought.errors import ConfigError, DataError, RunError
 
 KNOWN = (*(field.name for field in fields(Columns)), "items")
-MAY_BE_NONE = ("time", "position", "items", "split")
+MAY_BE_NONE = ("time", "position", "items", "split", "session")
 
 
 def open_again(about: Mapping[str, Any], split: SplitConfig, source: Any = None, items: Any = None) -> Split:

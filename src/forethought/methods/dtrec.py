@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +67,13 @@ from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
 from forethought.reasoning.readouts import Readout
 from forethought.reasoning.step_sampling import SampledSteps, sample_steps
-from forethought.settings import Between, Epoch, Scale, SearchRange, Steps, Weight, Width
+from forethought.settings import Between, Epoch, Scale, SearchRange, Steps, Weight, Width, asked_among, without_unread
 
 Supervision = Literal["dynamic", "fixed", "none"]
 IndicatorSource = Literal["coarse", "fine", "exact"]
 PrototypeChoice = Literal["target", "nearest"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
+OF_CONTRAST = "contrast_noise", "contrast_from"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +149,16 @@ class DTRec(MethodConfig):
                 f"Indicators that are {self.indicator_source} look at no prototypes of their own: leave "
                 "indicator_clusters out, or choose a coarse indicator_source."
             )
+        if not self.contrast_weight and (asked := asked_among(self, OF_CONTRAST)):
+            raise ConfigError(
+                f"Without a contrast {' and '.join(asked)} would change nothing: give contrast_weight, or leave that "
+                "out."
+            )
         self.halting.steps(self.max_steps)
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return without_unread(cls, values, () if values.get("contrast_weight", cls.contrast_weight) else OF_CONTRAST)
 
     def build(self, sizes: DataSizes) -> DTRecModel:
         return DTRecModel(self, sizes.n_items)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +50,19 @@ from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_traje
 from forethought.reasoning.halting import INDICATORS, Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
 from forethought.reasoning.neighbour_prior import NeighbourPrior, PriorTargets
 from forethought.reasoning.step_sampling import sample_steps
-from forethought.settings import Epoch, Scale, SearchRange, Steps, Weight
+from forethought.settings import Epoch, Scale, SearchRange, Steps, Weight, asked_among, without_unread
 
 Learning = Literal["erl", "prl"]
 StepWeights = Literal["mean", "sum"]
 Negatives = Literal["others", "all"]
+OF_CONTRAST = "contrast_noise", "contrast_from", "contrast_steps", "contrast_negatives", "contrast_rereads"
+OF_PRL = "step_weights", "progressive_weight", "temperature_scale", "contrast_weight", *OF_CONTRAST
+OF_ERL = ("divergence_weight",)
+
+
+def _unread(learning: object, contrast_weight: object) -> tuple[str, ...]:
+    """Settings that would change nothing."""
+    return OF_PRL if learning == "erl" else OF_ERL if contrast_weight else (*OF_ERL, *OF_CONTRAST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +118,28 @@ class ReaRec(MethodConfig):
                 "The prior of neighbours speaks of what each step predicts, and ERL predicts with the mean of all: "
                 "choose learning prl, or leave the prior out."
             )
+        self._check_read()
         if self.loss.kind != "ce":
             raise ConfigError(f"ReaRec is trained with full cross-entropy, so its loss cannot be {self.loss.kind!r}.")
+
+    def _check_read(self) -> None:
+        asked = asked_among(self, _unread(self.learning, self.contrast_weight))
+        if of_learning := [name for name in asked if self.learning == "erl" or name in OF_ERL]:
+            other = "prl" if self.learning == "erl" else "erl"
+            raise ConfigError(
+                f"With learning {self.learning} {' and '.join(of_learning)} would change nothing: choose learning "
+                f"{other}, or leave that out."
+            )
+        if asked:
+            raise ConfigError(
+                f"Without a contrast {' and '.join(asked)} would change nothing: give contrast_weight, or leave that "
+                "out."
+            )
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        weights = [values.get(name, getattr(cls, name)) for name in ("learning", "contrast_weight")]
+        return without_unread(cls, values, _unread(*weights))
 
     def references(self) -> References:
         return References(neighbours=self.prior.neighbours if self.prior.weight else 0)

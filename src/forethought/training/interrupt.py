@@ -6,6 +6,8 @@ import signal
 import threading
 from types import FrameType
 
+from forethought.training.observer import EndedEarly
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,10 +27,12 @@ class Interrupt:
             self.before = {number: signal.signal(number, self._ask) for number in SIGNALS}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.in_main:
             for number, handler in self.before.items():
                 signal.signal(number, handler)
+        if self.asked and kind is not None and issubclass(kind, EndedEarly):
+            raise Interrupted from None  # who would begin another training was to stop too
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

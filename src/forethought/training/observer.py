@@ -9,6 +9,10 @@ from forethought.training.settings import Training
 from forethought.training.state import Progress
 
 
+class EndedEarly(Exception):
+    """An observer ends the training where it stands; who called it knows why."""
+
+
 class Observer(Protocol):
     """Somebody who watches: the console, or nobody."""
 

@@ -13,6 +13,7 @@ from forethought.config import Recipe
 from forethought.data.splits import Split
 from forethought.errors import ForethoughtError
 from forethought.runs import train
+from forethought.training.observer import EndedEarly
 from forethought.training.progress import Quiet
 from forethought.tuning.search import End, Search, Trial
 from forethought.tuning.space import Space, defaults, with_values
@@ -51,7 +52,7 @@ class Job:
         return Search(self.folder, self.space, first, epochs=epochs, seed=self.seed, process=process)
 
 
-class _EndedEarly(Exception):
+class _EndedEarly(EndedEarly):
     """A trial that does not go on; never seen outside of this file."""
 
     def __init__(self, end: End) -> None:

@@ -16,6 +16,7 @@ from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
+from forethought.config import from_json, to_json
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
@@ -518,6 +519,12 @@ def test_wrong_settings_are_named() -> None:
         DTRec(indicator_source="exact", indicator_clusters=8)
     with pytest.raises(ConfigError, match="prototype_choice is 'near', but must be one of target, nearest"):
         DTRec(prototype_choice="near")  # type: ignore[arg-type]
+    for name, value in {"contrast_noise": 0.1, "contrast_from": 0}.items():
+        with pytest.raises(ConfigError, match=f"Without a contrast {name} would change nothing: give contrast_weight"):
+            DTRec(**{name: value})
+        assert from_json(DTRec, to_json(DTRec()) | {name: value}) == DTRec()  # of a run from before
+        contrasting = DTRec(contrast_weight=1.0, **{name: value})
+        assert from_json(DTRec, to_json(contrasting)) == contrasting
     with pytest.raises(ConfigError, match="must be ce without smoothing"):
         DTRec(loss=ItemLoss(smoothing=0.1))
 

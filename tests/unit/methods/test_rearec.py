@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
+from forethought.config import from_json, to_json
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
@@ -131,6 +132,37 @@ def test_wrong_settings_are_named() -> None:
         ReaRec(divergence_weight=-1)
     with pytest.raises(ConfigError, match="contrast_noise is nan"):
         ReaRec(contrast_noise=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"contrast_noise": 0.1}, "Without a contrast contrast_noise would change nothing: give contrast_weight"),
+        ({"contrast_from": 0, "contrast_rereads": True}, "contrast_from and contrast_rereads would change nothing"),
+        ({"contrast_steps": "sum"}, "contrast_steps would"),
+        ({"contrast_negatives": "all"}, "contrast_negatives would"),
+        ({"divergence_weight": 0.1}, "With learning prl divergence_weight would change nothing: choose learning erl"),
+        ({"learning": "erl", "contrast_weight": 1.0}, "With learning erl contrast_weight would change nothing: choose"),
+        ({"learning": "erl", "contrast_noise": 0.1, "temperature_scale": 5.0}, "temperature_scale and contrast_noise"),
+        ({"learning": "erl", "step_weights": "sum"}, "step_weights would"),
+        ({"learning": "erl", "progressive_weight": 0.5}, "progressive_weight would"),
+    ],
+)
+def test_what_nothing_reads_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ReaRec(**settings)
+
+
+def test_what_nothing_reads_is_left_out_of_runs_from_before() -> None:
+    """They load and go on as they are; what is read stays, and what is damaged is told."""
+    erl, prl = to_json(ReaRec(learning="erl", divergence_weight=0.1)), to_json(ReaRec())
+    loaded = from_json(ReaRec, erl | {"contrast_weight": 1.0, "contrast_negatives": "all", "temperature_scale": 5.0})
+    assert loaded == ReaRec(learning="erl", divergence_weight=0.1)
+    assert from_json(ReaRec, prl | {"divergence_weight": 0.3, "contrast_noise": 0.5}) == ReaRec()
+    contrasting = ReaRec(contrast_weight=1.0, contrast_noise=0.5, temperature_scale=5.0)
+    assert from_json(ReaRec, to_json(contrasting)) == contrasting
+    with pytest.raises(ConfigError, match="contrast_noise is 'much'"):
+        from_json(ReaRec, prl | {"contrast_noise": "much"})
 
 
 def test_no_net_to_halt_by(split: Split) -> None:
