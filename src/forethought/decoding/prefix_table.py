@@ -87,6 +87,21 @@ class PrefixTable:
         at_BPW = at_BPW.clamp(max=len(level.tokens_X) - 1)
         return at_BPW, level.tokens_X[at_BPW], inside_BPW
 
+    def following(self, codes_XT: Tensor) -> Tensor:
+        """With which codes of the next book an item goes on behind some prefixes, bool [X, C]; with none behind what no
+        item begins with."""
+        at_X1 = codes_XT.new_zeros(len(codes_XT), 1)
+        for step, codes_X in enumerate(codes_XT.T):
+            longer_X1W, tokens_X1W, real_X1W = self.ranges(at_X1, step)
+            met_XW = ((tokens_X1W == codes_X[:, None, None]) & real_X1W)[:, 0]
+            at_X1 = longer_X1W[:, 0].gather(1, met_XW.int().argmax(1, keepdim=True))
+            at_X1 = at_X1.masked_fill(~met_XW.any(1, keepdim=True), -1)
+        _, tokens_X1W, real_X1W = self.ranges(at_X1, codes_XT.shape[1])
+        row_Y, column_Y = real_X1W[:, 0].nonzero(as_tuple=True)
+        open_XC = torch.zeros(len(codes_XT), self.size, dtype=torch.bool, device=codes_XT.device)
+        open_XC[row_Y, tokens_X1W[row_Y, 0, column_Y]] = True
+        return open_XC
+
     def tuples_of(self, length: int) -> Tensor:
         """How many whole tuples begin with each prefix of some length, [X]."""
         return torch.searchsorted(self.levels[-1].items_X, self.levels[length - 1].items_X).diff()

@@ -11,6 +11,9 @@ their exact log-probability, all other items an estimate below. So ranks within 
 as a beam finds the best tuples, ranks beyond it are estimates, and evaluations name the beam in their protocol. Where
 few items may be listed, the search is among those alone. A beam should be longer than a list and what is excluded.
 
+With `loss="items"` (beyond the paper) each softmax is over the codes with which an item goes on, and p(i) sums to one over
+the items. Otherwise most of the last books' work is to learn which tuples there are.
+
 Variants: `causal_encoder` lets tokens see what came before alone, so that one pass trains all positions of a history,
 each with a decoder's sequence behind the last token of its item; the paper's encoder looks both ways, and each prefix
 of a history is a row of its own.
@@ -44,6 +47,7 @@ from forethought.decoding.tuple_paths import TuplePaths
 from forethought.errors import ConfigError
 from forethought.methods.interface import Inputs, Losses, UserRepresentation
 from forethought.methods.item_tokens import TokenItems, TokenMethod, TokenMethodConfig, TokenShape
+from forethought.methods.token_heads import TokenLoss
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
@@ -54,6 +58,7 @@ from forethought.semantic_ids.all import AnyTokenizer
 from forethought.semantic_ids.rq_vae import RQVAE
 from forethought.settings import Between, Heads, Layers, SearchRange, ShareBelowOne, Width, Window
 
+OUT = -1e9  # logit of a code with which no item goes on: finite, so that a prefix of no item is no NaN
 SEARCHED_TOGETHER = 8192  # prefixes: their states stay in the cache of a core
 
 
@@ -84,6 +89,9 @@ class TIGER(TokenMethodConfig):
     """Positions tell how recent an item is (end), or how many came before it (start); see `nn/positions.py`."""
     users: Annotated[int, Between(0, 10_000_000)] = 0
     """Vectors that users are spread over, one of which stands in front of a history (the paper: 2,000); 0: none."""
+    loss: TokenLoss = "tokens"
+    """tokens: each token among all codes of its book, as in the paper; items: among those with which an item goes on,
+    so that nothing is spent on tuples that no item has, and the items' probabilities sum to one."""
     beams: Annotated[int, Between(1, 10_000)] = 100
     """Prefixes that are followed at each level, and tuples whose scores are exact (W)."""
 
@@ -137,8 +145,16 @@ class HashedUsers(nn.Module):
         return torch.where((users_B < 0)[:, None], self.weight.mean(0), vectors_BD)
 
 
-SequenceState = ChainState[DecoderChain]
-"""Where decoded sequences stand."""
+@dataclass(frozen=True, eq=False)
+class SequenceState:
+    """Where decoded sequences stand, a `DecoderState`: their states and chains, and the tokens that were written."""
+
+    at: ChainState[DecoderChain]
+    tokens_BPT: Tensor
+
+    def select(self, paths_BP: Tensor) -> SequenceState:
+        at_BPT = paths_BP[..., None].expand(-1, -1, self.tokens_BPT.shape[-1])
+        return SequenceState(self.at.select(paths_BP), self.tokens_BPT.gather(1, at_BPT))
 
 
 @dataclass
@@ -200,10 +216,11 @@ class TIGERModel(TokenMethod[DecodedItems]):
             real_BP = real_BL
         x_BPD = self.first_D.expand(*real_BP.shape, -1)
         losses = []
+        codes_PM = codes_BPM[real_BP]
         for book, codes_BP in enumerate(codes_BPM.unbind(-1)):
             states_BPD, chain = self.written(x_BPD, chain)
-            logits_PC = self.tokens.logits(states_BPD[real_BP], book)
-            losses.append(F.cross_entropy(logits_PC, codes_BP[real_BP], reduction="sum") / batch.weight)
+            logits_PC = self.token_logits(states_BPD[real_BP], codes_PM[:, :book])
+            losses.append(F.cross_entropy(logits_PC, codes_PM[:, book], reduction="sum") / batch.weight)
             x_BPD = self.tokens.vectors(torch.full_like(codes_BP, book), codes_BP)
         total = torch.stack(losses).sum()
         parts = {"loss": total, "first": losses[0], "last": losses[-1]}
@@ -236,6 +253,14 @@ class TIGERModel(TokenMethod[DecodedItems]):
     def written(self, x_BPD: Tensor, chain: DecoderChain) -> tuple[Tensor, DecoderChain]:
         """States of one more token on each sequence, [B, P, D]."""
         return self.decoder(self.decoder_norm(x_BPD), chain)
+
+    def token_logits(self, states: Tensor, before: Tensor) -> Tensor:
+        """Of the codes of the next book, [..., C], behind some tokens, [..., T]."""
+        logits = self.tokens.logits(states, before.shape[-1])
+        if self.config.loss == "tokens":
+            return logits
+        open_XC = self.tokens.prefixes()[0].following(before.flatten(0, -2))
+        return logits.masked_fill(~open_XC.view(logits.shape), OUT)
 
     def _token_seen(self, seen: Tensor) -> Tensor:
         """The same of tokens as of items, the user's in front, which all see: [..., L] becomes [..., X]."""
@@ -331,11 +356,14 @@ class SequenceDecoder:
         return self.model.tokens.size
 
     def begin(self, rows: int) -> SequenceState:
-        return SequenceState(*self.model.written(self.model.first_D.expand(rows, 1, -1), self.chain))
+        at = ChainState(*self.model.written(self.model.first_D.expand(rows, 1, -1), self.chain))
+        return SequenceState(at, at.states_BPD.new_empty(rows, 1, 0, dtype=torch.int64))
 
     def log_probs(self, state: SequenceState) -> tuple[Tensor, None]:
-        book = len(state.chain.layers[0].token_keys) - 1
-        return F.log_softmax(self.model.tokens.logits(state.states_BPD, book), dim=-1)[:, :, None], None
+        logits_BPC = self.model.token_logits(state.at.states_BPD, state.tokens_BPT)
+        return F.log_softmax(logits_BPC, dim=-1)[:, :, None], None
 
     def advance(self, state: SequenceState, books_BP: Tensor, tokens_BP: Tensor) -> SequenceState:
-        return SequenceState(*self.model.written(self.model.tokens.vectors(books_BP, tokens_BP), state.chain))
+        vectors_BPD = self.model.tokens.vectors(books_BP, tokens_BP)
+        at = ChainState(*self.model.written(vectors_BPD, state.at.chain))
+        return SequenceState(at, torch.cat([state.tokens_BPT, tokens_BP[..., None]], dim=-1))

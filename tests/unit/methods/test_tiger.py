@@ -60,13 +60,23 @@ def said(model: TIGERModel, items: list[int], user: int, prefix: list[int]) -> T
     for vector_D in written:
         states_11D, chain = model.decoder(model.decoder_norm(vector_D)[None, None], chain)
     book = len(prefix)
-    return (states_11D[0, 0] @ tokens.heads_MCD[book].T + tokens.bias_MC[book]).log_softmax(-1)
+    logits_C = states_11D[0, 0] @ tokens.heads_MCD[book].T + tokens.bias_MC[book]
+    if model.config.loss == "items":
+        going_on = {codes[book] for codes in tokens.codes_NM.tolist() if codes[:book] == prefix}
+        logits_C = torch.stack([z if c in going_on else torch.tensor(-torch.inf) for c, z in enumerate(logits_C)])
+    return logits_C.log_softmax(-1)
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"count_from": "start"}, {"count_from": "start", "users": 7}, {"causal_encoder": False, "users": 7}],
-    ids=["causal", "causal-users", "both-ways"],
+    [
+        {"count_from": "start"},
+        {"count_from": "start", "users": 7},
+        {"causal_encoder": False, "users": 7},
+        {"count_from": "start", "loss": "items"},
+        {"causal_encoder": False, "loss": "items"},
+    ],
+    ids=["causal", "causal-users", "both-ways", "items", "both-ways-items"],
 )
 def test_the_loss_is_teacher_forcing_over_each_prefix_by_itself(split: Split, changed: dict[str, Any]) -> None:
     model, batch = spread(split, **changed), rows_of(split)
@@ -90,7 +100,11 @@ def test_the_loss_is_teacher_forcing_over_each_prefix_by_itself(split: Split, ch
         torch.testing.assert_close(mine, wanted, atol=1e-9, rtol=1e-7)
 
 
-@pytest.mark.parametrize("changed", [{}, {"users": 3}, {"causal_encoder": False}], ids=["causal", "users", "both-ways"])
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"users": 3}, {"causal_encoder": False}, {"loss": "items"}],
+    ids=["causal", "users", "both-ways", "items"],
+)
 def test_scores_are_the_log_probabilities_of_tuples(split: Split, changed: dict[str, Any]) -> None:
     model = spread(split, **changed)
     batch = history_batch(split.test.history.take(np.arange(3)), 12)
@@ -102,6 +116,8 @@ def test_scores_are_the_log_probabilities_of_tuples(split: Split, changed: dict[
             for item, codes in enumerate(model.tokens.codes_NM.tolist()):
                 log_p = [said(model, items, row, codes[:m])[code].item() for m, code in enumerate(codes)]
                 assert scores_BN[row, item].item() == pytest.approx(sum(log_p), abs=1e-9)
+            if model.config.loss == "items":
+                assert scores_BN[row].exp().sum().item() == pytest.approx(1)
 
 
 def test_a_counter_makes_every_tuple_one_item(model: TIGERModel) -> None:
