@@ -11,8 +11,8 @@ their exact log-probability, all other items an estimate below. So ranks within 
 as a beam finds the best tuples, ranks beyond it are estimates, and evaluations name the beam in their protocol. Where
 few items may be listed, the search is among those alone. A beam should be longer than a list and what is excluded.
 
-With `loss="items"` (beyond the paper) each softmax is over the codes with which an item goes on, and p(i) sums to one over
-the items. Otherwise most of the last books' work is to learn which tuples there are.
+With `loss="items"` (beyond the paper) each softmax is over the codes with which an item goes on, and p(i) sums to one
+over the items. Otherwise most of the last books' work is to learn which tuples there are.
 
 Variants: `causal_encoder` lets tokens see what came before alone, so that one pass trains all positions of a history,
 each with a decoder's sequence behind the last token of its item; the paper's encoder looks both ways, and each prefix
