@@ -18,8 +18,12 @@ from typing import Any
 
 import torch
 
+from forethought.alignment.settings import Alignment
 from forethought.config import Recipe, as_method, from_json, to_json
+from forethought.data.evidence import Evidence
+from forethought.data.features import Features
 from forethought.data.names import check_name
+from forethought.data.noise import Noise
 from forethought.data.splits import Split
 from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, MissingExtraError, RunError
@@ -43,7 +47,8 @@ from forethought.training import state
 from forethought.training.observer import Observer
 from forethought.training.settings import Training
 
-BESIDE = ("noise", "features", "evidence", "alignment")  # parts of a recipe beside its method and training, or None
+BESIDE = {"noise": Noise, "features": Features, "evidence": Evidence, "alignment": Alignment}
+"""Parts of a recipe beside its method and training; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -182,13 +187,14 @@ def _settings(part: Any) -> dict[str, Any] | None:
 
 def _same_recipe(config: Mapping[str, Any], recipe: Recipe) -> bool:
     """Settings that are newer than the run are as they were, their defaults; a device is no part of a recipe."""
+    kinds: dict[str, type] = {"method": type(recipe.method), "training": Training, **BESIDE}
     try:
-        method = from_json(type(recipe.method), config["method"])
+        stored = {name: config[name] for name in kinds if config.get(name) is not None}
+        run = dict.fromkeys(kinds) | {name: from_json(kinds[name], part) for name, part in stored.items()}
     except ConfigError:
         return False
-    trained = asdict(Training()) | config["training"] | {"device": recipe.training.device}
-    beside = all(config.get(part) == _settings(getattr(recipe, part)) for part in BESIDE)
-    return method == recipe.method and trained == asdict(recipe.training) and beside
+    run["training"] = replace(run["training"] or Training(), device=recipe.training.device)
+    return all(part == getattr(recipe, name) for name, part in run.items())
 
 
 def _trained(variant: str, seed: int, context: StudyContext) -> tuple[Recommender, float]:
