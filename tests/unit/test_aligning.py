@@ -15,6 +15,7 @@ from small_tokens import TOKENIZER
 from torch import Tensor
 
 import forethought.studies.alignment as study
+import forethought.studies.decoding as decoding_study
 from forethought.aligning import align
 from forethought.alignment.aligner import Aligner
 from forethought.alignment.held_out import shared_out
@@ -471,3 +472,15 @@ def test_the_study_tells_what_paths_earn(
     assert {"step_hit", "path", "recall@50", "distinct", "entropy"} <= told.keys()
     assert ({"category_hit", "consistency"} <= told.keys()) is categories
     assert all(0 <= told[name] <= 2 for name in ("step_hit", "recall@50", "distinct"))
+
+
+def test_ways_of_decoding_are_told_at_their_full_strength(paths_run: Recommender, split: Split) -> None:
+    """By paths alone, whatever share of the ranking the run's validation part gave them; afterwards all is as it was."""
+    method: Any = paths_run.method
+    before = paths_run.method.config, float(method.path_share)
+    told = decoding_study.probe(paths_run, split, 0)["ways"]
+    assert (method.config, float(method.path_share)) == before
+    assert [way["settings"]["path_share"] for way in told[:3]] == [1.0, before[1], 0.0]
+    assert {way["settings"]["path_share"] for way in told[3:]} == {1.0}
+    assert told[0]["relative"]["mean"] == 0
+    assert told[2]["ndcg@10"] != told[0]["ndcg@10"]

@@ -1,7 +1,9 @@
 """How paths over tokens are best sought: orders, pruning, beams and lengths of one trained model.
 
-Nothing is trained: the same weights decode the same test cases in several ways, each held against the way of the run by
-paired differences over users. Pruning needs a head for categories that can be trusted, so its accuracy is told of too.
+Nothing is trained: the same weights decode the same test cases in several ways, and items are ranked by paths alone, as
+in the paper, so that each way is seen at its full strength; beside them stand what is said before the first token, and
+the shares that the run's validation part chose. Each is held against paths sought as the run seeks them, by paired
+differences over users. Pruning needs a head for categories that can be trusted, so its accuracy is told of too.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ MOST_CASES = 5_000
 THETAS = (0.02, 0.04, 0.06, 0.08, 0.1)
 BEAMS = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 8)
+ALONE = "paths alone"
 FEW = 256  # cases in a batch: paths take memory
 
 
@@ -49,7 +52,7 @@ def ways(trained: REG4Rec, codebooks: int) -> Iterator[tuple[str, REG4Rec]]:
 
 
 def _searches(own: BeamSettings) -> Iterator[tuple[str, BeamSettings]]:
-    yield "as trained", own
+    yield ALONE, own
     for order in ("confident", "fixed", "random", "joint"):
         if order != own.order:
             yield f"order {order}", replace(own, order=order).plain()
@@ -68,10 +71,16 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     if not isinstance(method, REG4RecModel):
         return {}
     test, valid = (some_cases(part, seed, MOST_CASES) for part in (split.test, split.valid))
-    own, base, rows = method.config, None, []
+    own, share, base, rows = method.config, float(method.path_share), None, []
+    tried = [(name, way, 1.0) for name, way in ways(own, method.tokens.codebooks)]
+    tried[1:1] = [
+        (f"shares as validation chose, paths {share:g}", own, share),
+        ("before the first token alone", own, 0.0),
+    ]
     try:
-        for name, way in ways(own, method.tokens.codebooks):
+        for name, way, counts in tried:
             method.config = way
+            method.path_share.fill_(counts)
             begin = time.perf_counter()
             ranked = rank_cases(method, test, exclude_history=exclude, k=10, batch=FEW)
             ms = 1000 * (time.perf_counter() - begin) / len(test)
@@ -79,7 +88,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
             rows.append(
                 {
                     "way": name,
-                    "settings": asdict(way.decoding) | {"steps": way.steps},
+                    "settings": asdict(way.decoding) | {"steps": way.steps, "path_share": counts},
                     "ms": ms,
                     **_figures(ranked, base, test, split),
                 }
@@ -87,11 +96,13 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
 
         def quality(theta: float) -> float:
             method.config = replace(own, decoding=replace(own.decoding, corp=True, theta=theta))
+            method.path_share.fill_(1.0)
             return float(ndcg(rank_cases(method, valid, exclude_history=exclude, batch=FEW).ranks, 10).mean())
 
         calibrated = calibrate_theta(quality, THETAS) if method.tokens.categories is not None else None
     finally:
         method.config = own
+        method.path_share.fill_(share)
     return {
         "cases": len(test),
         "ways": rows,
@@ -145,9 +156,10 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
 def _ways_of(page: Page, name: str, figures: Mapping[str, Any]) -> None:
     page.heading(f"Ways of decoding: {name}")
     page.say(
-        f"The same weights on the same {figures['cases']:,} test cases. Differences of NDCG@10 are relative to the way "
-        "the run decodes, paired over users, with 95% intervals. Milliseconds are those of ranking and lists, in "
-        f"batches of {FEW}. A list is short that has fewer than 10 items."
+        f"The same weights on the same {figures['cases']:,} test cases, ranked by paths alone unless said otherwise. "
+        "Differences of NDCG@10 are relative to paths sought as the run seeks them, paired over users, with 95% "
+        f"intervals. Milliseconds are those of ranking and lists, in batches of {FEW}. A list is short that has fewer "
+        "than 10 items."
     )
     head = ["way", "recall@5", "recall@10", "ndcg@10", "difference", "coverage@10", "ms a history", "short lists"]
     rows = []
