@@ -475,7 +475,7 @@ def test_the_study_tells_what_paths_earn(
 
 
 def test_ways_of_decoding_are_told_at_their_full_strength(paths_run: Recommender, split: Split) -> None:
-    """By paths alone, whatever share of the ranking the run's validation part gave them; afterwards all is as it was."""
+    """By paths alone, whatever share of the ranking validation gave them; afterwards all is as it was."""
     method: Any = paths_run.method
     before = paths_run.method.config, float(method.path_share)
     told = decoding_study.probe(paths_run, split, 0)["ways"]
