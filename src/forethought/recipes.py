@@ -187,7 +187,8 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "sse-pt-authors": sse_pt_authors,
     "lightrec": lambda: Recipe(method=methods.LightRec()),  # the temperature from three trials
     "igr-sr": lambda: Recipe(method=methods.IGRSR()),  # eight trials bettered nothing else
-    "tiger": lambda: Recipe(method=methods.TIGER(), features=Features()),
+    # the paper's loss, tokens, spends its epochs on learning which tuples there are: 12% less on Beauty, one seed
+    "tiger": lambda: Recipe(method=methods.TIGER(loss="items"), features=Features()),
     # as many codebooks as the authors have on Beauty: of 8 and 32, tried once each, the more
     "rpg": lambda: Recipe(method=methods.RPG(tokenizer=MPQ(codebooks=32)), features=Features()),
     # two tokens leave a handful of ten thousand items, and each step costs as much as an epoch of RPG

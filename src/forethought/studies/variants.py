@@ -212,7 +212,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-full-trained": knowing("sasrec", Features(), Evidence(fit="training")),
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
     "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
-    "tiger-items": changed("tiger", loss="items"),
+    "tiger-tokens": changed("tiger", loss="tokens"),
     "rpg-tokens": changed("rpg", loss="tokens"),
     **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
     **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
