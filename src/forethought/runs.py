@@ -15,9 +15,8 @@ from typing import Any
 import torch
 
 from forethought import machine
-from forethought.alignment.aligner import Aligner, Rewards, learns_held_out
-from forethought.alignment.held_out import shared_out
-from forethought.alignment.items import item_ranks
+from forethought.alignment.aligner import Rewards
+from forethought.alignment.parts import to_align
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, to_json
 from forethought.data.batches import plan, windows
@@ -105,7 +104,7 @@ def train(
     fabric = launch(config.training)
     trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
     recommender = _untrained(config, split, side, folder, begun_with)
-    trained = _as_trained(recommender, seen, rewards)
+    trained, parts = _as_trained(recommender, seen, rewards, fabric.world_size)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, trained, fabric.device)
     going_on = folder if resume else None
@@ -123,7 +122,7 @@ def train(
         held.callback(trackers.finish)
         Fit(
             method=trained,
-            split=seen if not learns_held_out(trained) else shared_out(seen, trained.window, config.seed),
+            split=parts,
             settings=config.training,
             seed=config.seed,
             folder=folder,
@@ -137,7 +136,7 @@ def train(
             layers=layers,
         ).run(fabric)
         if fabric.is_global_zero:
-            fit_on_validation(recommender, split, seen, sums, watcher)
+            fit_on_validation(recommender, split, parts, sums, watcher)
             write_card(recommender)
             trackers.keep(folder)
         fabric.barrier()
@@ -159,10 +158,17 @@ def _side(config: RunConfig, split: Split, start: Recommender | None) -> SideInf
     return resolve(config.method, split, *outside, scales=scales_of(start), start=start, device=device)
 
 
-def _as_trained(run: Recommender, split: Split, rewards: Rewards | None) -> Method:
-    """What the loop trains: the method, or how it is aligned."""
+def _as_trained(run: Recommender, split: Split, rewards: Rewards | None, processes: int) -> tuple[Method, Split]:
+    """What the loop trains, the method or how it is aligned, and on what."""
     alignment = run.config.alignment
-    return run.method if alignment is None else Aligner(run.method, alignment, item_ranks(split), rewards)
+    if alignment is None:
+        return run.method, split
+    if alignment.learn_weights and processes > 1:
+        raise ConfigError(
+            f"Weights of rewards are learned in one process, but there are {processes}: leave learn_weights out, or "
+            "align without torchrun."
+        )
+    return to_align(run.method, alignment, split, run.config.seed, rewards)
 
 
 def _untrained(

@@ -52,6 +52,15 @@ def test_paths_are_aligned_into_a_run_of_its_own(shell: Shell, paths: Path, tmp_
     assert again["valid_ndcg@10"] == run.outcome()["valid_ndcg@10"]
 
 
+def test_weights_of_rewards_are_learned_and_told(shell: Shell, paths: Path, tmp_path: Path) -> None:
+    words = ["--out", tmp_path / "run", *BRIEF, "--learn-weights", "--learn-every", 1]
+    told = shell.run("align", paths, *words)
+    assert told.code == 0, told.err
+    said = " ".join((told.out + told.err).split())
+    weights = shell.json("align", paths, *words, "--resume")["reward_weights"]
+    assert f"Weights of rewards at the end: step_hit {weights['weight_step_hit']:.3g}, category_hit" in said
+
+
 def test_halting_is_aligned(shell: Shell, halting: Path, tmp_path: Path) -> None:
     outcome = shell.json("align", halting, "--out", tmp_path / "run", *BRIEF, "--halting-rewards.step-price", 0.002)
     assert set(outcome) == {"run", "epochs", "best_epoch", "valid_ndcg@10", "trained_s"}
@@ -68,6 +77,8 @@ def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Pa
         (paths, ["--policy-weight", 0, "--anchor", 0], "nothing would be learned"),
         (paths, ["--path-rewards.future", 1, "--path-rewards.decay", 0.5], "a single item counts"),
         (paths, ["--path-rewards.path", 0, "--path-rewards.top", 5], "has the weight 0"),
+        (paths, ["--weight-rate", 1], "not learned"),
+        (halting, ["--learn-weights"], "is of paths"),
         (paths, ["--group", 1], "from 2 to"),
         (paths, ["--guard", "recal@50"], "no metric"),
         (tmp_path / "none", [], "no run folder"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants import Mutant
 
 GRPO, ALIGN = "unit/reasoning/test_grpo.py", "unit/test_aligning.py"
+LEARNED = "unit/alignment/test_learned_weights.py"
 ROLL, REWARDS = "unit/decoding/test_rollouts.py", "unit/alignment/test_rewards.py"
 
 MUTANTS = (
@@ -133,5 +134,61 @@ MUTANTS = (
         "cases.ends + 1).last(window + 1)",
         "cases.ends).last(window + 1)",
         f"{ALIGN}::test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_other",
+    ),
+    Mutant(
+        "what raises the held-out loss comes to weigh more",
+        "alignment/learned_weights.py",
+        "inner[name] = -_dot(h, g)",
+        "inner[name] = _dot(h, g)",
+        f"{LEARNED}::test_what_helps_others_comes_to_weigh_more_than_its_opposite",
+    ),
+    Mutant(
+        "usefulness has another scale",
+        "alignment/learned_weights.py",
+        "_dot(h, h) ** 0.5 * max(norms)",
+        "_dot(h, h) ** 0.5 * min(norms)",
+        f"{LEARNED}::test_a_reward_is_as_useful_as_the_held_out_loss_falls_when_it_is_followed",
+    ),
+    Mutant(
+        "the sum of weights drifts",
+        "alignment/learned_weights.py",
+        "kept = sum(weights.values()) / sum(moved.values())",
+        "kept = 1.0",
+        f"{LEARNED}::test_a_step_keeps_the_sum_and_no_weight_is_lost",
+    ),
+    Mutant(
+        "weights are learned from every batch",
+        "alignment/learned_weights.py",
+        "(self.batches - 1) % self.every == 0",
+        "True",
+        f"{LEARNED}::test_a_look_is_taken_every_few_batches",
+    ),
+    Mutant(
+        "weights that were learned are not what is earned by",
+        "alignment/aligner.py",
+        "weights[name] * part_BGT",
+        "self.rewards[name][0] * part_BGT",
+        f"{LEARNED}::test_what_helps_others_comes_to_weigh_more_than_its_opposite",
+    ),
+    Mutant(
+        "those who tell weights choose too",
+        "alignment/parts.py",
+        "replace(split, valid=chosen_by)",
+        "split",
+        f"{LEARNED}::test_those_who_tell_weights_choose_nothing",
+    ),
+    Mutant(
+        "weights begin anew after a stop",
+        "training/loop.py",
+        "self.method.load_training_state(self.progress.of_method)",
+        "pass",
+        f"{LEARNED}::test_a_run_tells_the_weights_it_learned_and_comes_to_the_same_after_a_stop",
+    ),
+    Mutant(
+        "the held-out loss is a sum over histories",
+        "methods/reg4rec.py",
+        "real_B1, targets_B, len(targets_B)",
+        "real_B1, targets_B, 1",
+        f"{LEARNED}::test_the_loss_behind_a_history_is_that_of_its_last_position",
     ),
 )

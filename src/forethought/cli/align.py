@@ -78,5 +78,8 @@ def run(arguments: list[str]) -> None:
         print_json({"run": str(options.out), **outcome})
     elif not options.quiet:
         kept = outcome["best_epoch"] == 0
+        if weights := outcome.get("reward_weights"):
+            each = ", ".join(f"{name.removeprefix('weight_')} {weight:.3g}" for name, weight in weights.items())
+            view.print(f"Weights of rewards at the end: {each}.")
         said = "No validation was better, so it holds the weights it began with. " if kept else ""
         view.print(f"{said}The run lies in {options.out}; next: forethought evaluate {options.out}")

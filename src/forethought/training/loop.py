@@ -402,8 +402,9 @@ class Fit:
         if self.shares is not None:
             cut = partial(self.shares.cut, keys=self.shares.split_keys(self.method, optimiser.optimizer))
         state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank, cut=cut)
-        if self.layers is not None:
-            with state.whole(self.folder / "state"):
+        with state.whole(self.folder / "state"):
+            self.method.load_training_state(self.progress.of_method)
+            if self.layers is not None:
                 self.layers.load(self.progress.ladq)
 
     def _go_back(self, fabric: Fabric, optimiser: _FabricOptimizer, rows: Spans, error: Diverged) -> None:
@@ -434,6 +435,7 @@ class Fit:
             torch.distributed.all_gather_object(everybody, state.generators())
         if self.layers is not None:
             self.progress.ladq = self.layers.state()
+        self.progress.of_method = self.method.training_state()
         tensors = state.tensors_of(self.method, optimiser.optimizer)
         if self.shares is not None:
             tensors = self.shares.gathered(tensors, self.shares.split_keys(self.method, optimiser.optimizer))
