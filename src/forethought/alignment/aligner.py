@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from forethought.alignment.feedback import NOBODY, Feedback
 from forethought.alignment.learned_weights import LearnedWeights
 from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
 from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
@@ -34,6 +35,7 @@ from forethought.reasoning.policy import Future, Policy, Rollouts
 
 ALIGN = "align"
 AFTER = 1_000_000  # an epoch of the own loss in which every warm-up is over
+FEEDBACK = "feedback"  # what the reward of it is called
 IDLE = 0.95  # of groups without a difference
 STEADY_SHARE, RARE = 0.98, 0.05  # of the most that consistency can earn, and of choices
 ANCHORS = {"paths": 0.5, "halting": 0.0}  # where none is asked for
@@ -68,6 +70,7 @@ class Aligner(Method):
         items: ItemRanks,
         more: Rewards | None = None,
         held_out: Spans | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         super().__init__()
         self.method, self.settings = method, settings
@@ -75,7 +78,9 @@ class Aligner(Method):
         self.most_validated = method.most_validated
         self.policy = _policy(method, settings)
         self.rewards = _rewards(self.policy, settings, items) | dict(more or {})
-        if not any(weight for weight, _ in self.rewards.values()):
+        self.feedback = feedback
+        _check_feedback(settings, feedback, self.rewards)
+        if not any(weight for weight, _ in self.rewards.values()) and feedback is None:
             raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
         self.learned = _learned(self.policy, settings, self.rewards, held_out)
         self.anchor = ANCHORS[self.policy.kind] if settings.anchor is None else settings.anchor
@@ -112,6 +117,7 @@ class Aligner(Method):
             updates=settings.updates,
             patience=settings.patience,
             guard=settings.guard,
+            may_lose=None if self.feedback is None else settings.feedback_cost,
             step_price=settings.halting_rewards.step_price if self.policy.kind == "halting" else 0.0,
         )
         return (stage,)
@@ -145,10 +151,17 @@ class Aligner(Method):
     def begin_batch(self, batch: Batch) -> None:
         """Draw a position of each row, its rollouts, and what they earned."""
         case, future, shares_B = drawn_cases(batch, self._horizon(), last=learns_held_out(self))
+        judged_B = None
+        if self.feedback is not None:
+            case, judged_B = self.feedback.mixed_in(case, self.settings.feedback_share)
         rollouts = self.policy.roll_out(case, self.settings.group, self.settings.temperature)
         facts = self.policy.facts(case, rollouts, future)
         like = rollouts.log_probs_BGT
         parts = {name: spread(reward(facts).to(like), like.shape[-1]) for name, (_, reward) in self.rewards.items()}
+        if self.feedback is not None and judged_B is not None:
+            known_B11 = (judged_B == NOBODY)[:, None, None]  # what comes next
+            parts = {name: part_BGT * known_B11 for name, part_BGT in parts.items()}
+            parts[FEEDBACK] = self.feedback.earned(facts, judged_B).to(like)
         if self.learned is not None and self.learned.due():
             self._learn_weights(case, rollouts, shares_B, parts)
         weights = self.weights()
@@ -157,9 +170,12 @@ class Aligner(Method):
             total_BGT += weights[name] * part_BGT
         earned_BGT = self._to_go(total_BGT)
         with_choices_B = rollouts.real_BGT.any(-1).any(-1)
-        figures = {f"reward_{name}": (part.mean(1).sum(-1) * shares_B).sum() for name, part in parts.items()}
+        figures = {
+            f"reward_{name}": (part_BGT.mean(1).sum(-1) * shares_B).sum() / self._share(name)
+            for name, part_BGT in parts.items()
+        }
         if self.learned is not None:
-            figures |= {f"weight_{name}": like.new_tensor(weight) for name, weight in weights.items()}
+            figures |= {f"weight_{name}": like.new_tensor(weight) for name, weight in self.learned.weights.items()}
         idle_B = (earned_BGT == earned_BGT[:, :1]).all(-1).all(-1) & with_choices_B
         figures["idle_groups"] = (idle_B * shares_B).sum()
         (reference,) = self.reference
@@ -168,9 +184,15 @@ class Aligner(Method):
 
     def weights(self) -> dict[str, float]:
         """Of the rewards, as they are now."""
-        return {name: weight for name, (weight, _) in self.rewards.items()} | (
-            {} if self.learned is None else self.learned.weights
-        )
+        weights = {name: weight for name, (weight, _) in self.rewards.items()}
+        if self.feedback is not None:
+            weights[FEEDBACK] = self.settings.feedback_weight
+        return weights if self.learned is None else weights | self.learned.weights
+
+    def _share(self, name: str) -> float:
+        """Of the histories that can earn it, on average; 1 where none can, who then earn nothing."""
+        share = 0.0 if self.feedback is None else self.settings.feedback_share
+        return share if name == FEEDBACK else (1 - share) or 1.0
 
     def _to_go(self, rewards_BGT: Tensor) -> Tensor:
         """What each choice answers for."""
@@ -284,6 +306,26 @@ def _policy(method: Method, settings: Alignment) -> Policy:
     if settings.action != "token":
         raise ConfigError("action is of paths, and this method has none: leave it out.")
     return policy
+
+
+def _check_feedback(settings: Alignment, feedback: Feedback | None, rewards: Rewards) -> None:
+    """Refuse settings of feedback that nothing reads, and feedback that earns nothing.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    plain = Alignment()
+    names = ("feedback_weight", "feedback_share", "feedback_cost")
+    asked = [name for name in names if getattr(settings, name) != getattr(plain, name)]
+    if feedback is None and asked:
+        raise ConfigError(
+            f"There is no feedback, so that {' and '.join(asked)} would change nothing: give some, or leave that out."
+        )
+    if feedback is not None and not settings.feedback_weight * settings.policy_weight:
+        zero = "policy_weight" if settings.feedback_weight else "feedback_weight"
+        raise ConfigError(f"{zero} is 0, so that feedback would change nothing: give it a weight, or no feedback.")
+    if feedback is not None and FEEDBACK in rewards:
+        raise ConfigError("A reward of your own is called feedback, as what people say is: give it another name.")
 
 
 def _learned(policy: Policy, settings: Alignment, rewards: Rewards, held_out: Spans | None) -> LearnedWeights | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from forethought.decoding.rollouts import Action
 from forethought.errors import ConfigError
 from forethought.reasoning.grpo import KL, Reward, Scale
-from forethought.settings import Between, Count, Epochs, Settings, Weight
+from forethought.settings import Between, Count, Epochs, Settings, Share, Weight
 from forethought.settings import Scale as Positive
 
 
@@ -98,6 +98,13 @@ class Alignment(Settings):
     """How fast those weights move."""
     learn_every: Count = 4
     """Batches between two looks at these users; each costs a backward a reward."""
+    feedback_weight: Weight = 1.0
+    """Of what people accepted or rejected, where there is feedback; it is never learned."""
+    feedback_share: Annotated[float, Between(0, 1, above=True)] = 0.25
+    """How many of the histories that rollouts are drawn for are such as have feedback."""
+    feedback_cost: Share = 0.01
+    """What listening to people may cost all: the share of NDCG@10 and of the guard that may be lost on validation. The
+    last state that loses no more is kept, as validation does not know what they said."""
     anchor: Weight | None = None
     """Weight of the run's own loss beside the rewards'; None: 0.5 for paths, 0 for halting."""
     rate: Positive = 0.03

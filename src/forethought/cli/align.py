@@ -21,6 +21,9 @@ class Options:
     """Data folder or table; by default where the run says that its data lies."""
     items: str | None = None
     """Item table, where it lies beside the data."""
+    feedback: str | None = None
+    """What people accepted and rejected: a table with user_id or history, kind (token, path or category), value (3:17,
+    "3:17 0:5", or a category) and accepted (true or false)."""
     seed: int | None = None
     """Of what is drawn; by default the run's."""
     device: str = "auto"
@@ -63,6 +66,7 @@ def run(arguments: list[str]) -> None:
             split,
             options.out,
             args.alignment,
+            feedback=options.feedback,
             seed=options.seed,
             resume=options.resume,
             overwrite=options.overwrite,
