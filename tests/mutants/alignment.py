@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "choices after the end of a rollout count",
         "alignment/aligner.py",
-        "weights_BGT = rollouts.real_BGT * drawn.shares_B[:, None, None]",
-        "weights_BGT = torch.ones_like(rollouts.log_probs_BGT) * drawn.shares_B[:, None, None]",
+        "weights_BGT = rollouts.real_BGT * shares_B[:, None, None]",
+        "weights_BGT = torch.ones_like(rollouts.log_probs_BGT) * shares_B[:, None, None]",
         f"{ALIGN}::test_the_loss_is_that_of_one_choice_after_the_other",
     ),
     Mutant(

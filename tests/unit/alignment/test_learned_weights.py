@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,12 +31,13 @@ from forethought.data.histories import Histories, Spans
 from forethought.data.splits import Split
 from forethought.decoding.path_facts import PathFacts
 from forethought.errors import ConfigError, RunError
+from forethought.files import checked
 from forethought.methods.dtrec import DTRec
 from forethought.methods.path_policy import PathPolicy
 from forethought.methods.reg4rec import REG4Rec
 from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender
-from forethought.runs import train
+from forethought.runs import _as_trained, train
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
@@ -265,6 +267,17 @@ def test_those_who_tell_weights_choose_nothing(
     assert made.config.alignment == LEARNING
 
 
+def test_a_state_with_damaged_weights_is_told_in_a_sentence(run: Recommender, split: Split, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        align(run, split, tmp_path / "run", LEARNING, observer=_StopsAt(3))
+    path = tmp_path / "run/state/state.json"
+    told = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
+    told["of_method"]["weight_path"] = -1.0
+    path.write_text(json.dumps(checked(told)))
+    with pytest.raises(RunError, match=r"is damaged .*weights of rewards"):
+        align(run, split, tmp_path / "run", LEARNING, resume=True)
+
+
 def test_a_state_of_other_rewards_is_refused(split: Split) -> None:
     model = made(split)
     state = model.training_state()
@@ -288,6 +301,9 @@ def test_where_nothing_can_be_learned_it_is_refused(
         (run, lambda: replace(LEARNING, learn_weights=False), None, "weight_rate and learn_every would change nothing"),
         (halting, lambda: LEARNING, None, "learn_weights is of paths"),
     ]
+    learning = replace(run, config=replace(run.config, alignment=LEARNING))
+    with pytest.raises(ConfigError, match="in one process, but there are 2"):
+        _as_trained(learning, split, 2, None, None)
     for each, settings, rewards, said in wrong:
         with pytest.raises((ConfigError, RunError), match=said):
             align(each, split, tmp_path / "run", settings(), rewards=rewards)
