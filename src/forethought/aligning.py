@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.alignment.aligner import Rewards
+from forethought.alignment.feedback_table import read_feedback
 from forethought.alignment.settings import Alignment
 from forethought.config import Recipe
 from forethought.data.splits import Split
@@ -37,6 +38,7 @@ def align(
     alignment: Alignment | None = None,
     *,
     rewards: Rewards | None = None,
+    feedback: Any = None,
     seed: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -51,6 +53,8 @@ def align(
         out: the run folder to be made.
         alignment: rollouts, rewards, updates; None: by default.
         rewards: functions of `PathFacts` beside those, each with its weight, by name; not saved with the run.
+        feedback: what people accepted and rejected: a table (a file, or in memory) with the columns `user_id` or
+            `history`, `kind` (token, path or category), `value` (3:17, 3:17 0:5, or a category) and `accepted`.
         seed: of what is drawn; None: the run's.
         resume: go on with the alignment that lies in `out`.
         overwrite: remove what lies in `out` first.
@@ -64,6 +68,7 @@ def align(
     check_all(split=(split, Split), alignment=(alignment, Alignment | None), seed=(seed, int | None))
     trained = run if isinstance(run, Recommender) else load(run, device="cpu")
     check(trained.folder, Path, "run.folder")
+    judged = None if feedback is None else read_feedback(feedback, trained.method, split)
     recipe = aligned(trained.config, alignment or Alignment())
     recipe = replace(recipe, training=replace(recipe.training, device=device))
     recipe = recipe if seed is None else replace(recipe, seed=seed)
@@ -76,4 +81,5 @@ def align(
         start=trained.folder,
         observer=observer,
         rewards=rewards,
+        feedback=judged,
     )

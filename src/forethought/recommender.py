@@ -319,7 +319,9 @@ class Recommender:
             return {}
         by = f"valid_{self.config.training.choose_by.rpartition(':')[2]}"
         named = {"epochs": "epoch", "best_epoch": "best_epoch", by: "best", "trained_s": "trained_s"}
-        return {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
+        outcome = {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
+        learned = {name: value for name, value in progress["of_method"].items() if name.startswith("weight_")}
+        return outcome | ({"reward_weights": learned} if learned else {})
 
     def precision_report(self) -> Document | None:
         """What layer-adaptive precision came to in its training; None where there was none."""

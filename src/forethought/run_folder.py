@@ -179,6 +179,10 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     taught = [each.get("references", {}).get("teacher_run") for each in (about, run.about)]
     if taught[0] != taught[1]:
         raise ConfigError(f"The run in {folder} had a teacher of other weights: resume it with the same one, or {NEW}.")
+    judged = [each.get("references", {}).get("feedback") for each in (about, run.about)]
+    if judged[0] != judged[1]:
+        before = "other feedback: resume it with that" if judged[0] else "no feedback: resume it without"
+        raise ConfigError(f"The run in {folder} began with {before}, or align anew with --overwrite.")
     _check_values(folder, about.get("references", {}), run.about["references"])
     if about["data_hash"] != run.about["data_hash"]:
         raise DataError(f"The run in {folder} was trained on other data ({about['data']!r}): resume on that.")

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from forethought import machine
-from forethought.alignment.aligner import Aligner, Rewards, learns_held_out
-from forethought.alignment.held_out import shared_out
-from forethought.alignment.items import item_ranks
+from forethought.alignment.aligner import Rewards
+from forethought.alignment.feedback import Feedback
+from forethought.alignment.parts import to_align
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, to_json
 from forethought.data.batches import plan, windows
@@ -75,6 +75,7 @@ def train(
     track: Sequence[TrackerName] = (),
     track_model: bool = False,
     rewards: Rewards | None = None,
+    feedback: Feedback | None = None,
 ) -> Recommender:
     """Train a method into a run folder and return it at its best validation epoch.
 
@@ -90,7 +91,7 @@ def train(
         observer: somebody to tell of progress.
         track: further trackers beside `log.jsonl`.
         track_model: those of them that keep files (mlflow, wandb) also get the run folder's at the end.
-        rewards: of a run that is aligned, beside those of its configuration.
+        rewards, feedback: of a run that is aligned, beside those of its configuration; as `ft.align` reads them.
 
     Raises:
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
@@ -100,12 +101,11 @@ def train(
     check_all(**{name: (value, bool) for name, value in switches.items()}, start=(start, str | Path | None))
     config, seen = checked(recipe, split)
     begun_with = _begun_with(start, Path(out), config, split)
-    side = _side(config, seen, begun_with)
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
-    recommender = _untrained(config, split, side, folder, begun_with)
-    trained = _as_trained(recommender, seen, rewards)
+    recommender = _untrained(config, split, _side(config, seen, begun_with), folder, begun_with)
+    trained, parts = _as_trained(recommender, seen, fabric.world_size, rewards, feedback)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, trained, fabric.device)
     going_on = folder if resume else None
@@ -123,7 +123,7 @@ def train(
         held.callback(trackers.finish)
         Fit(
             method=trained,
-            split=seen if not learns_held_out(trained) else shared_out(seen, trained.window, config.seed),
+            split=parts,
             settings=config.training,
             seed=config.seed,
             folder=folder,
@@ -137,7 +137,7 @@ def train(
             layers=layers,
         ).run(fabric)
         if fabric.is_global_zero:
-            fit_on_validation(recommender, split, seen, sums, watcher)
+            fit_on_validation(recommender, split, parts, sums, watcher)
             write_card(recommender)
             trackers.keep(folder)
         fabric.barrier()
@@ -159,10 +159,21 @@ def _side(config: RunConfig, split: Split, start: Recommender | None) -> SideInf
     return resolve(config.method, split, *outside, scales=scales_of(start), start=start, device=device)
 
 
-def _as_trained(run: Recommender, split: Split, rewards: Rewards | None) -> Method:
-    """What the loop trains: the method, or how it is aligned."""
+def _as_trained(
+    run: Recommender, split: Split, processes: int, rewards: Rewards | None, feedback: Feedback | None
+) -> tuple[Method, Split]:
+    """What the loop trains, the method or how it is aligned, and on what."""
     alignment = run.config.alignment
-    return run.method if alignment is None else Aligner(run.method, alignment, item_ranks(split), rewards)
+    if alignment is None:
+        return run.method, split
+    if feedback is not None:
+        run.about["references"]["feedback"] = feedback.checksum
+    if alignment.learn_weights and processes > 1:
+        raise ConfigError(
+            f"Weights of rewards are learned in one process, but there are {processes}: leave learn_weights out, or "
+            "align without torchrun."
+        )
+    return to_align(run.method, alignment, split, run.config.seed, rewards, feedback)
 
 
 def _untrained(

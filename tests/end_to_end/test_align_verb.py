@@ -52,6 +52,30 @@ def test_paths_are_aligned_into_a_run_of_its_own(shell: Shell, paths: Path, tmp_
     assert again["valid_ndcg@10"] == run.outcome()["valid_ndcg@10"]
 
 
+def test_weights_of_rewards_are_learned_and_told(shell: Shell, paths: Path, tmp_path: Path) -> None:
+    words = ["--out", tmp_path / "run", *BRIEF, "--learn-weights", "--learn-every", 1]
+    told = shell.run("align", paths, *words)
+    assert told.code == 0, told.err
+    said = " ".join((told.out + told.err).split())
+    weights = shell.json("align", paths, *words, "--resume")["reward_weights"]
+    assert f"Weights of rewards at the end: step_hit {weights['weight_step_hit']:.3g}, category_hit" in said
+
+
+def test_what_people_say_is_read_from_a_table(shell: Shell, paths: Path, tmp_path: Path) -> None:
+    said, lines = tmp_path / "said.csv", ["user_id,kind,value,accepted", "u000001,token,0:1,true"]
+    said.write_text("\n".join([*lines, "u000001,path,1:2 0:3,false"]) + "\n")
+    words = ["--out", tmp_path / "run", *BRIEF, "--feedback", said]
+    told = shell.run("align", paths, *words, "--feedback-cost", 0.2)
+    assert told.code == 0, told.err
+    assert "what falls below either by more than 20% of it is not kept" in " ".join(told.err.split())
+    assert '"reward_feedback"' in (tmp_path / "run/log.jsonl").read_text()
+    said.write_text("\n".join([*lines, "u000001,token,0:1,false"]) + "\n")
+    refused = shell.wrong("align", paths, *words[2:], "--out", tmp_path / "other")
+    assert "row 2: token '0:1' is both accepted and rejected" in " ".join(refused.split())
+    assert "no file or folder" in shell.wrong("align", paths, "--out", tmp_path / "other", "--feedback", "none.csv")
+    assert not (tmp_path / "other").exists()
+
+
 def test_halting_is_aligned(shell: Shell, halting: Path, tmp_path: Path) -> None:
     outcome = shell.json("align", halting, "--out", tmp_path / "run", *BRIEF, "--halting-rewards.step-price", 0.002)
     assert set(outcome) == {"run", "epochs", "best_epoch", "valid_ndcg@10", "trained_s"}
@@ -68,6 +92,9 @@ def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Pa
         (paths, ["--policy-weight", 0, "--anchor", 0], "nothing would be learned"),
         (paths, ["--path-rewards.future", 1, "--path-rewards.decay", 0.5], "a single item counts"),
         (paths, ["--path-rewards.path", 0, "--path-rewards.top", 5], "has the weight 0"),
+        (paths, ["--weight-rate", 1], "not learned"),
+        (paths, ["--feedback-share", 0.5], "There is no feedback"),
+        (halting, ["--learn-weights"], "is of paths"),
         (paths, ["--group", 1], "from 2 to"),
         (paths, ["--guard", "recal@50"], "no metric"),
         (tmp_path / "none", [], "no run folder"),

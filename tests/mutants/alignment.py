@@ -5,6 +5,8 @@ from __future__ import annotations
 from mutants import Mutant
 
 GRPO, ALIGN = "unit/reasoning/test_grpo.py", "unit/test_aligning.py"
+HEARD = "unit/alignment/test_feedback.py"
+LEARNED = "unit/alignment/test_learned_weights.py"
 ROLL, REWARDS = "unit/decoding/test_rollouts.py", "unit/alignment/test_rewards.py"
 
 MUTANTS = (
@@ -88,8 +90,8 @@ MUTANTS = (
     Mutant(
         "choices after the end of a rollout count",
         "alignment/aligner.py",
-        "weights_BGT = rollouts.real_BGT * drawn.shares_B[:, None, None]",
-        "weights_BGT = torch.ones_like(rollouts.log_probs_BGT) * drawn.shares_B[:, None, None]",
+        "weights_BGT = rollouts.real_BGT * shares_B[:, None, None]",
+        "weights_BGT = torch.ones_like(rollouts.log_probs_BGT) * shares_B[:, None, None]",
         f"{ALIGN}::test_the_loss_is_that_of_one_choice_after_the_other",
     ),
     Mutant(
@@ -133,5 +135,124 @@ MUTANTS = (
         "cases.ends + 1).last(window + 1)",
         "cases.ends).last(window + 1)",
         f"{ALIGN}::test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_other",
+    ),
+    Mutant(
+        "what raises the held-out loss comes to weigh more",
+        "alignment/learned_weights.py",
+        "inner[name] = -_dot(h, g)",
+        "inner[name] = _dot(h, g)",
+        f"{LEARNED}::test_what_helps_others_comes_to_weigh_more_than_its_opposite",
+    ),
+    Mutant(
+        "usefulness has another scale",
+        "alignment/learned_weights.py",
+        "_dot(h, h) ** 0.5 * max(norms)",
+        "_dot(h, h) ** 0.5 * min(norms)",
+        f"{LEARNED}::test_a_reward_is_as_useful_as_the_held_out_loss_falls_when_it_is_followed",
+    ),
+    Mutant(
+        "the sum of weights drifts",
+        "alignment/learned_weights.py",
+        "kept = sum(weights.values()) / sum(moved.values())",
+        "kept = 1.0",
+        f"{LEARNED}::test_a_step_keeps_the_sum_and_no_weight_is_lost",
+    ),
+    Mutant(
+        "weights are learned from every batch",
+        "alignment/learned_weights.py",
+        "(self.batches - 1) % self.every == 0",
+        "True",
+        f"{LEARNED}::test_a_look_is_taken_every_few_batches",
+    ),
+    Mutant(
+        "weights that were learned are not what is earned by",
+        "alignment/aligner.py",
+        "weights[name] * part_BGT",
+        "self.rewards[name][0] * part_BGT",
+        f"{LEARNED}::test_what_helps_others_comes_to_weigh_more_than_its_opposite",
+    ),
+    Mutant(
+        "those who tell weights choose too",
+        "alignment/parts.py",
+        "replace(split, valid=chosen_by)",
+        "split",
+        f"{LEARNED}::test_those_who_tell_weights_choose_nothing",
+    ),
+    Mutant(
+        "weights begin anew after a stop",
+        "training/loop.py",
+        "self.method.load_training_state(self.progress.of_method)",
+        "pass",
+        f"{LEARNED}::test_a_run_tells_the_weights_it_learned_and_comes_to_the_same_after_a_stop",
+    ),
+    Mutant(
+        "the held-out loss is a sum over histories",
+        "methods/reg4rec.py",
+        "real_B1, targets_B, len(targets_B)",
+        "real_B1, targets_B, 1",
+        f"{LEARNED}::test_the_loss_behind_a_history_is_that_of_its_last_position",
+    ),
+    Mutant(
+        "tokens that people judged are those of another book",
+        "alignment/feedback.py",
+        "(of_B11 * M + paths.books_BGT) * C",
+        "(of_B11 * M + paths.books_BGT.flip(-1)) * C",
+        f"{HEARD}::test_what_was_accepted_is_earned_and_what_was_rejected_is_lost",
+    ),
+    Mutant(
+        "the category believed in before a token is judged",
+        "alignment/feedback.py",
+        "paths.categories_BGTQ[:, :, 1:].argmax(-1)",
+        "paths.categories_BGTQ[:, :, :-1].argmax(-1)",
+        f"{HEARD}::test_what_was_accepted_is_earned_and_what_was_rejected_is_lost",
+    ),
+    Mutant(
+        "one token of a judged path is enough",
+        "alignment/feedback.py",
+        "(asked_X1M == -1)).all(-1)",
+        "(asked_X1M == -1)).any(-1)",
+        f"{HEARD}::test_what_was_accepted_is_earned_and_what_was_rejected_is_lost",
+    ),
+    Mutant(
+        "what was said of one history counts for all",
+        "alignment/feedback.py",
+        "torch.where(of_B11 == NOBODY, 0, told_BGT + last_BGT)",
+        "told_BGT + last_BGT + (of_B11 == NOBODY)",
+        f"{HEARD}::test_what_was_accepted_is_earned_and_what_was_rejected_is_lost",
+    ),
+    Mutant(
+        "histories with feedback keep the lengths of others",
+        "alignment/feedback.py",
+        "case.lengths_B.index_copy(0, at_X, others.lengths_B)",
+        "case.lengths_B",
+        f"{HEARD}::test_histories_with_feedback_take_the_place_of_others",
+    ),
+    Mutant(
+        "what comes next is made up where it is not known",
+        "alignment/aligner.py",
+        "part_BGT * known_B11 for",
+        "part_BGT for",
+        f"{HEARD}::test_a_history_that_ends_now_earns_by_what_was_said_alone",
+    ),
+    Mutant(
+        "the guard may fall no further where people were heard",
+        "training/loop.py",
+        "progress.floor *= 1 - (self._stage.may_lose or 0.0)",
+        "pass",
+        f"{HEARD}::test_the_last_state_is_kept_that_does_not_cost_all_too_much",
+    ),
+    Mutant(
+        "the best of NDCG@10 is kept where people were heard",
+        "training/loop.py",
+        "(self._stage.may_lose is not None or selects > progress.stage_best)",
+        "selects > progress.stage_best",
+        f"{HEARD}::test_the_last_state_is_kept_that_does_not_cost_all_too_much",
+    ),
+    Mutant(
+        "a simulated person wants what noise or the future brings",
+        "data/shop/people.py",
+        "left > self.held_back",
+        "left > 0",
+        f"{HEARD}::test_people_accept_what_stands_for_what_they_look_for",
     ),
 )

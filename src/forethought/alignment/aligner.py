@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from forethought.alignment.feedback import NOBODY, Feedback
+from forethought.alignment.learned_weights import LearnedWeights
 from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
 from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
 from forethought.data.batches import Batch
-from forethought.decoding.path_facts import PathFacts
+from forethought.data.histories import Spans
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses, Method, Stage
 from forethought.methods.path_policy import PathPolicy
@@ -32,6 +35,7 @@ from forethought.reasoning.policy import Future, Policy, Rollouts
 
 ALIGN = "align"
 AFTER = 1_000_000  # an epoch of the own loss in which every warm-up is over
+FEEDBACK = "feedback"  # what the reward of it is called
 IDLE = 0.95  # of groups without a difference
 STEADY_SHARE, RARE = 0.98, 0.05  # of the most that consistency can earn, and of choices
 ANCHORS = {"paths": 0.5, "halting": 0.0}  # where none is asked for
@@ -59,15 +63,26 @@ class _Drawn(NamedTuple):
 class Aligner(Method):
     """The method, and how it is aligned; its tensors have the method's own names."""
 
-    def __init__(self, method: Method, settings: Alignment, items: ItemRanks, more: Rewards | None = None) -> None:
+    def __init__(
+        self,
+        method: Method,
+        settings: Alignment,
+        items: ItemRanks,
+        more: Rewards | None = None,
+        held_out: Spans | None = None,
+        feedback: Feedback | None = None,
+    ) -> None:
         super().__init__()
         self.method, self.settings = method, settings
         self.window, self.inputs, self.reasoning = method.window, method.inputs, method.reasoning
         self.most_validated = method.most_validated
         self.policy = _policy(method, settings)
         self.rewards = _rewards(self.policy, settings, items) | dict(more or {})
-        if not any(weight for weight, _ in self.rewards.values()):
+        self.feedback = feedback
+        _check_feedback(settings, feedback, self.rewards)
+        if not any(weight for weight, _ in self.rewards.values()) and feedback is None:
             raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
+        self.learned = _learned(self.policy, settings, self.rewards, held_out)
         self.anchor = ANCHORS[self.policy.kind] if settings.anchor is None else settings.anchor
         if not settings.policy_weight and not self.anchor:
             raise ConfigError(
@@ -84,6 +99,13 @@ class Aligner(Method):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.method.load_state_dict(*args, **kwargs)
 
+    def training_state(self) -> dict[str, float]:
+        return {} if self.learned is None else self.learned.state()
+
+    def load_training_state(self, state: dict[str, float]) -> None:
+        if self.learned is not None:
+            self.learned.load(state)
+
     def stages(self) -> tuple[Stage, ...]:
         settings = self.settings
         stage = Stage(
@@ -95,12 +117,13 @@ class Aligner(Method):
             updates=settings.updates,
             patience=settings.patience,
             guard=settings.guard,
+            may_lose=None if self.feedback is None else settings.feedback_cost,
             step_price=settings.halting_rewards.step_price if self.policy.kind == "halting" else 0.0,
         )
         return (stage,)
 
     def begin_stage(self, name: str) -> None:
-        if self.anchor:
+        if self.anchor or self.learned is not None:
             self.method.begin_epoch(AFTER)
         self.reference = (copy.deepcopy(self.method).eval().requires_grad_(False),)
         self.method.requires_grad_(False)
@@ -128,26 +151,72 @@ class Aligner(Method):
     def begin_batch(self, batch: Batch) -> None:
         """Draw a position of each row, its rollouts, and what they earned."""
         case, future, shares_B = drawn_cases(batch, self._horizon(), last=learns_held_out(self))
+        judged_B = None
+        if self.feedback is not None:
+            case, judged_B = self.feedback.mixed_in(case, self.settings.feedback_share)
         rollouts = self.policy.roll_out(case, self.settings.group, self.settings.temperature)
         facts = self.policy.facts(case, rollouts, future)
-        parts, total_BGT = {}, torch.zeros_like(rollouts.log_probs_BGT)
-        for name, (weight, reward) in self.rewards.items():
-            earned_BGT = spread(reward(facts).to(total_BGT), total_BGT.shape[-1])
-            parts[name] = earned_BGT.mean(1)  # [B, T]
-            total_BGT += weight * earned_BGT
-        earned_BGT = to_go(total_BGT)
-        if isinstance(facts, PathFacts) and not self.settings.path_rewards.per_step:
-            earned_BGT = earned_BGT[..., :1].expand_as(earned_BGT)
-        apart_GBT = advantages(
-            earned_BGT.transpose(0, 1), self.settings.scale, leave_one_out=self.settings.leave_one_out
-        )
+        like = rollouts.log_probs_BGT
+        parts = {name: spread(reward(facts).to(like), like.shape[-1]) for name, (_, reward) in self.rewards.items()}
+        if self.feedback is not None and judged_B is not None:
+            known_B11 = (judged_B == NOBODY)[:, None, None]  # what comes next
+            parts = {name: part_BGT * known_B11 for name, part_BGT in parts.items()}
+            parts[FEEDBACK] = self.feedback.earned(facts, judged_B).to(like)
+        if self.learned is not None and self.learned.due():
+            self._learn_weights(case, rollouts, shares_B, parts)
+        weights = self.weights()
+        total_BGT = torch.zeros_like(like)
+        for name, part_BGT in parts.items():
+            total_BGT += weights[name] * part_BGT
+        earned_BGT = self._to_go(total_BGT)
         with_choices_B = rollouts.real_BGT.any(-1).any(-1)
-        figures = {f"reward_{name}": (part.sum(-1) * shares_B).sum() for name, part in parts.items()}
+        figures = {
+            f"reward_{name}": (part_BGT.mean(1).sum(-1) * shares_B).sum() / self._share(name)
+            for name, part_BGT in parts.items()
+        }
+        if self.learned is not None:
+            figures |= {f"weight_{name}": like.new_tensor(weight) for name, weight in self.learned.weights.items()}
         idle_B = (earned_BGT == earned_BGT[:, :1]).all(-1).all(-1) & with_choices_B
         figures["idle_groups"] = (idle_B * shares_B).sum()
         (reference,) = self.reference
         said = _policy(reference, self.settings).replay(case, rollouts)
-        self.drawn = _Drawn(case, shares_B, rollouts, apart_GBT.transpose(0, 1), said, figures)
+        self.drawn = _Drawn(case, shares_B, rollouts, self._advantages(earned_BGT), said, figures)
+
+    def weights(self) -> dict[str, float]:
+        """Of the rewards, as they are now."""
+        weights = {name: weight for name, (weight, _) in self.rewards.items()}
+        if self.feedback is not None:
+            weights[FEEDBACK] = self.settings.feedback_weight
+        return weights if self.learned is None else weights | self.learned.weights
+
+    def _share(self, name: str) -> float:
+        """Of the histories that can earn it, on average; 1 where none can, who then earn nothing."""
+        share = 0.0 if self.feedback is None else self.settings.feedback_share
+        return share if name == FEEDBACK else (1 - share) or 1.0
+
+    def _to_go(self, rewards_BGT: Tensor) -> Tensor:
+        """What each choice answers for."""
+        earned_BGT = to_go(rewards_BGT)
+        if self.policy.kind == "paths" and not self.settings.path_rewards.per_step:
+            return earned_BGT[..., :1].expand_as(earned_BGT)
+        return earned_BGT
+
+    def _advantages(self, earned_BGT: Tensor) -> Tensor:
+        settings = self.settings
+        apart_GBT = advantages(earned_BGT.transpose(0, 1), settings.scale, leave_one_out=settings.leave_one_out)
+        return apart_GBT.transpose(0, 1)
+
+    def _learn_weights(self, case: Batch, rollouts: Rollouts, shares_B: Tensor, parts: dict[str, Tensor]) -> None:
+        """Before the first update of a batch: the policy is still the one that drew, so no ratio and no clip."""
+        assert self.learned is not None
+        assert isinstance(self.policy, PathPolicy)
+        with torch.enable_grad():
+            weighed_BGT = _shared(rollouts, shares_B) * self.policy.replay(case, rollouts).log_probs_BGT
+            objectives = {
+                name: (weighed_BGT * self._advantages(self._to_go(parts[name]))).sum() for name in self.learned.weights
+            }
+            held_out = self.policy.loss_at_end(*self.learned.drawn(shares_B.device))
+            self.learned.learn(objectives, held_out, self.policy.trained())
 
     def loss(self, batch: Batch) -> Losses:
         drawn = self.drawn
@@ -161,8 +230,7 @@ class Aligner(Method):
             kl_BGT = exact_kl(now.all_BGTC, drawn.reference.all_BGTC)
         else:
             kl_BGT = estimated_kl(now.log_probs_BGT, drawn.reference.log_probs_BGT, settings.kl)
-        weights_BGT = rollouts.real_BGT * drawn.shares_B[:, None, None]
-        weights_BGT = weights_BGT / (rollouts.real_BGT.shape[1] * rollouts.real_BGT.shape[2])
+        weights_BGT = _shared(rollouts, drawn.shares_B)
         gain, kl = (weights_BGT * made.gain).sum(), (weights_BGT * kl_BGT).sum()
         total = settings.kl_weight * kl - settings.policy_weight * gain
         figures = {"gain": gain, "kl": kl, "clipped": (weights_BGT * made.clipped).sum()}
@@ -225,13 +293,66 @@ def drawn_cases(batch: Batch, horizon: int, *, last: bool) -> tuple[Batch, Futur
     return case, Future(batch.targets_BL.gather(1, at_BH), real_BH), batch.lengths_B / batch.weight
 
 
+def _shared(rollouts: Rollouts, shares_B: Tensor) -> Tensor:
+    """What each choice counts, [B, G, T]."""
+    weights_BGT = rollouts.real_BGT * shares_B[:, None, None]
+    return weights_BGT / (rollouts.real_BGT.shape[1] * rollouts.real_BGT.shape[2])
+
+
 def _policy(method: Method, settings: Alignment) -> Policy:
     policy = method.rl_policy()
     if isinstance(policy, PathPolicy):
-        return PathPolicy(policy.tokens, policy.method, policy.decoder, policy.steps, settings.action)
+        return replace(policy, action=settings.action)
     if settings.action != "token":
         raise ConfigError("action is of paths, and this method has none: leave it out.")
     return policy
+
+
+def _check_feedback(settings: Alignment, feedback: Feedback | None, rewards: Rewards) -> None:
+    """Refuse settings of feedback that nothing reads, and feedback that earns nothing.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    plain = Alignment()
+    names = ("feedback_weight", "feedback_share", "feedback_cost")
+    asked = [name for name in names if getattr(settings, name) != getattr(plain, name)]
+    if feedback is None and asked:
+        raise ConfigError(
+            f"There is no feedback, so that {' and '.join(asked)} would change nothing: give some, or leave that out."
+        )
+    if feedback is not None and not settings.feedback_weight * settings.policy_weight:
+        zero = "policy_weight" if settings.feedback_weight else "feedback_weight"
+        raise ConfigError(f"{zero} is 0, so that feedback would change nothing: give it a weight, or no feedback.")
+    if feedback is not None and FEEDBACK in rewards:
+        raise ConfigError("A reward of your own is called feedback, as what people say is: give it another name.")
+
+
+def _learned(policy: Policy, settings: Alignment, rewards: Rewards, held_out: Spans | None) -> LearnedWeights | None:
+    """Where weights that are learned begin; None where they are as they were set.
+
+    Raises:
+        ConfigError: there is nothing to choose between.
+    """
+    if not settings.learn_weights:
+        return None
+    if policy.kind != "paths":
+        raise ConfigError(
+            "learn_weights is of paths, and this method has none: what a step costs is for people to say; leave it out."
+        )
+    weights = {name: weight for name, (weight, _) in rewards.items() if weight}
+    if len(weights) < 2:
+        raise ConfigError(
+            f"learn_weights needs two rewards or more to choose between, but only {next(iter(weights))} has a weight: "
+            "give another one a weight, or leave learn_weights out."
+        )
+    if below := [name for name, weight in weights.items() if weight < 0]:
+        raise ConfigError(
+            f"Weights that are learned are positive, but {below[0]} has {weights[below[0]]:g}: turn the sign of what "
+            "its function says."
+        )
+    assert held_out is not None
+    return LearnedWeights(weights, held_out, settings.weight_rate, settings.learn_every)
 
 
 def _rewards(policy: Policy, settings: Alignment, items: ItemRanks) -> dict[str, tuple[float, Callable[[Any], Tensor]]]:

@@ -1,7 +1,8 @@
 """A split whose validation part is shared out: one half of its users to learn from, the other half to choose by.
 
 What pays after a deeper thought must not be read off cases that the thoughts were trained on: there each further step
-names the target better, because it was trained to (docs/results/halting.md), and everybody would think to the end.
+names the target better, because it was trained to (docs/results/halting.md), and everybody would think to the end. Nor
+must what a reward should weigh, which is to say what helps those whom training never saw.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from forethought.data.histories import Spans
+from forethought.data.histories import Cases, Spans
 from forethought.data.splits import Split
 from forethought.errors import DataError
 
@@ -18,7 +19,13 @@ LEAST = 2  # cases in a half
 
 
 def shared_out(split: Split, window: int, seed: int) -> Split:
-    """The training part becomes one row a case of half of the validation users, its last item what is to be named.
+    """The training part becomes what is to be learned from: `halves`."""
+    rows, chosen_by = halves(split, window, seed)
+    return replace(split, train=rows, valid=chosen_by)
+
+
+def halves(split: Split, window: int, seed: int) -> tuple[Spans, Cases]:
+    """One row a case of half of the validation users, its last item what is to be named, and the other half's cases.
 
     Raises:
         DataError: there are too few cases.
@@ -33,9 +40,9 @@ def shared_out(split: Split, window: int, seed: int) -> Split:
     learned, rest = np.flatnonzero(mine & follows & (history.lengths > 0)), np.flatnonzero(~mine)
     if min(len(learned), len(rest)) < LEAST:
         raise DataError(
-            f"Halting is learned from one half of the validation users and chosen by the other, but there are "
+            f"Alignment learns from one half of the validation users and chooses by the other, but there are "
             f"{len(split.valid):,} validation cases: give data with more of them."
         )
     cases = history.take(learned)
     rows = Spans(cases.histories, cases.users, cases.starts, cases.ends + 1).last(window + 1)
-    return replace(split, train=rows, valid=split.valid.take(rest))
+    return rows, split.valid.take(rest)

@@ -8,7 +8,7 @@ from typing import Annotated
 from forethought.decoding.rollouts import Action
 from forethought.errors import ConfigError
 from forethought.reasoning.grpo import KL, Reward, Scale
-from forethought.settings import Between, Count, Epochs, Settings, Weight
+from forethought.settings import Between, Count, Epochs, Settings, Share, Weight
 from forethought.settings import Scale as Positive
 
 
@@ -91,6 +91,20 @@ class Alignment(Settings):
     """Hold each rollout against the others of its group, and not against a mean that it is part of."""
     policy_weight: Weight = 1.0
     """Of what was earned; 0: nothing is, and the run's own loss alone goes on for as many updates, as a control."""
+    learn_weights: bool = False
+    """Of paths: rewards weigh more the more following them helps half of the validation users, who then choose nothing;
+    the weights that were set are where that begins, and their sum stays."""
+    weight_rate: Annotated[float, Between(0, 10, above=True)] = 0.3
+    """How fast those weights move."""
+    learn_every: Count = 4
+    """Batches between two looks at these users; each costs a backward a reward."""
+    feedback_weight: Weight = 1.0
+    """Of what people accepted or rejected, where there is feedback; it is never learned."""
+    feedback_share: Annotated[float, Between(0, 1, above=True)] = 0.25
+    """How many of the histories that rollouts are drawn for are such as have feedback."""
+    feedback_cost: Share = 0.01
+    """What listening to people may cost all: the share of NDCG@10 and of the guard that may be lost on validation. The
+    last state that loses no more is kept, as validation does not know what they said."""
     anchor: Weight | None = None
     """Weight of the run's own loss beside the rewards'; None: 0.5 for paths, 0 for halting."""
     rate: Positive = 0.03
@@ -111,6 +125,15 @@ class Alignment(Settings):
         _refuse(
             _changed(self, "clip_low", "clip_high") if self.updates == 1 else [], "the first update is never clipped"
         )
+        learning = ("weight_rate", "learn_every")
+        _refuse(_changed(self, *learning) if not self.learn_weights else [], "the weights of rewards are not learned")
+        learned = ["learn_weights"] if self.learn_weights else []
+        _refuse(learned if not self.policy_weight else [], "policy_weight is 0, so that nothing is earned")
+        if learned and self.scale != "none":
+            raise ConfigError(
+                f"With learn_weights scale is none, but it is {self.scale}: divided by deviations, what rewards do is "
+                "no sum of what each does; leave one of them out."
+            )
         _refuse(_changed(self, "kl") if not self.kl_weight else [], "kl_weight is 0")
 
 

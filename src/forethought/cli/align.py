@@ -21,6 +21,9 @@ class Options:
     """Data folder or table; by default where the run says that its data lies."""
     items: str | None = None
     """Item table, where it lies beside the data."""
+    feedback: str | None = None
+    """What people accepted and rejected: a table with user_id or history, kind (token, path or category), value (3:17,
+    "3:17 0:5", or a category) and accepted (true or false)."""
     seed: int | None = None
     """Of what is drawn; by default the run's."""
     device: str = "auto"
@@ -63,6 +66,7 @@ def run(arguments: list[str]) -> None:
             split,
             options.out,
             args.alignment,
+            feedback=options.feedback,
             seed=options.seed,
             resume=options.resume,
             overwrite=options.overwrite,
@@ -78,5 +82,8 @@ def run(arguments: list[str]) -> None:
         print_json({"run": str(options.out), **outcome})
     elif not options.quiet:
         kept = outcome["best_epoch"] == 0
+        if weights := outcome.get("reward_weights"):
+            each = ", ".join(f"{name.removeprefix('weight_')} {weight:.3g}" for name, weight in weights.items())
+            view.print(f"Weights of rewards at the end: {each}.")
         said = "No validation was better, so it holds the weights it began with. " if kept else ""
         view.print(f"{said}The run lies in {options.out}; next: forethought evaluate {options.out}")

@@ -150,11 +150,7 @@ class Method(nn.Module):
         return (Stage(name="train"),)
 
     def fit_closed_form(self, train: Spans) -> None:
-        """All of the training, for methods without stages.
-
-        Args:
-            train: the training part, one row a user.
-        """
+        """All of the training, for methods without stages, of the training part: one row a user."""
         raise NotImplementedError
 
     def fit_side_information(self, side: SideInformation) -> None:
@@ -204,6 +200,13 @@ class Method(nn.Module):
 
         Called again when a run is resumed inside an epoch: what is drawn here must follow from the epoch alone.
         """
+
+    def training_state(self) -> dict[str, float]:
+        """What training must keep beside the weights to go on exactly; most methods need nothing."""
+        return {}
+
+    def load_training_state(self, state: dict[str, float]) -> None:
+        """Go on from what `training_state` said; a ValueError where that is of something else."""
 
     def begin_batch(self, batch: Batch) -> None:
         """A batch comes of which several updates may be made: draw what they share. Most methods share nothing."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from forethought.data.batches import Batch
 from forethought.decoding.path_facts import PathFacts
@@ -25,6 +25,7 @@ class PathPolicy:
         method: all of which is trained.
         decoder: of a batch of histories.
         steps: tokens of a path.
+        loss_at_end: the method's own loss of naming an item behind each history, the mean.
         action: what a choice is: the token of the most confident book, or book and token together.
     """
 
@@ -32,6 +33,7 @@ class PathPolicy:
     method: nn.Module
     decoder: Callable[[Batch], BookDecoder]
     steps: int
+    loss_at_end: Callable[[Batch, Tensor], Tensor]
     action: Action = "token"
     kind: ClassVar[str] = "paths"
 

@@ -203,8 +203,15 @@ class REG4RecModel(PathMethod[TokenHeads]):
     def loss(self, batch: Batch) -> Losses:
         """All positions at once: M + (M - 1) + .. products of (positions x codes x width) over the steps."""
         assert batch.targets_BL is not None
-        state, real_BP = self._everywhere(batch)
-        targets_P = batch.targets_BL[batch.valid_BL()]
+        return self._loss(*self._everywhere(batch), batch.targets_BL[batch.valid_BL()], batch.weight)
+
+    def _loss_at_end(self, batch: Batch, targets_B: Tensor) -> Tensor:
+        """Of naming one item behind each row, the mean."""
+        state = self._at_end(batch)
+        real_B1 = torch.ones_like(state.states_BPD[..., 0], dtype=torch.bool)
+        return self._loss(state, real_B1, targets_B, len(targets_B)).total
+
+    def _loss(self, state: PathState, real_BP: Tensor, targets_P: Tensor, weight: int) -> Losses:
         codes_PM = self.tokens.codes_NM[targets_P]
         open_PM = torch.ones_like(codes_PM, dtype=torch.bool)
         drawn_PM = torch.rand(codes_PM.shape, device=codes_PM.device)
@@ -215,11 +222,11 @@ class REG4RecModel(PathMethod[TokenHeads]):
             states_PD = state.states_BPD[real_BP]
             opened_PM = open_PM if step else None
             if self.tokens.names_items and step in named_at:
-                items.append(self.tokens.item_losses(states_PD, targets_P, opened_PM).sum() / batch.weight)
+                items.append(self.tokens.item_losses(states_PD, targets_P, opened_PM).sum() / weight)
             named = self.tokens.named(states_PD, codes_PM, opened_PM)
-            tokens.append((named.losses_PM.sum(1) / open_PM.sum(1)).sum() / batch.weight)
+            tokens.append((named.losses_PM.sum(1) / open_PM.sum(1)).sum() / weight)
             category_P = self.tokens.category_losses(states_PD, targets_P)
-            categories += [] if category_P is None else [category_P.sum() / batch.weight]
+            categories += [] if category_P is None else [category_P.sum() / weight]
             if step == steps:
                 break
             book_P = self._next(named.surest_PM, drawn_PM, open_PM)
@@ -325,7 +332,13 @@ class REG4RecModel(PathMethod[TokenHeads]):
         return TokenStates(steps_B, table_BPMC, paths.weights_BP, paths if trace else None)
 
     def rl_policy(self) -> PathPolicy:
-        return PathPolicy(self.tokens, self, lambda batch: PathDecoder(self, self._at_end(batch)), self.config.steps)
+        return PathPolicy(
+            tokens=self.tokens,
+            method=self,
+            decoder=lambda batch: PathDecoder(self, self._at_end(batch)),
+            steps=self.config.steps,
+            loss_at_end=self._loss_at_end,
+        )
 
     def fit_on_validation(self, quality: Callable[[], float]) -> str:
         tried = {}

@@ -24,6 +24,9 @@ class Stage:
         guard: another metric, no lower in the best epoch than when the stage began; those weights are a candidate too.
         step_price: taken off what selects for each reasoning step, on average; NDCG@10 may then be lower than when the
             stage began, by a hundredth of itself.
+        may_lose: it learns what validation does not see, so that each epoch is better than those before it, as long as
+            NDCG@10 and the guard are lower than when the stage began by this share of themselves at most; None: an
+            epoch must be better.
     """
 
     name: str
@@ -38,3 +41,4 @@ class Stage:
     patience: int | None = None
     guard: str | None = None
     step_price: float = 0.0
+    may_lose: float | None = None

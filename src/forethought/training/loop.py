@@ -42,7 +42,7 @@ from forethought.training.split_items import SplitItems
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
 
-WITHIN = 0.99  # of NDCG@10 where steps have a price
+MAY_LOSE = 0.01  # of NDCG@10 where steps have a price
 READ_EVERY = 8  # steps between two readings of the loss, where reading means waiting
 
 if TYPE_CHECKING:  # importing it takes longer than importing torch
@@ -196,14 +196,17 @@ class Fit:
             return
         progress, figures = self.progress, fabric.broadcast(self._validate(fabric))
         progress.floor, progress.stage_best = figures[f"valid_{self._stage.guard}"], figures[self._selects]
+        progress.floor *= 1 - (self._stage.may_lose or 0.0)
         if self._stage.candidate and figures[self._quality] > progress.best:
             progress.best = progress.best_before = figures[self._quality]
             weights = self._weights()
             if fabric.is_global_zero:
                 self.keep_best(weights)
+        lost = self._stage.may_lose
+        apart = "" if lost is None else f" by more than {lost:.0%} of it"
         self.observer.note(
             f"It begins with {self._selects.removeprefix('valid_')} {progress.stage_best:.4f} and {self._stage.guard} "
-            f"{progress.floor:.4f} on validation; what falls below either is not kept."
+            f"{figures[f'valid_{self._stage.guard}']:.4f} on validation; what falls below either{apart} is not kept."
         )
 
     @property
@@ -336,10 +339,11 @@ class Fit:
         if progress.stage or self._stages_left:  # one of several
             figures["stage"] = progress.stage + 1
         kept = self._stage.guard is None or valid[f"valid_{self._stage.guard}"] >= progress.floor
-        if priced := self._stage.step_price > 0:
-            kept = kept and quality >= WITHIN * progress.best_before
-        improved = kept and selects > progress.stage_best
-        best = improved and self._stage.candidate and (priced or quality > progress.best_before)
+        may_lose = MAY_LOSE if self._stage.step_price else self._stage.may_lose
+        if may_lose is not None:
+            kept = kept and quality >= (1 - may_lose) * progress.best_before
+        improved = kept and (self._stage.may_lose is not None or selects > progress.stage_best)
+        best = improved and self._stage.candidate and (may_lose is not None or quality > progress.best_before)
         if improved:
             progress.stage_best, progress.stale = selects, 0
         else:
@@ -402,8 +406,9 @@ class Fit:
         if self.shares is not None:
             cut = partial(self.shares.cut, keys=self.shares.split_keys(self.method, optimiser.optimizer))
         state.load(self.folder / "state", self.method, optimiser.optimizer, rank=fabric.global_rank, cut=cut)
-        if self.layers is not None:
-            with state.whole(self.folder / "state"):
+        with state.whole(self.folder / "state"):
+            self.method.load_training_state(self.progress.of_method)
+            if self.layers is not None:
                 self.layers.load(self.progress.ladq)
 
     def _go_back(self, fabric: Fabric, optimiser: _FabricOptimizer, rows: Spans, error: Diverged) -> None:
@@ -434,6 +439,7 @@ class Fit:
             torch.distributed.all_gather_object(everybody, state.generators())
         if self.layers is not None:
             self.progress.ladq = self.layers.state()
+        self.progress.of_method = self.method.training_state()
         tensors = state.tensors_of(self.method, optimiser.optimizer)
         if self.shares is not None:
             tensors = self.shares.gathered(tensors, self.shares.split_keys(self.method, optimiser.optimizer))

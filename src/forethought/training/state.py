@@ -50,6 +50,7 @@ class Progress:
         best_before: `best` when it began.
         floor: the metric that guards it, when it began.
         ladq: where layer-adaptive precision stands; empty without it.
+        of_method: what `Method.training_state` says.
     """
 
     epoch: int = 0
@@ -68,6 +69,7 @@ class Progress:
     best_before: float = -1.0
     floor: float = -1.0
     ladq: dict[str, Any] = field(default_factory=dict)
+    of_method: dict[str, float] = field(default_factory=dict)
 
     @property
     def stage(self) -> int:
@@ -90,7 +92,7 @@ PROGRESS = {
     **{"best": Annotated[float, Between(-1, 1)], "stage_best": Annotated[float, Between(-1e9, 1)]},
     **{"best_epoch": Annotated[int, Between(-1, 2**53)], "trained_s": Annotated[float, Between(0, 1e12)]},
     **{"sums": dict[str, float], "done": bool, "stages": list[Whole]},
-    "ladq": dict,
+    **{"ladq": dict, "of_method": dict[str, float]},
 }
 """What `state.json` holds of them."""
 
@@ -239,7 +241,8 @@ def _told(folder: Path) -> _Told:
     name, total, bound = str(parts.pop("tensors")), parts.pop("tensors_sha256"), dict(parts.pop("bound"))
     if Path(name).name != name:
         raise ValueError(f"{name!r} is no name of a file beside it")
-    parts.setdefault("ladq", {})  # states of before there was any
+    for later in ("ladq", "of_method"):
+        parts.setdefault(later, {})  # states of before there was any
     progress = Progress(**check_keys(parts, PROGRESS, STATE_FILE))
     begun, now = progress.stages, progress.epoch
     if begun != sorted({0, *begun}) or begun[-1] > now or progress.best_epoch >= now + (now == 0):

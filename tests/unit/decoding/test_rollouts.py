@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from forethought.data.batches import Batch, history_batch
 from forethought.data.splits import Split
 from forethought.decoding.path_facts import PathFacts
 from forethought.decoding.rollouts import DrawnPaths, draw_paths, replay_paths
-from forethought.methods.path_policy import PathPolicy
 from forethought.methods.reg4rec import PathDecoder, REG4Rec, REG4RecModel
 from forethought.reasoning.policy import Future
 
@@ -112,5 +112,5 @@ def test_facts_are_those_of_all_items_scored_one_by_one(split: Split, monkeypatc
 
 def test_a_policy_of_paths_draws_no_longer_ones_than_an_item_has_tokens(split: Split) -> None:
     model, batch = made(split)
-    policy = PathPolicy(tokens_of(model), model, lambda b: PathDecoder(model, model._at_end(b)), steps=99)
+    policy = replace(model.rl_policy(), steps=99)
     assert policy.roll_out(batch, 2, 1.0).log_probs_BGT.shape == (4, 2, tokens_of(model).codebooks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forethought.data.shop.people import ShopPeople
 from forethought.data.shop.shop import Shop, SimulatedShop
 
-__all__ = ["Shop", "SimulatedShop"]
+__all__ = ["Shop", "ShopPeople", "SimulatedShop"]
