@@ -191,8 +191,8 @@ METHODS: dict[str, Callable[[], Recipe]] = {
     "tiger": lambda: Recipe(method=methods.TIGER(loss="items"), features=Features()),
     # as many codebooks as the authors have on Beauty: of 8 and 32, tried once each, the more
     "rpg": lambda: Recipe(method=methods.RPG(tokenizer=MPQ(codebooks=32)), features=Features()),
-    # two tokens leave a handful of ten thousand items, and each step costs as much as an epoch of RPG
-    # and without the state before it a token is read as if nothing else were known; tokens by themselves help little
+    # two tokens leave a handful of ten thousand items, and each step costs as much as an epoch of RPG; a token without
+    # the state before it is hardly used, and a heavier loss of tokens takes from that of items (one trial each)
     "reg4rec": lambda: Recipe(
         method=methods.REG4Rec(steps=2, carries_state=True, token_weight=0.05), features=Features()
     ),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from small_tokens import TOKENIZER
+from stopping import StopsAt
 from torch import Tensor
 
 import forethought.studies.alignment as study
@@ -255,23 +256,13 @@ def test_the_run_holds_the_better_of_what_it_was_and_what_it_became(
     assert all(torch.equal(before[name], after[name]) for name in before if name != "path_share")
 
 
-class _StopsAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def step(self, losses: dict[str, float], positions: int) -> None:
-        self.left -= 1
-        if not self.left:
-            raise Interrupted
-
-
 def test_an_alignment_that_was_stopped_comes_to_the_same(
     paths_run: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = align(paths_run, split, tmp_path / "whole", BRIEF)
     saves = loop.Fit._save
     with pytest.raises(Interrupted):
-        align(paths_run, split, tmp_path / "run", BRIEF, observer=_StopsAt(3))
+        align(paths_run, split, tmp_path / "run", BRIEF, observer=StopsAt(3))
     assert saves is loop.Fit._save
     again = align(paths_run, split, tmp_path / "run", BRIEF, resume=True)
     assert again.progress()["best"] == whole.progress()["best"]

@@ -74,8 +74,9 @@ def token_probabilities(table_PX: Tensor, bags: TokenBags) -> Tensor:
 def lse_among(table_PX: Tensor, bags: TokenBags, items_P: Tensor, open_PM: Tensor) -> Tensor:
     """lse of each position over the items that share an item's tokens of all books but the open ones, [P].
 
-    The items of the rarest of these tokens are looked up, and nothing is done for all others: E numbers over all
-    positions together, M each. Differentiable in the table; summed in float32 for 16-bit tables.
+    The items of the rarest of these tokens are looked up, and nothing is done for all others: M numbers for each pair
+    of a position and such an item, all held at once, about N / C items a position. Differentiable in the table; summed
+    in float32 for 16-bit tables.
 
     Args:
         items_P: an item each, of which at least one book is not open.

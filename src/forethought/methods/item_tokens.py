@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from forethought.settings import Scale, check_keys
 
 Model = TypeVar("Model", bound=nn.Module)
 Tokens = TypeVar("Tokens", bound="TokenItems")
+TokenLoss = Literal["items", "tokens"]
 NEW_TOGETHER = 64  # new items that are held against all known ones
 
 

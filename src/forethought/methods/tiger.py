@@ -46,8 +46,7 @@ from forethought.decoding.prefix_table import PrefixTable
 from forethought.decoding.tuple_paths import TuplePaths
 from forethought.errors import ConfigError
 from forethought.methods.interface import Inputs, Losses, UserRepresentation
-from forethought.methods.item_tokens import TokenItems, TokenMethod, TokenMethodConfig, TokenShape
-from forethought.methods.token_heads import TokenLoss
+from forethought.methods.item_tokens import TokenItems, TokenLoss, TokenMethod, TokenMethodConfig, TokenShape
 from forethought.nn.decoder import Decoder, DecoderChain
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,9 @@ from torch.nn import functional as F
 
 from forethought.catalogue.blocks import accumulator
 from forethought.catalogue.token_softmax import TokenBags, lse_among, token_lse
-from forethought.methods.item_tokens import TokenItems, TokenMethodConfig, TokenShape
+from forethought.methods.item_tokens import TokenItems, TokenLoss, TokenMethodConfig, TokenShape
 from forethought.settings import Scale, SearchRange
 
-TokenLoss = Literal["items", "tokens"]
 FIRST_SCALE = 12.0  # of mean cosines in the softmax over items, learned from there on: about SASRec's 1 / temperature
 
 

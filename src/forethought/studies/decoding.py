@@ -38,7 +38,6 @@ MOST_CASES = 5_000
 THETAS = (0.02, 0.04, 0.06, 0.08, 0.1)
 BEAMS = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 8)
-ALONE = "paths alone"
 FEW = 256  # cases in a batch: paths take memory
 
 
@@ -52,7 +51,7 @@ def ways(trained: REG4Rec, codebooks: int) -> Iterator[tuple[str, REG4Rec]]:
 
 
 def _searches(own: BeamSettings) -> Iterator[tuple[str, BeamSettings]]:
-    yield ALONE, own
+    yield "paths alone", own
     for order in ("confident", "fixed", "random", "joint"):
         if order != own.order:
             yield f"order {order}", replace(own, order=order).plain()

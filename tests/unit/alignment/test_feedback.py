@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from small_tokens import TOKENIZER, token_model
+from stopping import StopsAt
 
 from forethought.aligning import align
 from forethought.alignment.aligner import Aligner
@@ -35,7 +36,6 @@ from forethought.recommender import Recommender
 from forethought.runs import train
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
-from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
 SMALL: dict[str, Any] = {"width": 16, "window": 8, "ffn_width": 32, "dropout": 0.1}
@@ -222,16 +222,6 @@ def test_what_is_no_feedback_is_refused(
 # ---- the run
 
 
-class _StopsAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def step(self, losses: dict[str, float], positions: int) -> None:
-        self.left -= 1
-        if not self.left:
-            raise Interrupted
-
-
 def test_a_stopped_run_goes_on_with_the_same_feedback_alone(
     run: Recommender, split: Split, few: pl.DataFrame, tmp_path: Path
 ) -> None:
@@ -239,7 +229,7 @@ def test_a_stopped_run_goes_on_with_the_same_feedback_alone(
     whole = align(run, split, tmp_path / "whole", settings, feedback=few)
     assert "weight_feedback" not in whole.outcome()["reward_weights"]
     with pytest.raises(Interrupted):
-        align(run, split, tmp_path / "run", settings, feedback=few, observer=_StopsAt(3))
+        align(run, split, tmp_path / "run", settings, feedback=few, observer=StopsAt(3))
     with pytest.raises(ConfigError, match="other feedback: resume it with that"):
         align(run, split, tmp_path / "run", settings, feedback=few.head(1), resume=True)
     again = align(run, split, tmp_path / "run", settings, feedback=few, resume=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from small_tokens import TOKENIZER, token_model
+from stopping import StopsAt
 from torch import Tensor
 
 from forethought.aligning import align
@@ -40,7 +41,6 @@ from forethought.recommender import Recommender
 from forethought.runs import _as_trained, train
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
-from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
 SMALL: dict[str, Any] = {"width": 16, "window": 8, "ffn_width": 32, "dropout": 0.2}
@@ -218,16 +218,6 @@ def test_a_step_keeps_the_sum_and_no_weight_is_lost() -> None:
     assert all(weight > 0 for weight in weights.values())
 
 
-class _StopsAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def step(self, losses: dict[str, float], positions: int) -> None:
-        self.left -= 1
-        if not self.left:
-            raise Interrupted
-
-
 def test_a_run_tells_the_weights_it_learned_and_comes_to_the_same_after_a_stop(
     run: Recommender, split: Split, tmp_path: Path
 ) -> None:
@@ -238,7 +228,7 @@ def test_a_run_tells_the_weights_it_learned_and_comes_to_the_same_after_a_stop(
     assert learned["weight_step_hit"] != 1.0
     assert '"weight_step_hit"' in (tmp_path / "whole/log.jsonl").read_text()
     with pytest.raises(Interrupted):
-        align(run, split, tmp_path / "run", LEARNING, observer=_StopsAt(3))
+        align(run, split, tmp_path / "run", LEARNING, observer=StopsAt(3))
     again = align(run, split, tmp_path / "run", LEARNING, resume=True)
     assert again.outcome()["reward_weights"] == learned
     ours, theirs = again.method.state_dict(), whole.method.state_dict()
@@ -269,7 +259,7 @@ def test_those_who_tell_weights_choose_nothing(
 
 def test_a_state_with_damaged_weights_is_told_in_a_sentence(run: Recommender, split: Split, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        align(run, split, tmp_path / "run", LEARNING, observer=_StopsAt(3))
+        align(run, split, tmp_path / "run", LEARNING, observer=StopsAt(3))
     path = tmp_path / "run/state/state.json"
     told = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
     told["of_method"]["weight_path"] = -1.0
