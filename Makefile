@@ -2,6 +2,8 @@
 
 SHELL := /bin/bash
 PYTHON ?= python3
+# Where it is set, each process compiles all of PyTorch anew.
+unexport PYTHONDONTWRITEBYTECODE
 TORCH ?= 2.13.0
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
