@@ -74,6 +74,8 @@ IndicatorSource = Literal["coarse", "fine", "exact"]
 PrototypeChoice = Literal["target", "nearest"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
 OF_CONTRAST = "contrast_noise", "contrast_from"
+OF_PROTOTYPES = "prototype_weight", "warmup_epochs", "prototype_temperature", "prototype_choice"
+OF_CLUSTERS = "first_clusters", "most_clusters", "cluster_speed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,22 +151,40 @@ class DTRec(MethodConfig):
                 f"Indicators that are {self.indicator_source} look at no prototypes of their own: leave "
                 "indicator_clusters out, or choose a coarse indicator_source."
             )
-        if not self.contrast_weight and (asked := asked_among(self, OF_CONTRAST)):
-            raise ConfigError(
-                f"Without a contrast {' and '.join(asked)} would change nothing: give contrast_weight, or leave that "
-                "out."
-            )
+        for without, give, names in _unread(self.__dict__):
+            if asked := asked_among(self, names):
+                raise ConfigError(
+                    f"{without} {' and '.join(asked)} would change nothing: give {give}, or leave that out."
+                )
         self.halting.steps(self.max_steps)
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        return without_unread(cls, values, () if values.get("contrast_weight", cls.contrast_weight) else OF_CONTRAST)
+        return without_unread(cls, values, [name for *_, names in _unread(values) for name in names])
 
     def build(self, sizes: DataSizes) -> DTRecModel:
         return DTRecModel(self, sizes.n_items)
 
     def check(self, split: Split) -> None:
         check_times(self.backbone, split)
+
+
+def _unread(values: Mapping[str, Any]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Settings that nothing reads with these values: without what, what would have them read, and their names."""
+
+    def value(name: str) -> Any:
+        return values.get(name, getattr(DTRec, name))
+
+    unread: list[tuple[str, str, tuple[str, ...]]] = []
+    if not value("contrast_weight"):
+        unread.append(("Without a contrast", "contrast_weight", OF_CONTRAST))
+    if not value("ponder_weight"):
+        unread.append(("Without a pull of the halting weights", "ponder_weight", ("ponder_rate",)))
+    if value("supervision") == "none":
+        unread.append(("Without supervision by prototypes", "supervision dynamic or fixed", OF_PROTOTYPES))
+        if value("indicator_source") == "exact":
+            unread.append(("Without prototypes", "a coarse indicator_source, or supervision", OF_CLUSTERS))
+    return unread
 
 
 class DTRecModel(Method):

@@ -38,8 +38,12 @@ BACKBONES = {
 def given(split: Split, backbone: str = "gru4rec", **settings: Any) -> tuple[DTRecModel, Batch, Batch]:
     """A model in float64 with prototypes, a batch, and its prefixes as rows."""
     torch.manual_seed(0)
-    plain: dict[str, Any] = {"warmup_epochs": 0, "prototype_weight": 0.4, "draw_step": False}
-    config = DTRec(backbone=BACKBONES[backbone], first_clusters=4, most_clusters=12, **plain | settings)
+    plain: dict[str, Any] = {"draw_step": False}
+    if settings.get("supervision") != "none":
+        plain |= {"warmup_epochs": 0, "prototype_weight": 0.4}
+    if settings.get("supervision") != "none" or settings.get("indicator_source") != "exact":
+        plain |= {"first_clusters": 4, "most_clusters": 12}
+    config = DTRec(backbone=BACKBONES[backbone], **plain | settings)
     model = config.build(split.data.sizes).double()
     for parameter in model.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
@@ -484,7 +488,7 @@ def test_steps_are_not_called_useless_while_nothing_yet_makes_them_differ(split:
         ({"warmup_epochs": 10}, 0, False),
         ({"warmup_epochs": 10}, 1, True),
         ({"warmup_epochs": 10, "prototype_weight": 0.0}, 0, True),
-        ({"warmup_epochs": 10, "supervision": "none"}, 0, True),
+        ({"supervision": "none"}, 0, True),
     ):
         model, _, _ = given(split, **settings)
         model.begin_epoch(epoch)
@@ -527,6 +531,28 @@ def test_wrong_settings_are_named() -> None:
         assert from_json(DTRec, to_json(contrasting)) == contrasting
     with pytest.raises(ConfigError, match="must be ce without smoothing"):
         DTRec(loss=ItemLoss(smoothing=0.1))
+
+
+@pytest.mark.parametrize(
+    ("values", "unread", "give"),
+    [
+        ({}, {"ponder_rate": 0.2}, "ponder_weight"),
+        ({"supervision": "none"}, {"prototype_weight": 0.2}, "supervision dynamic or fixed"),
+        ({"supervision": "none"}, {"warmup_epochs": 0}, "supervision dynamic or fixed"),
+        ({"supervision": "none"}, {"prototype_temperature": 0.5}, "supervision dynamic or fixed"),
+        ({"supervision": "none"}, {"prototype_choice": "nearest"}, "supervision dynamic or fixed"),
+        ({"supervision": "none", "indicator_source": "exact"}, {"cluster_speed": 0.5}, "a coarse indicator_source"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(values: dict[str, Any], unread: dict[str, Any], give: str) -> None:
+    (name,) = unread
+    with pytest.raises(ConfigError, match=f"{name} would change nothing: give {give}"):
+        DTRec(**values, **unread)
+    plain = DTRec(**values)
+    assert from_json(DTRec, to_json(plain) | unread) == plain  # of a run from before
+    read = {"ponder_weight": 0.1} if name == "ponder_rate" else {}
+    asked = DTRec(**read, **unread)
+    assert from_json(DTRec, to_json(asked)) == asked
 
 
 @pytest.mark.parametrize("source", ["fine", "coarse"])
