@@ -21,6 +21,7 @@ from forethought.aligning import align
 from forethought.alignment.aligner import Aligner
 from forethought.alignment.held_out import shared_out
 from forethought.alignment.items import item_ranks
+from forethought.alignment.parts import to_align
 from forethought.alignment.rewards import ItemRanks
 from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
 from forethought.backbones.sasrec import SASRec
@@ -331,6 +332,44 @@ def test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_
         assert items[:-1] == history[-4:]
     with pytest.raises(DataError, match="one half of the validation users"):
         shared_out(replace(split, valid=split.valid.take(np.arange(2))), 4, 0)
+
+
+def test_rewards_of_held_out_cases_are_of_their_next_items(paths_run: Recommender, split: Split) -> None:
+    settings = replace(BRIEF, cases="held_out")
+    assert paths_run.folder is not None
+    made, learned = to_align(load(paths_run.folder).method, settings, split, seed=1)
+    assert isinstance(made, Aligner)
+    made.begin_stage("align")
+    target_of = dict(zip(split.valid.history.users.tolist(), split.valid.targets.tolist(), strict=True))
+    chosen = np.arange(12)
+    made.begin_batch(training_batch(learned.train.take(chosen)))
+    drawn = made.drawn
+    assert drawn is not None
+    users = learned.train.users[chosen].tolist()
+    for row, user in enumerate(users):
+        history = split.valid.history[split.valid.history.users.tolist().index(user)].tolist()
+        length = int(drawn.case.lengths_B[row])
+        assert drawn.case.items_BL[row, :length].tolist() == history[-made.window :]
+    policy, targets_B1 = made.policy, torch.tensor([[target_of[user]] for user in users])
+    facts = policy.facts(drawn.case, drawn.rollouts, Future(targets_B1, torch.ones_like(targets_B1, dtype=torch.bool)))
+    _, reward = made.rewards["step_hit"]
+    expected = (reward(facts).mean(1).sum(-1) * drawn.shares_B).sum()
+    assert float(drawn.figures["reward_step_hit"]) == pytest.approx(float(expected))
+    assert set(learned.train.users.tolist()).isdisjoint(learned.valid.history.users.tolist())
+
+
+def test_halting_may_be_asked_to_learn_from_training_cases(halting_run: Recommender, split: Split) -> None:
+    assert halting_run.folder is not None
+    method = load(halting_run.folder).method
+    assert to_align(method, BRIEF, split, seed=1)[1].train is not split.train
+    assert to_align(method, replace(BRIEF, cases="training"), split, seed=1)[1] is split
+
+
+def test_settings_that_a_held_out_case_does_not_read_are_refused() -> None:
+    with pytest.raises(ConfigError, match="future would change nothing, because a held-out case has one item"):
+        Alignment(cases="held_out", path_rewards=PathRewards(future=5))
+    with pytest.raises(ConfigError, match="must not earn any"):
+        Alignment(cases="held_out", learn_weights=True)
 
 
 class _Hears(Quiet):

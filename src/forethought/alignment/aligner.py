@@ -2,7 +2,7 @@
 
     L = -mean_bgt min(rho A, clip(rho) A) + beta KL(pi || pi_start) + anchor * L_own
 
-One position of each training row is a case; where halting is aligned, it is a validation case of half of the users. Its
+One position of each training row is a case, or the end of each held-out one. Its
 rollouts are drawn once, by the weights as they are then (on-policy), and replayed in each update. The weights it began
 with are the reference, and stay what is kept unless the validation part says otherwise: rewards sharpen the head of a
 list, and the guard watches its tail.
@@ -23,7 +23,7 @@ from torch import Tensor
 from forethought.alignment.feedback import NOBODY, Feedback
 from forethought.alignment.learned_weights import LearnedWeights
 from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
-from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
+from forethought.alignment.settings import Alignment, CasesOf, HaltingRewards, PathRewards
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
 from forethought.errors import ConfigError
@@ -39,6 +39,8 @@ FEEDBACK = "feedback"  # what the reward of it is called
 IDLE = 0.95  # of groups without a difference
 STEADY_SHARE, RARE = 0.98, 0.05  # of the most that consistency can earn, and of choices
 ANCHORS = {"paths": 0.5, "halting": 0.0}  # where none is asked for
+# When to stop is not to be read off cases that the thoughts were trained on.
+CASES: dict[str, CasesOf] = {"paths": "training", "halting": "held_out"}  # where none are asked for
 Rewards = Mapping[str, tuple[float, Callable[[Any], Tensor]]]
 
 
@@ -83,6 +85,7 @@ class Aligner(Method):
         if not any(weight for weight, _ in self.rewards.values()) and feedback is None:
             raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
         self.learned = _learned(self.policy, settings, self.rewards, held_out)
+        self.cases = settings.cases or CASES[self.policy.kind]
         self.anchor = ANCHORS[self.policy.kind] if settings.anchor is None else settings.anchor
         if not settings.policy_weight and not self.anchor:
             raise ConfigError(
@@ -150,7 +153,7 @@ class Aligner(Method):
     @torch.no_grad()
     def begin_batch(self, batch: Batch) -> None:
         """Draw a position of each row, its rollouts, and what they earned."""
-        case, future, shares_B = drawn_cases(batch, self._horizon(), last=learns_held_out(self))
+        case, future, shares_B = drawn_cases(batch, self._horizon(), last=self.cases == "held_out")
         judged_B = None
         if self.feedback is not None:
             case, judged_B = self.feedback.mixed_in(case, self.settings.feedback_share)
@@ -270,12 +273,6 @@ class Aligner(Method):
 
     def _horizon(self) -> int:
         return self.settings.path_rewards.future if self.policy.kind == "paths" else 1
-
-
-def learns_held_out(method: Method) -> bool:
-    """Whether it learns from validation cases (`held_out.shared_out`): when to stop is not to be read off those that
-    the thoughts were trained on."""
-    return isinstance(method, Aligner) and method.policy.kind == "halting"
 
 
 def drawn_cases(batch: Batch, horizon: int, *, last: bool) -> tuple[Batch, Future, Tensor]:

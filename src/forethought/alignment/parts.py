@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from forethought.alignment.aligner import Aligner, Rewards, learns_held_out
+from forethought.alignment.aligner import Aligner, Rewards
 from forethought.alignment.feedback import Feedback
 from forethought.alignment.held_out import halves, shared_out
 from forethought.alignment.items import item_ranks
@@ -32,4 +32,4 @@ def to_align(
         aligner = Aligner(method, settings, item_ranks(split), rewards, held_out=rows, feedback=feedback)
         return aligner, replace(split, valid=chosen_by)
     aligner = Aligner(method, settings, item_ranks(split), rewards, feedback=feedback)
-    return aligner, shared_out(split, method.window, seed) if learns_held_out(aligner) else split
+    return aligner, shared_out(split, method.window, seed) if aligner.cases == "held_out" else split

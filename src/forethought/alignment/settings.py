@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from forethought.decoding.rollouts import Action
 from forethought.errors import ConfigError
 from forethought.reasoning.grpo import KL, Reward, Scale
 from forethought.settings import Between, Count, Epochs, Settings, Share, Weight
 from forethought.settings import Scale as Positive
+
+CasesOf = Literal["training", "held_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,10 @@ class Alignment(Settings):
     """Of methods whose paths are aligned."""
     halting_rewards: HaltingRewards = field(default_factory=HaltingRewards)
     """Of methods whose halting is aligned."""
+    cases: CasesOf | None = None
+    """Whose choices are rewarded: training rows', at a random position each (training), or those of half of the
+    validation users before their next item, who then choose nothing (held_out); None: training for paths, held_out for
+    halting."""
     group: Annotated[int, Between(2, 1_024)] = 16
     """G, rollouts of each history."""
     temperature: Positive = 1.0
@@ -127,6 +133,13 @@ class Alignment(Settings):
         )
         learning = ("weight_rate", "learn_every")
         _refuse(_changed(self, *learning) if not self.learn_weights else [], "the weights of rewards are not learned")
+        later = _changed(self.path_rewards, "future", "decay") if self.cases == "held_out" else []
+        _refuse(later, "a held-out case has one item that follows")
+        if self.learn_weights and self.cases == "held_out":
+            raise ConfigError(
+                "With learn_weights cases are those of training, but cases is held_out: the users set apart say what "
+                "rewards should weigh, so they must not earn any; leave one of the two out."
+            )
         learned = ["learn_weights"] if self.learn_weights else []
         _refuse(learned if not self.policy_weight else [], "policy_weight is 0, so that nothing is earned")
         if learned and self.scale != "none":

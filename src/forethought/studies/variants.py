@@ -251,6 +251,7 @@ def after(name: str, **settings: Any) -> Callable[[], Recipe]:
     return make
 
 
+HELD_OUT: dict[str, Any] = {"cases": "held_out", "rate": 0.1}
 ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     "reg4rec-aligned": ("reg4rec", {}),
     "reg4rec-aligned-control": ("reg4rec", {"policy_weight": 0.0, "kl_weight": 0.0}),
@@ -263,6 +264,8 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"reg4rec-aligned-h-{h}": ("reg4rec", {"path_rewards": {"future": h}}) for h in (1, 5)},
     **{f"reg4rec-aligned-w-{w}": ("reg4rec", {"path_rewards": {"decay": w}}) for w in (0.4, 1.0)},
     **{f"reg4rec-aligned-g-{g}": ("reg4rec", {"group": g}) for g in (4, 64)},
+    "reg4rec-aligned-held-out": ("reg4rec", HELD_OUT),
+    "reg4rec-aligned-held-out-control": ("reg4rec", {**HELD_OUT, "policy_weight": 0.0, "kl_weight": 0.0}),
     "reg4rec-aligned-fast": ("reg4rec", {"rate": 0.3}),
     "reg4rec-aligned-fast-control": ("reg4rec", {"rate": 0.3, "policy_weight": 0.0, "kl_weight": 0.0}),
     **{
