@@ -43,7 +43,7 @@ from forethought.nn.budget import built
 from forethought.precision.inference import formats_of
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
-from forethought.references import check_same_split, features_of_auto, resolve
+from forethought.references import check_same_split, features_of_auto, idle_books, resolve
 from forethought.reports.model_card import model_card
 from forethought.run_checks import check_inputs, checked
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
@@ -104,7 +104,10 @@ def train(
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
-    recommender = _untrained(config, split, _side(config, seen, begun_with), folder, begun_with)
+    side = _side(config, seen, begun_with)
+    idle = idle_books(side)
+    recommender = _untrained(config, split, side, folder, begun_with)
+    del side  # nothing is held twice
     trained, parts = _as_trained(recommender, seen, fabric.world_size, rewards, feedback)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, trained, fabric.device)
@@ -115,7 +118,7 @@ def train(
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
-            _tell(observer, _moved(recommender), _began_with(recommender))
+            _tell(observer, _moved(recommender), _began_with(recommender), idle)
             _note(features_of_auto(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own

@@ -6,12 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from small_tokens import TOKENIZER
 
+from forethought import references
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import ann
 from forethought.config import Recipe
@@ -19,9 +23,11 @@ from forethought.data.splits import Split, leave_last_out
 from forethought.errors import DataError, RunError
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.next_item import NextItem
+from forethought.methods.rpg import RPG
 from forethought.recommender import Recommender, load
 from forethought.run_files import bound_sums, write_model
 from forethought.runs import evaluate, train, write_card
+from forethought.semantic_ids.item_tokens import ItemTokens, fit_tokens
 from forethought.training.settings import Training
 
 
@@ -131,3 +137,23 @@ def test_what_was_trained_comes_back_on_the_device_of_its_training(
     monkeypatch.setattr("forethought.runs.load", lambda folder, device: (folder.name, device))
     recipe = Recipe(method=sasrec, training=replace(quick, epochs=1, device="cpu"))
     assert train(recipe, split, tmp_path / "run") == ("run", "cpu")
+
+
+def test_tokens_that_tell_nothing_are_told_of(
+    split: Split, quick: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recipe = Recipe(method=RPG(backbone=SASRec(width=8, window=8, ffn_width=8), tokenizer=TOKENIZER), training=quick)
+
+    def partly_idle(*args: Any) -> ItemTokens:
+        made = fit_tokens(*args)
+        codes_NM = made.table.codes_NM.clone()
+        codes_NM[:, 1:] = 2
+        table = replace(made.table, codes_NM=codes_NM)
+        return ItemTokens.of(table, made.tokenizer, made.config, made.inputs)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(recipe, split, tmp_path / "telling")
+    monkeypatch.setattr(references, "fit_tokens", partly_idle)
+    with pytest.warns(UserWarning, match="2 of the 3 tokens are the same for all items and say nothing of them"):
+        train(recipe, split, tmp_path / "idle")

@@ -61,6 +61,11 @@ class TokenTable:
         """How many items share each tuple that occurs, int64, in order of the groups' numbers."""
         return torch.from_numpy(self._groups[1].astype(np.int64))
 
+    def idle_books(self) -> int:
+        """How many books give all items the same token, and so tell nothing of them."""
+        same_M = (self.codes_NM == self.codes_NM[:1]).all(0)
+        return int(same_M.sum()) if self.n_items > 1 else 0
+
     def collisions(self) -> float:
         """Share of the items that share their tuple with another one."""
         group_N, sizes = self._groups

@@ -34,6 +34,13 @@ def test_groups_are_of_equal_tuples() -> None:
     assert (table.n_items, table.codebooks) == (6, 2)
 
 
+def test_a_book_with_one_token_for_all_items_is_idle() -> None:
+    assert TokenTable(CODES, 3, ordered=False).idle_books() == 0
+    same = torch.full((6, 2), 2)
+    assert TokenTable(torch.cat([same[:, :1], CODES, same], 1), 3, ordered=True).idle_books() == 3
+    assert TokenTable(CODES[:1], 3, ordered=False).idle_books() == 0  # of a single item nothing is to be told
+
+
 def test_many_books_have_the_same_groups_as_their_rows() -> None:
     codes = torch.randint(0, 3, (200, 40), generator=torch.Generator().manual_seed(1))[:, :1].repeat(1, 40)
     assert TokenTable(codes, 256, ordered=False).group_sizes().sum() == 200
