@@ -322,15 +322,3 @@ def features_of_auto(run: Recommender) -> str | None:
         "The data has no features of items that auto knows, neither text vectors nor a column "
         f"{' or '.join(AUTO)} in its item table, so nothing is known of items but who meets them."
     )
-
-
-def idle_books(side: SideInformation) -> str | None:
-    """What is said where some of the items' tokens tell nothing."""
-    if side.tokens is None or not (idle := side.tokens.tokens.table.idle_books()):
-        return None
-    table = side.tokens.tokens.table
-    return (
-        f"{idle} of the {table.codebooks} tokens {'is' if idle == 1 else 'are'} the same for all items and "
-        f"{'says' if idle == 1 else 'say'} nothing of them: ask the tokenizer for fewer codebooks, or take another one "
-        "(forethought tokenize measures what tokens are worth)."
-    )

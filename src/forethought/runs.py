@@ -36,14 +36,14 @@ from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.methods.interface import Method, MethodConfig
-from forethought.methods.item_tokens import token_shape_of, with_tokens
+from forethought.methods.item_tokens import idle_books, token_shape_of, with_tokens
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
 from forethought.nn.budget import built
 from forethought.precision.inference import formats_of
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
-from forethought.references import check_same_split, features_of_auto, idle_books, resolve
+from forethought.references import check_same_split, features_of_auto, resolve
 from forethought.reports.model_card import model_card
 from forethought.run_checks import check_inputs, checked
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
@@ -104,10 +104,7 @@ def train(
     folder = Path(out)
     fabric = launch(config.training)
     trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
-    side = _side(config, seen, begun_with)
-    idle = idle_books(side)
-    recommender = _untrained(config, split, side, folder, begun_with)
-    del side  # nothing is held twice
+    recommender = _untrained(config, split, _side(config, seen, begun_with), folder, begun_with)
     trained, parts = _as_trained(recommender, seen, fabric.world_size, rewards, feedback)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, trained, fabric.device)
@@ -118,7 +115,7 @@ def train(
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
-            _tell(observer, _moved(recommender), _began_with(recommender), idle)
+            _tell(observer, _moved(recommender), _began_with(recommender), idle_books(recommender.method))
             _note(features_of_auto(recommender), observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own

@@ -289,3 +289,15 @@ def kept_tokens(
 def reads_tokens(method: nn.Module) -> bool:
     """Whether the method knows items as tokens."""
     return any(isinstance(part, TokenItems) for part in method.modules())
+
+
+def idle_books(method: nn.Module) -> str | None:
+    """What is said where some of the items' tokens tell nothing."""
+    for part in method.modules():
+        if isinstance(part, TokenItems) and (idle := TokenTable(part.codes_NM, part.size, part.ordered).idle_books()):
+            return (
+                f"{idle} of the {part.codebooks} tokens {'is' if idle == 1 else 'are'} the same for all items and "
+                f"{'says' if idle == 1 else 'say'} nothing of them: ask the tokenizer for fewer codebooks, or take "
+                "another one (forethought tokenize measures what tokens are worth)."
+            )
+    return None

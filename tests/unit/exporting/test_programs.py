@@ -34,8 +34,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 RunOf = Callable[..., Recommender]
 BACKBONES = ("sasrec", "gru4rec", "bert4rec", "hstu", "bsarec")
 REASONING = ("dtrec", "rearec-erl", "rearec-prl", "lares", "igr-sr")
-REST = ("bert4rec", "hstu", "bsarec", *REASONING, "sse-pt", "lightrec", "rpg", "reg4rec")  # of the same trace as ONNX
 OTHERS = ("sse-pt", "lightrec", "rpg", "reg4rec")
+QUICK = ("sasrec", "gru4rec", "rearec-prl", "sse-pt", "lightrec", "rpg")  # one of each kind; a trace takes seconds
+REST = ("sasrec", "bert4rec", "hstu", "bsarec", *REASONING, *OTHERS)  # of the same trace as ONNX
 
 
 @pytest.fixture
@@ -79,13 +80,19 @@ def agrees(made: Exported, run: Recommender) -> None:
         torch.testing.assert_close(outputs[0], wanted, rtol=0, atol=made.about["check"]["tolerance"])
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, *REASONING, *OTHERS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name in (*BACKBONES, *REASONING, *OTHERS)
+    ],
+)
 def test_onnx_scores_as_the_library(name: str, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of(name)
     agrees(export(run, tmp_path / "out"), run)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "gru4rec", *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
+@pytest.mark.parametrize("name", ["gru4rec", *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
 def test_a_torch_program_scores_as_the_library(name: str, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of(name)
     agrees(export(run, tmp_path / "out", "torch"), run)
