@@ -15,6 +15,8 @@ from forethought.run_files import CARD_FILE, CONFIG_FILE, ITEMS_FILE, LOG_FILE, 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 KEPT = (CONFIG_FILE, ITEMS_FILE, MODEL_FILE, CARD_FILE, LOG_FILE)  # what `load` reads, and what is for people
 
+MOST_PARAMETERS = 100  # that MLflow takes at once
+
 
 class Tracker(Protocol):
     """Made before anything is written, so that a missing package costs nothing; started with the run."""
@@ -101,6 +103,9 @@ class MLflow:
     def start(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.mlflow.start_run(run_name=folder.name)
         self.mlflow.log_dict(dict(config), "config.json")
+        settings = list(_flat(config).items())
+        for n in range(0, len(settings), MOST_PARAMETERS):
+            self.mlflow.log_params(dict(settings[n : n + MOST_PARAMETERS]))
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         plain = {name.replace("@", "_at_"): value for name, value in figures.items()}  # it refuses "@"
@@ -136,6 +141,14 @@ class WandB:
 
     def finish(self) -> None:
         self.run.finish()
+
+
+def _flat(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Each setting by its whole name, such as method.backbone.width, as runs are told apart in a table."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{within}{name}.") if isinstance(value, Mapping) else {f"{within}{name}": value}
+    return flat
 
 
 ADAPTERS: dict[TrackerName, type[Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}

@@ -282,6 +282,12 @@ class FakeMLflow:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.broken = folder, False
+        self.params: dict[str, Any] = {}
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        assert len(params) <= 100  # more at once are refused
+        assert self.params.keys().isdisjoint(params)
+        self.params |= params
 
     def log_artifact(self, path: str, artifact_path: str) -> None:
         if self.broken:
@@ -301,16 +307,20 @@ def test_mlflow_keeps_the_model_where_that_is_asked_for(
     recipe = Recipe(method=sasrec, training=replace(quick, epochs=1))
     train(recipe, split, tmp_path / "plain", track=["mlflow"])
     assert not server.folder.exists()
+    assert server.params["training.epochs"] == 1
+    assert server.params["method.backbone.width"] == sasrec.width
+    assert not any(isinstance(value, dict) for value in server.params.values())
+    server.params = {}
     model = train(recipe, split, tmp_path / "run", track=["mlflow"], track_model=True)
     kept = load(server.folder / "run")
     assert kept.weights_sum == model.weights_sum
     history = [model.items.id_list([1, 2])]
     assert kept.recommend(history)[0].items == model.recommend(history)[0].items
-    server.broken = True
+    server.params, server.broken = {}, True
     with pytest.raises(RunError, match=r"is whole, but MLflow did not take its files \(the server is gone\)"):
         train(recipe, split, tmp_path / "broken", track=["mlflow"], track_model=True)
     assert load(tmp_path / "broken").weights_sum == model.weights_sum
-    server.broken = False
+    server.params, server.broken = {}, False
     train(recipe, split, tmp_path / "broken", track=["mlflow"], track_model=True, resume=True)
     with pytest.raises(ConfigError, match="needs one that keeps files: track mlflow or wandb"):
         train(recipe, split, tmp_path / "none", track=["tensorboard"], track_model=True)
