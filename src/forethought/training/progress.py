@@ -110,8 +110,9 @@ class Watch(Quiet):
 
     def finish(self, progress: state.Progress) -> None:
         why = "all epochs done" if progress.epoch >= self.epochs else f"no gain for {progress.stale} epochs"
+        epochs = f"{progress.epoch} epoch{'' if progress.epoch == 1 else 's'}"
         self.console.print(
-            f"Trained {progress.epoch} epoch{'' if progress.epoch == 1 else 's'} in {progress.trained_s:.0f} s ({why}); the best was epoch "
+            f"Trained {epochs} in {progress.trained_s:.0f} s ({why}); the best was epoch "
             f"{progress.best_epoch + 1} with valid {self.chosen} {progress.best:.4f}."
             f"{_advice(progress, self.epochs)}"
         )
