@@ -255,4 +255,18 @@ MUTANTS = (
         "left > 0",
         f"{HEARD}::test_people_accept_what_stands_for_what_they_look_for",
     ),
+    Mutant(
+        "rewards of held-out cases are those of a random prefix",
+        "alignment/aligner.py",
+        'last=self.cases == "held_out"',
+        "last=False",
+        f"{ALIGN}::test_rewards_of_held_out_cases_are_of_their_next_items",
+    ),
+    Mutant(
+        "paths are rewarded on training cases, whatever was asked for",
+        "alignment/parts.py",
+        'if aligner.cases == "held_out" else split',
+        'if aligner.policy.kind == "halting" else split',
+        f"{ALIGN}::test_rewards_of_held_out_cases_are_of_their_next_items",
+    ),
 )
