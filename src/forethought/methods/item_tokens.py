@@ -297,7 +297,8 @@ def idle_books(method: nn.Module) -> str | None:
         if isinstance(part, TokenItems) and (idle := TokenTable(part.codes_NM, part.size, part.ordered).idle_books()):
             return (
                 f"{idle} of the {part.codebooks} tokens {'is' if idle == 1 else 'are'} the same for all items and "
-                f"{'says' if idle == 1 else 'say'} nothing of them: ask the tokenizer for fewer codebooks, or take "
-                "another one (forethought tokenize measures what tokens are worth)."
+                f"{'says' if idle == 1 else 'say'} nothing of them, as the others "
+                "tell all that is known: give the tokenizer fewer codes a book (tokenizer.size) or fewer codebooks, or "
+                "know more of the items (forethought tokenize measures what tokens are worth)."
             )
     return None
