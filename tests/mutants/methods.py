@@ -210,8 +210,8 @@ MUTANTS = [
     Mutant(
         "indicators in training are of another temperature",
         "methods/dtrec.py",
-        "self._prototype_stats(r.detach()) for r in r_SPD",
-        "self._prototype_stats(r.detach() * 2) for r in r_SPD",
+        "self._guessed_stats(r.detach(), last_P, catalogue) for r in r_SPD",
+        "self._guessed_stats(r.detach() * 2, last_P, catalogue) for r in r_SPD",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
     Mutant(

@@ -111,7 +111,7 @@ def thinkers(indicator_source: str) -> DTRec:
     )  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("indicator_source", ["coarse", "fine", "exact"])
+@pytest.mark.parametrize("indicator_source", ["coarse", "refined", "fine", "exact"])
 @pytest.mark.parametrize(
     "halting",
     [
@@ -149,10 +149,14 @@ def test_rows_that_halt_leave_the_count(indicator_source: str, halting: Halting)
     wanted = last_block(len(given), L) + sum(token(rows, L, t) for t, rows in enumerate(live, start=1))
     if halting.rule in ("arh", "soft") and most:
         # one more coordinate tells a prototype's size; the last step of arh decides nothing, so it needs no look
-        level = {"coarse": 0, "fine": 2}.get(indicator_source)
+        level = {"coarse": 0, "refined": 0, "fine": 2}.get(indicator_source)
         seen, width = (N, D) if level is None else (int((method.prototypes.level(level)[1] > 0).sum()), D + 1)
         judged = live if halting.rule == "soft" else live[:-1]
-        wanted += sum(2 * linear(rows, width, seen) for rows in [len(given), *judged])
+        looks = [len(given), *judged]
+        if indicator_source == "refined":  # another coordinate tells a cluster's width, and one product turns the state
+            width += 1
+            wanted += sum(linear(rows, D, D) for rows in looks)
+        wanted += sum(2 * linear(rows, width, seen) for rows in looks)
         wanted += sum(linear(rows, 3, 16) + linear(rows, 16, 1) for rows in judged)
     assert told == wanted
 
