@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
-from forethought.config import from_json, to_json
+from forethought.config import Recipe, from_json, to_json
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
@@ -24,6 +25,11 @@ from forethought.methods.dtrec import DTRec, DTRecModel
 from forethought.methods.items import ItemLoss
 from forethought.reasoning.chain import History, initial_states_at_end
 from forethought.reasoning.halting import Halting
+from forethought.recommender import load
+from forethought.runs import train
+from forethought.training.interrupt import Interrupted
+from forethought.training.progress import Quiet
+from forethought.training.settings import Training
 from row_per_prefix import chain_states, logits, prefix_rows
 
 SMALL: dict[str, Any] = {"width": 16, "window": 12, "dropout": 0.0}
@@ -517,6 +523,33 @@ def test_without_hps_the_indicators_still_have_prototypes(indicator_source: Any,
     assert trace.indicators_PT3[..., 0].std() > 0  # of centres that are all zero each state thinks the same
 
 
+class Stop(Quiet):
+    """Ctrl-C in the fourth step."""
+
+    left = 3
+
+    def step(self, losses: dict[str, float], positions: int) -> None:
+        if self.left == 0:
+            raise Interrupted
+        self.left -= 1
+
+
+def test_refined_indicators_are_kept_with_a_run(split: Split, quick: Training, tmp_path: Path) -> None:
+    """Stopped within an epoch, a training goes on with what was measured at its beginning; a loaded run halts alike."""
+    config = DTRec(backbone=BACKBONES["gru4rec"], first_clusters=4, most_clusters=12, indicator_source="refined")
+    recipe = Recipe(method=config, training=replace(quick, checkpoint_every_s=1e-9, precision="32", device="cpu"))
+    whole = train(recipe, split, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(recipe, split, tmp_path / "run", observer=Stop())
+    resumed, again = train(recipe, split, tmp_path / "run", resume=True), load(tmp_path / "whole")
+    for name, tensor in whole.method.state_dict().items():
+        assert torch.equal(resumed.method.state_dict()[name], tensor), name
+        assert torch.equal(again.method.state_dict()[name], tensor), name
+    batch = training_batch(windows(split.train, 12).take(np.arange(6)))
+    traces = [run.method.user_states(batch, trace=True).trace for run in (whole, again)]
+    assert torch.equal(traces[0].indicators_PT3, traces[1].indicators_PT3)
+
+
 def test_a_flat_trajectory_is_told(split: Split) -> None:
     """The figure is the mean cosine of the first and the last link, and `health` reads it where there are several."""
     model, batch, rows = given(split)
@@ -569,6 +602,7 @@ def test_wrong_settings_are_named() -> None:
         DTRec(halting=Halting(min_steps=2))
     with pytest.raises(ConfigError, match="Indicators that are exact look at no prototypes of their own"):
         DTRec(indicator_source="exact", indicator_clusters=8)
+    assert DTRec(indicator_source="refined", indicator_clusters=8).indicator_clusters == 8
     with pytest.raises(ConfigError, match="prototype_choice is 'near', but must be one of target, nearest"):
         DTRec(prototype_choice="near")  # type: ignore[arg-type]
     for name, value in {"contrast_noise": 0.1, "contrast_from": 0}.items():
