@@ -187,6 +187,20 @@ MUTANTS = [
         f"{DTREC}::test_without_hps_the_indicators_still_have_prototypes",
     ),
     Mutant(
+        "refined indicators of DTRec are of another item than the last",
+        "methods/dtrec.py",
+        "batch.items_BL.gather(1, last_positions(batch.lengths_B))[:, 0]",
+        "batch.items_BL[:, 0]",
+        f"{DTREC}::test_rows_stop_where_they_would_alone",
+    ),
+    Mutant(
+        "refined indicators of DTRec mix up the rows that are left",
+        "methods/dtrec.py",
+        "last_B[rows_P]",
+        "last_B[: len(rows_P)]",
+        f"{DTREC}::test_rows_stop_where_they_would_alone",
+    ),
+    Mutant(
         "prototypes are made once and for all",
         "methods/dtrec.py",
         "self.prototypes.make(self.catalogue(), epoch)",

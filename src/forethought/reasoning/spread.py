@@ -1,11 +1,11 @@
 """How items spread around the means of their clusters: a look at few clusters that sees nearly what all items say.
 
-Prototypes stand for their members as if all of them lay in one place. But scaled states are long, and a state's scores of
-one cluster's members differ by nats: the softmax lies on those that point its way. And one item outdoes all others as a
-rule, the one that a history ends with, from which the chain began. Here
+Prototypes stand for their members as if all of them lay in one place. But scaled states are long, and the scores of one
+cluster's members differ by nats: the softmax lies on those that point a state's way. And one item as a rule outdoes
+all others: the one that the history ends with, beside which the chain begins. Here
 
-- the members of cluster c are Gaussian around their mean m_c with covariance a_c W: one shape W for all of them, as wide
-  as each is, so that for a scaled state r all is known in closed form, p = softmax(z) being over clusters:
+- the members of cluster c are Gaussian around their mean m_c with covariance a_c W, one shape W for all clusters, as
+  wide as each is; so for a scaled state r all is known in closed form, p = softmax(z) being over clusters:
 
       z_c     = ln n_c + r.m_c + a_c r'Wr / 2
       lse(r)  = ln sum_c exp(z_c)
@@ -13,8 +13,10 @@ rule, the one that a history ends with, from which the chain began. Here
 
 - the last item of the history is taken out of its cluster, and counts by its own vector.
 
-On Amazon Beauty (DTRec's defaults, 32 clusters of 12,101 items) entropies and divergences that follow correlate as
-docs/methods.md says with exact ones, above .9 where those of prototypes alone are at .1 to .7.
+On Amazon Beauty (DTRec's defaults: 32 clusters of 12,101 items) the entropies and divergences that follow correlate
+above .9 with exact ones, from the second epoch to the last, where prototypes come to .3 to .7; docs/methods.md has the
+figures. What stays unseen is a few items that stand out of a cluster and are not the last of the history: more
+clusters see them.
 
 Shapes: P rows, N items, D width, K clusters.
 """
