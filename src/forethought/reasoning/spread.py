@@ -115,17 +115,19 @@ class Spread(nn.Module):
             half_P1 = (r_PD * turned_PD).sum(-1, keepdim=True) / 2
             counted = torch.cat([half_P1, torch.ones_like(half_P1), r_PD], dim=-1)
             of = moments(counted, Catalogue(self._clusters(wide)))
-            lse_P1, mean_PD = of.lse_P[:, None], of.mean_PD[:, 2:] + of.mean_PD[:, :1] * turned_PD
+            lse_P1, width_P1, mean_PD = of.lse_P[:, None], of.mean_PD[:, :1], of.mean_PD[:, 2:]
 
-            at_P = self.cluster_N[last_P]  # the last item as one of its cluster, and as it is, relative to all
-            width_P1, middle_PD = self.widths_K[at_P].to(wide)[:, None], self.means_KD[at_P].to(wide)
-            guessed_P1 = (r_PD * middle_PD).sum(-1, keepdim=True) + width_P1 * half_P1 - lse_P1
+            at_P = self.cluster_N[last_P]  # the last item as one of its cluster, and as it is, both relative to all
+            its_width_P1, middle_PD = self.widths_K[at_P].to(wide)[:, None], self.means_KD[at_P].to(wide)
+            guessed_P1 = (r_PD * middle_PD).sum(-1, keepdim=True) + its_width_P1 * half_P1 - lse_P1
             own_P1 = (r_PD * last_PD).sum(-1, keepdim=True) - lse_P1
             top_P1 = own_P1.clamp_min(0)
             all_P1, off_P1, own_P1 = (-top_P1).exp(), (guessed_P1 - top_P1).exp(), (own_P1 - top_P1).exp()
             total_P1 = (all_P1 - off_P1 + own_P1).clamp_min(torch.finfo(wide).tiny)
-            mean_PD = all_P1 * mean_PD - off_P1 * (middle_PD + width_P1 * turned_PD) + own_P1 * last_PD
-            return SoftmaxStats(states_PD, (lse_P1 + top_P1 + total_P1.log())[:, 0], mean_PD / total_P1)
+            all_P1, off_P1, own_P1 = all_P1 / total_P1, off_P1 / total_P1, own_P1 / total_P1
+            mean_PD = (mean_PD * all_P1).addcmul_(turned_PD, all_P1 * width_P1 - off_P1 * its_width_P1)
+            mean_PD.addcmul_(middle_PD, off_P1, value=-1).addcmul_(last_PD, own_P1)
+            return SoftmaxStats(states_PD, (lse_P1 + top_P1 + total_P1.log())[:, 0], mean_PD)
 
     def _clusters(self, dtype: torch.dtype) -> Tensor:
         """Each cluster's width, the logarithm of its size and its mean, [K, D + 2]."""
