@@ -284,6 +284,22 @@ def test_looking_at_prototypes_takes_two_products_of_them_a_state() -> None:
     assert flops[1] - flops[0] == 2 * 4 * linear(batch.weight, 33, 64 - 8)  # one more column tells a prototype's size
 
 
+def test_a_refined_look_also_turns_each_state_and_reads_another_column() -> None:
+    tiny, K = SASRec(width=32, layers=1, heads=2, window=8, ffn_width=32, dropout=0.0), 16
+    batch, flops = training_batch(cases([9] * 16).history), {}
+    for source in ("coarse", "refined"):
+        config = DTRec(backbone=tiny, supervision="none", indicator_source=source, indicator_clusters=K)  # type: ignore[arg-type]
+        method = config.build(DataSizes(N))
+        method.begin_epoch(0)
+        assert (method.prototypes.level(3)[1] > 0).all()
+        with counter() as products:
+            method.loss(batch).total.backward()
+        flops[source] = products.get_total_flops()
+    looks = 4  # of the state before the first step, and of those after each of three
+    more = linear(batch.weight, 32, 32) + 2 * linear(batch.weight, 1, K)
+    assert flops["refined"] - flops["coarse"] == looks * more
+
+
 def test_prototypes_take_four_products_of_the_clusters_in_the_batch() -> None:
     n_items, width, T = 20_000, 32, 3
     tiny = SASRec(width=width, layers=1, heads=2, window=8, ffn_width=32, dropout=0.0)

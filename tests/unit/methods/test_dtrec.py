@@ -19,10 +19,12 @@ from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe, from_json, to_json
 from forethought.data.batches import Batch, training_batch, windows
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec, DTRecModel
 from forethought.methods.items import ItemLoss
+from forethought.methods.take_over import take_over
 from forethought.reasoning.chain import History, initial_states_at_end
 from forethought.reasoning.halting import Halting
 from forethought.recommender import load
@@ -548,6 +550,29 @@ def test_refined_indicators_are_kept_with_a_run(split: Split, quick: Training, t
     batch = training_batch(windows(split.train, 12).take(np.arange(6)))
     traces = [run.method.user_states(batch, trace=True).trace for run in (whole, again)]
     assert torch.equal(traces[0].indicators_PT3, traces[1].indicators_PT3)
+
+
+def test_items_that_join_may_end_a_history_that_is_looked_at(split: Split) -> None:
+    """They are put into clusters, old histories are seen as before, and a twin of an item is seen as it is."""
+    model, batch, _ = given(split, indicator_source="refined")
+    n = split.data.n_items
+    grown = model.config.build(DataSizes(n + 1)).double().eval()
+    take_over(grown, model, torch.arange(n), trains=False)
+    twin = int(batch.items_BL[0, batch.lengths_B[0] - 1])
+    grown.items.weight.data[n] = model.items.weight.data[twin]
+    grown.join_items(n)
+    assert grown.spread is not None
+    assert grown.spread.cluster_N[n] == grown.prototypes.cluster_TN[0, n] == model.prototypes.cluster_TN[0, twin]
+    items_BL = batch.items_BL.clone()
+    items_BL[0, batch.lengths_B[0] - 1] = n
+    wanted = model.user_states(batch, trace=True).trace
+    assert wanted is not None
+    for given_batch in (batch, replace(batch, items_BL=items_BL)):
+        trace = grown.user_states(given_batch, trace=True).trace
+        assert trace is not None
+        torch.testing.assert_close(
+            trace.indicators_PT3[..., 1:], wanted.indicators_PT3[..., 1:]
+        )  # entropies are told in ln N, which has grown
 
 
 def test_a_flat_trajectory_is_told(split: Split) -> None:
