@@ -76,6 +76,7 @@ RUNS: dict[str, Callable[[], Any]] = {name: lambda name=name: recipe(name) for n
     "igr-sr-texts": lambda: replace(recipe("igr-sr"), intents="texts", text_width=6),
     "igr-sr-on-bert4rec": lambda: replace(on("bert4rec", "igr-sr"), encoder_epochs=None),
     "dtrec-on-hstu": lambda: on("hstu", "dtrec"),
+    "dtrec-refined": lambda: replace(recipe("dtrec"), indicator_source="refined"),
     "rearec-prl-prior": lambda: replace(recipe("rearec-prl"), prior=NeighbourPrior(weight=0.5)),
     "rearec-prl-on-gru4rec": lambda: on("gru4rec", "rearec-prl"),
 }

@@ -187,6 +187,20 @@ MUTANTS = [
         f"{DTREC}::test_without_hps_the_indicators_still_have_prototypes",
     ),
     Mutant(
+        "refined indicators of DTRec are of another item than the last",
+        "methods/dtrec.py",
+        "batch.items_BL.gather(1, last_positions(batch.lengths_B))[:, 0]",
+        "batch.items_BL[:, 0]",
+        f"{DTREC}::test_rows_stop_where_they_would_alone",
+    ),
+    Mutant(
+        "refined indicators of DTRec mix up the rows that are left",
+        "methods/dtrec.py",
+        "last_B[rows_P]",
+        "last_B[: len(rows_P)]",
+        f"{DTREC}::test_rows_stop_where_they_would_alone",
+    ),
+    Mutant(
         "prototypes are made once and for all",
         "methods/dtrec.py",
         "self.prototypes.make(self.catalogue(), epoch)",
@@ -210,8 +224,8 @@ MUTANTS = [
     Mutant(
         "indicators in training are of another temperature",
         "methods/dtrec.py",
-        "self._prototype_stats(r.detach()) for r in r_SPD",
-        "self._prototype_stats(r.detach() * 2) for r in r_SPD",
+        "self._guessed_stats(r.detach(), last_P, catalogue) for r in r_SPD",
+        "self._guessed_stats(r.detach() * 2, last_P, catalogue) for r in r_SPD",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
     Mutant(

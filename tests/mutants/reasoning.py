@@ -6,6 +6,7 @@ from mutants import Mutant
 
 KMEANS, PROTOTYPES = "unit/reasoning/test_kmeans.py", "unit/reasoning/test_prototypes.py"
 HALTING, CHAIN, GRPO = "unit/reasoning/test_halting.py", "unit/reasoning/test_chain.py", "unit/reasoning/test_grpo.py"
+SPREAD = "unit/reasoning/test_spread.py"
 CONTRAST, INTENTS = "unit/reasoning/test_contrast.py", "unit/reasoning/test_intents.py"
 FREQUENCY = "unit/nn/test_frequency.py"
 BACKBONES, AUTHORS = "conformance/test_backbones.py", "conformance/test_authors.py"
@@ -189,6 +190,27 @@ MUTANTS = [
         "read = total / (t + 1) if mean else state",
         "read = total / t if mean else state",
         "unit/methods/test_dtrec.py::test_rows_stop_where_they_would_alone",
+    ),
+    Mutant(
+        "a refined look counts the last item twice",
+        "reasoning/spread.py",
+        "total_P1 = (all_P1 - off_P1 + own_P1)",
+        "total_P1 = (all_P1 + own_P1)",
+        f"{SPREAD}::test_clusters_of_one_item_each_see_all",
+    ),
+    Mutant(
+        "a refined look knows nothing of how items spread",
+        "reasoning/spread.py",
+        "half_P1 = (r_PD * turned_PD).sum(-1, keepdim=True) / 2",
+        "half_P1 = (r_PD * turned_PD).sum(-1, keepdim=True) * 0",
+        f"{SPREAD}::test_a_look_is_a_sum_over_items_as_their_clusters_tell_them",
+    ),
+    Mutant(
+        "the spread of clusters is measured once and for all",
+        "reasoning/spread.py",
+        "if int(self.made_in) == epoch:",
+        "if int(self.made_in) >= 0:",
+        f"{SPREAD}::test_measured_once_an_epoch_and_saved_with_the_weights",
     ),
     Mutant(
         "bias in indicators is told in raw units",

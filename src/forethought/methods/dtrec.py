@@ -40,6 +40,7 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.nn.transformer import last_positions
 from forethought.reasoning.chain import (
     History,
     InitialStates,
@@ -63,14 +64,15 @@ from forethought.reasoning.halting import (
     soft_weights,
     softmax_stats,
 )
-from forethought.reasoning.halting_rollouts import ExitPolicy
+from forethought.reasoning.halting_rollouts import ExitPolicy, check_exits
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
 from forethought.reasoning.readouts import Readout
+from forethought.reasoning.spread import Spread
 from forethought.reasoning.step_sampling import SampledSteps, sample_steps
 from forethought.settings import Between, Epoch, Scale, SearchRange, Steps, Weight, Width, asked_among, without_unread
 
 Supervision = Literal["dynamic", "fixed", "none"]
-IndicatorSource = Literal["coarse", "fine", "exact"]
+IndicatorSource = Literal["coarse", "refined", "fine", "exact"]
 PrototypeChoice = Literal["target", "nearest"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
 OF_CONTRAST = "contrast_noise", "contrast_from"
@@ -126,11 +128,12 @@ class DTRec(MethodConfig):
     """Train one step of each position, drawn by its weight in the loss, in place of all: the same loss on average for
     3 products, not 3 (T + 1)."""
     indicator_source: IndicatorSource = "coarse"
-    """What the indicators are of: the first step's prototypes (coarse; costs far less than a token), the last step's
-    (fine), or the whole catalogue (exact). Two products over them a step."""
+    """What the indicators are of: the first step's prototypes (coarse; costs far less than a token), the same clusters,
+    how items spread in them, and the history's last item (refined; close to exact, at twice that cost), the last step's
+    prototypes (fine), or the whole catalogue (exact). Two products over them a step."""
     indicator_clusters: Clusters | None = None
-    """Prototypes made for coarse indicators alone, which then see the same however k_0 and k_upper are set; None:
-    those of the first step."""
+    """Prototypes made for coarse or refined indicators alone, which then see the same however k_0 and k_upper are set;
+    None: those of the first step."""
     halting: Halting = field(default_factory=lambda: Halting(threshold=0.3))
     """When a row stops; threshold is delta."""
     halting_width: Width = 16
@@ -146,10 +149,10 @@ class DTRec(MethodConfig):
         super().__post_init__()
         if self.loss.kind != "ce" or self.loss.smoothing:
             raise ConfigError("DTRec is trained with plain full cross-entropy: its loss must be ce without smoothing.")
-        if self.indicator_clusters is not None and self.indicator_source != "coarse":
+        if self.indicator_clusters is not None and self.indicator_source not in ("coarse", "refined"):
             raise ConfigError(
                 f"Indicators that are {self.indicator_source} look at no prototypes of their own: leave "
-                "indicator_clusters out, or choose a coarse indicator_source."
+                "indicator_clusters out, or choose a coarse or refined indicator_source."
             )
         for without, give, names in _unread(self.__dict__):
             if asked := asked_among(self, names):
@@ -203,6 +206,9 @@ class DTRecModel(Method):
             counts.append(min(max(config.indicator_clusters, 2), n_items))
         vector = width + config.loss.bias
         self.prototypes = Prototypes(counts, n_items, vector, unit=config.loss.cosine and not config.loss.bias)
+        # the level that indicators look at: behind those of the steps where it is made for them alone
+        self.look = T if config.indicator_clusters is not None else T - 1 if config.indicator_source == "fine" else 0
+        self.spread = Spread(counts[self.look], n_items, vector) if config.indicator_source == "refined" else None
         self.window = config.backbone.window
         self.inputs = Inputs(times=self.backbone.needs_times)
         self.prototype_weight, self.contrasting = 0.0, False
@@ -219,6 +225,8 @@ class DTRecModel(Method):
         self.contrasting = self.config.contrast_weight > 0 and epoch >= self.config.contrast_from
         if self.uses_prototypes:
             self.prototypes.make(self.catalogue(), epoch)
+        if self.spread is not None:
+            self.spread.make(self.catalogue(), self.prototypes.cluster_TN[self.look], epoch)
 
     # ---- training
 
@@ -242,7 +250,7 @@ class DTRecModel(Method):
         targets_P = batch.targets_BL[batch.valid_BL()]
         catalogue = self.catalogue()
         r_SPD = torch.stack([self._scaled(state, t, catalogue) for t, state in enumerate(states)])
-        w_PT, lse_SP = self._halting_weights(states, r_SPD, catalogue)
+        w_PT, lse_SP = self._halting_weights(states, r_SPD, batch.items_BL[batch.valid_BL()], catalogue)
 
         T, lambda_, first = self.config.max_steps, self.prototype_weight, self.config.halting.min_steps
         hard_SP = (nn.functional.pad(w_PT.T, (0, 0, first, 0)) + self.config.base_weight / (T + 1)) / batch.weight
@@ -290,7 +298,7 @@ class DTRecModel(Method):
         return together(diagnostics, of, Diagnostics({"prototype_weight": self.prototype_weight}))
 
     def _halting_weights(
-        self, states: list[Tensor], r_SPD: Tensor, catalogue: Catalogue
+        self, states: list[Tensor], r_SPD: Tensor, last_P: Tensor, catalogue: Catalogue
     ) -> tuple[Tensor, Tensor | None]:
         """w_t from p_halt of each step's indicators, which carry no gradient into the states, [P, T].
 
@@ -307,7 +315,7 @@ class DTRecModel(Method):
             parts = (part.detach() for part in (r_SPD, lse_SP, of.mean_PD.view_as(r_SPD)))
             stats = [SoftmaxStats(*each) for each in zip(*parts, strict=True)]
         else:
-            stats = [self._prototype_stats(r.detach()) for r in r_SPD]
+            stats = [self._guessed_stats(r.detach(), last_P, catalogue) for r in r_SPD]
         features = [
             indicators(stats[t - 1], stats[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(catalogue), d)
             for t in range(1, S)
@@ -322,12 +330,11 @@ class DTRecModel(Method):
         """A step's state, scaled at its own temperature tau_t."""
         return catalogue.scaled(state, self.config.temperature_scale ** (self.config.max_steps - step))
 
-    def _prototype_stats(self, r_PD: Tensor) -> SoftmaxStats:
-        if self.config.indicator_clusters is not None:
-            level = self.config.max_steps  # behind those of the steps
-        else:
-            level = 0 if self.config.indicator_source == "coarse" else self.config.max_steps - 1
-        centres, sizes = self.prototypes.level(level)
+    def _guessed_stats(self, r_PD: Tensor, last_P: Tensor, catalogue: Catalogue) -> SoftmaxStats:
+        """What clusters say of all items, for scaled states whose histories end with these items."""
+        if self.spread is not None:
+            return self.spread.stats(r_PD, last_P, catalogue)
+        centres, sizes = self.prototypes.level(self.look)
         return softmax_stats(r_PD, Catalogue(centres.to(r_PD.dtype)), sizes)
 
     def _soft_targets(self, of: SampledSteps, states: list[Tensor], targets_P: Tensor, catalogue: Catalogue) -> Tensor:
@@ -385,8 +392,9 @@ class DTRecModel(Method):
             self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
         )
         readout = self.config.readout
+        policy = self.policy(batch.items_BL.gather(1, last_positions(batch.lengths_B))[:, 0])
         reasoned = reason_until(
-            self.backbone, initial_states, step_embeddings, self.policy(), halting, readout=readout, trace=trace
+            self.backbone, initial_states, step_embeddings, policy, halting, readout=readout, trace=trace
         )
         states_BD, steps_B, traced = reasoned
         return DenseStates(steps_B, states_BD, traced)
@@ -397,21 +405,7 @@ class DTRecModel(Method):
         Raises:
             ConfigError: with a single step there is nothing to choose, or something else than the net decides.
         """
-        if self.config.max_steps < 2 or self.config.halting.rule != "arh":
-            raise ConfigError(
-                "What is aligned of a DTRec is its halting net, but this one takes a single step at most, or halts by "
-                f"{self.config.halting.rule!r}: align one of two steps or more that halts by 'arh'."
-            )
-        if self.config.halting.min_steps == 0:
-            raise ConfigError(
-                "What is aligned of a DTRec chooses after each step, and this one may stop before the first: align one "
-                "whose halting.min_steps is 1."
-            )
-        if self.config.readout == "weighted":
-            raise ConfigError(
-                "Aligning the halting net would also change what a weighted readout recommends: align a DTRec whose "
-                "readout is mean or last."
-            )
+        check_exits(self.config.halting, self.config.max_steps, self.config.readout)
 
         def traced(batch: Batch) -> Trace:
             trace = self.user_states(batch, trace=True).trace
@@ -420,17 +414,18 @@ class DTRecModel(Method):
 
         return ExitPolicy(self.head, traced, self.catalogue)
 
-    def policy(self) -> HaltingPolicy:
+    def policy(self, last_B: Tensor) -> HaltingPolicy:
+        """How rows halt whose histories end with these items."""
         catalogue, exact = self.items.catalogue(held_back=False), self.config.indicator_source == "exact"
 
-        def stats_of(states_PD: Tensor, step: int) -> SoftmaxStats:
+        def stats_of(states_PD: Tensor, step: int, rows_P: Tensor) -> SoftmaxStats:
             if not exact and not torch.compiler.is_exporting() and int(self.prototypes.made_in) < 0:
                 raise RunError(
                     "This DTRec looks at prototypes to see when it may stop, and has none before its training begins: "
                     "train it, or load a run of it."
                 )
             r_PD = self._scaled(states_PD, step, catalogue)
-            return softmax_stats(r_PD, catalogue) if exact else self._prototype_stats(r_PD)
+            return softmax_stats(r_PD, catalogue) if exact else self._guessed_stats(r_PD, last_B[rows_P], catalogue)
 
         return HaltingPolicy(stats_of, catalogue, self.head)
 
@@ -447,3 +442,5 @@ class DTRecModel(Method):
 
     def join_items(self, first: int) -> None:
         self.prototypes.join(self.items.catalogue(held_back=False), first)
+        if self.spread is not None:
+            self.spread.join(self.prototypes.cluster_TN[self.look], first)

@@ -299,7 +299,7 @@ class ReaRecModel(Method):
                 torch.full_like(batch.lengths_B, len(step_embeddings)), self.items.states(states_BSD.mean(1)), traced
             )
         catalogue = self.items.catalogue()
-        policy = HaltingPolicy(lambda r, _: softmax_stats(catalogue.scaled(r), catalogue), catalogue)
+        policy = HaltingPolicy(lambda r, *_: softmax_stats(catalogue.scaled(r), catalogue), catalogue)
         states_BD, steps_B, traced = reason_until(
             self.backbone, initial_states, step_embeddings, policy, halting, trace=trace
         )

@@ -222,12 +222,13 @@ class HaltingPolicy:
     """What a method gives the loop to decide with.
 
     Attributes:
-        stats_of: raw states [P, D] of a step -> their softmax statistics; costs two products over what is looked at.
+        stats_of: raw states [P, D], their step, and which rows of the batch they are of, int64 [P] -> their softmax
+            statistics; costs two products over what is looked at.
         catalogue: the items, looked at or stood for.
         head: p_halt from indicators.
     """
 
-    stats_of: Callable[[Tensor, int], SoftmaxStats]
+    stats_of: Callable[[Tensor, int, Tensor], SoftmaxStats]
     catalogue: Catalogue
     head: HaltingHead | None = None
 
@@ -329,7 +330,7 @@ def reason_until(
     judged = T if trace or halting.rule == "soft" else T - 1  # the last step always ends
     first = halting.min_steps if T else 1
     looking = judged >= first and (policy.needs_stats(halting) or weighted or (trace and policy.head is not None))
-    stats_before = policy.stats_of(read, 0) if looking else None
+    stats_before = policy.stats_of(read, 0, live) if looking else None
     kept: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([read] * first, [], [])
     for t in range(first, T + 1):
         if t:
@@ -342,7 +343,7 @@ def reason_until(
             final = _kept(final, answers.after(t, read, None), live, going)
             break
         if t:
-            stats = policy.stats_of(read, t) if looking else None
+            stats = policy.stats_of(read, t, live) if looking else None
             features = policy.read(before, read, stats_before, stats, halting.noise)
         else:
             stats = stats_before

@@ -18,8 +18,33 @@ from torch.nn import functional as F
 
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.ranking import rank_of
-from forethought.reasoning.halting import HaltingHead, Trace
+from forethought.errors import ConfigError
+from forethought.reasoning.halting import Halting, HaltingHead, Trace
 from forethought.reasoning.policy import Future, Replayed, Rollouts
+from forethought.reasoning.readouts import Readout
+
+
+def check_exits(halting: Halting, max_steps: int, readout: Readout) -> None:
+    """Refuse a DTRec in which its halting net has nothing to choose, or decides more than when to stop.
+
+    Raises:
+        ConfigError: says which setting it would take.
+    """
+    if max_steps < 2 or halting.rule != "arh":
+        raise ConfigError(
+            "What is aligned of a DTRec is its halting net, but this one takes a single step at most, or halts by "
+            f"{halting.rule!r}: align one of two steps or more that halts by 'arh'."
+        )
+    if halting.min_steps == 0:
+        raise ConfigError(
+            "What is aligned of a DTRec chooses after each step, and this one may stop before the first: align one "
+            "whose halting.min_steps is 1."
+        )
+    if readout == "weighted":
+        raise ConfigError(
+            "Aligning the halting net would also change what a weighted readout recommends: align a DTRec whose "
+            "readout is mean or last."
+        )
 
 
 class Exits(NamedTuple):

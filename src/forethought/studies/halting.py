@@ -213,12 +213,13 @@ def _misread(model: Recommender, split: Split, of_valid: Trace, seed: int) -> li
 
 
 def _indicators_compared(model: Recommender, split: Split) -> dict[str, Any]:
-    """Prototype indicators beside exact ones, and how often the same net decides alike on both."""
+    """Indicators as the model reads them beside exact ones, and how often the same net decides alike on both."""
     method: Any = model.method
     own, indicators_of = method.config, {}
     try:
         for indicator_source in (own.indicator_source, "exact"):
-            method.config = replace(own, indicator_source=indicator_source)
+            clusters = None if indicator_source == "exact" else own.indicator_clusters  # which exact ones refuse
+            method.config = replace(own, indicator_source=indicator_source, indicator_clusters=clusters)
             indicators_of[indicator_source] = _trace(method, split.test)
     finally:
         method.config = own

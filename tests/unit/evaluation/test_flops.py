@@ -111,7 +111,7 @@ def thinkers(indicator_source: str) -> DTRec:
     )  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("indicator_source", ["coarse", "fine", "exact"])
+@pytest.mark.parametrize("indicator_source", ["coarse", "refined", "fine", "exact"])
 @pytest.mark.parametrize(
     "halting",
     [
@@ -149,10 +149,14 @@ def test_rows_that_halt_leave_the_count(indicator_source: str, halting: Halting)
     wanted = last_block(len(given), L) + sum(token(rows, L, t) for t, rows in enumerate(live, start=1))
     if halting.rule in ("arh", "soft") and most:
         # one more coordinate tells a prototype's size; the last step of arh decides nothing, so it needs no look
-        level = {"coarse": 0, "fine": 2}.get(indicator_source)
+        level = {"coarse": 0, "refined": 0, "fine": 2}.get(indicator_source)
         seen, width = (N, D) if level is None else (int((method.prototypes.level(level)[1] > 0).sum()), D + 1)
         judged = live if halting.rule == "soft" else live[:-1]
-        wanted += sum(2 * linear(rows, width, seen) for rows in [len(given), *judged])
+        looks = [len(given), *judged]
+        if indicator_source == "refined":  # another coordinate tells a cluster's width, and one product turns the state
+            width += 1
+            wanted += sum(linear(rows, D, D) for rows in looks)
+        wanted += sum(2 * linear(rows, width, seen) for rows in looks)
         wanted += sum(linear(rows, 3, 16) + linear(rows, 16, 1) for rows in judged)
     assert told == wanted
 
@@ -278,6 +282,22 @@ def test_looking_at_prototypes_takes_two_products_of_them_a_state() -> None:
             method.loss(batch).total.backward()
         flops.append(products.get_total_flops())
     assert flops[1] - flops[0] == 2 * 4 * linear(batch.weight, 33, 64 - 8)  # one more column tells a prototype's size
+
+
+def test_a_refined_look_also_turns_each_state_and_reads_another_column() -> None:
+    tiny, K = SASRec(width=32, layers=1, heads=2, window=8, ffn_width=32, dropout=0.0), 16
+    batch, flops = training_batch(cases([9] * 16).history), {}
+    for source in ("coarse", "refined"):
+        config = DTRec(backbone=tiny, supervision="none", indicator_source=source, indicator_clusters=K)  # type: ignore[arg-type]
+        method = config.build(DataSizes(N))
+        method.begin_epoch(0)
+        assert (method.prototypes.level(3)[1] > 0).all()
+        with counter() as products:
+            method.loss(batch).total.backward()
+        flops[source] = products.get_total_flops()
+    looks = 4  # of the state before the first step, and of those after each of three
+    more = linear(batch.weight, 32, 32) + 2 * linear(batch.weight, 1, K)
+    assert flops["refined"] - flops["coarse"] == looks * more
 
 
 def test_prototypes_take_four_products_of_the_clusters_in_the_batch() -> None:

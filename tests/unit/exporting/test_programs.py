@@ -156,6 +156,18 @@ def test_a_weighted_readout_is_exported(rule: Any, run_of: RunOf, tmp_path: Path
     agrees(export(run, tmp_path / "out"), run)
 
 
+def test_refined_indicators_are_exported(run_of: RunOf, tmp_path: Path) -> None:
+    """Rows halt by them, each by its own last item."""
+    settings: dict[str, Any] = {"indicator_source": "refined"}
+    run = run_of("dtrec", halting=Halting(rule="entropy", threshold=1.0), **settings)
+    trace = run.method.user_states(batch_of(histories(run, [5] * 40), run.method), trace=True).trace
+    assert trace is not None
+    middle = trace.indicators_PT3[:, 0, 0].median().item()
+    run = run_of("dtrec", halting=Halting(rule="entropy", threshold=middle), **settings)
+    assert len(set(run.method.user_states(batch_of(histories(run, [5] * 40), run.method)).steps_B.tolist())) > 1
+    agrees(export(run, tmp_path / "out"), run)
+
+
 def test_some_rows_of_a_batch_halt_and_others_go_on(run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("dtrec", halting=Halting(rule="change", threshold=1.0))
     batch = batch_of(histories(run, [5] * 40), run.method)

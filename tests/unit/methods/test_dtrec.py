@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,21 @@ from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.gru4rec import GRU4Rec
 from forethought.backbones.hstu import HSTU
 from forethought.backbones.sasrec import SASRec
-from forethought.config import from_json, to_json
+from forethought.config import Recipe, from_json, to_json
 from forethought.data.batches import Batch, training_batch, windows
+from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
 from forethought.methods.dtrec import DTRec, DTRecModel
 from forethought.methods.items import ItemLoss
+from forethought.methods.take_over import take_over
 from forethought.reasoning.chain import History, initial_states_at_end
 from forethought.reasoning.halting import Halting
+from forethought.recommender import load
+from forethought.runs import train
+from forethought.training.interrupt import Interrupted
+from forethought.training.progress import Quiet
+from forethought.training.settings import Training
 from row_per_prefix import chain_states, logits, prefix_rows
 
 SMALL: dict[str, Any] = {"width": 16, "window": 12, "dropout": 0.0}
@@ -73,9 +81,53 @@ def readouts(model: DTRecModel, rows: Batch) -> list[torch.Tensor]:
     return [torch.stack(states[: t + 1]).mean(0) for t in range(len(states))]
 
 
-def features_of(model: DTRecModel, states: list[torch.Tensor]) -> torch.Tensor:
+def last_items(rows: Batch) -> torch.Tensor:
+    return rows.items_BL.gather(1, rows.lengths_B[:, None] - 1)[:, 0]
+
+
+@torch.enable_grad()
+def refined(model: DTRecModel, r: torch.Tensor, step: int, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """lse and mean of a refined look: the last item exact, each cluster's others Gaussian around all its members' mean.
+
+    The gradient of the lse, by autograd, is the mean.
+    """
+    items, tau = model.items, model.items.loss.temperature * tau_scale(model, step)
+    e = F.normalize(items.weight.detach(), dim=-1) if items.loss.cosine else items.weight.detach()
+    r = (F.normalize(r.detach(), dim=-1) if items.loss.cosine else r.detach()) / tau
+    if items.loss.bias:
+        e, r = torch.cat([e, items.bias.detach()[:, None]], 1), F.pad(r, (0, 1), value=1.0)
+    r = r.requires_grad_()
+    cluster = model.prototypes.cluster_TN[model.config.max_steps if model.config.indicator_clusters else 0]
+    sets = [(cluster == c).nonzero()[:, 0] for c in range(int(cluster.max()) + 1)]
+    around = {c: e[i] - e[i].mean(0) for c, i in enumerate(sets) if len(i)}
+    shape = sum(off.T @ off for off in around.values()) / len(e)
+    each = []  # what an item is taken to score, by its cluster
+    for i in range(len(e)):
+        c = int(cluster[i])
+        wide = around[c].square().sum(-1).mean() / shape.trace()
+        each.append(r @ e[sets[c]].mean(0) + wide * ((r @ shape) * r).sum(-1) / 2)
+    scores = torch.stack(each, 1).scatter(1, last[:, None], (r * e[last]).sum(-1, keepdim=True))
+    lse = scores.logsumexp(-1)
+    return r.detach(), lse.detach(), torch.autograd.grad(lse.sum(), r)[0]
+
+
+def refined_features(model: DTRecModel, states: list[torch.Tensor], last: torch.Tensor) -> torch.Tensor:
+    looks, told = [refined(model, r, t, last) for t, r in enumerate(states)], []
+    for t in range(1, len(states)):
+        (r0, lse0, mean0), (r, lse, mean) = looks[t - 1], looks[t]
+        entropy = (lse - (r * mean).sum(-1)) / math.log(len(model.items.weight))
+        kl = ((r0 - r) * mean0).sum(-1) - lse0 + lse
+        change = (states[t] - states[t - 1]).norm(dim=-1) / 4
+        told.append(torch.stack([entropy, kl.clamp(max=5) / 5, change], -1))
+    return torch.stack(told, 1).detach()
+
+
+def features_of(model: DTRecModel, states: list[torch.Tensor], last: torch.Tensor | None = None) -> torch.Tensor:
     """Ent, Cons, Delta of each step (eq. 7), [P, T, 3], from whole distributions."""
     n, items = len(model.items.weight), model.items
+    if model.config.indicator_source == "refined":
+        assert last is not None
+        return refined_features(model, states, last)
     if model.config.indicator_source == "exact":
         logs = [
             torch.log_softmax(logits(r, items.weight, items.loss, items.bias) / tau_scale(model, t), -1)
@@ -108,7 +160,7 @@ def loss_of_rows(model: DTRecModel, rows: Batch, weight: float) -> torch.Tensor:
     config, items, targets = model.config, model.items, rows.targets_BL
     states, T = readouts(model, rows), config.max_steps
     scores = [logits(r, items.weight, items.loss, items.bias) / tau_scale(model, t) for t, r in enumerate(states)]
-    halts = model.head(features_of(model, states))
+    halts = model.head(features_of(model, states, last_items(rows)))
     w, left = [], torch.ones(len(targets))
     if config.halting.min_steps == 0:  # w_0, which step 0 is trained by
         p_0 = model.head(start_features(model, states[0]))
@@ -165,6 +217,10 @@ CASES = [
     {"halting": Halting(min_steps=0), "indicator_source": "exact"},
     {"halting": Halting(min_steps=0), "indicator_source": "exact", "ponder_weight": 0.2, "readout": "last"},
     {"indicator_clusters": 7},
+    {"indicator_source": "refined"},
+    {"indicator_source": "refined", "backbone": "bert4rec", "indicator_clusters": 7, "temperature_scale": 1.5},
+    {"indicator_source": "refined", "supervision": "none", "loss": ItemLoss(bias=True), "readout": "last"},
+    {"indicator_source": "refined", "supervision": "none", "loss": ItemLoss(cosine=False, temperature=1.0)},
 ]
 
 
@@ -294,7 +350,7 @@ def test_warm_up_and_levels(split: Split) -> None:
     assert fixed.prototypes.counts == [model.prototypes.counts[-1]] * 3
 
 
-@pytest.mark.parametrize("indicator_source", ["exact", "coarse", "fine"])
+@pytest.mark.parametrize("indicator_source", ["exact", "coarse", "refined", "fine"])
 @pytest.mark.parametrize(("backbone", "readout"), [*((name, "mean") for name in BACKBONES), ("gru4rec", "last")])
 def test_rows_stop_where_they_would_alone(backbone: str, readout: str, indicator_source: str, split: Split) -> None:
     """Hard exit: the first step whose p_halt is over delta, else T; the state is that step's (eq. 10)."""
@@ -302,7 +358,7 @@ def test_rows_stop_where_they_would_alone(backbone: str, readout: str, indicator
     last = batch.lengths_B.cumsum(0) - 1
     with torch.no_grad():
         states = [r[last] for r in readouts(model, rows)]
-        halts = model.head(features_of(model, states))
+        halts = model.head(features_of(model, states, last_items(rows)[last]))
     between = halts[:, :-1].flatten().sort().values[len(halts) : len(halts) + 2]
     threshold = between.mean().item()  # not on any row's probability
     thought = model.user_states(batch, Halting(threshold=threshold))
@@ -458,7 +514,7 @@ def test_the_configured_delta_is_obeyed_by_a_direct_call(split: Split) -> None:
     assert steps[1.0] == [3] * 6
 
 
-@pytest.mark.parametrize("indicator_source", ["coarse", "fine"])
+@pytest.mark.parametrize("indicator_source", ["coarse", "refined", "fine"])
 def test_without_hps_the_indicators_still_have_prototypes(indicator_source: Any, split: Split) -> None:
     """They are what a coarse indicator source looks at, whether or not a loss looks at them too."""
     model, batch, _ = given(split, supervision="none", indicator_source=indicator_source)
@@ -467,6 +523,56 @@ def test_without_hps_the_indicators_still_have_prototypes(indicator_source: Any,
     trace = model.user_states(batch, Halting(rule="fixed"), trace=True).trace
     assert trace is not None
     assert trace.indicators_PT3[..., 0].std() > 0  # of centres that are all zero each state thinks the same
+
+
+class Stop(Quiet):
+    """Ctrl-C in the fourth step."""
+
+    left = 3
+
+    def step(self, losses: dict[str, float], positions: int) -> None:
+        if self.left == 0:
+            raise Interrupted
+        self.left -= 1
+
+
+def test_refined_indicators_are_kept_with_a_run(split: Split, quick: Training, tmp_path: Path) -> None:
+    """Stopped within an epoch, a training goes on with what was measured at its beginning; a loaded run halts alike."""
+    config = DTRec(backbone=BACKBONES["gru4rec"], first_clusters=4, most_clusters=12, indicator_source="refined")
+    recipe = Recipe(method=config, training=replace(quick, checkpoint_every_s=1e-9, precision="32", device="cpu"))
+    whole = train(recipe, split, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(recipe, split, tmp_path / "run", observer=Stop())
+    resumed, again = train(recipe, split, tmp_path / "run", resume=True), load(tmp_path / "whole")
+    for name, tensor in whole.method.state_dict().items():
+        assert torch.equal(resumed.method.state_dict()[name], tensor), name
+        assert torch.equal(again.method.state_dict()[name], tensor), name
+    batch = training_batch(windows(split.train, 12).take(np.arange(6)))
+    traces = [run.method.user_states(batch, trace=True).trace for run in (whole, again)]
+    assert torch.equal(traces[0].indicators_PT3, traces[1].indicators_PT3)
+
+
+def test_items_that_join_may_end_a_history_that_is_looked_at(split: Split) -> None:
+    """They are put into clusters, old histories are seen as before, and a twin of an item is seen as it is."""
+    model, batch, _ = given(split, indicator_source="refined")
+    n = split.data.n_items
+    grown = model.config.build(DataSizes(n + 1)).double().eval()
+    take_over(grown, model, torch.arange(n), trains=False)
+    twin = int(batch.items_BL[0, batch.lengths_B[0] - 1])
+    grown.items.weight.data[n] = model.items.weight.data[twin]
+    grown.join_items(n)
+    assert grown.spread is not None
+    assert grown.spread.cluster_N[n] == grown.prototypes.cluster_TN[0, n] == model.prototypes.cluster_TN[0, twin]
+    items_BL = batch.items_BL.clone()
+    items_BL[0, batch.lengths_B[0] - 1] = n
+    wanted = model.user_states(batch, trace=True).trace
+    assert wanted is not None
+    for given_batch in (batch, replace(batch, items_BL=items_BL)):
+        trace = grown.user_states(given_batch, trace=True).trace
+        assert trace is not None
+        torch.testing.assert_close(
+            trace.indicators_PT3[..., 1:], wanted.indicators_PT3[..., 1:]
+        )  # entropies are told in ln N, which has grown
 
 
 def test_a_flat_trajectory_is_told(split: Split) -> None:
@@ -521,6 +627,7 @@ def test_wrong_settings_are_named() -> None:
         DTRec(halting=Halting(min_steps=2))
     with pytest.raises(ConfigError, match="Indicators that are exact look at no prototypes of their own"):
         DTRec(indicator_source="exact", indicator_clusters=8)
+    assert DTRec(indicator_source="refined", indicator_clusters=8).indicator_clusters == 8
     with pytest.raises(ConfigError, match="prototype_choice is 'near', but must be one of target, nearest"):
         DTRec(prototype_choice="near")  # type: ignore[arg-type]
     for name, value in {"contrast_noise": 0.1, "contrast_from": 0}.items():
@@ -555,7 +662,7 @@ def test_settings_that_nothing_reads_are_refused(values: dict[str, Any], unread:
     assert from_json(DTRec, to_json(asked)) == asked
 
 
-@pytest.mark.parametrize("source", ["fine", "coarse"])
+@pytest.mark.parametrize("source", ["fine", "coarse", "refined"])
 def test_a_model_without_prototypes_says_that_it_was_never_trained(split: Split, source: str) -> None:
     config = DTRec(backbone=BACKBONES["gru4rec"], first_clusters=4, most_clusters=12, indicator_source=source)  # type: ignore[arg-type]
     model, batch = config.build(split.data.sizes), training_batch(windows(split.train, 12).take(np.arange(6)))

@@ -120,7 +120,7 @@ def initial_states(backbone: Counting, n_rows: int) -> InitialStates:
 
 CATALOGUE = Catalogue(torch.randn(30, 4, generator=torch.Generator().manual_seed(1)))
 MARKS = torch.zeros(4, 4)
-JUDGE = HaltingPolicy(lambda r, _: softmax_stats(r, CATALOGUE), CATALOGUE)
+JUDGE = HaltingPolicy(lambda r, *_: softmax_stats(r, CATALOGUE), CATALOGUE)
 
 
 def think_by(rule: str, threshold: float, **more: Any) -> tuple[Counting, torch.Tensor, torch.Tensor, Any]:
@@ -191,7 +191,7 @@ def test_no_step_at_all() -> None:
 def test_a_single_step_is_taken_without_a_look() -> None:
     """There is nothing to decide: the last step always ends."""
 
-    def stats_of(_: torch.Tensor, step: int) -> Any:
+    def stats_of(_: torch.Tensor, step: int, rows: torch.Tensor) -> Any:
         raise AssertionError
 
     backbone = Counting()
