@@ -75,6 +75,7 @@ STUDIES: dict[str, Study] = {
             "Nearest prototypes, an exit before the first step, ReaRec's contrast on top, and its temperatures by step "
             "with and without prototypes.",
             *("dtrec", "dtrec-nearest", "dtrec-exit-0", "dtrec-contrast", "dtrec-tau", "dtrec-no-hps"),
+            "dtrec-refined",
             "dtrec-tau-no-hps",
         ),
         _ablation(

@@ -172,6 +172,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-wide-norm": changed("sasrec", backbone={"width": 256, "ffn_width": 1024, "input_norm": True}),
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
+    "dtrec-refined": changed("dtrec", indicator_source="refined"),
     "dtrec-nearest": changed("dtrec", prototype_choice="nearest"),
     "dtrec-exit-0": changed("dtrec", halting={"min_steps": 0}),
     "dtrec-contrast": changed("dtrec", contrast_weight=1.0),
