@@ -72,11 +72,10 @@ STUDIES: dict[str, Study] = {
         _ablation(
             "open-points",
             "What DTRec's summary leaves open",
-            "Nearest prototypes, refined indicators, an exit before the first step, ReaRec's contrast on top, and its temperatures by step "
-            "with and without prototypes.",
+            "Nearest prototypes, refined indicators, an exit before the first step, ReaRec's contrast on top, and its "
+            "temperatures by step with and without prototypes.",
             *("dtrec", "dtrec-nearest", "dtrec-exit-0", "dtrec-contrast", "dtrec-tau", "dtrec-no-hps"),
-            "dtrec-refined",
-            "dtrec-tau-no-hps",
+            *("dtrec-tau-no-hps", "dtrec-refined"),
         ),
         _ablation(
             "sensitivity",
