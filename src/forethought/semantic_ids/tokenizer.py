@@ -70,6 +70,8 @@ class Tokenizer(nn.Module, ABC):
     mean_F: Tensor
     scale_F: Tensor
     axes_FP: Tensor
+    collaborative_NE: Tensor | None = None
+    """Of the items that it is learning from, while it does."""
 
     def __init__(self, config: TokenizerConfig, width: int) -> None:
         super().__init__()
@@ -83,7 +85,15 @@ class Tokenizer(nn.Module, ABC):
         self.register_buffer("scale_F", torch.ones(width))
         self.register_buffer("axes_FP", torch.eye(width)[:, : self.components].contiguous())
 
-    def fit(self, values_NF: Tensor, *, seed: int, observer: Report = silent, weights_F: Tensor | None = None) -> None:
+    def fit(
+        self,
+        values_NF: Tensor,
+        *,
+        seed: int,
+        observer: Report = silent,
+        weights_F: Tensor | None = None,
+        collaborative_NE: Tensor | None = None,
+    ) -> None:
         """Learn from all items.
 
         Args:
@@ -91,9 +101,11 @@ class Tokenizer(nn.Module, ABC):
             seed: of all that is drawn.
             observer: told how far it is.
             weights_F: how much a deviation in each input counts; None: all the same.
+            collaborative_NE: for a loss that speaks of who is met with whom; zeros for items that nobody met.
 
         Raises:
-            DataError: no items, inputs of another width, NaN or infinity, or all items alike.
+            DataError: no items, inputs of another width, NaN or infinity, or all items alike; a loss speaks of
+                collaborative vectors and there are none.
         """
         self._check(values_NF)
         with torch.random.fork_rng(devices=[]):
@@ -102,7 +114,9 @@ class Tokenizer(nn.Module, ABC):
             with torch.no_grad():
                 y_NP = self.project(values_NF)
             self.train()
+            self.collaborative_NE = collaborative_NE
             self.learn(y_NP, seed, observer)
+            self.collaborative_NE = None
         self.eval()
         self.requires_grad_(False)
 
