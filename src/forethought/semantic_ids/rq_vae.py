@@ -7,14 +7,14 @@ TIGER (arXiv 2305.05065). An independent reproduction saw raw unit vectors colla
 inputs, AdamW, k-means to begin with and repair of dead codes. Words follow as moving averages instead of by a gradient,
 and the network reads principal components.
 
-With a `collaborative_weight` or a `diversity_weight` it is LETTER's tokenizer (arXiv 2405.07314): L + a L_CF + b L_div
-of `token_contrasts.py`. The paper's L_CF has the vectors of a trained SASRec or LightGCN; ours are those that tokenizers
-read, as many numbers of each as a latent vector has, largest singular values first. Before there are words the latent
-vector stands in for the quantised one. L is taken as a share of what there is to say, each book's L_div as one of the
-book's, and latent vectors in units of the inputs, so that a and b are of one scale whatever the inputs are of; the
-paper's, .02 and .0001, are of another. The words, which have no gradient otherwise, descend along L_div by the step that
-their averages are of. They then stay where training left them, since means of their points would undo what moved them.
-Collisions go as ours do, without the paper's Sinkhorn step.
+With a `collaborative_weight` or a `diversity_weight` it is LETTER's tokenizer (arXiv 2405.07314), L + a L_CF + b L_div
+of `token_contrasts.py`. The paper's L_CF has the vectors of a trained SASRec or LightGCN; ours are those that
+tokenizers read, as many numbers of each as a latent vector has, largest singular values first. Before there are words
+the latent vector stands in for the quantised one. L is taken as a share of what there is to say, each book's L_div as
+one of the book's, and latent vectors in units of the inputs, so that a and b are of one scale whatever the inputs are
+of; the paper's, .02 and .0001, are of another. The words, which have no gradient otherwise, descend along L_div by the
+step that their averages are of. They then stay where training left them, since means of their points would undo what
+moved them. Collisions go as ours do, without the paper's Sinkhorn step.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ResidualAutoencoder(Tokenizer):
                 layer.reset_parameters()  # of this seed, and not of when it was built
         config, draw = self.config, torch.Generator().manual_seed(seed)
         spread = y_NP.square().sum(-1).mean()
-        met_ND = self._met(spread) if config.collaborative_weight else None
+        met_ND = self._met() if config.collaborative_weight else None
         epochs = config.continuous + config.epochs
         steps = epochs * math.ceil(len(y_NP) / config.batch)
         optimiser = torch.optim.AdamW(self.parameters(), lr=config.learning_rate)
@@ -145,7 +145,9 @@ class ResidualAutoencoder(Tokenizer):
                 loss, said_BD = self.loss(y_NP[rows], of=len(y_NP), quantised=epoch >= config.continuous)
                 share = loss / spread
                 if met_ND is not None:
-                    contrast = collaborative_contrast(said_BD, met_ND[rows], config.contrast_temperature)
+                    contrast = collaborative_contrast(
+                        said_BD / spread.sqrt(), met_ND[rows], config.contrast_temperature
+                    )
                     share = share + config.collaborative_weight * contrast
                 share.backward()
                 optimiser.step()
@@ -186,11 +188,8 @@ class ResidualAutoencoder(Tokenizer):
         assert words_MCD.grad is not None
         self.books.descend(words_MCD.grad, of)
 
-    def _met(self, spread: Tensor) -> Tensor:
-        """Collaborative vectors as wide as latent ones, [N, D]; zeros fill up what is too narrow.
-
-        Their mean square length is 1 / spread: a product with a latent vector as long as inputs are is about 1 at most.
-        """
+    def _met(self) -> Tensor:
+        """Collaborative vectors as wide as latent ones, [N, D], of mean square length 1; zeros fill up narrow ones."""
         met_NE, D = self.collaborative_NE, self.config.latent
         met_ND = torch.zeros(1, D) if met_NE is None else nn.functional.pad(met_NE, (0, max(0, D - met_NE.shape[1])))
         met_ND = met_ND[:, :D].to(self.mean_F)
@@ -199,7 +198,7 @@ class ResidualAutoencoder(Tokenizer):
                 "No two items were met near each other in the training part, so that the collaborative term has no "
                 "vectors to point to: leave collaborative_weight out."
             )
-        return met_ND / (met_ND[met_ND.any(1)].square().sum(-1).mean() * spread).sqrt()
+        return met_ND / met_ND[met_ND.any(1)].square().sum(-1).mean().sqrt()
 
     def assign(self, y_NP: Tensor) -> Tensor:
         return residual_codes(self.encoder(y_NP), self.books.words_MCD)

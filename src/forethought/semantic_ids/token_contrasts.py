@@ -26,6 +26,8 @@ LEAST = 1e-12  # of a mean square length
 def collaborative_contrast(said_BD: Tensor, met_BD: Tensor, temperature: float) -> Tensor:
     """L_CF, in nats; its gradient reaches `said_BD`. 0 for a batch in which fewer than two items were met.
 
+    Vectors longer than 1 are taken as long as 1 on average: else they would grow, as longer ones say the same louder.
+
     Args:
         said_BD: quantised vectors of items.
         met_BD: their collaborative vectors; zeros for items that nobody met.
@@ -34,7 +36,8 @@ def collaborative_contrast(said_BD: Tensor, met_BD: Tensor, temperature: float) 
     if int(known_B.sum()) < 2:  # nothing to be told apart from
         return said_BD.new_zeros(())
     said_KD, met_KD = said_BD[known_B], met_BD[known_B]
-    logits_KK = said_KD @ met_KD.T / temperature
+    unit = said_KD.square().sum(-1).mean().clamp_min(1.0).sqrt()
+    logits_KK = said_KD @ met_KD.T / (temperature * unit)
     return F.cross_entropy(logits_KK, torch.arange(len(logits_KK), device=logits_KK.device))
 
 

@@ -119,10 +119,14 @@ PROTOTYPES: dict[str, dict[str, Any]] = {
 }
 """DTRec trained long enough for its prototypes to count; the first one is as the paper has it."""
 
+LETTER: dict[str, Any] = {"collaborative_weight": 0.1, "diversity_weight": 0.1}
+"""What makes RQ-VAE LETTER's tokenizer, at weights that docs/tokenize.md has figures of."""
+
 TOKENIZERS: dict[str, TokenizerConfig] = {
     "opq": OPQ(),
     "rqkmeans": RQKMeans(codebooks=8),
     "rqvae": RQVAE(codebooks=8),
+    "letter": RQVAE(codebooks=8, **LETTER),
     "random": RandomTokens(),
 }
 """In place of MPQ."""
@@ -213,6 +217,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
     "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
     "tiger-tokens": changed("tiger", loss="tokens"),
+    "tiger-letter": changed("tiger", tokenizer=LETTER),
     "rpg-tokens": changed("rpg", loss="tokens"),
     **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
     **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +13,17 @@ from token_toys import CONFIGS, met_vectors, points, toy_features, toy_split
 from torch import Tensor
 from torch.nn import functional as F
 
+from forethought.data.features import Features, read_features
+from forethought.data.reading import read
+from forethought.data.shop import Shop
+from forethought.data.splits import leave_last_out
 from forethought.errors import ConfigError, DataError
 from forethought.semantic_ids.all import tokenizer_config
 from forethought.semantic_ids.ema_codebooks import EMACodebooks
 from forethought.semantic_ids.inputs import collaborative_vectors
 from forethought.semantic_ids.item_tokens import fit_tokens
 from forethought.semantic_ids.kmeans import nearest
+from forethought.semantic_ids.quality import following_pairs, shared_tokens
 from forethought.semantic_ids.rq_vae import RQVAE, ResidualAutoencoder
 from forethought.semantic_ids.token_contrasts import collaborative_contrast, diversity_contrast, even_groups
 
@@ -40,15 +46,23 @@ def mean_square(vectors: Tensor) -> float:
 
 
 class TestCollaborative:
-    def test_in_loops(self) -> None:
-        said, met = drawn(7, 3), 5 * drawn(7, 3, seed=1)
+    @pytest.mark.parametrize("length", [0.3, 1.5])
+    def test_in_loops(self, length: float) -> None:
+        said, met = length * drawn(7, 3), 5 * drawn(7, 3, seed=1)
         met[[2, 5]] = 0.0  # nobody met them: neither points anywhere nor is held against others
         known = [row for row in range(7) if row not in (2, 5)]
-        losses = []
+        losses, unit = [], 0.3 * math.sqrt(max(1.0, mean_square(said[known])))
+        assert (unit > 0.3) == (length > 1)
         for i in known:
-            scores = {k: math.exp(product(said[i], met[k]) / 0.3) for k in known}
+            scores = {k: math.exp(product(said[i], met[k]) / unit) for k in known}
             losses.append(-math.log(scores[i] / sum(scores.values())))
         assert float(collaborative_contrast(said, met, 0.3)) == pytest.approx(sum(losses) / 5, rel=1e-12)
+
+    def test_longer_vectors_gain_nothing(self) -> None:
+        said, met = (5 * drawn(7, 3)).requires_grad_(), drawn(7, 3, seed=1)
+        collaborative_contrast(said, met, 0.3).backward()
+        assert said.grad is not None
+        assert float((said.grad * said.detach()).sum()) == pytest.approx(0, abs=1e-12)
 
     def test_its_gradient_turns_vectors_to_their_own(self) -> None:
         said, met = drawn(7, 3).requires_grad_(), drawn(7, 3, seed=1)
@@ -190,15 +204,15 @@ class TestRQVAE:
         assert float((tokenizer.books.words_MCD - other.books.words_MCD).abs().max()) > 1e-3
 
     @pytest.mark.parametrize("latent", [2, 4, 6])
-    def test_vectors_are_as_wide_as_latent_ones_and_in_units_of_the_inputs(self, latent: int) -> None:
+    def test_vectors_are_as_wide_as_latent_ones_and_of_length_1(self, latent: int) -> None:
         met = met_vectors(5)
         tokenizer = replace(LETTER, latent=latent).build(10)
         assert isinstance(tokenizer, ResidualAutoencoder)
         tokenizer.collaborative_NE = met
-        unit = math.sqrt(mean_square(met[1:, :latent]) * 7.0)
+        unit = math.sqrt(mean_square(met[1:, :latent]))
         wanted = torch.zeros(5, latent)
         wanted[:, :4] = met[:, :latent] / unit
-        torch.testing.assert_close(tokenizer._met(torch.tensor(7.0)), wanted)
+        torch.testing.assert_close(tokenizer._met(), wanted)
 
     def test_a_fit_hands_over_who_is_met_with_whom(self, monkeypatch: pytest.MonkeyPatch) -> None:
         split, seen = toy_split(), []
@@ -244,3 +258,47 @@ def test_nobody_met() -> None:
     for met in (None, torch.zeros(120, 4)):
         with pytest.raises(DataError, match="leave collaborative_weight out"):
             LETTER.build(10).fit(points(), seed=0, collaborative_NE=met)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_collapsed_book_is_taken_more_evenly(seed: int) -> None:
+    """Moving averages leave words without points where they are; here four of 32 have them all."""
+    draw = torch.Generator().manual_seed(seed)
+    away = torch.tensor([1.5, 0.0, 0.0, 0.0])
+    x = (F.normalize(torch.randn(600, 4, generator=draw), dim=-1) + away)[:, None]
+    far = 0.3 * torch.randn(28, 4, generator=draw) - away
+    worth = []
+    for weight in (0.0, 0.1):
+        books = EMACodebooks(1, 32, 4)
+        books.words_MCD[0] = torch.cat([x[:4, 0], far])
+        codes = nearest(x, books.words_MCD)
+        books.counts_MC.copy_(F.one_hot(codes, 32).sum(0))
+        books.sums_MCD.copy_(books.words_MCD * books.counts_MC[..., None])
+        groups = even_groups(books.words_MCD[0], 4, seed=0)
+        for _ in range(200):
+            codes = nearest(x, books.words_MCD)
+            books.follow(x, codes, 600)
+            words = books.words_MCD.clone().requires_grad_()
+            shares = torch.bincount(codes[:, 0], minlength=32) / 600
+            (weight * diversity_contrast(words[0], groups, shares, 0.5)).backward()
+            assert words.grad is not None
+            books.descend(words.grad, 600)
+        share = torch.bincount(nearest(x, books.words_MCD)[:, 0], minlength=32) / 600
+        worth.append(math.exp(float(torch.special.entr(share).sum())))
+    assert worth[0] <= 4.001
+    assert worth[1] > 1.5 * worth[0]
+
+
+def test_items_that_follow_each_other_share_more_tokens(tmp_path: Path) -> None:
+    """In a simulated shop, of the validation part, which tokenizers never see."""
+    split = leave_last_out(
+        read(Shop(users=600, items=400, interactions_per_user=12.0, seed=3).write(tmp_path / "shop"))
+    )
+    known, pairs = read_features(split.data, Features()), following_pairs(split)
+    sizes = {"size": 16, "hidden": 64, "latent": 16, "epochs": 60, "continuous": 5, "batch": 128}
+    shared: list[list[float]] = []
+    for weight in (0.0, 0.1):
+        config = RQVAE(**sizes, collaborative_weight=weight)  # type: ignore[arg-type]
+        made = [fit_tokens(split, known, config, seed).table.codes_NM[:, :3].numpy() for seed in range(2)]
+        shared.append([shared_tokens(codes, pairs, 16)[0] for codes in made])
+    assert min(shared[1]) > 1.1 * max(shared[0])
