@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from forethought.data.progress import Report
 from forethought.errors import ConfigError, DataError
+from forethought.memory import check_room
 from forethought.semantic_ids.ema_codebooks import EMACodebooks
 from forethought.semantic_ids.kmeans import chosen
 from forethought.semantic_ids.rq_kmeans import residual_codes, residual_costs
@@ -108,6 +109,8 @@ class ResidualAutoencoder(Tokenizer):
 
     def __init__(self, config: RQVAE, width: int) -> None:
         super().__init__(config, width)
+        if config.diversity_weight:
+            check_room(16 * self.size**2, f"The diversity term of {self.size:,} codes a book", "give smaller ones")
         self.config = config
         P, H, D = self.components, config.hidden, config.latent
         half = max(1, H // 2)

@@ -13,6 +13,7 @@ from token_toys import CONFIGS, met_vectors, points, toy_features, toy_split
 from torch import Tensor
 from torch.nn import functional as F
 
+from forethought import memory
 from forethought.data.features import Features, read_features
 from forethought.data.reading import read
 from forethought.data.shop import Shop
@@ -252,6 +253,13 @@ def begin(books: EMACodebooks, y: Tensor, tokenizer: ResidualAutoencoder) -> Non
 def test_settings_that_do_not_go_together(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         RQVAE(**settings)  # type: ignore[arg-type]
+
+
+def test_words_that_no_memory_holds_against_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "machine_memory", lambda: 10**10)
+    RQVAE(size=65_536).build(4)
+    with pytest.raises(memory.ShortOfMemoryError, match="^The diversity term of 65,536 codes a book needs about 68"):
+        RQVAE(size=65_536, diversity_weight=0.1).build(4)
 
 
 def test_nobody_met() -> None:
