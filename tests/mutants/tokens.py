@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mutants import Mutant
 
-TABLE, TOKENIZERS, EMA, COLLISIONS, INPUTS, ITEMS, STORAGE, QUALITY, CONTRASTS = (
+TABLE, TOKENIZERS, EMA, COLLISIONS, INPUTS, ITEMS, STORAGE, QUALITY, CONTRASTS, SOFT = (
     f"unit/semantic_ids/test_{name}.py"
     for name in (
         *("token_table", "tokenizers", "ema_codebooks", "collisions", "inputs", "item_tokens", "storage"),
-        *("quality", "token_contrasts"),
+        *("quality", "token_contrasts", "soft_index"),
     )
 )
 
@@ -127,6 +127,21 @@ MUTANTS = [
         "said_BD = z_BD + (words_BMD.sum(1) - z_BD).detach()",
         "said_BD = words_BMD.sum(1)",
         f"{CONTRASTS}::TestRQVAE::test_the_collaborative_gradient_goes_straight_through_the_words",
+    ),
+    # ---- the soft index
+    Mutant(
+        "no gradient of behaviour reaches the words",
+        "semantic_ids/mpq.py",
+        "self.books.descend(spread * words_MCD.grad, len(y_NP))",
+        "self.books.descend(0 * words_MCD.grad, len(y_NP))",
+        f"{SOFT}::TestSecondStage::test_it_moves_experts_and_words",
+    ),
+    Mutant(
+        "another row's same next item is a negative",
+        "semantic_ids/soft_index.py",
+        "logits_BB.masked_fill(again_BB, -torch.inf)",
+        "logits_BB",
+        f"{SOFT}::test_naming_the_next_in_loops",
     ),
     # ---- codebooks that follow
     Mutant(

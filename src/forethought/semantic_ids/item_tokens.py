@@ -22,6 +22,7 @@ from forethought.semantic_ids.inputs import (
     COLLABORATIVE,
     TAG_WIDTH,
     collaborative_vectors,
+    followers,
     input_json,
     source_weights,
     tokenizer_inputs,
@@ -110,7 +111,8 @@ def fit_to(
     tokenizer = config.build(values_NF.shape[1])
     weights_F = source_weights(features, width)
     met_NE = values_NF[:, -width:] if width else None  # `tokenizer_inputs` has them last
-    tokenizer.fit(values_NF, seed=seed, observer=observer, weights_F=weights_F, collaborative_NE=met_NE)
+    behaviour = {"collaborative_NE": met_NE, "follows_P2": followers(split) if config.follows else None}
+    tokenizer.fit(values_NF, seed=seed, observer=observer, weights_F=weights_F, **behaviour)
     counts_N = torch.from_numpy(split.train.item_counts(split.data.n_items))
     codes = resolve(tokenizer.encode(values_NF), tokenizer, values_NF, counts_N, config.collisions)
     table = TokenTable(codes, config.size, config.ordered)
