@@ -186,8 +186,10 @@ STUDIES: dict[str, Study] = {
             "What makes the tokens",
             "The same method over tokens of MPQ, OPQ, residual quantisers and chance, with more and fewer of them.",
             *("rpg-m-8", "rpg-m-8-opq", "rpg-m-8-rqkmeans", "rpg-m-8-rqvae", "rpg-m-8-letter", "rpg-m-8-random"),
+            "rpg-m-8-soft-index",
             *("rpg-m-4", "rpg-m-16", "rpg", "rpg-m-8-c-64", "rpg-text"),
             *("reg4rec", "reg4rec-opq", "reg4rec-rqvae", "reg4rec-letter", "reg4rec-random"),
+            "reg4rec-soft-index",
             *("tiger", "tiger-letter"),
         ),
         _ablation(

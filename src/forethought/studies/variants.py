@@ -14,6 +14,7 @@ from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.methods.reg4rec import REG4Rec
 from forethought.recipes import METHODS, on_backbone
+from forethought.semantic_ids.mpq import MPQ
 from forethought.semantic_ids.opq import OPQ
 from forethought.semantic_ids.random_tokens import RandomTokens
 from forethought.semantic_ids.rq_kmeans import RQKMeans
@@ -127,9 +128,10 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
     "rqkmeans": RQKMeans(codebooks=8),
     "rqvae": RQVAE(codebooks=8),
     "letter": RQVAE(codebooks=8, **LETTER),
+    "soft-index": MPQ(behaviour_weight=1.0),
     "random": RandomTokens(),
 }
-"""In place of MPQ."""
+"""In place of plain MPQ."""
 
 INPUT_NOISE = {
     "sasrec": (0.1, 0.2, 0.3),
