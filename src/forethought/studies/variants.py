@@ -128,7 +128,7 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
     "rqkmeans": RQKMeans(codebooks=8),
     "rqvae": RQVAE(codebooks=8),
     "letter": RQVAE(codebooks=8, **LETTER),
-    "soft-index": MPQ(behaviour_weight=1.0),
+    "soft-index": MPQ(behaviour_weight=0.1),
     "random": RandomTokens(),
 }
 """In place of plain MPQ."""
