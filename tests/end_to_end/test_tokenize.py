@@ -18,7 +18,13 @@ QUICK = ["--codebooks", 3, "--size", 8]
     ("name", "more", "books"),
     [
         ("mpq", ["--epochs", 2, "--collisions", "greedy"], 3),
+        ("mpq", ["--epochs", 2, "--behaviour-weight", 0.5, "--behaviour-epochs", 2], 3),
         ("rqvae", ["--epochs", 2], 4),
+        (
+            "rqvae",
+            ["--epochs", 2, "--collaborative-weight", 0.1, "--diversity-weight", 0.1, "--diversity-groups", 3],
+            4,
+        ),
         ("rqkmeans", [], 4),
         ("opq", ["--turns", 1], 3),
         ("random", [], 3),
@@ -44,7 +50,8 @@ def test_what_is_said_of_them(shell: Shell, shop: Path, tmp_path: Path) -> None:
         assert part in said.err
     assert (tmp_path / "tokens.svg").read_text().startswith("<?xml")
     assert "--turns" in shell.ok("tokenize", "--tokenizer", "opq", "--help")
-    assert "--decorrelate" in shell.ok("tokenize", "--help")
+    assert "--collaborative-weight" in shell.ok("tokenize", "--tokenizer", "rqvae", "--help")
+    assert {"--decorrelate", "--behaviour-weight"} <= set(shell.ok("tokenize", "--help").split())
 
 
 def test_what_is_wrong_in_one_sentence(shell: Shell, shop: Path, tmp_path: Path) -> None:
@@ -60,6 +67,10 @@ def test_what_is_wrong_in_one_sentence(shell: Shell, shop: Path, tmp_path: Path)
         ([*base, "--tokenizer", "opg"], "opg"),
         ([*base, "--codebooks", 0], "codebooks is 0, but must be a whole number from 1 to 128"),
         ([*base, "--tokenizer", "opq", "--epochs", 3], "--epochs"),
+        ([*base, "--tokenizer", "rqvae", "--diversity-groups", 4], "diversity_groups would change nothing"),
+        ([*base, "--tokenizer", "rqvae", "--collaborative-weight", -1], "collaborative_weight is -1.0, but must be"),
+        ([*base, "--tokenizer", "rqvae", "--diversity-weight", 1, "--size", 8], "must be at most 4, so that no code"),
+        ([*base, "--soft-temperature", 0.2], "Without a second stage soft_temperature would change nothing"),
         ([*base, "--features", "titel"], "Did you mean 'title'?"),
         ([*base, "--features", "none", "--collaborative", "none"], "Nothing is known that items could be tokenised by"),
         ([*base, "--picture", tmp_path / "a.gif"], "a picture is written as .png, .svg or .pdf"),

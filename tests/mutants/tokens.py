@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from mutants import Mutant
 
-TABLE, TOKENIZERS, EMA, COLLISIONS, INPUTS, ITEMS, STORAGE, QUALITY = (
+TABLE, TOKENIZERS, EMA, COLLISIONS, INPUTS, ITEMS, STORAGE, QUALITY, CONTRASTS, SOFT = (
     f"unit/semantic_ids/test_{name}.py"
     for name in (
         *("token_table", "tokenizers", "ema_codebooks", "collisions", "inputs", "item_tokens", "storage"),
-        "quality",
+        *("quality", "token_contrasts", "soft_index"),
     )
 )
 
@@ -91,6 +91,57 @@ MUTANTS = [
         "key=lambda b: (weight[b], b)",
         "key=lambda b: b",
         f"{TOKENIZERS}::test_blocks_hold_about_the_same_variance",
+    ),
+    # ---- LETTER's terms
+    Mutant(
+        "items that nobody met point somewhere",
+        "semantic_ids/token_contrasts.py",
+        "known_B = met_BD.any(1)",
+        "known_B = met_BD.any(1) | True",
+        f"{CONTRASTS}::TestCollaborative::test_in_loops",
+    ),
+    Mutant(
+        "a word is held against itself",
+        "semantic_ids/token_contrasts.py",
+        "logits_CC.masked_fill(own_CC, -torch.inf).log_softmax(1)",
+        "logits_CC.log_softmax(1)",
+        f"{CONTRASTS}::TestDiversity::test_in_loops_over_every_word_that_might_be_drawn",
+    ),
+    Mutant(
+        "groups of words are as large as k-means has them",
+        "semantic_ids/token_contrasts.py",
+        "sizes[group] < room + (larger > 0)",
+        "sizes[group] < C",
+        f"{CONTRASTS}::TestGroups::test_sizes_differ_by_one_at_most",
+    ),
+    Mutant(
+        "words climb up the diversity term",
+        "semantic_ids/ema_codebooks.py",
+        "self.words_MCD.sub_((1 - decay)",
+        "self.words_MCD.add_((1 - decay)",
+        f"{CONTRASTS}::TestRQVAE::test_words_descend_along_the_diversity_term",
+    ),
+    Mutant(
+        "the collaborative gradient ends at the words",
+        "semantic_ids/rq_vae.py",
+        "said_BD = z_BD + (words_BMD.sum(1) - z_BD).detach()",
+        "said_BD = words_BMD.sum(1)",
+        f"{CONTRASTS}::TestRQVAE::test_the_collaborative_gradient_goes_straight_through_the_words",
+    ),
+    # ---- the soft index
+    Mutant(
+        "no gradient of behaviour reaches the words",
+        "semantic_ids/mpq.py",
+        "self.books.descend(spread * words_MCD.grad, len(y_NP))",
+        "self.books.descend(0 * words_MCD.grad, len(y_NP))",
+        f"{SOFT}::TestSecondStage::test_it_moves_experts_and_words",
+    ),
+    Mutant(
+        "another row's same next item is a negative",
+        "semantic_ids/soft_index.py",
+        "logits_BB.masked_fill(again_BB, -torch.inf)",
+        "logits_BB",
+        f"{SOFT}::test_naming_the_next_in_loops",
     ),
     # ---- codebooks that follow
     Mutant(

@@ -25,7 +25,13 @@ CONFIGS: dict[str, TokenizerConfig] = {
     "mpq-xcov": MPQ(**SMALL, hidden=8, epochs=3, continuous=1, batch=64, decorrelate="xcov"),
     "mpq-cosine": MPQ(**SMALL, hidden=8, epochs=3, continuous=1, batch=64, decorrelate="cosine", gate=False),
     "mpq-untrained": MPQ(**SMALL, hidden=8, epochs=0),
+    "mpq-soft": MPQ(**SMALL, hidden=8, epochs=6, continuous=2, batch=64, behaviour_weight=1.0, behaviour_epochs=4),
     "rq_vae": RQVAE(**SMALL, hidden=16, latent=4, epochs=6, continuous=2, batch=64),
+    "rq_vae-letter": RQVAE(
+        **SMALL,
+        **{"hidden": 16, "latent": 4, "epochs": 6, "continuous": 2, "batch": 64},
+        **{"collaborative_weight": 0.01, "diversity_weight": 0.1, "diversity_groups": 3},
+    ),
     "rq_kmeans": RQKMeans(**SMALL),
     "opq": OPQ(**SMALL, turns=3),
     "random": RandomTokens(**SMALL),
@@ -38,6 +44,23 @@ def points(n: int = 120, width: int = 10, seed: int = 0) -> Tensor:
     centres = torch.randn(6, width, generator=draw)
     values = centres[torch.arange(n) % 6] + 0.3 * torch.randn(n, width, generator=draw)
     return values * (1 + torch.arange(width)) + 5
+
+
+def met_vectors(n: int, width: int = 4) -> Tensor:
+    """Collaborative vectors of points, of which nobody met every seventh."""
+    vectors = torch.randn(n, width, generator=torch.Generator().manual_seed(9))
+    vectors[::7] = 0.0
+    return vectors
+
+
+def follows(n: int) -> Tensor:
+    """Pairs of points that follow each other: each point's group is followed by the next group."""
+    return torch.stack([torch.arange(n - 1), torch.arange(1, n)], 1)
+
+
+def behaviour(n: int) -> dict[str, Tensor]:
+    """What a fit is told of who meets points."""
+    return {"collaborative_NE": met_vectors(n), "follows_P2": follows(n)}
 
 
 def toy_split(n_items: int = 40, n_users: int = 30, seed: int = 0) -> Split:

@@ -66,6 +66,17 @@ class EMACodebooks(nn.Module):
         self.words_MCD.copy_(torch.where(seen_MC[..., None], means_MCD, self.words_MCD))
 
     @torch.no_grad()
+    def descend(self, gradient_MCD: Tensor, of: int, decay: float = DECAY) -> None:
+        """Move the words against the gradient of a term that stands beside their mean squared error.
+
+        `follow` is a step of gradient descent on the mean of || x - w ||^2 over `of` points: n_j points pull at w_j
+        with 2 n_j (mean - w_j) / of, of which it goes (1 - g) of / (2 n_j). This goes as far along the other gradient.
+        """
+        counts_MC = self.counts_MC.clamp_min(DEAD * of / self.words_MCD.shape[1])  # a word of no points flies off
+        self.words_MCD.sub_((1 - decay) * of / (2 * counts_MC[..., None]) * gradient_MCD)
+        self.sums_MCD.copy_(self.words_MCD * self.counts_MC[..., None])  # averages go on from there
+
+    @torch.no_grad()
     def settle(self, points_NMD: Tensor, rounds: int = 2) -> int:
         """Words become means of the points that take them, and dead codes go where the error is largest.
 

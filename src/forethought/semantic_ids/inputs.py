@@ -110,6 +110,18 @@ def collaborative_vectors(split: Split, width: int) -> Tensor:
     return torch.from_numpy(vectors_NE.astype(np.float32))
 
 
+def followers(split: Split) -> Tensor:
+    """Items of the training part and what came right after each, rows of both, int64 [P, 2]; repeats left out."""
+    train = split.train
+    lengths = train.lengths
+    owner = np.repeat(np.arange(len(train)), lengths)
+    starts = np.repeat(train.starts - np.cumsum(lengths) + lengths, lengths)
+    items = train.histories.items[np.arange(len(owner)) + starts].astype(np.int64)
+    pairs_P2 = np.stack([items[:-1], items[1:]], axis=1)
+    follows = (owner[1:] == owner[:-1]) & (pairs_P2[:, 0] != pairs_P2[:, 1])
+    return torch.from_numpy(pairs_P2[follows])
+
+
 def positive_information(split: Split) -> sparse.csr_array:
     """max(0, log p(j, i) / (p(j) q(i))) of pairs met near each other, [N, N]; q prefers rare items somewhat."""
     weighted, _ = met_near(split.train, split.data.n_items, WINDOW)

@@ -22,6 +22,7 @@ from forethought.semantic_ids.inputs import (
     COLLABORATIVE,
     TAG_WIDTH,
     collaborative_vectors,
+    followers,
     input_json,
     source_weights,
     tokenizer_inputs,
@@ -108,7 +109,10 @@ def fit_to(
     """As `fit_tokens`, with the inputs at hand (`known_inputs`)."""
     width = 0 if config.collaborative == "none" else config.collaborative_width
     tokenizer = config.build(values_NF.shape[1])
-    tokenizer.fit(values_NF, seed=seed, observer=observer, weights_F=source_weights(features, width))
+    weights_F = source_weights(features, width)
+    met_NE = values_NF[:, -width:] if width else None  # `tokenizer_inputs` has them last
+    behaviour = {"collaborative_NE": met_NE, "follows_P2": followers(split) if config.follows else None}
+    tokenizer.fit(values_NF, seed=seed, observer=observer, weights_F=weights_F, **behaviour)
     counts_N = torch.from_numpy(split.train.item_counts(split.data.n_items))
     codes = resolve(tokenizer.encode(values_NF), tokenizer, values_NF, counts_N, config.collisions)
     table = TokenTable(codes, config.size, config.ordered)

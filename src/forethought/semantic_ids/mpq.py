@@ -11,6 +11,9 @@ quantisation and becomes better from there. From codes alone (`decode`) the gate
 L_orth, `decorrelate`: of each expert's own block of components nothing is asked (split); xcov: covariances between
 experts, over a batch, relative to those within; cosine: mean square cosine between experts of one item, which was
 measured to keep codebooks no less alike (AMI .30 against .29) and is there to show it.
+
+With a `behaviour_weight` a second stage follows, with the soft index of MMQ (`soft_index.py`): L goes on, and beside it
+items, as mixtures of words, are to name what users took next in the training part. Words move along both.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.data.progress import Report
+from forethought.errors import ConfigError, DataError
 from forethought.semantic_ids.balanced import balanced_blocks
 from forethought.semantic_ids.ema_codebooks import EMACodebooks
 from forethought.semantic_ids.kmeans import nearest, squared_distances
+from forethought.semantic_ids.soft_index import next_contrast, soft_words
 from forethought.semantic_ids.tokenizer import Tokenizer, TokenizerConfig
-from forethought.settings import Between, Epoch, Part, Scale, Weight, Width
+from forethought.settings import Between, Epoch, Epochs, Part, Scale, Weight, Width, asked_among
 
 REPAIR_EVERY = 10  # epochs
 LEAST = 1e-8
@@ -60,6 +65,24 @@ class MPQ(TokenizerConfig):
     """Of AdamW, falling to zero along a cosine."""
     initial_scale: Scale = 0.1
     """Spread of the experts' corrections of their blocks to begin with."""
+    behaviour_weight: Weight = 0.0
+    """Of naming by soft indices what users took next, in a second stage (MMQ); 0: there is none."""
+    behaviour_epochs: Epochs = 10
+    """Passes over all items in that stage."""
+    soft_temperature: Scale = 0.5
+    """Of a soft index, in units of its book's mean squared error (tau); near 0 it is the nearest word alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.behaviour_weight and (asked := asked_among(self, ("behaviour_epochs", "soft_temperature"))):
+            raise ConfigError(
+                f"Without a second stage {' and '.join(asked)} would change nothing: give behaviour_weight, or leave "
+                "that out."
+            )
+
+    @property
+    def follows(self) -> bool:
+        return self.behaviour_weight > 0
 
     def build(self, width: int) -> ParallelTokenizer:
         return ParallelTokenizer(self, width)
@@ -108,13 +131,44 @@ class ParallelTokenizer(Tokenizer):
                 (self.loss(y_BP, of=len(y_NP), quantised=quantised) / spread).backward()
                 optimiser.step()
                 schedule.step()
-        points_NMD = self._all_experts(y_NP)
         if not epochs:
-            self.books.begin(points_NMD, seed)
-        self.books.settle(points_NMD)
+            self.books.begin(self._all_experts(y_NP), seed)
+        if config.behaviour_weight:
+            self._follow_behaviour(y_NP, spread, draw, observer)
+        points_NMD = self._all_experts(y_NP)
+        self.books.settle(points_NMD, 0 if config.behaviour_weight else 2)  # means would undo what moved the words
         with torch.no_grad():
             self.mean_gate_M.copy_(self.gates(y_NP).mean(0))
         observer("epochs", epochs, epochs)
+
+    def _follow_behaviour(self, y_NP: Tensor, spread: Tensor, draw: torch.Generator, observer: Report) -> None:
+        """The second stage: L, and L_next of pairs that are drawn from all there are."""
+        follows_P2, config = self.follows_P2, self.config
+        if follows_P2 is None or not len(follows_P2):
+            raise DataError(
+                "No item follows another in the training part, so that a second stage has nothing to learn from: leave "
+                "behaviour_weight out."
+            )
+        map_XX = nn.Parameter(torch.eye(self.books.words_MCD.shape[0] * self.books.words_MCD.shape[2]))
+        optimiser = torch.optim.AdamW([*self.parameters(), map_XX], lr=config.learning_rate)
+        steps = config.behaviour_epochs * math.ceil(len(y_NP) / config.batch)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        for step in range(steps):
+            observer("steps of behaviour", step, steps)
+            drawn = torch.randint(len(follows_P2), (min(config.batch, len(y_NP)),), generator=draw)
+            first_B, next_B = follows_P2[drawn].T
+            optimiser.zero_grad()
+            loss = self.loss(y_NP[first_B], of=len(y_NP), quantised=True) / spread
+            words_MCD = self.books.words_MCD.clone().requires_grad_()
+            first_BX, next_BX = (
+                soft_words(self.experts(y_NP[rows]), words_MCD, config.soft_temperature).flatten(1)
+                for rows in (first_B, next_B)
+            )
+            (loss + config.behaviour_weight * next_contrast(first_BX, next_BX, map_XX, next_B)).backward()
+            optimiser.step()
+            schedule.step()
+            assert words_MCD.grad is not None
+            self.books.descend(spread * words_MCD.grad, len(y_NP))
 
     def loss(self, y_BP: Tensor, *, of: int, quantised: bool) -> Tensor:
         """L of a batch, in units of squared inputs; in training the words move as well.

@@ -56,6 +56,11 @@ class TokenizerConfig(Settings):
         """Tokens an item has in the end, a counter included."""
         return self.codebooks + (self.collisions == "counter")
 
+    @property
+    def follows(self) -> bool:
+        """Whether it learns of what follows what in the training part."""
+        return False
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the name of the tokenizer, which is that of the file."""
         return {"type": type(self).__module__.rpartition(".")[2], **asdict(self)}
@@ -70,6 +75,10 @@ class Tokenizer(nn.Module, ABC):
     mean_F: Tensor
     scale_F: Tensor
     axes_FP: Tensor
+    collaborative_NE: Tensor | None = None
+    """Of the items that it is learning from, while it does."""
+    follows_P2: Tensor | None = None
+    """Rows of items that followed each other, while it learns."""
 
     def __init__(self, config: TokenizerConfig, width: int) -> None:
         super().__init__()
@@ -83,7 +92,16 @@ class Tokenizer(nn.Module, ABC):
         self.register_buffer("scale_F", torch.ones(width))
         self.register_buffer("axes_FP", torch.eye(width)[:, : self.components].contiguous())
 
-    def fit(self, values_NF: Tensor, *, seed: int, observer: Report = silent, weights_F: Tensor | None = None) -> None:
+    def fit(
+        self,
+        values_NF: Tensor,
+        *,
+        seed: int,
+        observer: Report = silent,
+        weights_F: Tensor | None = None,
+        collaborative_NE: Tensor | None = None,
+        follows_P2: Tensor | None = None,
+    ) -> None:
         """Learn from all items.
 
         Args:
@@ -91,9 +109,12 @@ class Tokenizer(nn.Module, ABC):
             seed: of all that is drawn.
             observer: told how far it is.
             weights_F: how much a deviation in each input counts; None: all the same.
+            collaborative_NE: for a loss that speaks of who is met with whom; zeros for items that nobody met.
+            follows_P2: for one that speaks of what follows what: rows of two items each.
 
         Raises:
-            DataError: no items, inputs of another width, NaN or infinity, or all items alike.
+            DataError: no items, inputs of another width, NaN or infinity, or all items alike; a loss speaks of
+                behaviour and none is known.
         """
         self._check(values_NF)
         with torch.random.fork_rng(devices=[]):
@@ -102,7 +123,9 @@ class Tokenizer(nn.Module, ABC):
             with torch.no_grad():
                 y_NP = self.project(values_NF)
             self.train()
+            self.collaborative_NE, self.follows_P2 = collaborative_NE, follows_P2
             self.learn(y_NP, seed, observer)
+            self.collaborative_NE = self.follows_P2 = None
         self.eval()
         self.requires_grad_(False)
 

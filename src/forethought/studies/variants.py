@@ -14,6 +14,7 @@ from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.methods.reg4rec import REG4Rec
 from forethought.recipes import METHODS, on_backbone
+from forethought.semantic_ids.mpq import MPQ
 from forethought.semantic_ids.opq import OPQ
 from forethought.semantic_ids.random_tokens import RandomTokens
 from forethought.semantic_ids.rq_kmeans import RQKMeans
@@ -119,13 +120,18 @@ PROTOTYPES: dict[str, dict[str, Any]] = {
 }
 """DTRec trained long enough for its prototypes to count; the first one is as the paper has it."""
 
+LETTER: dict[str, Any] = {"collaborative_weight": 0.1, "diversity_weight": 0.1}
+"""What makes RQ-VAE LETTER's tokenizer, at weights that docs/tokenize.md has figures of."""
+
 TOKENIZERS: dict[str, TokenizerConfig] = {
     "opq": OPQ(),
     "rqkmeans": RQKMeans(codebooks=8),
     "rqvae": RQVAE(codebooks=8),
+    "letter": RQVAE(codebooks=8, **LETTER),
+    "soft-index": MPQ(behaviour_weight=0.1),
     "random": RandomTokens(),
 }
-"""In place of MPQ."""
+"""In place of plain MPQ."""
 
 INPUT_NOISE = {
     "sasrec": (0.1, 0.2, 0.3),
@@ -214,6 +220,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
     "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
     "tiger-tokens": changed("tiger", loss="tokens"),
+    "tiger-letter": changed("tiger", tokenizer=LETTER),
     "rpg-tokens": changed("rpg", loss="tokens"),
     **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
     **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from token_toys import CONFIGS, points
+from token_toys import CONFIGS, behaviour, points
 
 from forethought.errors import ConfigError
 from forethought.semantic_ids.collisions import resolve
@@ -17,7 +17,7 @@ from forethought.semantic_ids.tokenizer import Tokenizer
 
 def fitted(name: str, values: torch.Tensor) -> Tokenizer:
     tokenizer = CONFIGS[name].build(values.shape[1])
-    tokenizer.fit(values, seed=0)
+    tokenizer.fit(values, seed=0, **behaviour(len(values)))
     return tokenizer
 
 
@@ -64,7 +64,7 @@ def test_two_codes_change_where_one_leads_nowhere() -> None:
     values = points(40)
     config = OPQ(codebooks=2, size=2, components=4, collisions="greedy")
     tokenizer = config.build(10)
-    tokenizer.fit(values, seed=0)
+    tokenizer.fit(values, seed=0, **behaviour(len(values)))
     alike = values[[0, 0, 0, 0, 0]]
     codes = tokenizer.encode(alike)
     made = resolve(codes, tokenizer, alike, torch.ones(5), "greedy")

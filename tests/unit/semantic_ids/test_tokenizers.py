@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from token_toys import CONFIGS, points
+from token_toys import CONFIGS, behaviour, points
 
 from forethought.errors import ConfigError, DataError
 from forethought.semantic_ids.all import TOKENIZERS, tokenizer_config
@@ -23,7 +23,7 @@ every = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
 def fitted(config: TokenizerConfig, values_NF: torch.Tensor, seed: int = 0) -> Tokenizer:
     tokenizer = config.build(values_NF.shape[1])
-    tokenizer.fit(values_NF, seed=seed)
+    tokenizer.fit(values_NF, seed=seed, **behaviour(len(values_NF)))
     return tokenizer
 
 
@@ -58,7 +58,7 @@ class TestEvery:
             torch.manual_seed(chance)
             tokenizer = config.build(values.shape[1])
             drawn_from = torch.random.get_rng_state()
-            tokenizer.fit(values, seed=5)
+            tokenizer.fit(values, seed=5, **behaviour(len(values)))
             assert torch.equal(torch.random.get_rng_state(), drawn_from)
             states.append(tokenizer.state_dict())
         torch.random.set_rng_state(before)
