@@ -142,18 +142,21 @@ def test_what_was_trained_comes_back_on_the_device_of_its_training(
 def test_tokens_that_tell_nothing_are_told_of(
     split: Split, quick: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    recipe = Recipe(method=RPG(backbone=SASRec(width=8, window=8, ffn_width=8), tokenizer=TOKENIZER), training=quick)
+    tokenizer = replace(TOKENIZER, size=24, collisions="counter")
+    recipe = Recipe(method=RPG(backbone=SASRec(width=8, window=8, ffn_width=8), tokenizer=tokenizer), training=quick)
+    idle: list[int] = [-1]  # a counter where all are unique
 
     def partly_idle(*args: Any) -> ItemTokens:
         made = fit_tokens(*args)
         codes_NM = made.table.codes_NM.clone()
-        codes_NM[:, 1:] = 2
+        codes_NM[:, idle] = 0
         table = replace(made.table, codes_NM=codes_NM)
         return ItemTokens.of(table, made.tokenizer, made.config, made.inputs)
 
+    monkeypatch.setattr(references, "fit_tokens", partly_idle)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(recipe, split, tmp_path / "telling")
-    monkeypatch.setattr(references, "fit_tokens", partly_idle)
-    with pytest.warns(UserWarning, match="2 of the 3 tokens are the same for all items and say nothing of them"):
+    idle += [1, 2]
+    with pytest.warns(UserWarning, match="2 of the tokenizer's 3 tokens are the same for all items and say nothing"):
         train(recipe, split, tmp_path / "idle")

@@ -2,10 +2,10 @@
 
     L = -mean_bgt min(rho A, clip(rho) A) + beta KL(pi || pi_start) + anchor * L_own
 
-One position of each training row is a case, or the end of each held-out one. Its
-rollouts are drawn once, by the weights as they are then (on-policy), and replayed in each update. The weights it began
-with are the reference, and stay what is kept unless the validation part says otherwise: rewards sharpen the head of a
-list, and the guard watches its tail.
+One position of each training row is a case, or the end of each held-out one. Its rollouts are drawn once, by the
+weights as they are then (on-policy), and replayed in each update. The weights it began with are the reference, and stay
+what is kept unless the validation part says otherwise: rewards sharpen the head of a list, and the guard watches its
+tail.
 
 Shapes: B cases, G rollouts of each, T choices.
 """

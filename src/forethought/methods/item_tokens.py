@@ -292,13 +292,16 @@ def reads_tokens(method: nn.Module) -> bool:
 
 
 def idle_books(method: nn.Module) -> str | None:
-    """What is said where some of the items' tokens tell nothing."""
+    """What is said where some of the items' tokens tell nothing; a counter has nothing to tell where none are equal."""
     for part in method.modules():
-        if isinstance(part, TokenItems) and (idle := TokenTable(part.codes_NM, part.size, part.ordered).idle_books()):
+        if not isinstance(part, TokenItems):
+            continue
+        books = part.made.config.codebooks
+        if idle := TokenTable(part.codes_NM[:, :books], part.size, part.ordered).idle_books():
             return (
-                f"{idle} of the {part.codebooks} tokens {'is' if idle == 1 else 'are'} the same for all items and "
-                f"{'says' if idle == 1 else 'say'} nothing of them, as the others "
-                "tell all that is known: give the tokenizer fewer codes a book (tokenizer.size) or fewer codebooks, or "
-                "know more of the items (forethought tokenize measures what tokens are worth)."
+                f"{idle} of the tokenizer's {books} tokens {'is' if idle == 1 else 'are'} the same for all items and "
+                f"{'says' if idle == 1 else 'say'} nothing of them, as the others tell all that is known: give it "
+                "fewer codes a book (tokenizer.size) or fewer codebooks, or know more of the items (forethought "
+                "tokenize measures what tokens are worth)."
             )
     return None
