@@ -221,15 +221,20 @@ class REG4RecModel(PathMethod[TokenHeads]):
         for step in range(steps + 1):
             states_PD = state.states_BPD[real_BP]
             opened_PM = open_PM if step else None
+            logits_PMC = None
             if self.tokens.names_items and step in named_at:
-                items.append(self.tokens.item_losses(states_PD, targets_P, opened_PM).sum() / weight)
-            named = self.tokens.named(states_PD, codes_PM, opened_PM)
+                logits_PMC = self.tokens.logits(
+                    states_PD
+                )  # of decided books too, which is cheaper than to make them twice
+                items.append(self.tokens.item_losses(logits_PMC, targets_P, opened_PM).sum() / weight)
+            by_surest = self.confident and step < steps
+            named = self.tokens.named(states_PD, codes_PM, opened_PM, logits_PMC=logits_PMC, surest=by_surest)
             tokens.append((named.losses_PM.sum(1) / open_PM.sum(1)).sum() / weight)
             category_P = self.tokens.category_losses(states_PD, targets_P)
             categories += [] if category_P is None else [category_P.sum() / weight]
             if step == steps:
                 break
-            book_P = self._next(named.surest_PM, drawn_PM, open_PM)
+            book_P = _next(drawn_PM if named.surest_PM is None else named.surest_PM, open_PM)
             open_PM = open_PM.scatter(1, book_P[:, None], value=False)
             state = self._decided(state, real_BP, book_P, codes_PM.gather(1, book_P[:, None])[:, 0])
         total = torch.stack(tokens).mean()
@@ -250,13 +255,6 @@ class REG4RecModel(PathMethod[TokenHeads]):
             share_G = counts_G[counts_G > 0] / counts_G.sum()
             told.warnings += of_categories(figures["category"], float(-(share_G * share_G.log()).sum())).warnings
         return told
-
-    def _next(self, surest_PM: Tensor, drawn_PM: Tensor, open_PM: Tensor) -> Tensor:
-        """The codebook that is decided next: one at random, or the one that is decided first when items are ranked, of
-        whose token the state is surest (CRSS). To choose by the true token would tell which one it is.
-        """
-        order_PM = surest_PM if self.confident else drawn_PM
-        return order_PM.masked_fill(~open_PM, -torch.inf).argmax(1)
 
     def _decided(self, state: PathState, real_BP: Tensor, book_P: Tensor, token_P: Tensor) -> PathState:
         """With one more token behind each real position."""
@@ -351,6 +349,14 @@ class REG4RecModel(PathMethod[TokenHeads]):
             f"Paths count for {best:g} of what items are ranked by, chosen on the validation part: NDCG@10 "
             f"{tried[0.0]:.4f} without, {tried[best]:.4f} so, {tried[1.0]:.4f} by paths alone."
         )
+
+
+def _next(order_PM: Tensor, open_PM: Tensor) -> Tensor:
+    """The codebook that is decided next, by an order that is random, or that in which codebooks are decided when items
+    are ranked: first the one of whose token the state is surest (CRSS). To choose by the true token would tell which
+    one it is.
+    """
+    return order_PM.masked_fill(~open_PM, -torch.inf).argmax(1)
 
 
 def _blended(first_B1MC: Tensor, paths_BPMC: Tensor, share: float) -> Tensor:

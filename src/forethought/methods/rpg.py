@@ -83,7 +83,7 @@ class RPGModel(PathMethod[TokenHeads]):
         states_PD = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL).states_BLD[real_BL]
         targets_P = batch.targets_BL[real_BL]
         if self.tokens.names_items:
-            named_P = self.tokens.item_losses(states_PD, targets_P)
+            named_P = self.tokens.item_losses(self.tokens.logits(states_PD), targets_P)
         else:
             named_P = self.tokens.named(states_PD, self.tokens.codes_NM[targets_P]).losses_PM.mean(1)
         loss = named_P.sum() / batch.weight

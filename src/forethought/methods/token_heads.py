@@ -40,11 +40,11 @@ class Named(NamedTuple):
 
     Attributes:
         losses_PM: -ln p_m(c_m | s) of the true tokens.
-        surest_PM: ln p_m of the token that is believed in most, true or not; without a gradient.
+        surest_PM: ln p_m of the token that is believed in most, true or not; without a gradient. None if nobody asks.
     """
 
     losses_PM: Tensor
-    surest_PM: Tensor
+    surest_PM: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +117,30 @@ class TokenHeads(TokenItems):
         """ln p(category | s), [..., G]; None where none are named."""
         return None if self.categories is None else F.log_softmax(self.categories(states), dim=-1)
 
-    def named(self, states_PD: Tensor, codes_PM: Tensor, open_PM: Tensor | None = None) -> Named:
-        """The true tokens of the books that are open, of all if nothing is said."""
-        if open_PM is None:
+    def named(
+        self,
+        states_PD: Tensor,
+        codes_PM: Tensor,
+        open_PM: Tensor | None = None,
+        *,
+        logits_PMC: Tensor | None = None,
+        surest: bool = False,
+    ) -> Named:
+        """The true tokens of the books that are open, of all if nothing is said.
+
+        Args:
+            logits_PMC: of these states, where they are at hand; otherwise those of the open books are made.
+            surest: whether the token that is believed in most is asked for, too.
+        """
+        if open_PM is None and logits_PMC is None:
             logits_PMC = self.logits(states_PD)
-            losses = F.cross_entropy(logits_PMC.flatten(0, 1), codes_PM.flatten(), reduction="none").view_as(codes_PM)
-            return Named(losses, _surest(logits_PMC, codes_PM, losses))
-        codes_MCD, losses, surest = self.codes_MCD(), [], []
+        if logits_PMC is not None:
+            flat_XC = logits_PMC.transpose(0, 1).flatten(0, 1)  # as they lie in memory
+            losses = F.cross_entropy(flat_XC, codes_PM.T.flatten(), reduction="none").view(codes_PM.T.shape).T
+            believed = _surest(logits_PMC, codes_PM, losses) if surest else None
+            return Named(losses if open_PM is None else losses.where(open_PM, 0.0), believed)
+        assert open_PM is not None
+        codes_MCD, losses, believed = self.codes_MCD(), [], []
         for book, open_P in enumerate(open_PM.T):  # a decided book costs nothing
             rows = open_P.nonzero()[:, 0]
             states, codes = states_PD[rows], codes_PM[rows, book]
@@ -131,17 +148,20 @@ class TokenHeads(TokenItems):
             logits = F.normalize(hidden, dim=-1) / self.temperature @ codes_MCD[book].T
             lost = F.cross_entropy(logits, codes, reduction="none")
             losses.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), lost))
-            surest.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), _surest(logits, codes, lost)))
-        return Named(torch.stack(losses, dim=1), torch.stack(surest, dim=1))
+            if surest:
+                most = _surest(logits, codes, lost)
+                believed.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), most))
+        return Named(torch.stack(losses, dim=1), torch.stack(believed, dim=1) if surest else None)
 
-    def item_losses(self, states_PD: Tensor, items_P: Tensor, open_PM: Tensor | None = None) -> Tensor:
+    def item_losses(self, logits_PMC: Tensor, items_P: Tensor, open_PM: Tensor | None = None) -> Tensor:
         """-ln softmax_i( a sum_m ln p_m(c_im | s) )[item], [P]: what is common to all items of a state cancels out.
 
         Args:
+            logits_PMC: what states say, `logits`.
             open_PM: where some books are decided, the softmax is over the items that have the item's tokens there, and
                 the sum tells them apart by the books that are open: -ln p(item | s, those tokens).
         """
-        logits_PX, bags = self.logits(states_PD).flatten(1), self._bags_now()
+        logits_PX, bags = logits_PMC.flatten(1), self._bags_now()
         table_PX = logits_PX.to(accumulator(logits_PX.dtype)) * self.log_sharpness.exp()
         own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
         if open_PM is None:
