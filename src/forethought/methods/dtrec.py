@@ -187,6 +187,8 @@ def _unread(values: Mapping[str, Any]) -> list[tuple[str, str, tuple[str, ...]]]
         unread.append(("Without supervision by prototypes", "supervision dynamic or fixed", OF_PROTOTYPES))
         if value("indicator_source") == "exact":
             unread.append(("Without prototypes", "a coarse indicator_source, or supervision", OF_CLUSTERS))
+    elif not value("prototype_weight"):
+        unread.append(("Without a loss of prototypes", "prototype_weight", OF_PROTOTYPES[1:]))
     return unread
 
 

@@ -649,6 +649,9 @@ def test_wrong_settings_are_named() -> None:
         ({"supervision": "none"}, {"prototype_temperature": 0.5}, "supervision dynamic or fixed"),
         ({"supervision": "none"}, {"prototype_choice": "nearest"}, "supervision dynamic or fixed"),
         ({"supervision": "none", "indicator_source": "exact"}, {"cluster_speed": 0.5}, "a coarse indicator_source"),
+        ({"prototype_weight": 0.0}, {"warmup_epochs": 0}, "prototype_weight"),
+        ({"prototype_weight": 0.0}, {"prototype_temperature": 0.5}, "prototype_weight"),
+        ({"prototype_weight": 0.0}, {"prototype_choice": "nearest"}, "prototype_weight"),
     ],
 )
 def test_settings_that_nothing_reads_are_refused(values: dict[str, Any], unread: dict[str, Any], give: str) -> None:
