@@ -415,8 +415,8 @@ MUTANTS = [
     Mutant(
         "paths decide what no candidate has",
         "methods/reg4rec.py",
-        "self.config.decoding, steps, constraints)",
-        "self.config.decoding, steps, None)",
+        "self._search_settings(), steps, constraints)",
+        "self._search_settings(), steps, None)",
         f"{TOKEN_PATHS}::test_categories_and_tokens_are_obeyed_by_lists_and_paths",
     ),
     Mutant(

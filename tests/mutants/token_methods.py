@@ -142,6 +142,13 @@ MUTANTS = [
         f"{REG4REC}::test_the_loss_is_that_of_a_row_a_prefix",
     ),
     Mutant(
+        "the theta that was chosen prunes nothing",
+        "methods/reg4rec.py",
+        "return replace(decoding, theta=float(self.theta))",
+        "return replace(decoding, theta=1.0)",
+        f"{REG4REC}::test_paths_are_pruned_at_the_theta_that_was_chosen",
+    ),
+    Mutant(
         "paths and what was said before them change places",
         "methods/reg4rec.py",
         "share * paths_BPMC + (1 - share) * first_B1MC",

@@ -21,6 +21,8 @@ from forethought.decoding.decoder import TokenDecoder
 from forethought.decoding.paths import Paths
 from forethought.settings import Between, Seed, Settings
 
+PAPERS_THETA = 0.06
+
 
 @dataclass(frozen=True, kw_only=True)
 class BeamSettings(Settings):
@@ -34,8 +36,9 @@ class BeamSettings(Settings):
     """In joint order: paths that come to the same set of tokens count as one."""
     corp: bool = True
     """Prune tokens with which the belief in categories moves too far; without categories there is nothing to prune."""
-    theta: Annotated[float, Between(0, 1)] = 0.06
-    """How far it may move: Jensen-Shannon divergence, in nats; log 2 is the most there is."""
+    theta: Annotated[float, Between(0, 1)] | None = None
+    """How far it may move: Jensen-Shannon divergence, in nats; log 2 is the most there is. None: as the validation part
+    chooses when training is over, and until then the paper's .06."""
     rollbacks: Annotated[int, Between(0, 100)] = 3
     """How often the next best token is tried in place of a pruned one, before the path is given up."""
     seed: Seed = 0
@@ -70,6 +73,7 @@ def search(
     beams = _Beams.start(_asked(decoder, decoder.begin(rows), constraints))
     ranks_BM = drawn_ranks(beams.now.log_probs_BPMC[:, 0], settings.seed)
     prunings, corp = Prunings(), settings.corp and beams.now.categories_BPG is not None
+    theta = PAPERS_THETA if settings.theta is None else settings.theta
     width = settings.beams * (1 + settings.rollbacks * corp)  # so many siblings may be tried
     for step in range(steps):
         open_BPM = beams.tokens_BPM < 0
@@ -84,7 +88,7 @@ def search(
 
         follow = partial(_followed, decoder, constraints, ways, beams.now)
         if corp:
-            slots, after = reflect(ways, slots, follow, beams.now, settings.theta, settings.rollbacks, step, prunings)
+            slots, after = reflect(ways, slots, follow, beams.now, theta, settings.rollbacks, step, prunings)
         else:
             after = follow(slots)
         beams = beams.grown(ways, slots, after)

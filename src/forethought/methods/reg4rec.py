@@ -29,8 +29,8 @@ Shapes: B rows, L history, P paths (in training: chains, one a position), T step
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,8 @@ from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
-from forethought.decoding.beam import BeamSettings, search
+from forethought.decoding.beam import PAPERS_THETA, BeamSettings, search
+from forethought.decoding.calibration import NEVER, calibrate_theta
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.decoder import ChainState
 from forethought.decoding.drawing import drawn_path_loss
@@ -148,6 +149,7 @@ PathState = ChainState[Chain | DecoderChain]
 
 class REG4RecModel(PathMethod[TokenHeads]):
     path_share: Tensor
+    theta: Tensor
     most_validated = 5_000  # paths take time
     logit_layers = ("tokens.categories",)
 
@@ -173,6 +175,8 @@ class REG4RecModel(PathMethod[TokenHeads]):
         self.reasoning = Reasoning(config.steps, Halting(rule="fixed"), ("fixed",))
         self.confident = False
         self.register_buffer("path_share", torch.tensor(config.path_share))
+        self.register_buffer("theta", torch.tensor(PAPERS_THETA))  # read where the configuration leaves it open
+        self.register_load_state_dict_pre_hook(_know_no_theta)
 
     def check_tokens(self, known: TokensAndCategories) -> None:
         """Refuse what items' tokens and categories have no use for.
@@ -321,7 +325,7 @@ class REG4RecModel(PathMethod[TokenHeads]):
         paths = Paths.unstepped(table_BPMC if constraints is None else constraints.applied(table_BPMC))
         if steps and (share or trace):
             first_B1MC = paths.table_BPMC
-            paths = search(decoder, len(batch.lengths_B), self.config.decoding, steps, constraints)
+            paths = search(decoder, len(batch.lengths_B), self._search_settings(), steps, constraints)
             table_BPMC = _blended(first_B1MC, paths.table_BPMC, share)
         else:
             table_BPMC = paths.table_BPMC
@@ -338,7 +342,16 @@ class REG4RecModel(PathMethod[TokenHeads]):
             loss_at_end=self._loss_at_end,
         )
 
+    def _search_settings(self) -> BeamSettings:
+        """As paths are sought now."""
+        decoding = self.config.decoding
+        if not decoding.corp or decoding.theta is not None:
+            return decoding
+        return replace(decoding, theta=float(self.theta))
+
     def fit_on_validation(self, quality: Callable[[], float]) -> str:
+        """Choose how strictly paths are pruned, by paths alone, and then how far paths count."""
+        said = self._fit_theta(quality)
         tried = {}
         for share in SHARES:
             self.path_share.fill_(share)
@@ -346,9 +359,34 @@ class REG4RecModel(PathMethod[TokenHeads]):
         best = max(SHARES, key=lambda share: (tried[share], share))
         self.path_share.fill_(best)
         return (
-            f"Paths count for {best:g} of what items are ranked by, chosen on the validation part: NDCG@10 "
+            f"{said}Paths count for {best:g} of what items are ranked by, chosen on the validation part: NDCG@10 "
             f"{tried[0.0]:.4f} without, {tried[best]:.4f} so, {tried[1.0]:.4f} by paths alone."
         )
+
+    def _fit_theta(self, quality: Callable[[], float]) -> str:
+        decoding = self.config.decoding
+        if not decoding.corp or decoding.theta is not None or self.tokens.categories is None:
+            return ""
+        self.path_share.fill_(1.0)
+
+        def of(theta: float) -> float:
+            self.theta.fill_(theta)
+            return quality()
+
+        chosen = calibrate_theta(of)
+        self.theta.fill_(chosen.theta)
+        ndcgs = ", ".join(f"{value:.4f} at {theta:.3g}" for theta, value in sorted(chosen.ndcgs.items()))
+        kept = (
+            "nothing is pruned (CORP)"
+            if chosen.theta == NEVER
+            else f"paths are pruned at theta {chosen.theta:g} (CORP)"
+        )
+        return f"By NDCG@10 of paths alone on the validation part ({ndcgs}) {kept}. "
+
+
+def _know_no_theta(model: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights of before it was chosen have none."""
+    weights.setdefault(f"{prefix}theta", torch.tensor(PAPERS_THETA))
 
 
 def _next(order_PM: Tensor, open_PM: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from forethought.data.batches import case_batches
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings
-from forethought.decoding.calibration import calibrate_theta
+from forethought.decoding.calibration import THETAS, calibrate_theta
 from forethought.evaluation.lists import coverage
 from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import Ranked, rank_cases
@@ -35,7 +35,6 @@ from forethought.studies.tables import results_table
 from forethought.training.evidence_weights import some_cases
 
 MOST_CASES = 5_000
-THETAS = (0.02, 0.04, 0.06, 0.08, 0.1)
 BEAMS = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 8)
 FEW = 256  # cases in a batch: paths take memory
@@ -98,7 +97,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
             method.path_share.fill_(1.0)
             return float(ndcg(rank_cases(method, valid, exclude_history=exclude, batch=FEW).ranks, 10).mean())
 
-        calibrated = calibrate_theta(quality, THETAS) if method.tokens.categories is not None else None
+        calibrated = calibrate_theta(quality) if method.tokens.categories is not None else None
     finally:
         method.config = own
         method.path_share.fill_(share)

@@ -229,9 +229,47 @@ def test_the_validation_part_chooses_the_share(split: Split) -> None:
     model = token_model(config("single"), split)
     said = model.fit_on_validation(lambda: 1 - abs(float(model.path_share) - 0.3))
     assert float(model.path_share) == 0.25
-    assert said.startswith("Paths count for 0.25 of what items are ranked by")
+    assert "Paths count for 0.25 of what items are ranked by" in said
     model.fit_on_validation(lambda: 0.5)
     assert float(model.path_share) == 1.0
+
+
+def test_the_validation_part_chooses_theta_by_paths_alone(split: Split) -> None:
+    model = token_model(config("single", decoding=BeamSettings(beams=4)), split)
+    asked = []
+
+    def quality() -> float:
+        asked.append((round(float(model.theta), 2), float(model.path_share)))
+        return 1 - abs(float(model.theta) - 0.05) - abs(float(model.path_share) - 0.3) / 10
+
+    said = model.fit_on_validation(quality)
+    assert asked[:6] == [(theta, 1.0) for theta in (0.69, 0.02, 0.1, 0.08, 0.06, 0.04)]
+    assert float(model.theta) == pytest.approx(0.06)
+    assert float(model.path_share) == 0.25
+    assert "paths are pruned at theta 0.06 (CORP). Paths count for 0.25" in said
+    assert "nothing is pruned (CORP)" in model.fit_on_validation(lambda: 0.5)
+    assert float(model.theta) == pytest.approx(math.log(2))
+    for decoding in (BeamSettings(theta=0.03), BeamSettings(corp=False)):
+        fixed = token_model(config("single", decoding=decoding), split)
+        assert fixed.fit_on_validation(lambda: 0.5).startswith("Paths count for")
+
+
+def test_paths_are_pruned_at_the_theta_that_was_chosen(split: Split) -> None:
+    chosen = token_model(config("single", decoding=BeamSettings(beams=4)), split).eval()
+    batch = history_batch(split.test.history.take(np.arange(3)), chosen.window)
+    asked = token_model(config("single", decoding=BeamSettings(beams=4, theta=0.0)), split).eval()
+    asked.load_state_dict(chosen.state_dict())
+    pruned = {}
+    with torch.no_grad():
+        for theta in (0.0, 1.0):
+            chosen.theta.fill_(theta)
+            pruned[theta] = len(chosen.user_states(batch, trace=True).paths.pruned.rows_E)
+        strict = len(asked.user_states(batch, trace=True).paths.pruned.rows_E)
+    assert pruned[1.0] == 0 < pruned[0.0] == strict
+    weights = chosen.state_dict()
+    del weights["theta"]
+    chosen.load_state_dict(weights)  # of a run from before
+    assert float(chosen.theta) == pytest.approx(0.06)
 
 
 def test_a_path_may_be_shorter_but_never_longer_than_the_books(split: Split) -> None:
