@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from forethought.alignment.cases import drawn_cases
 from forethought.alignment.feedback import NOBODY, Feedback
 from forethought.alignment.learned_weights import LearnedWeights
 from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
@@ -273,21 +274,6 @@ class Aligner(Method):
 
     def _horizon(self) -> int:
         return self.settings.path_rewards.future if self.policy.kind == "paths" else 1
-
-
-def drawn_cases(batch: Batch, horizon: int, *, last: bool) -> tuple[Batch, Future, Tensor]:
-    """A random prefix of each row, or all of it; the items that follow inside the row; the row's share of positions."""
-    assert batch.targets_BL is not None
-    device = batch.lengths_B.device
-    drawn_B = (
-        torch.ones(len(batch.lengths_B), device=device) if last else torch.rand(len(batch.lengths_B), device=device)
-    )
-    last_B = (drawn_B * batch.lengths_B).long().clamp_max(batch.lengths_B - 1)
-    at_BH = last_B[:, None] + torch.arange(horizon, device=device)
-    real_BH = at_BH < batch.lengths_B[:, None]
-    at_BH = torch.where(real_BH, at_BH, last_B[:, None])
-    case = Batch(batch.items_BL, last_B + 1, times_BL=batch.times_BL, users_B=batch.users_B)
-    return case, Future(batch.targets_BL.gather(1, at_BH), real_BH), batch.lengths_B / batch.weight
 
 
 def _shared(rollouts: Rollouts, shares_B: Tensor) -> Tensor:
