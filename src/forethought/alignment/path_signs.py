@@ -40,10 +40,11 @@ def path_signs(facts: PathFacts, rare_N: Tensor) -> PathSigns:
         rare_N: of each item the share of those met more often in training, `ItemRanks.rare_N`.
 
     likelihood, least_likely: p(token) / max p of its book, the mean and the least over the steps. log_prob: the mean
-    of ln p / ln C, -1 where nothing is known. entropy: the mean of H / ln C. lead: 1 - exp(-d), the best item's score d
-    nats above the second's. agreement: the share of the group's other paths with the same best item. known: how few
-    items are better known than the best one. met: 1 if it stands in the history. shared: the share of its tokens that
-    an item has, the mean over the last three. length: ln(1 + positions).
+    of ln p / ln C, -1 where nothing is known. entropy: the mean of H / ln C. best: as log_prob, over all tokens of the
+    best item as the finished path has them. lead: 1 - exp(-d), the best item's score d nats above the second's.
+    agreement: the share of the group's other paths with the same best item. known: how few items are better known than
+    the best one. met: 1 if it stands in the history. shared: the share of its tokens that an item has, the mean of the
+    last three. length: ln(1 + positions).
 
     Of a run that names categories also shift: the mean Jensen-Shannon divergence of the belief with a step, / ln 2;
     peak: its largest probability at the end; fits: its probability at the end of the best item's category.
@@ -63,7 +64,7 @@ def _of_choices(facts: PathFacts) -> dict[str, Tensor]:
     chosen_BGT = rows_BGTC.gather(3, paths.tokens_BGT[..., None])[..., 0]
     shares_BGT = (chosen_BGT - rows_BGTC.amax(-1)).exp()
     entropy_BGT = -(rows_BGTC.exp() * rows_BGTC.masked_fill(rows_BGTC == -torch.inf, 0.0)).sum(-1)
-    unit = math.log(max(C, 2))
+    unit = _nothing_known(paths.table_BGMC)
     return {
         "likelihood": shares_BGT.mean(-1),
         "least_likely": shares_BGT.amin(-1),
@@ -73,8 +74,10 @@ def _of_choices(facts: PathFacts) -> dict[str, Tensor]:
 
 
 def _of_best(facts: PathFacts, rare_N: Tensor) -> dict[str, Tensor]:
-    best_BG = facts.best_BG
+    best_BG, table_BGMC = facts.best_BG, facts.paths.table_BGMC
+    own_BGM = table_BGMC.gather(3, facts.codes_NM[best_BG][..., None])[..., 0].double()
     return {
+        "best": own_BGM.mean(-1) / _nothing_known(table_BGMC),
         "lead": 1 - (-facts.leads_BG.double()).exp(),
         "agreement": 1 - diversity(facts),
         "known": 1 - rare_N.to(best_BG.device)[best_BG],
@@ -104,3 +107,8 @@ def _of_belief(facts: PathFacts, beliefs_BGTQ: Tensor) -> dict[str, Tensor]:
         "peak": last_BGQ.amax(-1),
         "fits": last_BGQ.gather(2, of_best_BG[..., None])[..., 0],
     }
+
+
+def _nothing_known(table_BGMC: Tensor) -> float:
+    """ln C, the entropy of a book of which nothing is known; ln 2 where it has one code."""
+    return math.log(max(table_BGMC.shape[-1], 2))

@@ -1,14 +1,16 @@
-"""A learned reward is fitted to what validation likes: drawn paths of held-out users, and what their ranks are worth."""
+"""A learned reward is fitted to what validation likes: drawn paths of held-out users, and what their ranks are worth.
+
+Shapes: U histories, G paths of each, F signs.
+"""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from forethought.alignment.cases import drawn_cases
+from forethought.alignment.learned_reward import JudgedPaths
 from forethought.alignment.path_signs import path_signs
 from forethought.alignment.settings import Alignment
 from forethought.data.batches import training_batch
@@ -17,20 +19,6 @@ from forethought.methods.path_policy import PathPolicy
 from forethought.reasoning.grpo import reward_of
 
 MOST, FEW = 2_000, 64  # histories that are read, and of them at once
-
-
-class JudgedPaths(NamedTuple):
-    """Paths of held-out histories. U histories, G paths of each, F signs.
-
-    Attributes:
-        names: of the signs.
-        signs_UGF: what the paths say of themselves, float64.
-        worth_UG: what the rank of the next item is worth, float64.
-    """
-
-    names: tuple[str, ...]
-    signs_UGF: Tensor
-    worth_UG: Tensor
 
 
 @torch.no_grad()
@@ -55,4 +43,5 @@ def judged_paths(
             worth_BG = reward_of(facts.ranks_BGH[..., 0], of_paths.path_gain, of_paths.top)
             parts.append((signs_BGF.cpu(), worth_BG.double().cpu()))
     signs, worth = zip(*parts, strict=True)
-    return JudgedPaths(names, torch.cat(signs), torch.cat(worth))
+    users_U = torch.from_numpy(rows.users[chosen].astype(np.int64))
+    return JudgedPaths(names, torch.cat(signs), torch.cat(worth), users_U)

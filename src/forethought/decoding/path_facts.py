@@ -95,5 +95,5 @@ class PathFacts:
             leads.append(scores_RN.amax(1) - scores_RN.scatter_(1, best[-1][:, None], -torch.inf).amax(1))
         H = targets_RH.shape[1]
         blocks = [torch.stack(ranks[n : n + H], dim=1) for n in range(0, len(ranks), H)]
-        of_paths = (torch.cat(each).view(B, G) for each in (best, margins, leads))
-        return torch.cat(blocks).view(B, G, H), *of_paths
+        best_BG, margins_BG, leads_BG = (torch.cat(each).view(B, G) for each in (best, margins, leads))
+        return torch.cat(blocks).view(B, G, H), best_BG, margins_BG, leads_BG
