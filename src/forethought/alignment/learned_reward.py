@@ -5,8 +5,8 @@
     L(w, b) = 1/G sum_ug [-y ln r - (1 - y) ln(1 - r)] + |w|^2 / 2
 
 Logistic regression with soft targets: y in [0, 1] is what the path's rank of the true next item is worth. r is bounded,
-so that no sign pays without end; L is convex, so that Newton's method finds its minimum without chance; and a tanh layer
-between (8 to 32 units) told paths of other users worse (docs/align.md).
+so that no sign pays without end; L is convex, so that Newton's method finds its minimum without chance; and a layer
+of tanh between (8 to 32 units) told paths of other users worse (docs/align.md).
 
 Shapes: U histories, G paths of each, F signs.
 """
