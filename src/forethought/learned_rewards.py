@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,11 +21,14 @@ from forethought.methods.path_policy import PathPolicy
 from forethought.recommender import Recommender
 from forethought.run_folder import check_unchanged
 
+if TYPE_CHECKING:  # importing it takes longer than importing torch
+    from lightning_fabric import Fabric
+
 FITTED, TAKEN = "reward", "reward_from"  # among what a run refers to
 
 
 def learned_reward(
-    run: Recommender, split: Split, taken: str | Path | None, *, resume: bool, processes: int, device: torch.device
+    run: Recommender, split: Split, taken: str | Path | None, fabric: Fabric, *, resume: bool
 ) -> GivenReward | None:
     """The reward that is learned, noted in the run with how well it tells paths apart; None where none has a weight.
 
@@ -49,24 +53,22 @@ def learned_reward(
     policy = run.method.rl_policy()
     if not isinstance(policy, PathPolicy):
         return None  # whoever aligns it refuses its weight
-    _check(alignment, fitted=taken is None, processes=processes)
+    _check(alignment, fitted=taken is None, processes=fabric.world_size)
     going_on = resume and taken is None
     if going_on:
         assert run.folder is not None
         check_unchanged(run.folder, run.config)
         reward = read_reward(run.folder)
     else:
-        run.method.to(device).eval()
-        reward = _made(replace(policy, action=alignment.action), split, alignment, run, taken, device)
+        run.method.to(fabric.device).eval()
+        reward = _made(replace(policy, action=alignment.action), split, alignment, run, taken, fabric.device)
     run.about["references"][FITTED if taken is None else TAKEN] = reward_sum(reward)
     run.about["learned_reward"] = dict(reward.figures)
     return GivenReward(reward, taken is not None)
 
 
-def sentence(given: GivenReward | None) -> str | None:
+def sentence(given: GivenReward) -> str:
     """How well it tells paths apart."""
-    if given is None:
-        return None
     figures = given.reward.figures
     named = {"correlation": "correlation", "within": "within a history", "auc": "AUC of hits"}
     told = [f"{said} {figures[name]:.3f}" for name, said in named.items() if name in figures]

@@ -103,14 +103,12 @@ def train(
     switches = {"resume": resume, "overwrite": overwrite, "track_model": track_model}
     check_all(**{name: (value, bool) for name, value in switches.items()}, start=(start, str | Path | None))
     config, seen = checked(recipe, split)
-    begun_with = _begun_with(start, Path(out), config, split)
-    folder = Path(out)
+    folder, begun_with = Path(out), _begun_with(start, Path(out), config, split)
     fabric = launch(config.training)
     trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
     recommender = _untrained(config, split, _side(config, seen, begun_with), folder, begun_with)
-    world, device = fabric.world_size, fabric.device
-    reward = learned_reward(recommender, seen, reward_from, resume=resume, processes=world, device=device)
-    trained, parts = _as_trained(recommender, seen, world, rewards, feedback, reward)
+    reward = learned_reward(recommender, seen, reward_from, fabric, resume=resume)
+    trained, parts = _as_trained(recommender, seen, fabric.world_size, rewards, feedback, reward)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, trained, fabric.device)
     going_on = folder if resume else None
@@ -120,11 +118,7 @@ def train(
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
-            _tell(observer, _moved(recommender), _began_with(recommender), idle_books(recommender.method))
-            _note(features_of_auto(recommender), observer)
-            _note(sentence(reward), observer)
-            if reward is not None and not resume:
-                write_reward(folder, reward.reward, sums)
+            _before_its_first_step(recommender, None if resume else reward, sums, observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -241,6 +235,16 @@ def _began_with(run: Recommender) -> str | None:
     return f"The weights it began with are of {of['started_from']}." if of else None
 
 
+def _before_its_first_step(run: Recommender, reward: GivenReward | None, sums: Sums, observer: Observer | None) -> None:
+    """What is to be known by then is said, and a reward that was learned is kept."""
+    assert run.folder is not None
+    _tell(observer, _moved(run), _began_with(run), idle_books(run.method))
+    _note(features_of_auto(run), observer)
+    if reward is not None:
+        _note(sentence(reward), observer)
+        write_reward(run.folder, reward.reward, sums)
+
+
 def _note(said: str | None, observer: Observer | None) -> None:
     if said is not None and observer is not None:
         observer.note(said)
@@ -251,7 +255,7 @@ def _tell(observer: Observer | None, *sentences: str | None) -> None:
         if observer is not None:
             observer.warn(said)
         else:
-            warnings.warn(said, stacklevel=3)
+            warnings.warn(said, stacklevel=4)
 
 
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:

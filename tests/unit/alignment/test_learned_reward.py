@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -346,8 +347,9 @@ def test_what_makes_no_sense_is_refused(
     assert "peak" not in read_reward(made.folder).names
     with pytest.raises(ConfigError, match="fits, peak, shift, which it does not know"):
         align(run, split, tmp_path / "other", LEARNING, reward_from=made.folder)
+    two: Any = SimpleNamespace(world_size=2, device=CPU)
     with pytest.raises(ConfigError, match="learned in one process, but there are 2"):
-        learned_rewards.learned_reward(made, split, None, resume=False, processes=2, device=CPU)
+        learned_rewards.learned_reward(made, split, None, two, resume=False)
 
 
 def test_a_checksum_is_of_the_reward_and_not_of_its_figures(rewarded: Recommender) -> None:

@@ -98,9 +98,10 @@ def test_signs_one_path_after_the_other() -> None:
 
 def test_nothing_is_known_of_what_comes_next() -> None:
     """Whatever the next items are, the best ones and the worst."""
-    rare_N = torch.zeros(N)
-    signs = [path_signs(facts_of(items), rare_N).values_BGF for items in ([0, 0], [7, 19], [int(N - 1), 3])]
-    assert len({float(facts_of(items).margins_BG.sum()) for items in ([0, 0], [7, 19])}) == 2  # which others read
+    rare_N, best = torch.zeros(N), facts_of([0, 0]).best_BG[:, 0].tolist()
+    nexts = ([0, 0], [N - 1, 3], best)
+    signs = [path_signs(facts_of(items), rare_N).values_BGF for items in nexts]
+    assert len({float(facts_of(items).margins_BG.sum()) for items in nexts}) == 3  # which other rewards read
     for other in signs[1:]:
         torch.testing.assert_close(other, signs[0], rtol=0, atol=0)
 
