@@ -112,7 +112,7 @@ def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Pa
         (paths, ["--kl-weight", 0, "--kl", "k3"], "kl_weight is 0"),
         (paths, ["--policy-weight", 0, "--anchor", 0], "nothing would be learned"),
         (paths, ["--path-rewards.future", 1, "--path-rewards.decay", 0.5], "a single item counts"),
-        (paths, ["--path-rewards.path", 0, "--path-rewards.top", 5], "has the weight 0"),
+        (paths, ["--path-rewards.path", 0, "--path-rewards.top", 5], "have the weight 0"),
         (paths, ["--weight-rate", 1], "not learned"),
         (paths, ["--feedback-share", 0.5], "There is no feedback"),
         (halting, ["--learn-weights"], "is of paths"),
