@@ -39,6 +39,7 @@ def align(
     *,
     rewards: Rewards | None = None,
     feedback: Any = None,
+    reward_from: str | Path | None = None,
     seed: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -55,6 +56,8 @@ def align(
         rewards: functions of `PathFacts` beside those, each with its weight, by name; not saved with the run.
         feedback: what people accepted and rejected: a table (a file, or in memory) with the columns `user_id` or
             `history`, `kind` (token, path or category), `value` (3:17, 3:17 0:5, or a category) and `accepted`.
+        reward_from: a run that was aligned with a learned reward, perhaps on other data: that reward is taken as it is,
+            and none is learned here.
         seed: of what is drawn; None: the run's.
         resume: go on with the alignment that lies in `out`.
         overwrite: remove what lies in `out` first.
@@ -66,6 +69,7 @@ def align(
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
     check_all(split=(split, Split), alignment=(alignment, Alignment | None), seed=(seed, int | None))
+    check(reward_from, str | Path | None, "reward_from")
     trained = run if isinstance(run, Recommender) else load(run, device="cpu")
     check(trained.folder, Path, "run.folder")
     judged = None if feedback is None else read_feedback(feedback, trained.method, split)
@@ -82,4 +86,5 @@ def align(
         observer=observer,
         rewards=rewards,
         feedback=judged,
+        reward_from=reward_from,
     )

@@ -22,11 +22,11 @@ from forethought.files import first_line, read_json
 from forethought.folders import check_own, replace_folder
 from forethought.recommender import FORMAT, Recommender, load
 from forethought.reports.model_card import BARE, model_card
-from forethought.run_files import CARD_FILE, CONFIG_FILE, ITEMS_FILE, LOG_FILE, METRICS_FILE, MODEL_FILE
+from forethought.run_files import CARD_FILE, CONFIG_FILE, ITEMS_FILE, LOG_FILE, METRICS_FILE, MODEL_FILE, REWARD_FILE
 from forethought.settings import check_all
 
 NEEDED = (CONFIG_FILE, ITEMS_FILE, MODEL_FILE)
-PUBLISHED = (*NEEDED, CARD_FILE, LOG_FILE, METRICS_FILE)
+PUBLISHED = (*NEEDED, CARD_FILE, LOG_FILE, METRICS_FILE, REWARD_FILE)
 HUB = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 FRONT = re.compile(r"\A---\n.*?^---\n+", re.M | re.S)
 

@@ -321,7 +321,8 @@ class Recommender:
         named = {"epochs": "epoch", "best_epoch": "best_epoch", by: "best", "trained_s": "trained_s"}
         outcome = {name: progress[key] + (key == "best_epoch") for name, key in named.items()}
         learned = {name: value for name, value in progress["of_method"].items() if name.startswith("weight_")}
-        return outcome | ({"reward_weights": learned} if learned else {})
+        told = {"reward_weights": learned, "learned_reward": self.about.get("learned_reward")}
+        return outcome | {name: value for name, value in told.items() if value}
 
     def precision_report(self) -> Document | None:
         """What layer-adaptive precision came to in its training; None where there was none."""

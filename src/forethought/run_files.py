@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # comparisons read this module and do without torch
 
 CONFIG_FILE, ITEMS_FILE, MODEL_FILE = "config.json", "items.parquet", "model.safetensors"
 CARD_FILE, LOG_FILE, METRICS_FILE, CASES_FILE = "README.md", "log.jsonl", "metrics.json", "per_user.parquet"
+REWARD_FILE = "reward.safetensors"  # of a run that was aligned with a learned one
 STATE_FOLDER, INDEX_FILES = "state", ("annindex.bin", "annindex.json")
 BOUND = (CONFIG_FILE, ITEMS_FILE)
 MEND = "copy or train it again"

@@ -22,6 +22,7 @@ from forethought.run_files import (
     LOG_FILE,
     METRICS_FILE,
     MODEL_FILE,
+    REWARD_FILE,
     STATE_FOLDER,
     Sums,
     bound_sums,
@@ -36,7 +37,7 @@ STUDIED = ("noise.json", "noise.parquet", "clusters.md", CHOICE_FILE)  # what is
 TRACKED = ("tensorboard", "wandb")
 OURS = {
     *(ITEMS_FILE, MODEL_FILE, CARD_FILE, LOG_FILE, METRICS_FILE, CASES_FILE, STATE_FOLDER),
-    *(*INDEX_FILES, *STUDIED, *TRACKED, CONFIG_FILE),
+    *(*INDEX_FILES, *STUDIED, *TRACKED, REWARD_FILE, CONFIG_FILE),
 }
 REPLACED = (MODEL_FILE, CARD_FILE, LOG_FILE, *INDEX_FILES)
 NEW = "train it anew with --overwrite"
@@ -183,6 +184,7 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     if judged[0] != judged[1]:
         before = "other feedback: resume it with that" if judged[0] else "no feedback: resume it without"
         raise ConfigError(f"The run in {folder} began with {before}, or align anew with --overwrite.")
+    _check_reward(folder, about.get("references", {}), run.about["references"])
     _check_values(folder, about.get("references", {}), run.about["references"])
     if about["data_hash"] != run.about["data_hash"]:
         raise DataError(f"The run in {folder} was trained on other data ({about['data']!r}): resume on that.")
@@ -190,6 +192,16 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     check_keys(bound, {"files": dict[str, str], "log": dict}, "bound")
     check_sums(folder, bound["files"], f"copy the run again, or {NEW}")
     check_log(folder, check_keys(bound["log"], {"bytes": Whole, "sha256": str}, "bound.log"))
+
+
+def _check_reward(folder: Path, before: dict[str, str], now: dict[str, str]) -> None:
+    """Whether the reward that was learned, here or on other data, is the one it began with."""
+    if before.get("reward_from") != now.get("reward_from"):
+        other = "a reward of another run: resume it with the same one (--reward-from)"
+        own = "no reward of another run: resume it without (--reward-from)"
+        raise ConfigError(f"The run in {folder} began with {other if 'reward_from' in before else own}, or {NEW}.")
+    if before.get("reward") != now.get("reward"):
+        raise RunError(f"The run in {folder} began with another {REWARD_FILE}: copy the run again, or {NEW}.")
 
 
 def check_unchanged(folder: Path, config: RunConfig) -> None:

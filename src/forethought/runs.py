@@ -17,7 +17,8 @@ import torch
 from forethought import machine
 from forethought.alignment.aligner import Rewards
 from forethought.alignment.feedback import Feedback
-from forethought.alignment.parts import to_align
+from forethought.alignment.parts import GivenReward, to_align
+from forethought.alignment.reward_file import write_reward
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, to_json
 from forethought.data.batches import plan, windows
@@ -35,6 +36,7 @@ from forethought.evaluation.settings import EvaluationConfig, RankingConfig
 from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
+from forethought.learned_rewards import learned_reward, sentence
 from forethought.methods.interface import Method, MethodConfig
 from forethought.methods.item_tokens import idle_books, token_shape_of, with_tokens
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
@@ -76,6 +78,7 @@ def train(
     track_model: bool = False,
     rewards: Rewards | None = None,
     feedback: Feedback | None = None,
+    reward_from: str | Path | None = None,
 ) -> Recommender:
     """Train a method into a run folder and return it at its best validation epoch.
 
@@ -91,7 +94,7 @@ def train(
         observer: somebody to tell of progress.
         track: further trackers beside `log.jsonl`.
         track_model: those of them that keep files (mlflow, wandb) also get the run folder's at the end.
-        rewards, feedback: of a run that is aligned, beside those of its configuration; as `ft.align` reads them.
+        rewards, feedback, reward_from: of a run that is aligned, beside its configuration; as `ft.align` reads them.
 
     Raises:
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
@@ -100,12 +103,12 @@ def train(
     switches = {"resume": resume, "overwrite": overwrite, "track_model": track_model}
     check_all(**{name: (value, bool) for name, value in switches.items()}, start=(start, str | Path | None))
     config, seen = checked(recipe, split)
-    begun_with = _begun_with(start, Path(out), config, split)
-    folder = Path(out)
+    folder, begun_with = Path(out), _begun_with(start, Path(out), config, split)
     fabric = launch(config.training)
     trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
     recommender = _untrained(config, split, _side(config, seen, begun_with), folder, begun_with)
-    trained, parts = _as_trained(recommender, seen, fabric.world_size, rewards, feedback)
+    reward = learned_reward(recommender, seen, reward_from, fabric, resume=resume)
+    trained, parts = _as_trained(recommender, seen, fabric.world_size, rewards, feedback, reward)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
     precisions = _precisions(recommender, trained, fabric.device)
     going_on = folder if resume else None
@@ -115,8 +118,7 @@ def train(
         sums: Sums = {}
         if fabric.is_global_zero:
             sums = held.enter_context(begun(recommender, resume=resume, overwrite=overwrite))
-            _tell(observer, _moved(recommender), _began_with(recommender), idle_books(recommender.method))
-            _note(features_of_auto(recommender), observer)
+            _before_its_first_step(recommender, None if resume else reward, sums, observer)
         fabric.barrier()
         torch.manual_seed(config.seed + fabric.global_rank)  # each process drops units of its own
         trackers.start(folder, to_json(config))
@@ -160,7 +162,12 @@ def _side(config: RunConfig, split: Split, start: Recommender | None) -> SideInf
 
 
 def _as_trained(
-    run: Recommender, split: Split, processes: int, rewards: Rewards | None, feedback: Feedback | None
+    run: Recommender,
+    split: Split,
+    processes: int,
+    rewards: Rewards | None,
+    feedback: Feedback | None,
+    learned: GivenReward | None = None,
 ) -> tuple[Method, Split]:
     """What the loop trains, the method or how it is aligned, and on what."""
     alignment = run.config.alignment
@@ -173,7 +180,7 @@ def _as_trained(
             f"Weights of rewards are learned in one process, but there are {processes}: leave learn_weights out, or "
             "align without torchrun."
         )
-    return to_align(run.method, alignment, split, run.config.seed, rewards, feedback)
+    return to_align(run.method, alignment, split, run.config.seed, rewards, feedback, learned)
 
 
 def _untrained(
@@ -228,6 +235,16 @@ def _began_with(run: Recommender) -> str | None:
     return f"The weights it began with are of {of['started_from']}." if of else None
 
 
+def _before_its_first_step(run: Recommender, reward: GivenReward | None, sums: Sums, observer: Observer | None) -> None:
+    """What is to be known by then is said, and a reward that was learned is kept."""
+    assert run.folder is not None
+    _tell(observer, _moved(run), _began_with(run), idle_books(run.method))
+    _note(features_of_auto(run), observer)
+    if reward is not None:
+        _note(sentence(reward), observer)
+        write_reward(run.folder, reward.reward, sums)
+
+
 def _note(said: str | None, observer: Observer | None) -> None:
     if said is not None and observer is not None:
         observer.note(said)
@@ -238,7 +255,7 @@ def _tell(observer: Observer | None, *sentences: str | None) -> None:
         if observer is not None:
             observer.warn(said)
         else:
-            warnings.warn(said, stacklevel=3)
+            warnings.warn(said, stacklevel=4)
 
 
 def write_card(run: Recommender, evaluation: Evaluation | None = None) -> None:

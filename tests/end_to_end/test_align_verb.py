@@ -61,6 +61,27 @@ def test_weights_of_rewards_are_learned_and_told(shell: Shell, paths: Path, tmp_
     assert f"Weights of rewards at the end: step_hit {weights['weight_step_hit']:.3g}, category_hit" in said
 
 
+def test_a_reward_is_learned_and_carried_to_another_run(shell: Shell, paths: Path, tmp_path: Path) -> None:
+    learning = [*BRIEF, "--path-rewards.learned", 1]
+    told = shell.run("align", paths, "--out", tmp_path / "one", *learning)
+    assert told.code == 0, told.err
+    figures = shell.json("align", paths, "--out", tmp_path / "one", *learning, "--resume")["learned_reward"]
+    said = " ".join(told.err.split())
+    assert f"of paths of users it was not fitted to: correlation {figures['correlation']:.3f}, within" in said
+    from_one = ["--reward-from", tmp_path / "one"]
+    carried = shell.run("align", paths, "--out", tmp_path / "two", *learning, *from_one)
+    assert carried.code == 0, carried.err
+    assert "The learned reward, learned elsewhere" in " ".join(carried.err.split())
+    for words, message in [
+        ([*BRIEF, *from_one], "reward_from would change nothing"),
+        ([*learning, "--reward-from", paths], "has no learned reward"),
+        ([*learning, "--reward-from", tmp_path / "none"], "has no learned reward"),
+        ([*learning, "--cases", "held_out"], "must not earn any"),
+    ]:
+        assert message in " ".join(shell.wrong("align", paths, "--out", tmp_path / "out", *words).split())
+        assert not (tmp_path / "out").exists()
+
+
 def test_what_people_say_is_read_from_a_table(shell: Shell, paths: Path, tmp_path: Path) -> None:
     said, lines = tmp_path / "said.csv", ["user_id,kind,value,accepted", "u000001,token,0:1,true"]
     said.write_text("\n".join([*lines, "u000001,path,1:2 0:3,false"]) + "\n")
@@ -91,7 +112,7 @@ def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Pa
         (paths, ["--kl-weight", 0, "--kl", "k3"], "kl_weight is 0"),
         (paths, ["--policy-weight", 0, "--anchor", 0], "nothing would be learned"),
         (paths, ["--path-rewards.future", 1, "--path-rewards.decay", 0.5], "a single item counts"),
-        (paths, ["--path-rewards.path", 0, "--path-rewards.top", 5], "has the weight 0"),
+        (paths, ["--path-rewards.path", 0, "--path-rewards.top", 5], "have the weight 0"),
         (paths, ["--weight-rate", 1], "not learned"),
         (paths, ["--feedback-share", 0.5], "There is no feedback"),
         (halting, ["--learn-weights"], "is of paths"),

@@ -7,6 +7,7 @@ from mutants import Mutant
 GRPO, ALIGN = "unit/reasoning/test_grpo.py", "unit/test_aligning.py"
 HEARD = "unit/alignment/test_feedback.py"
 LEARNED = "unit/alignment/test_learned_weights.py"
+SIGNS, REWARDED = "unit/alignment/test_path_signs.py", "unit/alignment/test_learned_reward.py"
 ROLL, REWARDS = "unit/decoding/test_rollouts.py", "unit/alignment/test_rewards.py"
 
 MUTANTS = (
@@ -268,5 +269,47 @@ MUTANTS = (
         'if aligner.cases == "held_out" else split',
         'if aligner.policy.kind == "halting" else split',
         f"{ALIGN}::test_rewards_of_held_out_cases_are_of_their_next_items",
+    ),
+    Mutant(
+        "a sign of a path knows what comes next",
+        "decoding/path_facts.py",
+        "scores_RN.amax(1) - scores_RN.scatter_(1, best[-1][:, None]",
+        "scores_RN.amax(1) - scores_RN.scatter_(1, at_RH[:, :1]",
+        f"{SIGNS}::test_nothing_is_known_of_what_comes_next",
+    ),
+    Mutant(
+        "a padded slot is an item of the history",
+        "alignment/path_signs.py",
+        "there_BK = (back_BK >= 0).double()",
+        "there_BK = torch.ones_like(back_BK).double()",
+        f"{SIGNS}::test_signs_one_path_after_the_other",
+    ),
+    Mutant(
+        "a learned reward is measured on users it was fitted to",
+        "alignment/learned_reward.py",
+        "paths.signs_UGF[~mine_U], paths.worth_UG[~mine_U], gain",
+        "paths.signs_UGF, paths.worth_UG, gain",
+        f"{REWARDED}::test_how_well_it_tells_is_told_of_users_it_was_not_fitted_to",
+    ),
+    Mutant(
+        "a user's histories are on both sides",
+        "alignment/learned_reward.py",
+        "folds_U = nth_U % FOLDS",
+        "folds_U = torch.arange(len(nth_U)) % FOLDS",
+        f"{REWARDED}::test_how_well_it_tells_is_told_of_users_it_was_not_fitted_to",
+    ),
+    Mutant(
+        "the bias of a learned reward is held down",
+        "alignment/learned_reward.py",
+        "ridge_F[-1] = 0",
+        "pass",
+        f"{REWARDED}::test_the_fit_is_the_minimum_of_its_loss",
+    ),
+    Mutant(
+        "users who taught a reward choose what is kept",
+        "alignment/parts.py",
+        "(learned is not None and not learned.taken)",
+        "(learned is not None and learned.taken)",
+        f"{REWARDED}::test_those_it_was_learned_from_choose_nothing",
     ),
 )

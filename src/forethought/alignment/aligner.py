@@ -15,28 +15,33 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from forethought.alignment.cases import drawn_cases
 from forethought.alignment.feedback import NOBODY, Feedback
+from forethought.alignment.learned_reward import LEARNED, LearnedReward
 from forethought.alignment.learned_weights import LearnedWeights
 from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
 from forethought.alignment.settings import Alignment, CasesOf, HaltingRewards, PathRewards
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
+from forethought.decoding.path_facts import PathFacts
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses, Method, Stage
 from forethought.methods.path_policy import PathPolicy
 from forethought.reasoning.diagnostics import Diagnostics
-from forethought.reasoning.grpo import advantages, clipped_gain, estimated_kl, exact_kl
-from forethought.reasoning.policy import Future, Policy, Rollouts
+from forethought.reasoning.grpo import advantages, clipped_gain, estimated_kl, exact_kl, reward_of
+from forethought.reasoning.policy import Policy, Rollouts
 
 ALIGN = "align"
 AFTER = 1_000_000  # an epoch of the own loss in which every warm-up is over
 FEEDBACK = "feedback"  # what the reward of it is called
 IDLE = 0.95  # of groups without a difference
+GAP, PROMISES = "learned_gap", 0.1  # of a learned reward: what it says less what it should, and how much is too much
 STEADY_SHARE, RARE = 0.98, 0.05  # of the most that consistency can earn, and of choices
 ANCHORS = {"paths": 0.5, "halting": 0.0}  # where none is asked for
 # When to stop is not to be read off cases that the thoughts were trained on.
@@ -73,14 +78,18 @@ class Aligner(Method):
         more: Rewards | None = None,
         held_out: Spans | None = None,
         feedback: Feedback | None = None,
+        reward: LearnedReward | None = None,
     ) -> None:
         super().__init__()
         self.method, self.settings = method, settings
         self.window, self.inputs, self.reasoning = method.window, method.inputs, method.reasoning
         self.most_validated = method.most_validated
         self.policy = _policy(method, settings)
-        self.rewards = _rewards(self.policy, settings, items) | dict(more or {})
+        self.rewards = _rewards(self.policy, settings, items, reward) | dict(more or {})
+        self.learned_reward = reward
         self.feedback = feedback
+        if reward is not None and LEARNED in (more or {}):
+            raise ConfigError("A reward of your own is called learned, as the one that is: give it another name.")
         _check_feedback(settings, feedback, self.rewards)
         if not any(weight for weight, _ in self.rewards.values()) and feedback is None:
             raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
@@ -161,6 +170,7 @@ class Aligner(Method):
         facts = self.policy.facts(case, rollouts, future)
         like = rollouts.log_probs_BGT
         parts = {name: spread(reward(facts).to(like), like.shape[-1]) for name, (_, reward) in self.rewards.items()}
+        figures = {} if self.learned_reward is None else {GAP: self._gap(facts, parts[LEARNED], shares_B, judged_B)}
         if self.feedback is not None and judged_B is not None:
             known_B11 = (judged_B == NOBODY)[:, None, None]  # what comes next
             parts = {name: part_BGT * known_B11 for name, part_BGT in parts.items()}
@@ -173,7 +183,7 @@ class Aligner(Method):
             total_BGT += weights[name] * part_BGT
         earned_BGT = self._to_go(total_BGT)
         with_choices_B = rollouts.real_BGT.any(-1).any(-1)
-        figures = {
+        figures |= {
             f"reward_{name}": (part_BGT.mean(1).sum(-1) * shares_B).sum() / self._share(name)
             for name, part_BGT in parts.items()
         }
@@ -184,6 +194,13 @@ class Aligner(Method):
         (reference,) = self.reference
         said = _policy(reference, self.settings).replay(case, rollouts)
         self.drawn = _Drawn(case, shares_B, rollouts, self._advantages(earned_BGT), said, figures)
+
+    def _gap(self, facts: PathFacts, said_BGT: Tensor, shares_B: Tensor, judged_B: Tensor | None) -> Tensor:
+        """How much more the learned reward promises than the next items' ranks are worth, the mean."""
+        assert self.learned_reward is not None
+        worth_BG = reward_of(facts.ranks_BGH[..., 0], self.learned_reward.gain, self.learned_reward.top)
+        known_B = shares_B if judged_B is None else shares_B * (judged_B == NOBODY)
+        return ((said_BGT[..., -1] - worth_BG).mean(1) * known_B).sum() / self._share(LEARNED)
 
     def weights(self) -> dict[str, float]:
         """Of the rewards, as they are now."""
@@ -262,6 +279,13 @@ class Aligner(Method):
                 f"In {figures['idle_groups']:.0%} of the groups all rollouts earned the same, which teaches nothing: "
                 "train the run longer first, or give larger groups, or rewards that tell rollouts apart."
             )
+        if self.learned_reward is not None:
+            told.figures |= {f"learned_{name}": value for name, value in self.learned_reward.figures.items()}
+        if figures.get(GAP, 0.0) > PROMISES:
+            told.warnings.append(
+                f"The learned reward promises {figures[GAP]:.2f} more than paths are worth, because it does not know "
+                "this data or because paths have learned to please it: give it less weight, or kl_weight more."
+            )
         hits, steady = figures.get("reward_category_hit"), figures.get("reward_consistency")
         choices = 1 if self.drawn is None else self.drawn.rollouts.log_probs_BGT.shape[-1]
         if steady is not None and hits is not None and steady > STEADY_SHARE * choices and hits < RARE * choices:
@@ -273,21 +297,6 @@ class Aligner(Method):
 
     def _horizon(self) -> int:
         return self.settings.path_rewards.future if self.policy.kind == "paths" else 1
-
-
-def drawn_cases(batch: Batch, horizon: int, *, last: bool) -> tuple[Batch, Future, Tensor]:
-    """A random prefix of each row, or all of it; the items that follow inside the row; the row's share of positions."""
-    assert batch.targets_BL is not None
-    device = batch.lengths_B.device
-    drawn_B = (
-        torch.ones(len(batch.lengths_B), device=device) if last else torch.rand(len(batch.lengths_B), device=device)
-    )
-    last_B = (drawn_B * batch.lengths_B).long().clamp_max(batch.lengths_B - 1)
-    at_BH = last_B[:, None] + torch.arange(horizon, device=device)
-    real_BH = at_BH < batch.lengths_B[:, None]
-    at_BH = torch.where(real_BH, at_BH, last_B[:, None])
-    case = Batch(batch.items_BL, last_B + 1, times_BL=batch.times_BL, users_B=batch.users_B)
-    return case, Future(batch.targets_BL.gather(1, at_BH), real_BH), batch.lengths_B / batch.weight
 
 
 def _shared(rollouts: Rollouts, shares_B: Tensor) -> Tensor:
@@ -352,7 +361,9 @@ def _learned(policy: Policy, settings: Alignment, rewards: Rewards, held_out: Sp
     return LearnedWeights(weights, held_out, settings.weight_rate, settings.learn_every)
 
 
-def _rewards(policy: Policy, settings: Alignment, items: ItemRanks) -> dict[str, tuple[float, Callable[[Any], Tensor]]]:
+def _rewards(
+    policy: Policy, settings: Alignment, items: ItemRanks, learned: LearnedReward | None
+) -> dict[str, tuple[float, Callable[[Any], Tensor]]]:
     """Those of the policy's kind, each with its weight.
 
     Raises:
@@ -376,4 +387,7 @@ def _rewards(policy: Policy, settings: Alignment, items: ItemRanks) -> dict[str,
             made.pop(name)
     if "freshness" in made and items.late_N is None:
         raise ConfigError("The data has no times, so that freshness cannot be rewarded: leave it out.")
+    if settings.path_rewards.learned:
+        assert learned is not None
+        made[LEARNED] = partial(learned.earned, rare_N=items.rare_N)
     return {name: (getattr(settings.path_rewards, name), reward) for name, reward in made.items()}

@@ -34,6 +34,9 @@ class PathRewards(Settings):
     """The other paths of the group lead to other items: the share of those that do."""
     margin: Weight = 0.0
     """How far the next item lies above the best other one: sigmoid of the difference of their scores."""
+    learned: Weight = 0.0
+    """The path looks like one whose rank of the next item is worth much, as a model tells it that half of the
+    validation users taught, who then choose nothing; or that was learned on other data (`--reward-from`)."""
     path_gain: Reward = "ndcg"
     """What a rank is worth: 1 / log2(rank + 1), or 1, within the first `top`."""
     top: Count = 10
@@ -48,7 +51,8 @@ class PathRewards(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _refuse(_changed(self, "decay") if self.future == 1 else [], "with future 1 a single item counts")
-        _refuse(_changed(self, "path_gain", "top") if not self.path else [], "the reward path has the weight 0")
+        unread = _changed(self, "path_gain", "top") if not self.path and not self.learned else []
+        _refuse(unread, "the rewards path and learned have the weight 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,8 @@ class Alignment(Settings):
             )
         learned = ["learn_weights"] if self.learn_weights else []
         _refuse(learned if not self.policy_weight else [], "policy_weight is 0, so that nothing is earned")
+        fitted = ["path_rewards.learned"] if self.path_rewards.learned else []
+        _refuse(fitted if not self.policy_weight else [], "policy_weight is 0, so that nothing is earned")
         if learned and self.scale != "none":
             raise ConfigError(
                 f"With learn_weights scale is none, but it is {self.scale}: divided by deviations, what rewards do is "

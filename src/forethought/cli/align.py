@@ -24,6 +24,9 @@ class Options:
     feedback: str | None = None
     """What people accepted and rejected: a table with user_id or history, kind (token, path or category), value (3:17,
     "3:17 0:5", or a category) and accepted (true or false)."""
+    reward_from: Path | None = None
+    """A run that was aligned with --path-rewards.learned, perhaps on other data: its reward is taken as it is, and none
+    is learned here."""
     seed: int | None = None
     """Of what is drawn; by default the run's."""
     device: str = "auto"
@@ -67,6 +70,7 @@ def run(arguments: list[str]) -> None:
             options.out,
             args.alignment,
             feedback=options.feedback,
+            reward_from=options.reward_from,
             seed=options.seed,
             resume=options.resume,
             overwrite=options.overwrite,

@@ -27,6 +27,7 @@ class PathFacts:
         codes_NM: the tokens of all items.
         category_N: their categories; nothing where no head names any.
         table_BGMC: what each token adds to the score of an item on each path.
+        items_BL, lengths_B: the histories themselves, right-padded, where somebody has them.
     """
 
     paths: DrawnPaths
@@ -34,6 +35,8 @@ class PathFacts:
     codes_NM: Tensor
     category_N: Tensor
     table_BGMC: Tensor
+    items_BL: Tensor | None = None
+    lengths_B: Tensor | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -65,14 +68,19 @@ class PathFacts:
         return self._walked[2]
 
     @cached_property
-    def _walked(self) -> tuple[Tensor, Tensor, Tensor]:
+    def leads_BG(self) -> Tensor:
+        """How far the best item's score lies above that of the second, in nats, whatever comes next."""
+        return self._walked[3]
+
+    @cached_property
+    def _walked(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All items scored once by each path; no tensor [paths, items] outlives a block."""
         B, G, _ = self.shape
         table_R1MC = self.table_BGMC.flatten(0, 1)[:, None]
         scorer = TokenScorer(table_R1MC, table_R1MC.new_zeros(len(table_R1MC), 1), self.codes_NM)
         targets_RH = self.future.items_BH.repeat_interleave(G, dim=0)
         room = table_R1MC.new_empty(ROWS * scorer.n_items, dtype=accumulator(table_R1MC.dtype))
-        ranks, best, margins = [], [], []
+        ranks, best, margins, leads = [], [], [], []
         for first in range(0, len(targets_RH), ROWS):
             rows = slice(first, min(first + ROWS, len(targets_RH)))
             scores_RN = scorer.scores(rows, slice(0, scorer.n_items), room)
@@ -84,6 +92,8 @@ class PathFacts:
             best.append(scores_RN.argmax(1))
             others_RN = scores_RN.scatter(1, at_RH[:, :1], -torch.inf)
             margins.append(own_RH[:, 0] - others_RN.amax(1))
+            leads.append(scores_RN.amax(1) - scores_RN.scatter_(1, best[-1][:, None], -torch.inf).amax(1))
         H = targets_RH.shape[1]
         blocks = [torch.stack(ranks[n : n + H], dim=1) for n in range(0, len(ranks), H)]
-        return torch.cat(blocks).view(B, G, H), torch.cat(best).view(B, G), torch.cat(margins).view(B, G)
+        best_BG, margins_BG, leads_BG = (torch.cat(each).view(B, G) for each in (best, margins, leads))
+        return torch.cat(blocks).view(B, G, H), best_BG, margins_BG, leads_BG

@@ -58,6 +58,6 @@ class PathPolicy:
     @torch.no_grad()
     def facts(self, batch: Batch, rollouts: Rollouts, future: Future) -> PathFacts:
         drawn = rollouts.made
-        return PathFacts(
-            drawn, future, self.tokens.codes_NM, self.tokens.category_N, self.tokens.table(drawn.table_BGMC)
-        )
+        tokens, table_BGMC = self.tokens, self.tokens.table(drawn.table_BGMC)
+        histories = batch.items_BL, batch.lengths_B
+        return PathFacts(drawn, future, tokens.codes_NM, tokens.category_N, table_BGMC, *histories)

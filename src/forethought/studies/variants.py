@@ -272,6 +272,8 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"reg4rec-aligned-h-{h}": ("reg4rec", {"path_rewards": {"future": h}}) for h in (1, 5)},
     **{f"reg4rec-aligned-w-{w}": ("reg4rec", {"path_rewards": {"decay": w}}) for w in (0.4, 1.0)},
     **{f"reg4rec-aligned-g-{g}": ("reg4rec", {"group": g}) for g in (4, 64)},
+    # beside the other four: what they are worth to it is asked, and alone it knows no truth to begin with
+    "reg4rec-aligned-learned-reward": ("reg4rec", {"path_rewards": {"learned": 1.0}}),
     "reg4rec-aligned-held-out": ("reg4rec", HELD_OUT),
     "reg4rec-aligned-held-out-control": ("reg4rec", {**HELD_OUT, "policy_weight": 0.0, "kl_weight": 0.0}),
     "reg4rec-aligned-fast": ("reg4rec", {"rate": 0.3}),
