@@ -162,4 +162,32 @@ MUTANTS = [
         "for weights_BHP, values_BHPC in zip(weights[:0], memory.token_values[:0], strict=True):",
         f"{DECODER}::test_a_token_sees_those_before_it_and_its_own_part_of_the_history",
     ),
+    Mutant(
+        "the leading path is the heaviest one and not that of the largest share",
+        "studies/path_reading.py",
+        "scores_BPN.add_(paths.weights_BP[..., None])",
+        "scores_BPN",
+        "unit/studies/test_path_meaning.py::test_where_paths_lead_by_loops",
+    ),
+    Mutant(
+        "what was met may lead",
+        "studies/path_reading.py",
+        ".to(scores_BPN.device)] = -torch.inf",
+        ".to(scores_BPN.device)] += 0",
+        "unit/studies/test_path_meaning.py::test_where_paths_lead_by_loops",
+    ),
+    Mutant(
+        "chance deals out what every item has already",
+        "studies/path_diversity.py",
+        "_numbers(which, rng.permutation(of))",
+        "_numbers(which, of)",
+        "unit/studies/test_path_meaning.py::test_chance_deals_the_same_ways_out_anew",
+    ),
+    Mutant(
+        "paths that do not exist agree too",
+        "studies/path_diversity.py",
+        "& alive_nP[:, :, None] & alive_nP[:, None]",
+        "",
+        "unit/studies/test_path_meaning.py::test_agreement_of_the_paths_of_a_case",
+    ),
 ]

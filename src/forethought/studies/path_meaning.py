@@ -1,4 +1,4 @@
-"""Do paths over tokens mean intents? What tokens and paths tell of what comes next, and how many of them lead to an item.
+"""Do paths over tokens mean intents? What tokens and paths tell of what comes next, and how many lead to an item.
 
 Labels are the intent that is really followed (in a simulated shop), the next item's category and its brand. Vectors and
 groups of REG4Rec are held against the state of the very same history, a model that names all tokens at once (RPG) over
@@ -199,8 +199,8 @@ def _ways(page: Page, figures: Mapping[str, Any]) -> None:
     if counted["items"]:
         page.say(
             f"Ways to one item: of {counted['items']:,} items that top the lists of ten cases or more "
-            f"({counted['cases']:,} cases), the path with the largest share in the item's score. The effective number is "
-            "exp of the entropy; by chance: the same ways dealt out among these cases, with the 95% interval of deals."
+            f"({counted['cases']:,} cases), the path with the largest share in the item's score. The effective number "
+            "is exp of the entropy; by chance: the same ways dealt out among these cases, with 95% intervals of deals."
         )
         head = ["way", "distinct", "by chance", "effective number", "by chance", "items with several"]
         page.table(head, _way_rows(figures["ways"]))

@@ -1,4 +1,4 @@
-"""What a model over tokens makes of each case: its state, its beliefs in tokens, its paths, and the items these lead to.
+"""What a model over tokens makes of each case: its state, its beliefs in tokens, its paths, and where these lead.
 
 Shapes: n cases, B of them in a batch, P paths, T tokens on a path, M codebooks, C codes, N items, D width.
 """

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags, issparse
+from scipy.sparse import csr_matrix, diags
 
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
@@ -86,7 +86,7 @@ def named_by_line(x: Vectors, of: np.ndarray, taught: np.ndarray) -> np.ndarray:
     """What a linear classifier that is taught on half of the cases says of the other."""
     from sklearn.linear_model import LogisticRegression
 
-    x = _spread(x, taught) if issparse(x) else even(x, taught)
+    x = _spread(x, taught) if isinstance(x, csr_matrix) else even(x, taught)
     return LogisticRegression(C=0.1, max_iter=300).fit(x[taught], of[taught]).predict(x[~taught])
 
 

@@ -100,7 +100,8 @@ def test_what_is_in_the_vectors_is_named() -> None:
 def test_probe_and_page(
     with_intents: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probing, "LABELS", 3)
+    for module in (probing, intent_probing):
+        monkeypatch.setattr(module, "LABELS", 3)
     monkeypatch.setattr(probing, "LEAST", 6)
     told = intent_probing.probe(with_intents, split, 0)
     assert told["intents"] == 3
