@@ -190,4 +190,18 @@ MUTANTS = [
         "",
         "unit/studies/test_path_meaning.py::test_agreement_of_the_paths_of_a_case",
     ),
+    Mutant(
+        "items of other data give way to those of the run",
+        "semantic_ids/item_tokens.py",
+        "taken=tokens.table if beside else None",
+        "taken=tokens.table",
+        "unit/test_transferring.py::test_equal_tokens_give_way_within_the_other_data_alone",
+    ),
+    Mutant(
+        "features of other data are made as that data would make them",
+        "transferring.py",
+        "read_features(split.data, asked, scales)",
+        "read_features(split.data, asked)",
+        "unit/test_transferring.py::test_tokens_are_made_by_the_runs_tokenizer_of_features_as_it_read_them",
+    ),
 ]
