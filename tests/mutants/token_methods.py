@@ -204,4 +204,11 @@ MUTANTS = [
         "read_features(split.data, asked)",
         "unit/test_transferring.py::test_tokens_are_made_by_the_runs_tokenizer_of_features_as_it_read_them",
     ),
+    Mutant(
+        "a run over tokens of another tokenizer reads its features by means of its own",
+        "references.py",
+        "if scales is None and asked.tokens is not None:",
+        "if scales is None and asked.tokens is None and False:",
+        "unit/test_transferring.py::test_tokens_by_the_tokenizer_of_other_data",
+    ),
 ]

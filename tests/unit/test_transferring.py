@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_methods import small
 
+from forethought.cli import tokenize as verb_of_tokens
 from forethought.cli import transfer as verb
 from forethought.config import Recipe
 from forethought.data.evidence import Evidence
@@ -23,6 +24,8 @@ from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train
 from forethought.semantic_ids.inputs import tokenizer_inputs
 from forethought.semantic_ids.rq_kmeans import RQKMeans
+from forethought.semantic_ids.storage import read_tokens
+from forethought.tokenizing import tokenize
 from forethought.training.settings import Training
 from forethought.transferring import transfer
 
@@ -175,3 +178,36 @@ def test_equal_tokens_give_way_within_the_other_data_alone(
     kept = {tuple(code) for code in encoded.tolist()}
     assert kept <= set(before)  # of items with equal tokens one keeps them
     assert kept <= set(now)
+
+
+def test_tokens_by_the_tokenizer_of_other_data(
+    split: Split, other: Split, quick: Training, tmp_path: Path, shop: Path
+) -> None:
+    """They are those that a transferred run has, a method trains on them, and its features are made as theirs were."""
+    tokenize(split, tmp_path / "tokens", TOKENIZER, features=FEATURES)
+    made = tokenize(other, tmp_path / "like", like=tmp_path / "tokens")
+    method = replace(small("rpg"), tokens=str(tmp_path / "tokens"))
+    short = replace(quick, epochs=1)
+    run = train(Recipe(method=method, training=short, features=FEATURES), split, tmp_path / "run")
+    moved = transfer(run, other, tmp_path / "moved")
+    assert torch.equal(moved.method.tokens.codes_NM, made.tokens.table.codes_NM)  # type: ignore[attr-defined]
+    method = replace(small("rpg"), tokens=str(tmp_path / "like"))
+    own = train(Recipe(method=method, training=short, features=FEATURES), other, tmp_path / "own")
+    assert torch.equal(own.method.tokens.codes_NM, made.tokens.table.codes_NM)  # type: ignore[attr-defined]
+    assert own.about["features"][1]["scale"] == run.about["features"][1]["scale"]
+    for wrong in ({"config": TOKENIZER}, {"features": FEATURES}, {"seed": 1}):
+        with pytest.raises(ConfigError, match="would change nothing"):
+            tokenize(other, tmp_path / "x", like=tmp_path / "tokens", **wrong)  # type: ignore[arg-type]
+    tokenize(split, tmp_path / "met", replace(TOKENIZER, collaborative="co_occurrence"), features=FEATURES)
+    with pytest.raises(ConfigError, match="what users meet together"):
+        tokenize(other, tmp_path / "x", like=tmp_path / "met")
+    bare = leave_last_out(read(pl.read_parquet(shop / "interactions.parquet")))
+    with pytest.raises(DataError, match="were made of categories, price"):
+        tokenize(bare, tmp_path / "x", like=tmp_path / "tokens")
+    assert not (tmp_path / "x").exists()
+    assert other.data.origin is not None
+    words = ["--data", other.data.origin.path, "--tokenizer-from", str(tmp_path / "tokens")]
+    verb_of_tokens.run([*words, "--out", str(tmp_path / "verb")])
+    assert torch.equal(read_tokens(tmp_path / "verb", other).table.codes_NM, made.tokens.table.codes_NM)
+    with pytest.raises(ConfigError, match="fitted already"):
+        verb_of_tokens.run([*words, "--out", str(tmp_path / "y"), "--codebooks", "3"])
