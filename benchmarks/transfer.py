@@ -43,9 +43,8 @@ def main() -> None:
     evaluations = measured(given)
     compared = ft.compare(evaluations, START, metrics=["recall@10", "ndcg@10"])
     given.out.mkdir(parents=True, exist_ok=True)
-    write_json(
-        given.out / "transfer.json", compared.to_json() | {"options": {k: str(v) for k, v in vars(given).items()}}
-    )
+    options = {name: value.name if isinstance(value, Path) else value for name, value in vars(given).items()}
+    write_json(given.out / "transfer.json", compared.to_json() | {"options": options})
     print(compared.document().text())
 
 
