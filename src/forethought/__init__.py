@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from forethought.semantic_ids.all import *
     from forethought.tokenizing import Tokenized, tokenize
     from forethought.training.settings import Training
+    from forethought.transferring import transfer
     from forethought.tuning.report import Tuning
     from forethought.tuning.tuner import tune
 
@@ -119,6 +120,7 @@ _ROOMS = {
     "reasoning.halting": ("Halting",),
     "tokenizing": ("Tokenized", "tokenize"),
     "training.settings": ("Training",),
+    "transferring": ("transfer",),
     "tuning.report": ("Tuning",),
     "tuning.tuner": ("tune",),
 }

@@ -36,9 +36,9 @@ from forethought.methods.item_tokens import kept_tokens, reads_tokens
 from forethought.methods.outside import References, SideInformation, SoftTargets, TokensAndCategories
 from forethought.recommender import Recommender, load
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
-from forethought.semantic_ids.inputs import COLLABORATIVE
+from forethought.semantic_ids.inputs import COLLABORATIVE, input_scales
 from forethought.semantic_ids.item_tokens import ItemTokens, fit_tokens
-from forethought.semantic_ids.storage import read_tokens
+from forethought.semantic_ids.storage import read_about, read_tokens
 from forethought.settings import check, check_keys
 from forethought.teaching import soft_targets
 from forethought.tensor_files import checksum
@@ -78,6 +78,8 @@ def resolve(
     """
     asked, hashes = method.references(), dict[str, str]()
     encoder = texts = taught = None
+    if scales is None and asked.tokens is not None:  # what made them may have been fitted to other data
+        scales = input_scales(read_about(Path(asked.tokens))["tokens"]["inputs"])
     known = () if features is None else read_features(split.data, features, scales)
     if asked.encoder_run is not None and asked.backbone is not None:
         about = _check_run(asked.encoder_run, asked.backbone, split)

@@ -23,7 +23,6 @@ from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, to_json
 from forethought.data.batches import plan, windows
 from forethought.data.histories import Cases
-from forethought.data.origin import NOT_KNOWN
 from forethought.data.popularity import TRAIN_COUNT, with_counts
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
@@ -33,7 +32,6 @@ from forethought.evaluation.own_groups import own_groups
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.settings import EvaluationConfig, RankingConfig
-from forethought.evaluation.storage import plain
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.learned_rewards import learned_reward, sentence
@@ -60,6 +58,7 @@ from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
 from forethought.training.split_items import SplitItems
 from forethought.training.tracking import TrackerName, Trackers
+from forethought.untrained import data_about
 from forethought.validation_fits import fit_on_validation
 
 LIST_LENGTH = 20
@@ -187,7 +186,7 @@ def _untrained(
     config: RunConfig, split: Split, side: SideInformation, folder: Path, start: Recommender | None
 ) -> Recommender:
     """A run before its first step."""
-    about = _about(config, split)
+    about = data_about(config, split)
     torch.manual_seed(config.seed)
     shapes = [feature.shape for feature in side.features]
     copies = 2 if config.training.split_catalogue else 4  # all once and a half more, or a half, its gradients, moments
@@ -403,17 +402,3 @@ def _histories(cases: Cases, split: Split, config: EvaluationConfig) -> list[Cas
     if config.noise is None:
         return [cases]
     return [noise.on_cases(cases, split.data.n_items) for noise in config.noise.seeds(config.noise_seeds)]
-
-
-def _about(config: RunConfig, split: Split) -> dict[str, Any]:
-    exclude, origin = config.exclude_history, split.data.origin
-    return {
-        "data": split.data.name,
-        "data_hash": split.data.data_hash,
-        **(NOT_KNOWN if origin is None else origin.noted()),
-        "users": split.data.n_users,
-        "items": split.data.n_items,
-        "interactions": len(split.data),
-        "protocol": plain(split.protocol),
-        "exclude_history": protocols.excludes_history(split.data) if exclude is None else exclude,
-    }

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from forethought.data.features import Features, read_features
 from forethought.data.progress import Report, silent
 from forethought.data.splits import Split
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, DataError
 from forethought.folders import writable
 from forethought.methods.interface import MethodConfig
-from forethought.semantic_ids.item_tokens import ItemTokens, fit_to, known_inputs
+from forethought.semantic_ids.inputs import COLLABORATIVE, input_scales, tokenizer_inputs
+from forethought.semantic_ids.item_tokens import ItemTokens, encode_new, fit_to, known_inputs
 from forethought.semantic_ids.leaf_categories import leaf_categories
 from forethought.semantic_ids.mpq import MPQ
 from forethought.semantic_ids.quality import Quality, following_pairs, quality
-from forethought.semantic_ids.storage import check_free, write_tokens
+from forethought.semantic_ids.storage import check_free, read_tokenizer, write_tokens
 from forethought.semantic_ids.token_table import TokenTable
 from forethought.semantic_ids.tokenizer import TokenizerConfig
-from forethought.settings import Seed, check
+from forethought.settings import Seed, check, check_all
 from forethought.tables.table import Document
 
 
@@ -67,6 +71,7 @@ def tokenize(
     config: TokenizerConfig | None = None,
     *,
     features: Features | None = Features(),  # noqa: B008  frozen
+    like: str | Path | None = None,
     seed: int = 0,
     overwrite: bool = False,
     report: Report = silent,
@@ -77,25 +82,35 @@ def tokenize(
         out: the folder to be made, which a method takes by `tokens=`; None: nothing is written.
         config: `ft.MPQ()`, `ft.OPQ()`, `ft.RQVAE()`, `ft.RQKMeans()` or `ft.RandomTokens()`; MPQ if not given.
         features: what is read of the items; None: only who meets them.
+        like: a tokens folder of other data, whose tokenizer and features are taken; nothing is fitted then.
         seed: of all that is drawn.
         overwrite: replace a tokens folder that is already there; anything else is refused.
         report: told how far it is.
 
     Raises:
-        ConfigError: the settings do not go together, or more items share their tokens than a counter tells apart.
+        ConfigError: the settings do not go together, or would change nothing beside `like`; its tokens were made of
+            what users meet together as well; or more items share their tokens than a counter tells apart.
         DataError: a feature is not what it should be, nothing is known that tells items apart, or `out` is there and
             not empty (with `overwrite`: is no tokens folder); nothing is then left behind.
         RunError: nothing can be written there.
     """
+    check_all(like=(like, str | Path | None), out=(out, str | Path | None))
+    if like is not None and (config is not None or features != Features() or seed != 0):
+        raise ConfigError(
+            f"Tokens like those in {str(like)!r} are made by their tokenizer of their features, so that others or a "
+            "seed would change nothing: leave them out."
+        )
     config = MPQ() if config is None else config
     _check(split, config, features, seed, overwrite)
-    check(out, str | Path | None, "out")
+    make = partial(_tokenized, split, config, features, seed, report)
+    if like is not None:
+        make = partial(_tokenized_like, split, like, report)
     if out is None:
-        return _tokenized(split, config, features, seed, report)
+        return make()
     out = Path(out)
     check_free(out, overwrite=overwrite)
     with writable(out.parent):
-        made = _tokenized(split, config, features, seed, report)
+        made = make()
         figures, text = made.quality.to_json(), f"# {made.title}\n\n{made.document().markdown()}"
         write_tokens(out, made.tokens, split, seed=seed, quality=figures, text=text, overwrite=overwrite)
     return made
@@ -116,7 +131,35 @@ def _tokenized(
 ) -> Tokenized:
     known = () if features is None else read_features(split.data, features)
     values_NF = known_inputs(split, known, config)
-    tokens = fit_to(values_NF, split, known, config, seed, report)
+    return _measured(split, values_NF, fit_to(values_NF, split, known, config, seed, report), report)
+
+
+def _tokenized_like(split: Split, like: str | Path, report: Report) -> Tokenized:
+    """By the tokenizer of other tokens, of the same features, made as theirs were.
+
+    Raises:
+        ConfigError: they were made of what users meet together as well.
+        DataError: the data lacks a feature of theirs.
+    """
+    theirs = read_tokenizer(like)
+    if any(each["kind"] == COLLABORATIVE for each in theirs.inputs):
+        raise ConfigError(
+            f"The tokens in {str(like)!r} were made of what users meet together as well, which is not known of other "
+            "items: make them with --collaborative none, of features that both data sets have."
+        )
+    scales = input_scales(theirs.inputs)
+    try:
+        known = read_features(split.data, Features(use=",".join(scales)), scales)
+    except DataError as error:
+        raise DataError(f"The tokens in {str(like)!r} were made of {', '.join(scales)}. {error}") from error
+    table = TokenTable(encode_new(theirs, known, beside=False), theirs.table.size, theirs.table.ordered)
+    tokens = ItemTokens.of(table, theirs.tokenizer, theirs.config, theirs.inputs)
+    return _measured(split, tokenizer_inputs(known, None), tokens, report)
+
+
+def _measured(split: Split, values_NF: Tensor, tokens: ItemTokens, report: Report) -> Tokenized:
+    """What the tokens are worth."""
+    config = tokens.config
     report("measuring", 0, 1)
     categories = leaf_categories(split.data.item_table)
     figures = quality(

@@ -1,4 +1,4 @@
-"""The method of a run folder before it has its weights, made of what the folder says of it."""
+"""A run before it has its weights: its method, made of what a folder says of it, and what it says of its data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from forethought.config import RunConfig, from_json
 from forethought.data.evidence import evidence_shape
 from forethought.data.features import feature_shape
 from forethought.data.interactions import DataSizes
+from forethought.data.origin import NOT_KNOWN
+from forethought.data.splits import Split
+from forethought.evaluation import protocol as protocols
+from forethought.evaluation.storage import plain
 from forethought.methods.ensemble import Ensemble
 from forethought.methods.interface import Method
 from forethought.methods.item_tokens import token_shape, with_tokens
@@ -31,3 +35,18 @@ def untrained(config: RunConfig, about: dict[str, Any], sizes: DataSizes) -> Met
     tokens = token_shape(about["tokens"]) if about.get("tokens") else None
     method = with_features(with_tokens(config.method.build(sizes), tokens), shapes)
     return with_evidence(method, config.evidence, speaking)
+
+
+def data_about(config: RunConfig, split: Split) -> dict[str, Any]:
+    """What a run folder says of its data."""
+    exclude, origin = config.exclude_history, split.data.origin
+    return {
+        "data": split.data.name,
+        "data_hash": split.data.data_hash,
+        **(NOT_KNOWN if origin is None else origin.noted()),
+        "users": split.data.n_users,
+        "items": split.data.n_items,
+        "interactions": len(split.data),
+        "protocol": plain(split.protocol),
+        "exclude_history": protocols.excludes_history(split.data) if exclude is None else exclude,
+    }

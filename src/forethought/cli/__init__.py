@@ -26,6 +26,7 @@ VERBS = {
     "tune": "search for a method's best settings on the validation part",
     "align": "align a trained run with rewards: its paths over tokens, or when it stops reasoning",
     "extend": "add items to a trained run that it never saw",
+    "transfer": "give a trained run over tokens the items of other data",
     "ensemble": "average several runs in a run folder of its own",
     "evaluate": "rank every held-out item; metrics with 95% intervals",
     "compare": "hold runs against each other with paired tests",

@@ -50,6 +50,16 @@ class Options(StudyOptions, DataOptions):
     """Of a study that trains on what it is given; one that makes its own shops has `StudyOptions`."""
 
 
+@dataclass(kw_only=True)
+class AnywhereOptions(StudyOptions):
+    """Of a study that makes its own shops unless it is given data."""
+
+    data: str | None = None
+    """Data folder, table, or "sql: SELECT ..."; the study's own shops if not given."""
+    columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
+    splitting: Annotated[Splitting, tyro.conf.arg(name="")]
+
+
 def run(arguments: list[str]) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else PyTorch's profiler tells of itself; read when it is imported
     from forethought.errors import ConfigError, nearest
@@ -80,7 +90,8 @@ def _study(name: str, arguments: list[str]) -> None:
         f"{study.title}. {study.question}\n\nVariants: {', '.join(study.variants)}.\n\n"
         f"Example: forethought study {name}{given} --seeds 0 1 2"
     )
-    options = parse(StudyOptions if study.shops else Options, arguments, f"study {name}", about)
+    kinds = AnywhereOptions if study.anywhere else StudyOptions
+    options = parse(kinds if study.shops else Options, arguments, f"study {name}", about)
     for seed in options.seeds:
         check(seed, Seed, "--seeds")
     resolve_device(options.device)
@@ -109,9 +120,33 @@ def _splits(study: Study, options: StudyOptions, view: Console) -> list[Split]:
     """What a study trains on: the data it is given, or the shops it makes, beside the folders of its runs."""
     from forethought.studies.shops import shop_split
 
-    if isinstance(options, Options):
+    if isinstance(options, Options) or (isinstance(options, AnywhereOptions) and options.data is not None):
         return [announced_split(options, view)]
+    if isinstance(options, AnywhereOptions):
+        _check_read(options)
     return [shop_split(name, shop, options.runs / "shops") for name, shop in study.shops.items()]
+
+
+def _check_read(options: AnywhereOptions) -> None:
+    """Refuse what is said of data where none is given.
+
+    Raises:
+        ConfigError: it would change nothing.
+    """
+    from forethought.errors import ConfigError
+
+    plain = ColumnOptions(), Splitting()
+    asked = [
+        f"--{name.replace('_', '-')}"
+        for part, default in zip((options.columns, options.splitting), plain, strict=True)
+        for name, value in vars(part).items()
+        if value != getattr(default, name)
+    ]
+    if asked:
+        raise ConfigError(
+            f"Without --data the study makes its own shops, and {', '.join(asked)} would change nothing: give --data, "
+            "or leave that out."
+        )
 
 
 def _results() -> Path:

@@ -33,6 +33,8 @@ class Tokenize:
     """Of the items, with commas between: text, columns of the item table, .npy files; auto; none."""
     tokenizer: Literal["mpq", "rqvae", "rqkmeans", "opq", "random"] = "mpq"
     """What makes the tokens; each has settings of its own: forethought tokenize --tokenizer opq --help."""
+    tokenizer_from: Path | None = None
+    """A tokens folder of other data, whose tokenizer and features are taken; nothing is fitted."""
     picture: Path | None = None
     """Also draw them, as .png, .svg or .pdf: how full the codes are, groups of equal items, how alike the codebooks."""
     seed: int = 0
@@ -51,6 +53,8 @@ def run(arguments: list[str]) -> None:
     options, config = _options(arguments)
     check(options.seed, Seed, "--seed")
     features = None if options.features == "none" else Features(use=options.features)
+    if options.tokenizer_from is not None:
+        config = _none_beside(config, options)
     if options.picture is not None:
         from forethought.reports.pictures import check_picture
 
@@ -60,6 +64,7 @@ def run(arguments: list[str]) -> None:
     tell_notes(view, split.data)
     with Bar() as bar:
         choices: dict[str, Any] = {"features": features, "seed": options.seed, "overwrite": options.overwrite}
+        choices["like"] = options.tokenizer_from
         made = tokenize(split, options.out, config, **choices, report=bar.named)
         if options.picture is not None:
             made.draw(options.picture)
@@ -86,6 +91,21 @@ def _options(arguments: list[str]) -> tuple[Tokenize, Any]:
     )
     args = parse(make_dataclass("Arguments", parts, kw_only=True), arguments, "tokenize", about, pairs=True)
     return args.options, args.config
+
+
+def _none_beside(config: Any, options: Tokenize) -> None:
+    """Refuse a tokenizer of one's own beside that of other tokens.
+
+    Raises:
+        ConfigError: it would change nothing.
+    """
+    from forethought.errors import ConfigError
+
+    if options.tokenizer != "mpq" or config != type(config)():
+        raise ConfigError(
+            "--tokenizer-from names a tokenizer that is fitted already, so that --tokenizer and its settings would "
+            "change nothing: leave one of the two out."
+        )
 
 
 def _named(arguments: list[str]) -> str:

@@ -129,9 +129,12 @@ class TokenItems(nn.Module):
         codes_FM, category_F = self.read_new(features, first)
         self.codes_NM[first:], self.category_N[first:] = codes_FM.to(self.codes_NM), category_F.to(self.category_N)
 
-    def read_new(self, features: Sequence[Feature], known: int) -> tuple[Tensor, Tensor]:
+    def read_new(self, features: Sequence[Feature], known: int, *, beside: bool = True) -> tuple[Tensor, Tensor]:
         """Tokens and categories of new items beside the first `known` ones; a new item has the category of the item
         that it shares most tokens with.
+
+        Args:
+            beside: as `encode_new` has it.
 
         Raises:
             DataError: the tokens were made of other features, or of none.
@@ -139,9 +142,24 @@ class TokenItems(nn.Module):
         codes_NM = self.codes_NM[:known].cpu()
         table = TokenTable(codes_NM, self.size, self.ordered)
         made = ItemTokens(table, self.tokenizer, self.made.config, self.made.inputs, "")
-        codes_FM = encode_new(made, features)
+        codes_FM = encode_new(made, features, beside=beside)
         alike = [(some_FM[:, None] == codes_NM).sum(-1).argmax(1) for some_FM in codes_FM.split(NEW_TOGETHER)]
         return codes_FM, self.category_N[:known].cpu()[torch.cat(alike)]
+
+    def take_from(self, trained: TokenItems, features: Sequence[Feature]) -> TokenShape:
+        """Tokens of the items of other data, read by what made those of a trained method; what is then known of them.
+
+        Raises:
+            DataError: the tokens were made of other features, or of none.
+        """
+        assert trained.shape is not None
+        codes_NM, category_N = trained.read_new(features, trained.n_items, beside=False)
+        self.codes_NM.copy_(codes_NM)
+        self.category_N.copy_(category_N)
+        table = TokenTable(codes_NM, self.size, self.ordered)
+        tokens = ItemTokens.of(table, self.tokenizer, self.made.config, self.made.inputs)
+        self.shape = trained.shape._replace(made=tokens.to_json())
+        return self.shape
 
     def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
         """Of tokens that must not be and items that alone may be."""

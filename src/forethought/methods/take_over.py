@@ -19,7 +19,7 @@ def take_over(method: Method, trained: Method, rows: Tensor, *, trains: bool) ->
 
     Args:
         method: of the same configuration, not yet trained.
-        rows: where its items stand in `method`, [N of trained].
+        rows: where its items stand in `method`, [N of trained]; empty where `method` has none of them.
         trains: it begins a training of its own; items that are new to it stay as they begin, and so does what belongs
             to the other's training. Else they are zeros, and all is taken.
 
@@ -45,6 +45,7 @@ def take_over(method: Method, trained: Method, rows: Tensor, *, trains: bool) ->
             new = torch.ones(tensor.shape[dim], dtype=torch.bool)
             new[rows] = False
             tensor.index_fill_(dim, new.nonzero()[:, 0].to(tensor.device), 0)
+        given = given if len(rows) else given.narrow(dim, 0, 0)
         place: list[slice | Tensor] = [slice(size) for size in given.shape]
         place[dim] = rows.to(tensor.device)
         tensor[tuple(place)] = given.to(tensor)

@@ -5,7 +5,7 @@ Shapes: N items, F inputs, E numbers of a collaborative vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-from forethought.data.features import Feature
+from forethought.data.features import Feature, FeatureScale, feature_scale
 from forethought.data.neighbours import met_near
 from forethought.data.splits import Split
 from forethought.errors import DataError
@@ -75,6 +75,11 @@ def input_json(features: Sequence[Feature], collaborative_width: int) -> list[di
     if collaborative_width:
         described.append({"name": COLLABORATIVE, "kind": COLLABORATIVE, "width": collaborative_width})
     return described
+
+
+def input_scales(sources: Sequence[Mapping[str, Any]]) -> dict[str, FeatureScale]:
+    """What the features among the sources were made with, by their names."""
+    return {str(each["name"]): feature_scale(each["scale"]) for each in sources if each["kind"] != COLLABORATIVE}
 
 
 def _tags(feature: Feature) -> Tensor:

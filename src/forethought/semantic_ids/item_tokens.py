@@ -142,7 +142,7 @@ def _width_of(source: dict[str, Any]) -> int:
     return TAG_WIDTH if shape.kind == "tags" else shape.width
 
 
-def encode_new(tokens: ItemTokens, features: Sequence[Feature]) -> Tensor:
+def encode_new(tokens: ItemTokens, features: Sequence[Feature], *, beside: bool = True) -> Tensor:
     """Tokens of items that come later, int64 [n, M]; those of known items stay as they are.
 
     Nobody has met them, so that they have the mean in the place of collaborative vectors. Of collisions they give way,
@@ -150,6 +150,7 @@ def encode_new(tokens: ItemTokens, features: Sequence[Feature]) -> Tensor:
 
     Args:
         features: made with the scales of the fit (`data/new_items`), in the same order.
+        beside: they stand beside the known items; else they are the items of other data, and give way to no known one.
 
     Raises:
         DataError: they are not the features that the tokens were made of, or there are none, so that nothing tells the
@@ -173,7 +174,7 @@ def encode_new(tokens: ItemTokens, features: Sequence[Feature]) -> Tensor:
     values_NF = values_NF.to(tokens.tokenizer.mean_F.device)
     codes_NM = tokens.tokenizer.encode(values_NF)
     how, nobody = tokens.config.collisions, torch.zeros(n)
-    return resolve(codes_NM, tokens.tokenizer, values_NF, nobody, how, taken=tokens.table).cpu()
+    return resolve(codes_NM, tokens.tokenizer, values_NF, nobody, how, taken=tokens.table if beside else None).cpu()
 
 
 def _names(sources: Sequence[dict[str, Any]], features: Sequence[Feature]) -> tuple[list[Any], list[Any]]:

@@ -106,6 +106,19 @@ def read_tokens(folder: str | Path, split: Split) -> ItemTokens:
     about = read_about(folder)
     _check_items(folder, about, split)
     _check_data(folder, about, split)
+    return _read(folder, about)
+
+
+def read_tokenizer(folder: str | Path) -> ItemTokens:
+    """The tokens in a folder, of whatever data, for the sake of the tokenizer that made them.
+
+    Raises:
+        RunError: there is no such folder, or something in it is missing or damaged.
+    """
+    return _read(Path(folder), read_about(Path(folder)))
+
+
+def _read(folder: Path, about: Mapping[str, Any]) -> ItemTokens:
     try:
         tensors, stated = load_tensors(folder / TENSORS_FILE)
     except (SafetensorError, OSError) as error:
@@ -113,7 +126,7 @@ def read_tokens(folder: str | Path, split: Split) -> ItemTokens:
     if stated[CHECKSUM] != about["tokens"].get("checksum"):
         raise RunError(f"{folder / TENSORS_FILE} is not the file that {ABOUT_FILE} was written with: {MEND}.")
     try:
-        return loaded(rebuild(about["tokens"], split.data.n_items), tensors)
+        return loaded(rebuild(about["tokens"], about["items"]), tensors)
     except ConfigError as error:
         raise RunError(f"{folder} is damaged ({str(error).rstrip('.')}): {MEND}.") from error
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from forethought.studies import alignment, clusters, decoding, difficulty, halting, intent_probing, length, noise
+from forethought.studies import (
+    alignment,
+    clusters,
+    decoding,
+    difficulty,
+    halting,
+    intent_probing,
+    length,
+    noise,
+    path_meaning,
+)
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
 from forethought.studies.variants import INPUT_NOISE, PROTOTYPES
@@ -203,6 +213,7 @@ STUDIES: dict[str, Study] = {
             *("reg4rec-steps-8", "reg4rec-tokens", "reg4rec-rqvae", "reg4rec-opq", "reg4rec-random"),
         ),
         decoding.STUDY,
+        path_meaning.STUDY,
         alignment.STUDY,
         halting.STUDY,
         clusters.STUDY,

@@ -22,7 +22,7 @@ from forethought.methods.igr_sr import IGRSR
 from forethought.reasoning.intent_reasoner import Reasoner
 from forethought.recommender import Recommender
 from forethought.runs import train
-from forethought.studies import intent_probing, labels, runner
+from forethought.studies import intent_probing, labels, probing, runner
 from forethought.studies.page import Page
 from forethought.studies.results import DatasetKey, Result
 from forethought.studies.runner import StudyContext, carry_out
@@ -89,19 +89,20 @@ def test_what_is_in_the_vectors_is_named() -> None:
     rng = np.random.default_rng(0)
     of, taught = rng.integers(0, 3, 400).astype(str), rng.random(400) < 0.5
     telling = np.eye(3)[of.astype(int)] + rng.normal(size=(400, 3)) * 0.05
-    assert (intent_probing._named_by_line(telling, of, taught) == of[~taught]).all()
-    assert (intent_probing._named_by_line(rng.normal(size=(400, 3)), of, taught) == of[~taught]).mean() < 0.5
+    assert (probing.named_by_line(telling, of, taught) == of[~taught]).all()
+    assert (probing.named_by_line(rng.normal(size=(400, 3)), of, taught) == of[~taught]).mean() < 0.5
     group = (of.astype(int) + 1) % 3
-    assert (intent_probing._named_by_group(group, of, taught) == of[~taught]).all()
+    assert (probing.named_by_group(group, of, taught) == of[~taught]).all()
     unmet = np.where(taught, 0, 1)  # nobody of group 1 was seen
-    assert set(intent_probing._named_by_group(unmet, of, taught)) == {pl.Series(of[taught]).mode()[0]}
+    assert set(probing.named_by_group(unmet, of, taught)) == {pl.Series(of[taught]).mode()[0]}
 
 
 def test_probe_and_page(
     with_intents: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intent_probing, "LABELS", 3)
-    monkeypatch.setattr(intent_probing, "LEAST", 6)
+    for module in (probing, intent_probing):
+        monkeypatch.setattr(module, "LABELS", 3)
+    monkeypatch.setattr(probing, "LEAST", 6)
     told = intent_probing.probe(with_intents, split, 0)
     assert told["intents"] == 3
     assert sum(told["intent_weights"]) == pytest.approx(1, abs=1e-5)
@@ -126,7 +127,7 @@ def test_probe_and_page(
 
 def test_nobody_is_on_both_sides() -> None:
     users = np.random.default_rng(0).integers(0, 40, 300)
-    half = intent_probing.to_teach(users, seed=2)
+    half = probing.to_teach(users, seed=2)
     assert 0 < half.sum() < 300
     assert not set(users[half]) & set(users[~half])
 
