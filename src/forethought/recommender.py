@@ -160,6 +160,7 @@ class Recommender:
         only_category: str | Iterable[str] | None = None,
         never_category: str | Iterable[str] | None = None,
         forbid_tokens: Iterable[tuple[int, int]] = (),
+        only_tokens: Iterable[tuple[int, int]] = (),
         unknown: Unknown = "error",
         strict_lists: bool = False,
         halting: Halting | None = None,
@@ -175,6 +176,7 @@ class Recommender:
             only_category: recommend only items of this category, or of one of several; at any level.
             never_category: never recommend items of this one, or of any of several.
             forbid_tokens: pairs (codebook, token) that no recommended item may have; for methods over tokens.
+            only_tokens: such pairs, one of which it has of each codebook that is named.
             unknown: what to do with ids of histories that the model does not know: name them in an error, or drop and
                 report them.
             strict_lists: refuse ids of `allow` and `deny` that the model does not know.
@@ -194,7 +196,7 @@ class Recommender:
         dated = history_times(times, rows) if self.method.inputs.times else None
         exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
         allowed_N, k = self._candidates(allow, deny, strict=strict_lists), min(k, len(self.items))
-        steered = self._steered(only_category, never_category, forbid_tokens)
+        steered = self._steered(only_category, never_category, forbid_tokens, only_tokens)
         allowed_N = allowed_N if steered is None else steered.within(allowed_N)
         requests = {
             n: RankingRequest(known, k, None if dated is None else dated[n], known if exclude else None, allowed_N)
@@ -232,6 +234,7 @@ class Recommender:
         only_category: str | Iterable[str] | None = None,
         never_category: str | Iterable[str] | None = None,
         forbid_tokens: Iterable[tuple[int, int]] = (),
+        only_tokens: Iterable[tuple[int, int]] = (),
         unknown: Unknown = "error",
         halting: Halting | None = None,
     ) -> Explanation:
@@ -240,8 +243,8 @@ class Recommender:
         Args:
             history: item ids of one user, oldest first.
             target: an item whose rank is followed from step to step.
-            k, times, exclude_history, only_category, never_category, forbid_tokens, unknown, halting: as in
-                `recommend`.
+            k, times, exclude_history, only_category, never_category, forbid_tokens, only_tokens, unknown, halting: as
+                in `recommend`.
 
         Raises:
             ConfigError, DataError: as in `recommend`; a target that the model does not know.
@@ -261,7 +264,7 @@ class Recommender:
         except HistoryError as error:  # there is but one
             raise error.about("The history") from None
         request = RankingRequest(known, k, None if dated is None else dated[0])
-        steered = self._steered(only_category, never_category, forbid_tokens)
+        steered = self._steered(only_category, never_category, forbid_tokens, only_tokens)
         exclude = self.about["exclude_history"] if exclude_history is None else exclude_history
         return explain(
             self.method,
@@ -280,12 +283,14 @@ class Recommender:
         self,
         only: str | Iterable[str] | None,
         never: str | Iterable[str] | None,
-        tokens: Iterable[tuple[int, int]],
+        forbidden: Iterable[tuple[int, int]],
+        wanted: Iterable[tuple[int, int]],
     ) -> Steered | None:
         """What is left by categories and tokens; None where none is named."""
-        if only is None and never is None and isinstance(tokens, tuple) and not tokens:
+        if only is None and never is None and forbidden == wanted == ():
             return None
-        return steer(self.method, self._known, only_category=only, never_category=never, forbid_tokens=tokens)
+        tokens = {"forbid_tokens": forbidden, "only_tokens": wanted}
+        return steer(self.method, self._known, only_category=only, never_category=never, **tokens)
 
     @cached_property
     def _known(self) -> ItemMetadata:

@@ -43,6 +43,12 @@ def test_paths_are_told_and_tokens_forbidden(shell: Shell, tokens_run: Path) -> 
     forbidden = shell.json("explain", tokens_run, *words, "--forbid-token", token)
     assert [each["item"] for each in forbidden["answer"]] == other["items"]
     assert forbidden["steering"]["forbidden"] == [[first["codebook"], first["token"]]]
+    wanted = shell.json("explain", tokens_run, *words, "--only-token", token)
+    assert wanted["steering"]["wanted"] == [[first["codebook"], first["token"]]]
+    for each in wanted["token_sums"]:
+        assert each["tokens"][first["codebook"]]["token"] == first["token"]
+    said = shell.ok("explain", tokens_run, *words, "--only-token", token)
+    assert f"with the token {token}." in " ".join(said.split())
     for each in forbidden["token_sums"]:
         assert each["tokens"][first["codebook"]]["token"] != first["token"]
 
@@ -66,6 +72,7 @@ def test_what_is_not_there_is_said(shell: Shell, tokens_run: Path, run: Path) ->
         for wrong, sentence in (
             (["--forbid-token", "3"], "--forbid-token is '3', but must be a codebook and a token with a colon between"),
             (["--forbid-token", "1:-2"], "--forbid-token is '1:-2', but must be a codebook and a token"),
+            (["--only-token", "3"], "--only-token is '3', but must be a codebook and a token with a colon between"),
             (["--forbid-token", "3:0"], "books are 0 to 2 and tokens 0 to 7."),
             (["--only-category", "no such"], "There is no category 'no such'."),
         ):

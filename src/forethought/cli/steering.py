@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 Labels = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="LABEL")]
+Tokens = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="BOOK:TOKEN")]
 
 
 @dataclass(kw_only=True)
@@ -18,7 +19,10 @@ class SteeringOptions:
     """Recommend only items of this category, at any level; again for another one."""
     never_category: Labels = ()
     """Never recommend items of this category; again for another one."""
-    forbid_token: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="BOOK:TOKEN")] = ()
+    only_token: Tokens = ()
+    """Recommend only what has this token, as explain writes it, such as 3:17; again for another one, of the same
+    codebook instead of it and of another one as well. For models over tokens."""
+    forbid_token: Tokens = ()
     """Recommend nothing that has this token, as explain writes it, such as 3:17; again for another one. For models over
     tokens."""
 
@@ -29,17 +33,19 @@ class SteeringOptions:
             asked["only_category"] = list(self.only_category)
         if self.never_category:
             asked["never_category"] = list(self.never_category)
+        if self.only_token:
+            asked["only_tokens"] = [_token(word, "only") for word in self.only_token]
         if self.forbid_token:
-            asked["forbid_tokens"] = [_token(word) for word in self.forbid_token]
+            asked["forbid_tokens"] = [_token(word, "forbid") for word in self.forbid_token]
         return asked
 
 
-def _token(word: str) -> tuple[int, int]:
+def _token(word: str, what: str) -> tuple[int, int]:
     from forethought.errors import ConfigError, shown
 
     book, _, token = word.partition(":")
     if not (book.isascii() and book.isdigit() and token.isascii() and token.isdigit() and len(word) < 30):
         raise ConfigError(
-            f"--forbid-token is {shown(word)}, but must be a codebook and a token with a colon between, such as 3:17."
+            f"--{what}-token is {shown(word)}, but must be a codebook and a token with a colon between, such as 3:17."
         )
     return int(book), int(token)

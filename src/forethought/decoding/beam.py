@@ -7,6 +7,7 @@ costs an item its place and not its existence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
@@ -43,6 +44,11 @@ class BeamSettings(Settings):
     """How often the next best token is tried in place of a pruned one, before the path is given up."""
     seed: Seed = 0
     """Of the random order."""
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The paper's theta stood in every run before it was chosen, and is what is begun with."""
+        return {**values, "theta": None} if values.get("theta") == PAPERS_THETA else values
 
     def unread(self) -> list[str]:
         """Settings other than by default that the others leave without effect."""

@@ -30,9 +30,11 @@ class Constraints:
         size: int,
         *,
         forbidden_tokens: Sequence[tuple[int, int]] = (),
+        only_tokens: Sequence[tuple[int, int]] = (),
         allowed_N: Tensor | None = None,
     ) -> Constraints:
-        """From tokens (book, token) that must not be, and items that alone may be.
+        """From tokens (book, token) that must not be, or one of which must be in each book that some are named of, and
+        items that alone may be.
 
         A token that no item has that may be listed is forbidden too: a path would follow it for nothing.
 
@@ -41,19 +43,22 @@ class Constraints:
         """
         codes_NM, M = codes_NM.long(), codes_NM.shape[1]
         forbidden_MC = torch.zeros(M, size, dtype=torch.bool, device=codes_NM.device)
-        for book, token in forbidden_tokens:
-            if not (0 <= book < M and 0 <= token < size):
-                raise ConfigError(
-                    f"Token {token} of book {book} is to be forbidden, but books are 0 to {M - 1} and tokens 0 to "
-                    f"{size - 1}."
-                )
-            forbidden_MC[book, token] = True
+        wanted_MC = torch.zeros_like(forbidden_MC)
+        for tokens, marked_MC, what in ((forbidden_tokens, forbidden_MC, "forbidden"), (only_tokens, wanted_MC, "had")):
+            for book, token in tokens:
+                if not (0 <= book < M and 0 <= token < size):
+                    raise ConfigError(
+                        f"Token {token} of book {book} is to be {what}, but books are 0 to {M - 1} and tokens 0 to "
+                        f"{size - 1}."
+                    )
+                marked_MC[book, token] = True
+        forbidden_MC |= wanted_MC.any(1, keepdim=True) & ~wanted_MC
         books_M = torch.arange(M, device=codes_NM.device)
         left_N = ~forbidden_MC[books_M, codes_NM].any(-1)
         if allowed_N is not None:
             left_N &= allowed_N.to(left_N.device)
         if not bool(left_N.any()):
-            raise ConfigError("No item is left to recommend: forbid fewer tokens, or allow more items.")
+            raise ConfigError("No item is left to recommend: forbid or ask for fewer tokens, or allow more items.")
         unused_MC = torch.ones_like(forbidden_MC)
         unused_MC[books_M, codes_NM[left_N]] = False
         return cls(unused_MC, left_N)

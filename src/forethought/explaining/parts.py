@@ -23,12 +23,14 @@ class Steering:
     Attributes:
         only, never: labels of categories.
         forbidden: tokens, each a codebook and its number.
+        wanted: likewise, one of each codebook that is named.
         candidates: items that are left, those of the history among them.
     """
 
     only: list[str]
     never: list[str]
     forbidden: list[tuple[int, int]]
+    wanted: list[tuple[int, int]]
     candidates: int
 
 

@@ -62,6 +62,7 @@ def steer(
     only_category: str | Iterable[str] | None = None,
     never_category: str | Iterable[str] | None = None,
     forbid_tokens: Iterable[tuple[int, int]] = (),
+    only_tokens: Iterable[tuple[int, int]] = (),
 ) -> Steered:
     """The items and paths that are left.
 
@@ -71,7 +72,7 @@ def steer(
     only, never = _labels(only_category, "only_category"), _labels(never_category, "never_category")
     if only_category is not None and not only:
         raise ConfigError("only_category names no category: give one, or leave it out.")
-    tokens = _tokens(forbid_tokens)
+    forbidden, wanted = _tokens(forbid_tokens, "forbid"), _tokens(only_tokens, "only")
     allowed_N = np.ones(len(metadata.ids), dtype=bool)
     if only or never:
         categories = _categories(metadata)
@@ -81,10 +82,10 @@ def steer(
     if not allowed_N.any():
         raise ConfigError("No item is left to recommend: those of the categories asked for are of the others too.")
     left_N = torch.from_numpy(allowed_N)
-    constraints = method.constraints(tokens, left_N.to(method.device))
+    constraints = method.constraints(forbidden, wanted, left_N.to(method.device))
     if constraints is not None:
         left_N = constraints.allowed_N.cpu()
-    return Steered(left_N, constraints, Steering(only, never, tokens, int(left_N.sum())))
+    return Steered(left_N, constraints, Steering(only, never, forbidden, wanted, int(left_N.sum())))
 
 
 def _labels(asked: str | Iterable[str] | None, name: str) -> list[str]:
@@ -95,12 +96,12 @@ def _labels(asked: str | Iterable[str] | None, name: str) -> list[str]:
     return list(dict.fromkeys(labels))
 
 
-def _tokens(asked: Any) -> list[tuple[int, int]]:
+def _tokens(asked: Any, what: str) -> list[tuple[int, int]]:
     pairs = list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str | bytes) else [asked]
     if not all(map(_is_token, pairs)):
         raise ConfigError(
-            f"forbid_tokens is {shown(asked)}, but must be a list of pairs (codebook, token), such as [(3, 17)] (on "
-            "the command line --forbid-token 3:17)."
+            f"{what}_tokens is {shown(asked)}, but must be a list of pairs (codebook, token), such as [(3, 17)] (on "
+            f"the command line --{what}-token 3:17)."
         )
     return list(dict.fromkeys((int(book), int(token)) for book, token in pairs))
 

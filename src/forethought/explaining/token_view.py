@@ -37,9 +37,10 @@ def steering_sentences(steering: Steering) -> Iterator[str]:
     """What was asked for."""
     wanted = [f"of {_named(steering.only)}"] if steering.only else []
     wanted += [f"none of {_named(steering.never)}"] if steering.never else []
-    if steering.forbidden:
-        tokens = ", ".join(f"{book}:{token}" for book, token in steering.forbidden)
-        wanted.append(f"none with the token{'s' * (len(steering.forbidden) > 1)} {tokens}")
+    for tokens, how in ((steering.wanted, "with"), (steering.forbidden, "none with")):
+        if tokens:
+            names = ", ".join(f"{book}:{token}" for book, token in tokens)
+            wanted.append(f"{how} the token{'s' * (len(tokens) > 1)} {names}")
     if wanted:
         are = "is a candidate" if steering.candidates == 1 else "are candidates"
         yield f"{steering.candidates:,} item{'s' * (steering.candidates != 1)} {are}: {', '.join(wanted)}."

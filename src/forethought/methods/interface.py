@@ -283,16 +283,19 @@ class Method(nn.Module):
         states_BD = represented.states_BD if isinstance(represented, DenseStates) else None
         return replace(represented, added=self.evidence.after(batch, states_BD))
 
-    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints | None:
+    def constraints(
+        self, forbidden: Sequence[tuple[int, int]], wanted: Sequence[tuple[int, int]], allowed_N: Tensor | None
+    ) -> Constraints | None:
         """What paths over tokens are to obey; None for methods that know no tokens.
 
         Raises:
             ConfigError: there are no such tokens, or no item is left.
         """
-        if forbidden:
+        if forbidden or wanted:
+            how, name = ("forbidden", "forbid") if forbidden else ("asked for", "only")
             raise ConfigError(
-                "This model does not know items by tokens, so none can be forbidden: leave forbid_tokens out (on the "
-                "command line --forbid-token), or forbid a category."
+                f"This model does not know items by tokens, so none can be {how}: leave {name}_tokens out (on the "
+                f"command line --{name}-token), or name categories."
             )
         return None
 

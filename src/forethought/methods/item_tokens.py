@@ -161,9 +161,13 @@ class TokenItems(nn.Module):
         self.shape = trained.shape._replace(made=tokens.to_json())
         return self.shape
 
-    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
-        """Of tokens that must not be and items that alone may be."""
-        return Constraints.of(self.codes_NM, self.size, forbidden_tokens=forbidden, allowed_N=allowed_N)
+    def constraints(
+        self, forbidden: Sequence[tuple[int, int]], wanted: Sequence[tuple[int, int]], allowed_N: Tensor | None
+    ) -> Constraints:
+        """Of tokens that must not be, those that must, and items that alone may be."""
+        return Constraints.of(
+            self.codes_NM, self.size, forbidden_tokens=forbidden, only_tokens=wanted, allowed_N=allowed_N
+        )
 
     def places(self, items: Tensor) -> Tensor:
         """Rows of `weight` of the tokens of some items, [..., M]."""
@@ -221,8 +225,10 @@ class TokenMethod(Method, Generic[Tokens]):
             ConfigError: in a sentence.
         """
 
-    def constraints(self, forbidden: Sequence[tuple[int, int]], allowed_N: Tensor | None) -> Constraints:
-        return self.tokens.constraints(forbidden, allowed_N)
+    def constraints(
+        self, forbidden: Sequence[tuple[int, int]], wanted: Sequence[tuple[int, int]], allowed_N: Tensor | None
+    ) -> Constraints:
+        return self.tokens.constraints(forbidden, wanted, allowed_N)
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> UserRepresentation:
         return self.constrained_states(batch, None, halting, trace=trace)

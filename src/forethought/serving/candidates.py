@@ -73,7 +73,7 @@ class CandidateSets:
         named = [None if name is None else lists.named(name) for name in (narrowing.allow_list, narrowing.deny_list)]
         key: Hashable = None
         if narrowing.allow is None and narrowing.deny is None:
-            asked = (narrowing.only_category, narrowing.never_category, narrowing.forbid_tokens)
+            asked = _steering(narrowing)
             key = (*asked, json.dumps(narrowing.where, sort_keys=True), *[each and each[:2] for each in named])
             with self._alone:
                 if (kept := self._kept.get(key)) is not None:
@@ -99,13 +99,14 @@ class CandidateSets:
         if narrowing.where is not None:
             allowed_N &= fitting(self.table, narrowing.where)
         steered = None
-        if narrowing.only_category or narrowing.never_category or narrowing.forbid_tokens:
+        if any(_steering(narrowing)):
             steered = steer(
                 self.method,
                 self.metadata,
                 only_category=narrowing.only_category or None,
                 never_category=narrowing.never_category or None,
                 forbid_tokens=narrowing.forbid_tokens,
+                only_tokens=narrowing.only_tokens,
             )
             allowed_N &= steered.allowed_N.numpy()
         if not allowed_N.any():
@@ -119,3 +120,8 @@ class CandidateSets:
         listed_N = np.zeros(len(self.ids), dtype=bool)
         listed_N[rows[rows != UNKNOWN]] = True
         return listed_N, int((rows == UNKNOWN).sum())
+
+
+def _steering(narrowing: Narrowing) -> tuple[tuple[object, ...], ...]:
+    """What is asked of categories and tokens."""
+    return narrowing.only_category, narrowing.never_category, narrowing.forbid_tokens, narrowing.only_tokens

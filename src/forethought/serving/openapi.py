@@ -18,6 +18,10 @@ def _said(schema: Schema, description: str) -> Schema:
     return {**schema, "description": description}
 
 
+TOKENS: Schema = {
+    "type": "array",
+    "items": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+}
 NARROWING: Schema = {
     "allow": _said(IDS, "Recommend only these items."),
     "deny": _said(IDS, "Never recommend these items."),
@@ -29,10 +33,8 @@ NARROWING: Schema = {
         {"type": "object"},
         'Conditions on columns of the items: a value, a list of values, or {"min": 5, "max": 20}.',
     ),
-    "forbid_tokens": _said(
-        {"type": "array", "items": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}},
-        "Pairs of a codebook and a token that no item may have; for models over tokens.",
-    ),
+    "forbid_tokens": _said(TOKENS, "Pairs of a codebook and a token that no item may have; for models over tokens."),
+    "only_tokens": _said(TOKENS, "Such pairs, one of which an item must have of each codebook that is named."),
 }
 ASKING: Schema = {
     "k": _said({"type": "integer", "minimum": 1, "default": 10}, "Items in a list."),

@@ -28,7 +28,7 @@ class Narrowing:
         allow_list, deny_list: names of registered lists.
         only_category, never_category: labels.
         where: conditions on columns of the items.
-        forbid_tokens: pairs of a codebook and a token.
+        forbid_tokens, only_tokens: pairs of a codebook and a token.
     """
 
     allow: list[Id] | None = None
@@ -39,6 +39,7 @@ class Narrowing:
     never_category: tuple[str, ...] = ()
     where: Columns | None = None
     forbid_tokens: tuple[tuple[int, int], ...] = ()
+    only_tokens: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +237,8 @@ def _narrowing(body: dict[str, Any], limits: Limits) -> Narrowing:
         only_category=_labels(body, "only_category"),
         never_category=_labels(body, "never_category"),
         where=where,
-        forbid_tokens=_tokens(body.get("forbid_tokens")),
+        forbid_tokens=_tokens(body, "forbid_tokens"),
+        only_tokens=_tokens(body, "only_tokens"),
     )
 
 
@@ -248,10 +250,11 @@ def _labels(body: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(labels))
 
 
-def _tokens(value: Any) -> tuple[tuple[int, int], ...]:
+def _tokens(body: dict[str, Any], name: str) -> tuple[tuple[int, int], ...]:
+    value = body.get(name)
     pairs = [] if value is None else value
     if not isinstance(pairs, list) or len(pairs) > 1000 or not all(_is_pair(pair) for pair in pairs):
-        raise RequestError("forbid_tokens must be a list of pairs of a codebook and a token, such as [[3, 17]].")
+        raise RequestError(f"{name} must be a list of pairs of a codebook and a token, such as [[3, 17]].")
     return tuple(dict.fromkeys((book, token) for book, token in pairs))
 
 

@@ -12,6 +12,7 @@ import torch
 from toy_decoders import ToyDecoder
 
 from forethought.catalogue.ranking import best
+from forethought.config import from_json
 from forethought.decoding.beam import BeamSettings, search
 from forethought.decoding.crss import Order
 from forethought.decoding.paths import Paths
@@ -196,3 +197,9 @@ def test_settings_out_of_their_range_are_refused() -> None:
     for wrong in ({"beams": 0}, {"order": "best"}, {"theta": -0.1}, {"rollbacks": -1}):
         with pytest.raises(ConfigError):
             BeamSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_settings_of_before_theta_was_chosen_are_read() -> None:
+    assert from_json(BeamSettings, {"theta": 0.06, "corp": False}) == BeamSettings(corp=False)
+    assert from_json(BeamSettings, {"theta": 0.06}) == BeamSettings()
+    assert from_json(BeamSettings, {"theta": 0.03}) == BeamSettings(theta=0.03)

@@ -39,6 +39,23 @@ def test_no_path_and_no_item_has_a_forbidden_token_and_lists_are_full(order: str
     assert bool((scores[:, :n] > -torch.inf).all())
 
 
+def test_of_tokens_asked_for_one_of_each_book_is_had() -> None:
+    wanted, forbidden = [(0, 1), (0, 3), (2, 0)], [(0, 3)]
+    constraints = Constraints.of(CODES, C, only_tokens=wanted)
+    left = [i for i, (a, _, c) in enumerate(CODES.tolist()) if a in (1, 3) and c == 0]
+    assert 1 < len(left) < N
+    assert constraints.allowed_N.nonzero()[:, 0].tolist() == left
+    paths = search(DECODER, ROWS, BeamSettings(beams=4), M, constraints)
+    alive = paths.log_probs_BP > -torch.inf
+    assert bool(alive.any(1).all())
+    books, tokens = (each[alive].flatten().tolist() for each in (paths.books_BPT, paths.tokens_BPT))
+    followed = {*zip(books, tokens, strict=True)}
+    assert {token for book, token in followed if book == 0} <= {1, 3}
+    assert {token for book, token in followed if book == 2} <= {0}
+    both = Constraints.of(CODES, C, only_tokens=wanted, forbidden_tokens=forbidden)
+    assert both.allowed_N.nonzero()[:, 0].tolist() == [i for i in left if CODES[i, 0] == 1]
+
+
 def test_items_that_may_be_listed_decide_which_tokens_are_worth_following() -> None:
     allowed = torch.zeros(N, dtype=torch.bool)
     allowed[11] = True
@@ -67,6 +84,8 @@ def test_a_catalogue_of_one_item_is_a_list_of_one() -> None:
 def test_a_token_that_does_not_exist_is_refused(token: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="books are 0 to 2 and tokens 0 to 3"):
         Constraints.of(CODES, C, forbidden_tokens=[token])
+    with pytest.raises(ConfigError, match="is to be had, but books are 0 to 2 and tokens 0 to 3"):
+        Constraints.of(CODES, C, only_tokens=[token])
 
 
 def test_constraints_that_leave_nothing_are_refused() -> None:

@@ -109,6 +109,11 @@ def test_nothing_asked_for_is_nothing_said(trained: Recommender) -> None:
         ({"only_category": []}, "only_category names no category: give one, or leave it out."),
         ({"only_category": "no such"}, "There is no category 'no such'. There are "),
         ({"forbid_tokens": [(0, 1)]}, "This model does not know items by tokens, so none can be forbidden: leave"),
+        (
+            {"only_tokens": [(0, 1)]},
+            "This model does not know items by tokens, so none can be asked for: leave only_to",
+        ),
+        ({"only_tokens": 3}, "only_tokens is 3, but must be a list of pairs"),
         ({"forbid_tokens": [3]}, "forbid_tokens is [3], but must be a list of pairs (codebook, token), such as [(3,"),
         ({"forbid_tokens": 3}, "forbid_tokens is 3, but must be a list of pairs"),
         ({"forbid_tokens": ["3:17"]}, "forbid_tokens is ['3:17'], but must be a list of pairs"),

@@ -364,7 +364,10 @@ def test_categories_and_tokens_are_obeyed_by_lists_and_paths(model: Recommender)
     book, token = 1, int(codes_NM[row(model, never.items[0]), 1])
     (forbidden,) = model.recommend(history, n, exclude_history=False, forbid_tokens=[(book, token)])
     assert sorted(row(model, each) for each in forbidden.items) == np.flatnonzero(codes_NM[:, book] != token).tolist()
+    (asked,) = model.recommend(history, n, exclude_history=False, only_tokens=[(book, token)])
+    assert sorted(row(model, each) for each in asked.items) == np.flatnonzero(codes_NM[:, book] == token).tolist()
     for choices, wanted in (
+        ({"only_tokens": [(book, token)]}, asked),
         ({"only_category": [label]}, only),
         ({"never_category": label}, never),
         ({"forbid_tokens": [(book, token)]}, forbidden),

@@ -171,7 +171,7 @@ def test_tokens_that_are_forbidden_are_on_no_list(split: Split) -> None:
     with torch.inference_mode():
         first_B = model.recommend(model.represent(batch), 1)[0][:, 0]
         token = int(model.tokens.codes_NM[first_B[0], 0])
-        constraints = model.constraints([(0, token)], None)
+        constraints = model.constraints([(0, token)], [], None)
         items_BK, scores_BK = model.recommend(model.constrained_states(batch, constraints), model.n_items)
         assert bool((items_BK[:, 0] != first_B[0]).all())
         left_N = model.tokens.codes_NM[:, 0] != token
@@ -180,7 +180,7 @@ def test_tokens_that_are_forbidden_are_on_no_list(split: Split) -> None:
         exact = whole.scores_of(whole.represent(batch), items_BK[:, :1])
         torch.testing.assert_close(scores_BK[:, :1], exact)
     with pytest.raises(ConfigError, match="is to be forbidden"):
-        model.constraints([(9, 0)], None)
+        model.constraints([(9, 0)], [], None)
 
 
 def test_somebody_unknown_has_the_mean_of_all_users(split: Split) -> None:

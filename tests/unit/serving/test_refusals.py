@@ -217,7 +217,17 @@ ATOMS: list[Any] = [
     *([None], {"a": {}}, [1, "1"], {"min": "x"}, {"max": None}, [[1, 2]], [["i00001"]], ["i00001"], -(2**70)),
 ]
 KEYS = ["history", "histories", "k", "times", "allow", "deny", "allow_list", "deny_list", "only_category"]
-KEYS += ["never_category", "where", "forbid_tokens", "exclude_history", "unknown", "explain", "target", "model"]
+KEYS += [
+    "never_category",
+    "where",
+    "forbid_tokens",
+    "only_tokens",
+    "exclude_history",
+    "unknown",
+    "explain",
+    "target",
+    "model",
+]
 KEYS += ["user", "deadline_ms", "events", "items", "item", "", "\u202e", "__class__"]
 PATHS = [("POST", "/recommend"), ("POST", "/explain"), ("POST", "/similar"), ("POST", "/events"), ("PUT", "/lists/x")]
 
