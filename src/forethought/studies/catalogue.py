@@ -17,14 +17,17 @@ from forethought.studies import (
 )
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
-from forethought.studies.variants import INPUT_NOISE, PROTOTYPES
+from forethought.studies.variants import INPUT_NOISE, NOISY_FULL, PRIORS, PROTOTYPES
+
+CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat, in every table
 
 
-def _ablation(name: str, title: str, question: str, *variants: str) -> Study:
+def _ablation(name: str, title: str, question: str, first: str, *others: str) -> Study:
+    """The others are held against the first, and all against what no training goes into."""
+    variants = tuple(dict.fromkeys((first, *CLOSED_FORM, *others)))
     return Study(name, title, question, variants, partial(results_table, study=name))
 
 
-CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat
 LATENT_REASONING = (
     "sasrec",
     *CLOSED_FORM,
@@ -113,7 +116,8 @@ STUDIES: dict[str, Study] = {
             "width",
             "Wider, and eight steps",
             "Does a width of 256 leave more for thinking to find than 64 does?",
-            *("sasrec-wide-norm", *CLOSED_FORM, "sasrec-wide", "dtrec-wide", "sasrec", "sasrec-norm", "dtrec"),
+            *("sasrec-wide-norm", *CLOSED_FORM, "sasrec-wide", "rearec-prl-wide", "dtrec-wide"),
+            *("sasrec", "sasrec-norm", "rearec-prl", "dtrec"),
         ),
         _ablation(
             "intents",
@@ -121,6 +125,8 @@ STUDIES: dict[str, Study] = {
             "Does reasoning over distilled intents beat tuned baselines of equal width?",
             *("sasrec", *CLOSED_FORM, "sasrec-again", "sasrec-deeper", "bert4rec"),
             *("sse-pt", "sse-pt-plain", "lightrec", "rearec-prl", "dtrec", "igr-sr", "igr-sr-no-lid", "igr-sr-texts"),
+            *("igr-sr-published", "sasrec-text", "sasrec-long"),
+            *("sse-pt-long", "lightrec-long", "rearec-prl-long", "dtrec-long"),
         ),
         _ablation(
             "intent-components",
@@ -129,7 +135,7 @@ STUDIES: dict[str, Study] = {
             "and profiles of item texts), cross-attention, consistency, a frozen encoder, items that start from the "
             "encoder's, and the two ways over positions?",
             *("igr-sr", "igr-sr-no-lid", "igr-sr-concat", "igr-sr-no-icr", "igr-sr-unfrozen", "igr-sr-own-items"),
-            *("igr-sr-bare", "igr-sr-drops", "igr-sr-rows", "igr-sr-texts"),
+            *("igr-sr-bare", "igr-sr-drops", "igr-sr-rows", "igr-sr-published", "igr-sr-texts"),
         ),
         _ablation(
             "intent-tokens",
@@ -137,7 +143,9 @@ STUDIES: dict[str, Study] = {
             "How many intents and prefix vectors are worth their cost, and how much should be masked? One setting is "
             "changed at a time.",
             *("igr-sr", "igr-sr-m-1", "igr-sr-m-2", "igr-sr-m-3", "igr-sr-m-5"),
-            *("igr-sr-k-2", "igr-sr-k-8", "igr-sr-k-16", "igr-sr-mask-0.1", "igr-sr-mask-0.5"),
+            *("igr-sr-k-2", "igr-sr-k-8", "igr-sr-k-16"),
+            *(f"igr-sr-m-{m}-k-{k}" for m in (1, 2) for k in (2, 8)),
+            *("igr-sr-mask-0.1", "igr-sr-mask-0.5"),
         ),
         _ablation(
             "intent-encoders",
@@ -176,10 +184,11 @@ STUDIES: dict[str, Study] = {
             "Reasoning on a base that knows items and crowds",
             "Does any method that thinks before it recommends add to a SASRec with the same features, evidence, rounds "
             "and input noise?",
-            *("sasrec-full", "sasrec-deeper-full", "rearec-prl-full", "rearec-prl-prior-full"),
+            *("sasrec-full", "sasrec-deeper-full", "rearec-prl-full"),
+            *(f"rearec-prl-prior{n}-full" for n in PRIORS),
             *("dtrec-full", "lares-full"),
             *("sasrec-again-full", "igr-sr-full", "igr-sr-no-lid-full", "igr-sr-texts-full"),
-            *("sasrec-full-input-noise-0.1", "rearec-prl-full-input-noise-0.1"),
+            *(f"{name}-full-input-noise-0.1" for name in NOISY_FULL),
         ),
         _ablation(
             "semantic-ids",
@@ -189,7 +198,7 @@ STUDIES: dict[str, Study] = {
             "without evidence and with it.",
             *("sasrec-features", "sasrec", "tiger", "tiger-tokens", "rpg", "rpg-tokens", "rpg-m-8", "rpg-m-8-tokens"),
             *("reg4rec", "reg4rec-tokens", "reg4rec-steps-8", "reg4rec-decoder", "reg4rec-no-category"),
-            *("sasrec-full", "rpg-full", "reg4rec-full"),
+            *("sasrec-full", "tiger-full", "rpg-full", "reg4rec-full"),
         ),
         _ablation(
             "tokenizers",
@@ -200,6 +209,7 @@ STUDIES: dict[str, Study] = {
             *("rpg-m-4", "rpg-m-16", "rpg", "rpg-m-8-c-64", "rpg-text"),
             *("reg4rec", "reg4rec-opq", "reg4rec-rqvae", "reg4rec-letter", "reg4rec-random"),
             "reg4rec-soft-index",
+            *("reg4rec-m-4", "reg4rec-m-16", "reg4rec-m-32", "reg4rec-c-64"),
             *("tiger", "tiger-letter"),
         ),
         _ablation(
@@ -222,7 +232,7 @@ STUDIES: dict[str, Study] = {
         difficulty.STUDY,
         noise.study(
             (
-                *(*LATENT_REASONING, "sasrec-again", "igr-sr"),
+                *(*LATENT_REASONING, "sasrec-again", "sse-pt", "lightrec", "igr-sr"),
                 *("igr-sr-no-lid", "igr-sr-texts", "igr-sr-no-icr", "sasrec-noisy", "igr-sr-noisy"),
                 *(f"{name}-input-noise-{share}" for name, shares in INPUT_NOISE.items() for share in shares),
             )

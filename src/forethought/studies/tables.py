@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from forethought.escaping import Markdown, markdown
 from forethought.studies import results
+from forethought.studies.budgets import trials
 from forethought.studies.differences import COMPARED
 from forethought.studies.page import Page, number
 from forethought.studies.results import DatasetKey, Result
@@ -23,7 +24,9 @@ def results_table(page: Page, runs_of: Mapping[str, Sequence[Result]], study: st
         page.heading(dataset)
         page.say(_protocol(runs_here))
         _table(page, runs_here, results.differences(page.folder, study, dataset))
+        _unrun(page, [variant for variant in runs_of if variant not in runs_here])
         _plot(page, runs_here, dataset)
+    _side_by_side(page, begun or by_dataset)
 
 
 def _protocol(runs_of: Mapping[str, Sequence[Result]]) -> str:
@@ -34,7 +37,8 @@ def _protocol(runs_of: Mapping[str, Sequence[Result]]) -> str:
         f"{protocol['n_cases']:,} cases, history {excluded}excluded. Mean over seeds ± their standard deviation, in "
         "brackets the 95% interval over users (mean bounds over seeds), which knows nothing of the luck of a seed; "
         "differences are paired over users, relative to the same seeds of the first row, p after Holm. Seconds of "
-        "training are those of a machine that may have had other work: `make bench` tells of speed."
+        "training are those of a machine that may have had other work: `make bench` tells of speed. Trials are those "
+        "spent on a method's settings before ([how](tuning.md)), on Beauty's validation part; a variant of it has none."
     )
 
 
@@ -42,7 +46,7 @@ def _table(page: Page, runs_of: Mapping[str, Sequence[Result]], differences: Map
     head = ["variant", "seeds", "valid NDCG@10"]
     for metric in COMPARED:
         head += [metric, "difference"]
-    head += ["parameters", "steps", "MFLOPs a history", "ms a history", "s an epoch", "epochs"]
+    head += ["parameters", "steps", "MFLOPs a history", "ms a history", "s an epoch", "epochs", "trials"]
     rows = []
     for variant, runs in runs_of.items():
         valid = sum(run.parts["valid"]["ndcg@10"] for run in runs) / len(runs)
@@ -86,7 +90,41 @@ def _cost(runs: Sequence[Result]) -> list[object]:
         number(costs(runs, "ms_per_history", "encode"), 3),
         number(costs(runs, "training", "s_per_epoch"), 1),
         number(costs(runs, "training", "epochs"), 1),
+        "" if (spent := trials(runs[0].parts["config"]["method"])) is None else spent,
     ]
+
+
+def _unrun(page: Page, variants: Sequence[str]) -> None:
+    if variants:
+        page.say(f"Not run here: {', '.join(variants)}.")
+
+
+def _side_by_side(page: Page, by_dataset: Mapping[DatasetKey, Mapping[str, Sequence[Result]]]) -> None:
+    """The same data cut in several ways, one column each, so that a gain by one cut can be held against the others."""
+    for data in dict.fromkeys(dataset.data for dataset in by_dataset):
+        cuts = {dataset: runs for dataset, runs in by_dataset.items() if dataset.data == data}
+        shared = [v for v in next(iter(cuts.values())) if sum(v in runs for runs in cuts.values()) > 1]
+        if len(cuts) < 2 or len(shared) < 2:
+            continue
+        page.heading(f"{data}, cut in several ways")
+        page.say(
+            "NDCG@10, mean over the seeds there are, and how far it lies from the first row of the same column. Each "
+            "column is of other cases, so that shares alone can be held against those beside them."
+        )
+        first = shared[0]
+        rows = [
+            [variant, *(_against(runs.get(variant), runs.get(first)) for runs in cuts.values())] for variant in shared
+        ]
+        page.table(["variant", *(str(dataset).removeprefix(f"{data}, ") for dataset in cuts)], rows)
+
+
+def _against(runs: Sequence[Result] | None, first: Sequence[Result] | None) -> str:
+    if not runs:
+        return ""
+    mean, _ = results.over_seeds(runs, "ndcg@10")
+    if not first or runs is first:
+        return f"{mean:.4f}"
+    return f"{mean:.4f} ({mean / results.over_seeds(first, 'ndcg@10')[0] - 1:+.1%})"
 
 
 def _plot(page: Page, runs_of: Mapping[str, Sequence[Result]], dataset: DatasetKey) -> None:

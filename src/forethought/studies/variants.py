@@ -142,6 +142,8 @@ INPUT_NOISE = {
     "igr-sr-texts": (0.1, 0.2),
 }
 
+PRIORS = ("", "-0.1", "-1.0")  # weights of the prior of neighbours: .3, and those
+NOISY_FULL = ("sasrec", "rearec-prl", "dtrec", "lares", "igr-sr-no-lid")
 FULL = (
     "sasrec",
     "sasrec-again",
@@ -160,6 +162,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-as-rearec-authors": like("sasrec", "rearec-prl-authors"),
     "rearec-prl-contrast": changed("rearec-prl", contrast_weight=1.0, temperature_scale=5.0, reasoning_dropout=True),
     "rearec-prl-prior": changed("rearec-prl", prior={"weight": 0.3}),
+    **{f"rearec-prl-prior-{n}": changed("rearec-prl", prior={"weight": n}) for n in (0.1, 1.0)},
     "lares-four-layers": changed("lares", pre_layers=2, core_layers=2, state_scale=3.0),
     "dtrec-exact": changed("dtrec", indicator_source="exact"),
     "dtrec-last": changed("dtrec", readout="last"),
@@ -176,6 +179,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "dtrec-bert4rec": on("dtrec", "bert4rec"),
     "sasrec-norm": changed("sasrec", backbone={"input_norm": True}),  # what the methods that think stand on
     "sasrec-wide-norm": changed("sasrec", backbone={"width": 256, "ffn_width": 1024, "input_norm": True}),
+    "rearec-prl-wide": changed("rearec-prl", backbone={"width": 256, "ffn_width": 1024}),
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-refined": changed("dtrec", indicator_source="refined"),
@@ -196,6 +200,10 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
         for share in shares
     },
     "igr-sr-rows": changed("igr-sr", over="rows"),
+    # the paper's scores are plain products; its contrast is of all positions
+    "igr-sr-published": changed(
+        "igr-sr", over="rows", loss={"cosine": False, "temperature": 1.0}, consistency={"at": "all"}
+    ),
     "igr-sr-texts": changed("igr-sr", intents="texts"),
     "igr-sr-no-lid": changed("igr-sr", intents="learned"),
     "igr-sr-bare": changed("igr-sr", intents="learned", consistency={"weight": 0.0}),
@@ -206,15 +214,17 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "igr-sr-own-items": changed("igr-sr", reasoner={"items": "random"}),
     **{f"igr-sr-m-{n}": changed("igr-sr", slots=n) for n in (1, 2, 3, 4, 5)},
     **{f"igr-sr-k-{n}": changed("igr-sr", prefix=n) for n in (2, 4, 8, 16)},
+    **{f"igr-sr-m-{m}-k-{k}": changed("igr-sr", slots=m, prefix=k) for m in (1, 2) for k in (2, 8)},
     **{f"igr-sr-mask-{n}": changed("igr-sr", consistency={"mask_share": n}) for n in (0.1, 0.3, 0.5)},
     **{f"igr-sr-{name}": on("igr-sr", name) for name in ("gru4rec", "hstu", "bert4rec")},
     "sasrec-co": knowing("sasrec", None, Evidence(use="co_occurrence")),
     "sasrec-ease": knowing("sasrec", None, Evidence(use="ease")),
     "sasrec-evidence": knowing("sasrec", None, Evidence()),
     "sasrec-features": knowing("sasrec", Features(), None),
+    "sasrec-text": text_alone("sasrec"),
     "sasrec-features-co": knowing("sasrec", Features(), Evidence(use="co_occurrence")),
     **{f"{name}-full": knowing(name, Features(), Evidence()) for name in FULL},
-    "rearec-prl-prior-full": knowing("rearec-prl-prior", Features(), Evidence()),
+    **{f"rearec-prl-prior{n}-full": knowing(f"rearec-prl-prior{n}", Features(), Evidence()) for n in PRIORS},
     "sasrec-evidence-trained": knowing("sasrec", None, Evidence(fit="training")),
     "sasrec-full-trained": knowing("sasrec", Features(), Evidence(fit="training")),
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
@@ -224,6 +234,8 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "rpg-tokens": changed("rpg", loss="tokens"),
     **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
     **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
+    **{f"reg4rec-m-{n}": changed("reg4rec", tokenizer={"codebooks": n}) for n in (4, 16, 32)},
+    "reg4rec-c-64": changed("reg4rec", tokenizer={"size": 64}),
     "rpg-m-8-c-64": changed("rpg", tokenizer={"codebooks": 8, "size": 64}),
     "rpg-m-8-tokens": changed("rpg", tokenizer={"codebooks": 8}, loss="tokens"),
     "rpg-text": text_alone("rpg"),
@@ -233,15 +245,17 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "reg4rec-steps-8": changed("reg4rec", steps=8),
     "reg4rec-decoder": changed("reg4rec", decoder_layers=1),
     "reg4rec-no-category": changed("reg4rec", category_weight=0.0),
-    **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("rpg", "reg4rec")},
+    **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("tiger", "rpg", "reg4rec")},
     "sasrec-long": longer("sasrec", 28),
     "sasrec-full-long": longer("sasrec-full", 28),
+    # as many epochs as both stages of IGR-SR have
+    **{f"{name}-long": longer(name, 28) for name in ("sse-pt", "lightrec", "rearec-prl", "dtrec")},
     **{f"{name}-level": level(name, backbone=NARROW) for name in ("sasrec", "rearec-prl", "dtrec")},
     "sasrec-deep-level": level("sasrec", backbone={**NARROW, "layers": 4}),  # as many as a layer and three steps
     "sasrec-long-level": level("sasrec", epochs=48, backbone=NARROW),  # four times, as LARES takes in FLOPs
     # its second stage would be epochs more than the others have
     "lares-level": level("lares", **NARROW, reinforcement={"epochs": 0}),
-    **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in ("sasrec", "rearec-prl")},
+    **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in NOISY_FULL},
 }
 
 
@@ -268,10 +282,13 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
         f"reg4rec-aligned-only-{name}": ("reg4rec", {"path_rewards": {other: 0.0 for other in PARS if other != name}})
         for name in PARS
     },
+    "reg4rec-aligned-first-2": ("reg4rec", {"path_rewards": dict.fromkeys(PARS[2:], 0.0)}),  # 3: the one without path
     **{f"reg4rec-aligned-no-{name}": ("reg4rec", {"path_rewards": {name: 0.0}}) for name in PARS},
     **{f"reg4rec-aligned-h-{h}": ("reg4rec", {"path_rewards": {"future": h}}) for h in (1, 5)},
     **{f"reg4rec-aligned-w-{w}": ("reg4rec", {"path_rewards": {"decay": w}}) for w in (0.4, 1.0)},
     **{f"reg4rec-aligned-g-{g}": ("reg4rec", {"group": g}) for g in (4, 64)},
+    **{f"reg4rec-aligned-mu-{n}": ("reg4rec", {"updates": n}) for n in (1, 4)},
+    "reg4rec-aligned-learned-weights": ("reg4rec", {"learn_weights": True}),
     # beside the other four: what they are worth to it is asked, and alone it knows no truth to begin with
     "reg4rec-aligned-learned-reward": ("reg4rec", {"path_rewards": {"learned": 1.0}}),
     "reg4rec-aligned-held-out": ("reg4rec", HELD_OUT),

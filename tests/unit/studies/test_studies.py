@@ -473,7 +473,7 @@ def test_what_is_fitted_in_closed_form_stands_in_the_same_table(
     page = carry_out(study("sasrec", "popular", "ease"), context, seeds=[0, 1]).read_text()
     rows = {line.split("|")[1].strip(): line.split("|") for line in page.splitlines() if line.startswith("| ")}
     assert float(rows["popular"][4].strip().split("**")[1]) > 0
-    assert [cell.strip() for cell in rows["popular"][-3:-1]] == ["", "0.0"]
+    assert [cell.strip() for cell in rows["popular"][-4:-1]] == ["", "0.0", "0"]
     assert "| 0 (0) |" in page
     monkeypatch.setattr(memory, "machine_memory", lambda: 100)
     for module in (variants, runner):
@@ -490,3 +490,26 @@ def test_every_way_of_decoding_is_one_that_a_configuration_takes(own: dict[str, 
     assert tried["paths alone"] == trained
     assert {each.steps for each in tried.values()} == {1, 2, 4, 8}
     assert any(each.decoding.corp != trained.decoding.corp for each in tried.values())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_was_not_run_is_named_and_cuts_of_the_same_data_stand_side_by_side(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "popular", lambda: Recipe(method=Popular()))
+    page = carry_out(study("sasrec", "dtrec", "popular"), context, only=["sasrec", "dtrec"], seeds=[0]).read_text()
+    assert "Not run here: popular." in page
+    assert "cut in several ways" not in page
+    for path in (context.results / "runs").glob("*.json"):  # as if the ties had been shuffled
+        parts = json.loads(path.read_text())
+        parts["metrics"]["ndcg@10"]["mean"] = {"sasrec": 0.04, "dtrec": 0.05}[parts["variant"]]
+        name = path.name.replace("-file-", "-shuffle-")
+        path.with_name(name).write_text(json.dumps(parts | {"ties": "shuffle"}))
+    page = runner.write_page(study("sasrec", "dtrec", "popular"), context.results).read_text()
+    table = page.split("cut in several ways")[1].splitlines()
+    head = next(line for line in table if line.startswith("| variant"))
+    at = [cell.strip() for cell in head.split("|")].index("ties shuffled")
+    rows = {line.split("|")[1].strip(): line.split("|")[at].strip() for line in table if line.startswith("| ")}
+    assert rows["sasrec"] == "0.0400"
+    assert rows["dtrec"] == "0.0500 (+25.0%)"
