@@ -47,7 +47,9 @@ def small(name: str, **changed: Any) -> MethodConfig:
         method = replace(method, labels_too=False, loss=replace(method.loss, kind="ce"))
         changed |= {"width": 2 * changed.get("width", SMALL["width"])}
         method = replace(method, user_width=changed["width"] // 2, replace_user=0.2, replace_item=0.01)
-    if isinstance(method, LightRec) and method.pretrained:  # base vectors as long as trained ones, so that few are twins
+    if (
+        isinstance(method, LightRec) and method.pretrained
+    ):  # base vectors as long as trained ones, so that few are twins
         method = replace(method, item_std=1.0, loss=replace(method.loss, kind="ce", l2=0.0))
     if isinstance(method, IGRSR):  # a second network, as small as its encoder; its recipe's stage of pre-training
         own = {key: value for key, value in (SMALL | changed).items() if hasattr(method.reasoner, key)}
