@@ -237,11 +237,10 @@ class Fit:
         unread: list[StepLosses] = []
         for at, chosen in enumerate(batches[progress.batch :], start=progress.batch + 1):
             draw = self.seed, progress.epoch, at
-            shown = earlier(rows.take(chosen), self.split.train, self.settings.earlier_windows, *draw)
-            shown = cropped(shown, self.settings.crop, *draw)
+            moved = earlier(rows.take(chosen), self.split.train, self.settings.earlier_windows, *draw)
             if self.layers is not None and (said := self.layers.before_step(progress.step + len(unread), rows)):
                 self.observer.note(said)
-            unread.append(self._step(fabric, model, optimiser, shown, len(unread)))
+            unread.append(self._step(fabric, model, optimiser, cropped(moved, self.settings.crop, *draw), len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
             if len(unread) < self._reads_every(fabric) and at < len(batches) and not hurry:
