@@ -93,6 +93,12 @@ def check_inputs(model: Method, settings: Training, split: Split) -> None:
             "input_noise is for models that name what follows a history, and this one hides items of the history: "
             "leave it out."
         )
+    longest = int((split.train.lengths - 1).max())
+    if settings.earlier_windows and longest <= model.window:
+        raise ConfigError(
+            f"No history is longer than the window (the longest trains {longest:,} items, and the window has "
+            f"{model.window:,}), so that there is no earlier one: leave earlier_windows out, or lower the window."
+        )
     if settings.crop and int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3:
         raise ConfigError(
             "No row that is trained on has three items, so that there is nothing for crop to cut: leave it out."

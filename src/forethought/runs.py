@@ -284,12 +284,17 @@ def evaluate(
         report: told how many cases are ranked, of how many.
 
     Raises:
-        ConfigError: a halting that the model cannot obey.
+        ConfigError: a halting that the model cannot obey, or unknown users where it keeps no vectors of users.
         DataError: the split is not the one the run was trained on.
     """
     config = EvaluationConfig() if config is None else config
     check(config, EvaluationConfig, "config")
     model = run if isinstance(run, Recommender) else load(run)
+    if config.unknown_users and not model.method.inputs.users:
+        raise ConfigError(
+            "This model keeps no vectors of users, so that all are unknown to it: leave unknown_users out (on the "
+            "command line --unknown-users)."
+        )
     cases, exclude, halting = to_rank(model, split, config)
     read, batch = _histories(cases, split, config), config.batch
     flops = flops_per_history(model.method, read[0], halting=halting, batch=batch)  # first: it warms up what is timed
@@ -304,7 +309,7 @@ def evaluate(
         ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
         if config.sample is not None:
             popularity = split.train.item_counts(split.data.n_items)
-            ask = partial(among_negatives, model.method, cases, popularity, exclude_history=exclude, halting=halting)
+            ask = partial(among_negatives, model.method, read[0], popularity, exclude_history=exclude, halting=halting)
             ranked = [ask(ranked[0], config.sample)]
     evaluation = summarise(
         ranked,
@@ -398,7 +403,8 @@ def to_rank(model: Recommender, split: Split, config: RankingConfig) -> tuple[Ca
 
 
 def _histories(cases: Cases, split: Split, config: EvaluationConfig) -> list[Cases]:
-    """The cases with the histories that are read: the clean ones, or a draw of noise each."""
-    if config.noise is None:
-        return [cases]
-    return [noise.on_cases(cases, split.data.n_items) for noise in config.noise.seeds(config.noise_seeds)]
+    """The cases with the histories that are read: the clean ones, or a draw of noise each; by known users or not."""
+    read = [cases]
+    if config.noise is not None:
+        read = [noise.on_cases(cases, split.data.n_items) for noise in config.noise.seeds(config.noise_seeds)]
+    return [each.of_unknown_users() for each in read] if config.unknown_users else read

@@ -17,10 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
 from forethought.methods import lares
+from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, LARESModel
+from forethought.methods.lightrec import LightRec
 from forethought.methods.rearec import ReaRec, ReaRecModel
 from forethought.nn.dropout import Dropout
 from forethought.recipes import AUTHORS, METHODS
@@ -364,7 +367,9 @@ def test_lares_of_the_authors(
 
 def test_the_authors_recipes_train_as_their_codes_do() -> None:
     """Adam at one rate: no decay of it, no warm-up, no clipping; numbers that are ours by default."""
-    assert AUTHORS == ("rearec-erl-authors", "rearec-prl-authors", "lares-authors", "sse-pt-authors")
+    assert (
+        *("rearec-erl-authors", "rearec-prl-authors", "lares-authors", "sse-pt-authors", "lightrec-authors"),
+    ) == AUTHORS
     plain = {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0, "clip_norm": 0.0, "precision": "32"}
     rearec = {"epochs": 300, "batch_positions": 2048, "weight_decay": 0.0}
     asked: dict[str, dict[str, Any]] = {
@@ -376,6 +381,19 @@ def test_the_authors_recipes_train_as_their_codes_do() -> None:
         assert METHODS[name]().training == Training(**plain, **own, patience=10, beta2=0.999)
     rows = {"epochs": 2001, "patience": 2001, "batch_positions": 128 * 50, "all_windows": False}
     assert METHODS["sse-pt-authors"]().training == Training(**plain, **rows, beta2=0.98)
+    own = {"epochs": 101, "patience": 101, "batch_positions": 1024}
+    assert METHODS["lightrec-authors"]().training == Training(**plain, **own, beta2=0.999)
+    assert METHODS["lightrec-authors"]().method == LightRec(
+        backbone=SASRec(width=32),
+        loss=ItemLoss(kind="bpr", negatives=5, l2=0.001, cosine=False, temperature=1.0),
+        codebooks=32 // 8,
+        codewords=256,
+        selection="bilinear",
+        selection_temperature=0.9,
+        pretrained=True,
+        distillation=0.43,
+    )
+    assert pytest.approx(0.43, abs=0.001) == 1e-9 * 69_878 * (1 + 5) * 1024  # users and items of a batch, ML-10M
     lares_recipe = METHODS["lares-authors"]().method
     assert isinstance(lares_recipe, LARES)
     assert (lares_recipe.dropout, lares_recipe.attention_dropout, lares_recipe.state_scale) == (0.5, 0.5, 3.0)

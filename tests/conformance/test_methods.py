@@ -420,7 +420,7 @@ def test_metrics_do_not_depend_on_the_order_of_items(given: Given) -> None:
     shuffled = copy.deepcopy(given.method)
     for table in (part for part in shuffled.modules() if isinstance(part, ItemTable)):
         for name, tensor in table.state_dict(keep_vars=True).items():
-            assert len(tensor) == n_items or name == "words_MCD"  # codewords are shared by all items
+            assert len(tensor) == n_items or name in ("words_MCD", "maps_MDD")  # shared by all items
             tensor.data = tensor.data[old_rows] if len(tensor) == n_items else tensor.data
     for tokens in (part for part in shuffled.modules() if isinstance(part, TokenItems)):
         tokens.codes_NM, tokens.category_N = tokens.codes_NM[old_rows], tokens.category_N[old_rows]

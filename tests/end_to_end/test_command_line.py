@@ -118,6 +118,8 @@ def test_noise(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
         ([*noisy, "--noise-seeds", 0], "--noise-seeds is 0"),
         ([*noisy, "--sampled", 5], "leave sample out (on the command line --sampled)"),
         (["--noise-curve", "--sampled", 5], "leave --sampled out"),
+        (["--noise-curve", "--unknown-users"], "leave --unknown-users out"),
+        (["--unknown-users"], "keeps no vectors of users, so that all are unknown to it"),
         (["--noise-share", 0.2], "need a kind of noise: give one with --noise"),
         ([*noisy, "--out", run], "keeps the evaluation of that run as it is: choose another --out"),
     ):

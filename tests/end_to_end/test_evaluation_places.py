@@ -46,6 +46,7 @@ def test_what_scores_of_another_program_do_not_read_is_refused(
         (["--noise-seeds", 3], "leave sampling, noise and precision out"),
         (["--device", "cpu"], "leave --device and --batch out"),
         (["--batch", 3], "leave --device and --batch out"),
+        (["--unknown-users"], "leave --unknown-users out"),
         (["--users-id", "who"], "--users-id would change nothing without --users"),
         (["--out", tmp_path / "file"], "is a file, but a folder is to be written to"),
     ):

@@ -256,4 +256,18 @@ MUTANTS = [
         "loss_P = -F.logsigmoid",
         f"{SAMPLED}::test_gbce",
     ),
+    Mutant(
+        "BPR sums over negatives",
+        "catalogue/sampled.py",
+        "F.logsigmoid(positive_P1 - negative_PM).mean(-1)",
+        "F.logsigmoid(positive_P1 - negative_PM).sum(-1)",
+        f"{SAMPLED}::test_bpr_holds_the_target_against_each_negative",
+    ),
+    Mutant(
+        "L2 shrinks no negatives",
+        "catalogue/sampled.py",
+        " + negative_PMD.square().sum((-1, -2))",
+        "",
+        f"{SAMPLED}::test_squares_are_of_the_state_and_of_all_that_it_is_held_against",
+    ),
 ]

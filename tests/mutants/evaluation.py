@@ -10,6 +10,13 @@ RECOMMENDER = "unit/test_recommender.py"
 
 MUTANTS = [
     Mutant(
+        "unknown users are known",
+        "runs.py",
+        "return [each.of_unknown_users() for each in read] if config.unknown_users else read",
+        "return read",
+        "unit/methods/test_sse_pt.py::test_what_a_stranger_gets_is_measured",
+    ),
+    Mutant(
         "NDCG is counted from rank 0",
         "evaluation/metrics.py",
         "1.0 / np.log2(ranks + 1.0)",

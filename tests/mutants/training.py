@@ -59,6 +59,13 @@ MUTANTS = [
         f"{STAGES}::test_a_stage_may_be_no_candidate",
     ),
     Mutant(
+        "an earlier window is never a history's first",
+        "data/batches.py",
+        "before - np.floor(places * before).astype(np.int64), 0)",
+        "np.floor(places * before).astype(np.int64), 0)",
+        "unit/training/test_earlier_windows.py::test_a_long_history_begins_anywhere_before_its_last_window",
+    ),
+    Mutant(
         "a crop may end behind its row",
         "data/batches.py",
         "rng.random(len(rows)) * (lengths - kept + 1)",

@@ -13,6 +13,7 @@ from forethought.methods.igr_sr import IGRSR
 from forethought.methods.interface import Method
 from forethought.methods.item_tokens import TokenMethodConfig, token_shape_of, with_tokens
 from forethought.methods.lares import LARES
+from forethought.methods.lightrec import LightRec
 from forethought.methods.outside import SideInformation
 from forethought.methods.reg4rec import REG4Rec
 from forethought.methods.sse_pt import SSEPT
@@ -46,6 +47,10 @@ def small(name: str, **changed: Any) -> MethodConfig:
         method = replace(method, labels_too=False, loss=replace(method.loss, kind="ce"))
         changed |= {"width": 2 * changed.get("width", SMALL["width"])}
         method = replace(method, user_width=changed["width"] // 2, replace_user=0.2, replace_item=0.01)
+    if (
+        isinstance(method, LightRec) and method.pretrained
+    ):  # base vectors as long as trained ones, so that few are twins
+        method = replace(method, item_std=1.0, loss=replace(method.loss, kind="ce", l2=0.0))
     if isinstance(method, IGRSR):  # a second network, as small as its encoder; its recipe's stage of pre-training
         own = {key: value for key, value in (SMALL | changed).items() if hasattr(method.reasoner, key)}
         method = replace(method, reasoner=replace(method.reasoner, **own), encoder_epochs=1)

@@ -23,6 +23,7 @@ TABLES = {
     "table: drawn in the batch": ItemLoss(kind="sampled_softmax", proposal="in_batch", negatives=6),
     "table: bce": ItemLoss(kind="bce", negatives=4, cosine=False),
     "table: gbce": ItemLoss(kind="gbce", negatives=4, bias=True, temperature=0.3),
+    "table: bpr": ItemLoss(kind="bpr", negatives=4, bias=True, temperature=0.3, cosine=False, l2=0.1),
 }
 LOOKUP = "table: lookup"
 NAMES = (*TABLES, LOOKUP)

@@ -156,6 +156,8 @@ def test_backbones_refuse_what_is_out_of_range(cls: type, settings: dict[str, An
         (ItemLoss, {"kind": "sampled_softmax", "proposal": "popular"}, "Did you mean 'popularity'?"),
         (ItemLoss, {"proposal": "popularity"}, "'ce' draws evenly and has no proposal 'popularity'"),
         (ItemLoss, {"kind": "gbce", "proposal": "in_batch"}, "or choose sampled_softmax"),
+        (ItemLoss, {"kind": "bce", "cosine": False, "l2": 0.1}, "The loss 'bce' shrinks nothing, so l2 has no place"),
+        (ItemLoss, {"kind": "bpr", "l2": 0.1}, "Directions have no length, so l2 has no place in it"),
         (NextItem, {"item_std": 0.0}, "item_std"),
         (MaskedItem, {"mask_share": 1.1}, "mask_share"),
         (Training, {"epochs": 0}, "epochs is 0, but must be a whole number from 1 to 1,000,000"),

@@ -1,7 +1,7 @@
 """Losses over a few drawn items, for catalogues where the whole softmax is too dear: M of its N columns.
 
 Sampled softmax with log-Q correction (Bengio & Senecal 2008), BCE with one or more negatives (SASRec, Kang &
-McAuley 2018) and gBCE (gSASRec, Petrov & Macdonald 2023).
+McAuley 2018), gBCE (gSASRec, Petrov & Macdonald 2023) and BPR (Rendle et al. 2009, arXiv 1205.2618).
 """
 
 from __future__ import annotations
@@ -75,3 +75,24 @@ def binary_cross_entropy(
     # log sigmoid(s)^beta = beta log sigmoid(s): no power is taken, so no float64 is needed
     loss_P = -beta * F.logsigmoid(positive_P) - F.logsigmoid(-negative_PM).sum(-1)
     return (loss_P / (negatives_PM.shape[1] + 1) * weights_P).sum()
+
+
+def pairwise_ranking(
+    states_PD: Tensor, catalogue: Catalogue, targets_P: Tensor, negatives_PM: Tensor, weights_P: Tensor
+) -> Tensor:
+    """BPR: the mean of -log sigmoid(s+ - s-) over M negatives, the chance that the target is above each of them.
+
+    What a state adds to all items alike is in both scores, and is not felt.
+    """
+    positive_P1 = (states_PD * catalogue.scaled_of(targets_P)).sum(-1, keepdim=True)
+    negative_PM = torch.einsum("pd,pmd->pm", states_PD, catalogue.scaled_of(negatives_PM))
+    return -(F.logsigmoid(positive_P1 - negative_PM).mean(-1) * weights_P).sum()
+
+
+def half_squares(
+    states_PD: Tensor, catalogue: Catalogue, targets_P: Tensor, negatives_PM: Tensor, weights_P: Tensor
+) -> Tensor:
+    """Half the squared lengths of raw states, and of the target and the negatives of each: what BPR's L2 shrinks."""
+    target_PD, negative_PMD = (catalogue.take(items).vectors_ND for items in (targets_P, negatives_PM))
+    squares_P = states_PD.square().sum(-1) + target_PD.square().sum(-1) + negative_PMD.square().sum((-1, -2))
+    return 0.5 * (squares_P * weights_P).sum()

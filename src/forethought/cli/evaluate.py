@@ -65,6 +65,9 @@ class Evaluate:
     """Which cases are ranked."""
     exclude_history: Choice = "auto"
     """Leave a user's history out of the candidates; auto: as the run was trained."""
+    unknown_users: bool = False
+    """Read each history as that of somebody unknown, as recommend does: what a model with vectors of users (SSE-PT) is
+    worth to strangers. --out FOLDER keeps it, and compare holds it against the run's own."""
     sampled: int | None = None
     """Rank among so many drawn items only; biased, and labelled so."""
     batch: int = BATCH
@@ -76,7 +79,7 @@ class Evaluate:
     """Of bootstrap, sampling and random halting."""
     out: Path | None = None
     """Folder for metrics.json and per_user.parquet, which compare reads; by default the run folder, unless cases,
-    candidates, histories, halting or precision are others than the run's own."""
+    candidates, histories, users, halting or precision are others than the run's own."""
     precision: Literal["32", "bf16", "int8"] = "32"
     """Of the linear layers, those that it makes faster on this machine; otherwise float32."""
     device: str = "auto"
@@ -128,6 +131,7 @@ def run(arguments: list[str]) -> None:
     config = _config(args, halting, noise)
     exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
+    own = own and not args.unknown_users
     own = own and exclude in (None, model.about["exclude_history"]) and args.precision == "32"
     if not args.noise_curve:
         _refuse_run_folder(args.out, args.run if own else None)
@@ -243,6 +247,8 @@ def _evaluate_scores(args: Evaluate, scores: str) -> None:
         raise ConfigError(
             "Scores of another program rank all items from clean histories: leave sampling, noise and precision out."
         )
+    if args.unknown_users:
+        raise ConfigError("Scores of another program know whom they are of: leave --unknown-users out.")
     if args.device != "auto" or args.batch != BATCH:
         raise ConfigError("Scores of another program are there already: leave --device and --batch out.")
     if args.halting_options != HaltingOptions() or args.delta_within is not None:
@@ -292,9 +298,12 @@ def _config(args: Evaluate, halting: Halting | None, noise: Noise | None) -> Eva
         ranking["noise_seeds"] = args.noise_seeds
     if not args.noise_curve:
         sample = None if args.sampled is None else Sample(negatives=args.sampled, seed=args.seed)
+        ranking["unknown_users"] = args.unknown_users
         return EvaluationConfig(noise=noise, sample=sample, **args.measuring.settings(), **ranking)
     if args.measuring != Measuring():
         raise ConfigError("Noise curves have metrics of their own: leave --cutoffs, --metric and --groups-by out.")
+    if args.unknown_users:
+        raise ConfigError("Noise curves take users as the run knows them: leave --unknown-users out.")
     if args.sampled is not None:
         raise ConfigError("Noise is measured by ranking all items: leave --sampled out.")
     share = args.noising.noise_share

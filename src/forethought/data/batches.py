@@ -20,7 +20,7 @@ from torch import Tensor
 from forethought.data.histories import Cases, Histories, Spans
 
 POOL_BATCHES = 32  # rows of so many batches are sorted by length together
-CROPS = 1  # random numbers of crops that know nothing of those of plans
+CROPS, EARLIER = 1, 3  # random numbers of crops and of earlier stretches, which know nothing of those of plans
 CASE_POSITIONS = 65_536  # in an evaluation batch, padding included: windows of 1,000 would take gigabytes else
 
 
@@ -90,6 +90,26 @@ def windows(train: Spans, window: int, *, every: bool = True) -> Spans:
     ends = train.ends[owner] - back * window
     starts = np.maximum(train.starts[owner], ends - window - 1)
     return Spans(train.histories, train.users[owner], starts, ends)
+
+
+def earlier(rows: Spans, train: Spans, share: float, *draw: int) -> Spans:
+    """The same rows, each moved with this chance to an earlier stretch of its history, where there is one.
+
+    It is as long, and begins at any place before the row's own start alike: of t transitions and a window of T the
+    starts are 1 to t - T, each with chance share / (t - T), and the last T are left with 1 - share (SSE-PT++).
+
+    Args:
+        rows: the last windows, as `windows` cuts them without `every`.
+        train: whole training histories, a row a user in their order.
+        draw: seed, epoch and batch, as of `cropped`.
+    """
+    if not share:
+        return rows
+    rng, firsts = np.random.default_rng((EARLIER, *draw)), train.starts[np.searchsorted(train.users, rows.users)]
+    moved, places = rng.random(len(rows)) < share, rng.random(len(rows))
+    before = rows.starts - firsts
+    back = np.where(moved, before - np.floor(places * before).astype(np.int64), 0)  # 1 to before, or 0 of 0
+    return Spans(rows.histories, rows.users, rows.starts - back, rows.ends - back)
 
 
 def cropped(rows: Spans, share: float, *draw: int) -> Spans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -141,6 +141,10 @@ class Cases:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def of_unknown_users(self) -> Cases:
+        """The same histories as if nobody knew whose they are: user rows of -1."""
+        return replace(self, history=replace(self.history, users=np.full(len(self), -1)))
 
     def take(self, rows: np.ndarray) -> Cases:
         clean = None if self.clean is None else self.clean.take(rows)

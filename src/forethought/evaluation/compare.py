@@ -152,6 +152,8 @@ def _check(runs: dict[str, list[Evaluation]], baseline: str | None, across_noise
             raise DataError(f"The seeds of {method!r} stopped thinking by different rules: give each rule a name.")
         if across_noise and any(e.protocol.get("noise") != seeds[0].protocol.get("noise") for e in seeds):
             raise DataError(f"The seeds of {method!r} read histories with different noise: give each noise a name.")
+        if len({bool(evaluation.protocol.get("unknown_users")) for evaluation in seeds}) > 1:
+            raise DataError(f"The seeds of {method!r} knew their users or did not: give each of both a name.")
         for evaluation in seeds:
             across = ("noise",) if across_noise else ()
             if differing := conflicts(first.protocol, evaluation.protocol, across=across):
@@ -210,6 +212,7 @@ def _summary(seeds: list[Evaluation], values: np.ndarray, estimates: list[Estima
         window=seeds[0].protocol.get("window"),
         halting=seeds[0].halting,
         noise=seeds[0].protocol.get("noise"),
+        unknown_users=bool(seeds[0].protocol.get("unknown_users")),
     )
 
 

@@ -65,7 +65,7 @@ def evaluate_scores(
             better) or `rank` (1 is best). A column `case` (0, 1, .. within the user, as in `per_user.parquet`) says
             which case a row is for, where users have several; without it a row is for all of its user's cases.
         split: what was held out; scores must not have been fitted to it, which nobody can check here.
-        config: part, history, cut-offs, metrics and groups; neither halting, noise nor a sample.
+        config: part, history, cut-offs, metrics and groups; neither halting, noise, a sample nor unknown users.
         user, item, score: names of columns; None: `score` or, where there is none, `rank`.
         users: as in `ft.evaluate`.
 
@@ -75,8 +75,8 @@ def evaluate_scores(
     """
     config = EvaluationConfig() if config is None else config
     check(config, EvaluationConfig, "config")
-    for name in ("halting", "noise", "sample"):
-        if getattr(config, name) is not None:
+    for name in ("halting", "noise", "sample", "unknown_users"):
+        if getattr(config, name) not in (None, False):
             raise ConfigError(f"Scores of another program know no {name}: leave it out.")
     cases = split.test if config.part == "test" else split.valid
     excluded = protocols.excludes_history(split.data) if config.exclude_history is None else config.exclude_history

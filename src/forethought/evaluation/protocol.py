@@ -11,13 +11,14 @@ from forethought.data.splits import Split
 Part = Literal["valid", "test"]
 
 # What may differ between methods on the same footing: the data's name (its hash decides), how far back each reads, what
-# each was trained on before, how far its ranks are searched for, and where its scores come from; the latter are told.
-DESCRIPTIVE = frozenset({"data", "window", "started_from", "search", "scores"})
+# each was trained on before, how far its ranks are searched for, where its scores come from, and whether it knew whose
+# history it read; the latter are told.
+DESCRIPTIVE = frozenset({"data", "window", "started_from", "search", "scores", "unknown_users"})
 # What a protocol's line says in words of its own; the rest stands behind it as it is.
 WORDED = frozenset(
     {
         *("data", "data_hash", "split", "ties", "tie_seed", "part", "n_cases", "n_items", "candidates"),
-        *("history_excluded", "hold_out_items", "hold_out_seed", "started_from"),
+        *("history_excluded", "hold_out_items", "hold_out_seed", "started_from", "unknown_users"),
     }
 )
 
@@ -113,6 +114,7 @@ def in_words(protocol: Mapping[str, Any]) -> str:
         f"history {'excluded' if protocol.get('history_excluded') else 'not excluded'}",
         candidates,
         *([f"began with weights of {start}"] if (start := protocol.get("started_from")) else []),
+        *(["read as UNKNOWN users' histories"] if protocol.get("unknown_users") else []),
         *([] if noise is None else [f"NOISY histories: {noisy(noise)}"]),
         *rest,
     ]

@@ -52,6 +52,9 @@ class EvaluationConfig(RankingConfig):
     """Columns of the items, or of a table of users, by whose values cases are shown in groups."""
     noise_seeds: Draws = 5
     """How often noise is drawn (with its seed, the next one, ...); each case's metrics are their mean."""
+    unknown_users: bool = False
+    """Read each history as that of somebody unknown, as `recommend` does, though its user may have been trained on:
+    for methods with vectors of users (SSE-PT). The protocol says so, and `compare` holds both against each other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,4 +71,5 @@ class EvaluationConfig(RankingConfig):
 
     def noted(self) -> dict[str, Any]:
         """What it adds to a protocol."""
-        return {} if self.noise is None else {"noise": self.noise.protocol(self.noise_seeds)}
+        strangers = {"unknown_users": True} if self.unknown_users else {}
+        return strangers | ({} if self.noise is None else {"noise": self.noise.protocol(self.noise_seeds)})

@@ -23,6 +23,7 @@ class MethodSummary:
         window: the longest history it reads, in items.
         halting: how it stopped thinking; None if it does not reason.
         noise: of the histories it read, as the protocol has it; None if they were clean.
+        unknown_users: whether it read them as if nobody knew whose they are, though it keeps vectors of users.
     """
 
     seeds: int
@@ -33,6 +34,7 @@ class MethodSummary:
     window: int | None
     halting: dict[str, Any] | None = None
     noise: dict[str, Any] | None = None
+    unknown_users: bool = False
 
 
 @dataclass(frozen=True)

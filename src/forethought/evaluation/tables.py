@@ -74,7 +74,13 @@ def comparison_document(
     return Document(
         in_words(protocol),
         comparison_tables(methods, baseline, differences),
-        [*_noises(protocol, methods), *cost_tables.savings(methods, baseline), statistics, spent],
+        [
+            *_noises(protocol, methods),
+            *_strangers(protocol, methods),
+            *cost_tables.savings(methods, baseline),
+            statistics,
+            spent,
+        ],
         is_unusual(protocol),
     )
 
@@ -181,3 +187,11 @@ def _noises(protocol: Mapping[str, Any], methods: Mapping[str, MethodSummary]) -
         return []
     noises = {name: "clean" if m.noise is None else noisy(m.noise) for name, m in methods.items()}
     return [f"Histories that were read: {'; '.join(f'{name} ({what})' for name, what in noises.items())}."]
+
+
+def _strangers(protocol: Mapping[str, Any], methods: Mapping[str, MethodSummary]) -> list[str]:
+    """Who read histories without knowing whose they are, where that differs."""
+    names = [name for name, method in methods.items() if method.unknown_users]
+    if not names or "unknown_users" in protocol:
+        return []
+    return [f"Read as unknown users' histories, though vectors of users were trained: {', '.join(names)}."]

@@ -23,11 +23,11 @@ from forethought.errors import ConfigError
 from forethought.methods.interface import Losses, Method
 from forethought.methods.item_evidence import ItemEvidence
 from forethought.methods.item_features import ItemFeatures
-from forethought.settings import Between, Scale, SearchRange, Settings, Share
+from forethought.settings import Between, Scale, SearchRange, Settings, Share, Weight
 
 Model = TypeVar("Model", bound=nn.Module)
 AnyMethod = TypeVar("AnyMethod", bound=Method)
-LossKind = Literal["ce", "sampled_softmax", "bce", "gbce"]
+LossKind = Literal["ce", "sampled_softmax", "bce", "gbce", "bpr"]
 Negatives = Literal["uniform", "popularity", "in_batch"]
 
 
@@ -36,7 +36,8 @@ class ItemLoss(Settings):
     """How a state is held against the catalogue."""
 
     kind: LossKind = "ce"
-    """ce: softmax over all items; sampled_softmax: over drawn ones, log-Q corrected; bce, gbce: per item."""
+    """ce: softmax over all items; sampled_softmax: over drawn ones, log-Q corrected; bce, gbce: per item; bpr: the
+    target against each drawn one."""
     temperature: Annotated[Scale, SearchRange(0.03, 0.3, log=True)] = 0.085
     """Scores are divided by it (tau > 0); about 0.05 to 0.2 goes with `cosine`, 1 with the plain dot product."""
     cosine: bool = True
@@ -47,12 +48,14 @@ class ItemLoss(Settings):
     smoothing: Annotated[Share, SearchRange(0.0, 0.3)] = 0.0
     """Share of the target's mass spread over all items, 0 to 1; ce only."""
     negatives: Annotated[int, Between(1, 65_536)] = 256
-    """Items drawn: shared by the batch (sampled_softmax) or for each position (bce, gbce)."""
+    """Items drawn: shared by the batch (sampled_softmax) or for each position (bce, gbce, bpr)."""
     proposal: Negatives = "uniform"
     """What sampled_softmax draws negatives from, and corrects for: all items evenly (uniform), as often as each is a
     target in training (popularity), or the batch's own targets (in_batch)."""
     calibration: Share = 0.75
     """gBCE's t, 0 (plain BCE) to 1."""
+    l2: Weight = 0.0
+    """Weight of half the squared lengths of each state and of the items that it is held against; bpr only."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +66,9 @@ class ItemLoss(Settings):
                 f"The loss {self.kind!r} draws evenly and has no proposal {self.proposal!r}: leave it uniform, "
                 "or choose sampled_softmax."
             )
+        if self.l2 and (self.kind != "bpr" or self.cosine):
+            given = f"The loss {self.kind!r} shrinks nothing" if self.kind != "bpr" else "Directions have no length"
+            raise ConfigError(f"{given}, so l2 has no place in it: leave it at 0, or choose bpr with cosine=False.")
 
 
 class ItemTable(nn.Module):
@@ -264,6 +270,11 @@ class ItemTable(nn.Module):
         if config.kind == "sampled_softmax":
             return sampled.sampled_softmax(r_PD, catalogue, targets_P, *self.negatives(targets_P), weights_P)
         negatives_PM = self._same(torch.randint(self.n_items, (len(targets_P), config.negatives), device=r_PD.device))
+        if config.kind == "bpr":
+            total = sampled.pairwise_ranking(r_PD, catalogue, targets_P, negatives_PM, weights_P)
+            if not config.l2:
+                return total
+            return total + config.l2 * sampled.half_squares(states_PD, catalogue, targets_P, negatives_PM, weights_P)
         return sampled.binary_cross_entropy(
             r_PD,
             catalogue,

@@ -1,46 +1,56 @@
 """LightRec: an item is a sum of codewords (Lian et al., WWW 2020), here below a SASRec encoder.
 
     r_i^0 = v_i                                     a base vector an item, which only training needs
-    z_i^m = cos(r_i^{m-1}, c_w^m) / tau             logits of the codewords w = 1..C of codebook m
+    z_i^m = cos(r_i^{m-1}, c_w^m) / tau             logits of the codewords w = 1..C of codebook m; or bilinear,
+            r_i^{m-1} W^m c_w^m / tau               with a learned matrix for each codebook
     w_i^m = argmax_w z_iw^m                         forward; backward as if it were softmax(z_i^m)
     r_i^m = r_i^{m-1} - c^m_{w_i^m}                 what is still missing
     q_i   = sum_m c^m_{w_i^m}                       the item, as input and as output
 
 Of an item M log2(C) bits remain beside the codebooks, which all items share: M * C * D numbers.
 
-That this paper is the "LIGHTREC" of IGR-SR's tables is our inference: no other paper of that name was found. The
-paper's form of an item, a sum of one codeword from each of several codebooks, learned end to end, was read; its
-training loss, which adds distillation, and its choice of codewords were not. Theirs in name, ours in detail: cosine
-selection on residuals, straight-through gradients, the SASRec encoder, and full cross-entropy as its loss. In place
-of the loss that was not read stands `ItemLoss(kind="bce", ...)`.
+That this paper is the "LIGHTREC" of IGR-SR's tables is our inference: no other paper of that name was found. Its
+authors' code (github.com/haoyu0408/LightRec) was read. The sum, the residuals and the straight-through gradients are
+theirs; the cosine, its temperature, full cross-entropy, base vectors that learn and the encoder are ours. They have a
+vector a user in place of an encoder, and (`lightrec-authors`):
+
+- the bilinear choice at tau = 0.9, matrices and codebooks begun as Glorot's normal;
+- base vectors of a model that was trained before, which stand still, while its users' vectors train on (`pretrained`);
+- BPR against 5 negatives with L2 (`ItemLoss(kind="bpr", l2=...)`);
+- distillation: half the squared distance of all users' scores of the batch's items from that model's (`distillation`).
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Self
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from forethought.backbones.interface import Backbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.blocks import block_room, product, row_blocks
 from forethought.catalogue.catalogue import Catalogue
+from forethought.catalogue.score_distance import score_distance
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig
+from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig, Stage
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting
-from forethought.settings import Between, Scale, SearchRange
+from forethought.settings import Between, Scale, SearchRange, Weight
 
+Selection = Literal["cosine", "bilinear"]
+VECTORS, CODEBOOKS = "vectors", "codebooks"
 COLLAPSED = 0.1  # share of a codebook that is in use, by perplexity, below which it has collapsed
 ALIKE = 0.01  # share of items with a twin from which it is worth a word
 FLOAT_BITS = 32
@@ -58,30 +68,99 @@ class LightRec(MethodConfig):
     """M, codewords that make an item, one from each codebook."""
     codewords: Annotated[int, Between(2, 65_536)] = 256
     """C, codewords of a codebook, 2 at least; never more than there are items."""
+    selection: Selection = "cosine"
+    """What a codeword is chosen by: the direction it shares with what is missing, or a learned bilinear form of both
+    for each codebook (the authors' code)."""
     selection_temperature: Annotated[Scale, SearchRange(0.03, 1.0, log=True)] = 0.1
-    """tau > 0 of the softmax that gradients of a choice follow."""
+    """tau > 0 of the softmax that gradients of a choice follow (the authors' code: 0.9)."""
+    pretrained: bool = False
+    """Train in two stages: encoder and base vectors as a plain SASRec, with the same loss; then base vectors stand
+    still, while codebooks learn to stand for them and the encoder trains on (the authors' code, of its users)."""
+    distillation: Weight = 0.0
+    """Weight of half the mean squared distance of each state's logits of all items from those of the first stage."""
     item_std: Scale = 0.02
     """Spread of the items' initial vectors, base and composed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distillation and not self.pretrained:
+            raise ConfigError(
+                "LightRec's distillation is from the stage that trains plain vectors, and there is none: choose "
+                "pretrained, or leave distillation out."
+            )
 
     def build(self, sizes: DataSizes) -> LightRecModel:
         return LightRecModel(self, sizes.n_items)
 
 
+class Teacher(NamedTuple):
+    """What the first stage came to: it stands still, and lies outside of the modules and the weights.
+
+    Attributes:
+        backbone: the encoder, which drops no units.
+        items: plain vectors, what it read and what it was held against.
+    """
+
+    backbone: Backbone
+    items: Catalogue
+
+
 class LightRecModel(Method):
     def __init__(self, config: LightRec, n_items: int) -> None:
         super().__init__()
+        self.config = config
         self.items = CodedTable(config, n_items)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
+        self.teacher: Teacher | None = None  # while it is learned from
+
+    def stages(self) -> tuple[Stage, ...]:
+        if not self.config.pretrained:
+            return super().stages()
+        return Stage(name=VECTORS, candidate=False), Stage(name=CODEBOOKS)
+
+    def begin_stage(self, name: str) -> None:
+        self.teacher = None
+        self.items.plain_vectors(name == VECTORS)
+        if not self.config.pretrained:
+            return
+        for of_codebooks in (self.items.words_MCD, self.items.maps_MDD):
+            if of_codebooks is not None:
+                of_codebooks.requires_grad_(name == CODEBOOKS)
+        self.items.weight.requires_grad_(name == VECTORS)
+        if name == CODEBOOKS and self.config.distillation:
+            encoder = copy.deepcopy(self.backbone).eval().requires_grad_(False)
+            self.teacher = Teacher(encoder, self.items.as_plain())
 
     def loss(self, batch: Batch) -> Losses:
-        """3 products with full cross-entropy, and 5 of (items x all codewords x width) for the composition."""
-        with self.items.composed():
+        """3 products with full cross-entropy, and 5 of (items x all codewords x width) for the composition; where
+        it is distilled, a reading without gradients and a few of (items x width x width)."""
+        if self.items.plain:
             return self.items.next_item_loss(self._states(batch), batch)
+        with self.items.composed():
+            states_BLD = self._states(batch)
+            named = self.items.next_item_loss(states_BLD, batch)
+            if self.teacher is None:
+                return named
+            apart = self._distance(self.teacher, states_BLD, batch)
+        total = named.total + self.config.distillation * apart
+        figures = {"loss": total.detach(), "named": named.total.detach(), "distilled": apart.detach()}
+        return Losses(total, figures)
+
+    def _distance(self, teacher: Teacher, states_BLD: Tensor, batch: Batch) -> Tensor:
+        """Of the logits of all items from the teacher's, over the real positions of the global batch."""
+        real_BL, catalogue = batch.valid_BL(), self.items.catalogue()
+        with torch.no_grad():
+            read_BLD = F.embedding(batch.items_BL, teacher.items.vectors_ND)
+            theirs_BLD = teacher.backbone.encode(read_BLD, batch.lengths_B).states_BLD
+            theirs_PD = teacher.items.scaled(theirs_BLD[real_BL])
+        ours_PD = catalogue.scaled(states_BLD[real_BL])
+        weights_P = ours_PD.new_full((len(ours_PD),), 1.0 / batch.weight)
+        return score_distance(ours_PD, catalogue.scaled_ND, theirs_PD, teacher.items.scaled_ND, weights_P)
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
-        """Memory, and whether the codebooks are in use."""
-        return self.items.diagnostics()
+        """Memory, and whether the codebooks are in use; nothing while they are not trained."""
+        return Diagnostics() if self.items.plain else self.items.diagnostics()
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         return DenseStates.unreasoned(self.items.states(self._states(batch, last_only=True)[:, 0]))
@@ -97,7 +176,8 @@ class CodedTable(ItemTable):
     """Items as sums of codewords; `weight` holds the base vectors v.
 
     While it trains, `composed()` makes all items anew with gradients. As soon as it does not, codes are drawn up once,
-    and from then on an item is read from its codes and the codebooks alone.
+    and from then on an item is read from its codes and the codebooks alone. While it is `plain`, an item is its base
+    vector.
     """
 
     item_dims: ClassVar[Mapping[str, int]] = {**ItemTable.item_dims, "codes_NM": 0}
@@ -107,7 +187,13 @@ class CodedTable(ItemTable):
         width, M, C = config.backbone.width, config.codebooks, min(config.codewords, n_items)
         super().__init__(n_items, width, config.loss, config.item_std)
         self.temperature = config.selection_temperature
+        self.plain = False
         self.words_MCD = nn.Parameter(torch.randn(M, C, width) * config.item_std / math.sqrt(M))
+        self.maps_MDD: nn.Parameter | None = None
+        if config.selection == "bilinear":
+            self.maps_MDD = nn.Parameter(torch.empty(M, width, width))
+            for matrix in (*self.words_MCD.data, *self.maps_MDD.data):
+                nn.init.xavier_normal_(matrix)
         narrowest = torch.uint8 if C <= 2**8 else torch.int32
         self.register_buffer("codes_NM", torch.zeros(n_items, M, dtype=narrowest))
         self._composed_ND: Tensor | None = None
@@ -124,13 +210,30 @@ class CodedTable(ItemTable):
             "not split over several (leave split_catalogue out)."
         )
 
+    def plain_vectors(self, plain: bool) -> None:
+        """Whether items are their base vectors from here on."""
+        self.plain, self._made = plain, ([], {})
+
+    @torch.no_grad()
+    def as_plain(self) -> Catalogue:
+        """All items as if they were plain, copied: what was trained in the first stage."""
+        was, self.plain = self.plain, True
+        made = self._catalogue(held_back=False)
+        self.plain = was
+        bias_N = None if made.bias_N is None else made.bias_N.detach().clone()
+        return replace(made, vectors_ND=made.vectors_ND.detach().clone(), bias_N=bias_N)
+
     def ids(self, items: Tensor) -> Tensor:
+        if self.plain:
+            return super().ids(items)
         if self._composed_ND is not None:
             return F.embedding(items, self._composed_ND)
         return self._decoded(self.codes_NM[items])
 
     def all_ids(self) -> Tensor:
         """q, [N, D]."""
+        if self.plain:
+            return super().all_ids()
         return self._decoded(self.codes_NM) if self._composed_ND is None else self._composed_ND
 
     @contextmanager
@@ -147,8 +250,11 @@ class CodedTable(ItemTable):
         """q_i, [N, D], with straight-through gradients, and w_i, [N, M]."""
         missing_ND, codes = self.weight, []
         total_ND = torch.zeros_like(missing_ND)
-        for words_CD in self.words_MCD:
-            directions = F.normalize(missing_ND, dim=-1), F.normalize(words_CD, dim=-1)
+        for m, words_CD in enumerate(self.words_MCD):
+            if self.maps_MDD is None:
+                directions = F.normalize(missing_ND, dim=-1), F.normalize(words_CD, dim=-1)
+            else:
+                directions = missing_ND @ self.maps_MDD[m], words_CD
             chosen_ND, codes_N = _Choice.apply(*directions, words_CD, self.temperature)
             missing_ND, total_ND = missing_ND - chosen_ND, total_ND + chosen_ND
             codes.append(codes_N)
@@ -160,7 +266,7 @@ class CodedTable(ItemTable):
         self.codes_NM.copy_(self.compose()[1])
 
     def train(self, mode: bool = True) -> Self:
-        if self.training and not mode:
+        if self.training and not mode and not self.plain:
             self.draw_up()
         return super().train(mode)
 
@@ -215,6 +321,8 @@ class CodedTable(ItemTable):
 
 class _Choice(torch.autograd.Function):
     """The codeword of the largest logit, and its number; the gradient is that of (onehot + p - sg(p)) @ words.
+
+    A logit is the plain product of what is missing and a codeword, each as the choice sees it, over the temperature.
 
     1 product of (items x codewords x width) forward and 4 backward, in blocks: logits are made twice and never kept.
     """

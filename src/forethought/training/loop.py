@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.narrow import narrow_products
-from forethought.data.batches import Batch, cropped, plan, replace_randomly, training_batch, windows
+from forethought.data.batches import Batch, cropped, earlier, plan, replace_randomly, training_batch, windows
 from forethought.data.histories import Cases, Spans
 from forethought.data.splits import Split
 from forethought.errors import RunError
@@ -236,10 +236,11 @@ class Fit:
         self.method.begin_epoch(progress.stage_epoch)
         unread: list[StepLosses] = []
         for at, chosen in enumerate(batches[progress.batch :], start=progress.batch + 1):
-            shown = cropped(rows.take(chosen), self.settings.crop, self.seed, progress.epoch, at)
+            draw = self.seed, progress.epoch, at
+            moved = earlier(rows.take(chosen), self.split.train, self.settings.earlier_windows, *draw)
             if self.layers is not None and (said := self.layers.before_step(progress.step + len(unread), rows)):
                 self.observer.note(said)
-            unread.append(self._step(fabric, model, optimiser, shown, len(unread)))
+            unread.append(self._step(fabric, model, optimiser, cropped(moved, self.settings.crop, *draw), len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
             if len(unread) < self._reads_every(fabric) and at < len(batches) and not hurry:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from forethought.devices import Device
+from forethought.errors import ConfigError
 from forethought.precision.settings import LADQ
 from forethought.settings import (
     Between,
@@ -67,6 +68,9 @@ class Training(Settings):
     arXiv 2010.14395, as data for the loss itself)."""
     all_windows: bool = True
     """Cut a history longer than the window into several rows; otherwise only its last window trains."""
+    earlier_windows: Share = 0.0
+    """Without `all_windows`: chance that a history longer than the window trains on a random earlier stretch of it in
+    place of the last, as long, drawn anew in each epoch (p_s of SSE-PT++, arXiv 1908.05435)."""
     precision: Precision = "auto"
     """bf16: bfloat16 products with float32 sums, everywhere on CUDA, on a CPU in the softmax over all items alone;
     auto: bf16 on a CPU that has AVX-512 BF16 or AMX for 1,000 items or more, else float32; 32: float32."""
@@ -81,6 +85,15 @@ class Training(Settings):
     """Where to train: auto (the first CUDA device if there is one, else the CPU), cpu, cuda or cuda:N."""
     checkpoint_every_s: Weight = 60.0
     """Seconds between states saved inside an epoch; one is saved after every epoch anyway."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.earlier_windows and self.all_windows:
+            raise ConfigError(
+                "With all_windows every stretch of a long history is a row of its own, and earlier_windows has none to "
+                "show in place of the last: leave it out, or choose all_windows=False (on the command line "
+                "--no-all-windows)."
+            )
 
     def of(self, stage: Stage) -> Training:
         """As a stage is trained that sets its batches and its precision by itself.

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.losses import cross_entropy
-from forethought.catalogue.sampled import Proposal, binary_cross_entropy, sampled_softmax
+from forethought.catalogue.sampled import (
+    Proposal,
+    binary_cross_entropy,
+    half_squares,
+    pairwise_ranking,
+    sampled_softmax,
+)
 
 P, N, M, D = 5, 12, 4, 3
 RANDOM = torch.Generator().manual_seed(0)
@@ -104,6 +110,30 @@ def test_gbce_survives_huge_scores_in_float32() -> None:
     assert loss.item() == pytest.approx((600 + beta * 300) / 3, rel=1e-6)
     assert isinstance(states.grad, Tensor)
     assert states.grad.isfinite().all()
+
+
+def test_bpr_holds_the_target_against_each_negative() -> None:
+    """With a bias, at a temperature; a hit counts as any other pair: log 2, and no gradient."""
+    bias = torch.linspace(-1, 1, N, dtype=torch.float64)
+    of, negatives = Catalogue(ITEMS, bias, temperature=0.4), torch.tensor([[3, 1], [3, 9], [0, 0], [2, 4], [5, 6]])
+    ours = pairwise_ranking(of.scaled(STATES), of, TARGETS, negatives, WEIGHTS)
+    logits, expected = SCORES / 0.4 + bias.numpy(), 0.0
+    for row, target in enumerate(TARGETS.tolist()):
+        terms = [math.log(sigmoid(logits[row, target] - logits[row, n])) for n in negatives[row].tolist()]
+        expected -= WEIGHTS[row].item() * sum(terms) / 2
+    assert ours.item() == pytest.approx(expected, rel=1e-12)
+    shifted = pairwise_ranking(of.scaled(STATES), Catalogue(ITEMS, bias + 9, 0.4), TARGETS, negatives, WEIGHTS)
+    assert shifted.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_squares_are_of_the_state_and_of_all_that_it_is_held_against() -> None:
+    negatives = torch.tensor([[3, 1], [3, 9], [0, 0], [2, 4], [5, 6]])
+    ours = half_squares(STATES, Catalogue(ITEMS, temperature=0.4), TARGETS, negatives, WEIGHTS)
+    states, items, expected = STATES.tolist(), ITEMS.tolist(), 0.0
+    for row, target in enumerate(TARGETS.tolist()):
+        met = [states[row], items[target], *(items[n] for n in negatives[row].tolist())]
+        expected += WEIGHTS[row].item() * sum(x * x for vector in met for x in vector) / 2
+    assert ours.item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])

@@ -66,6 +66,11 @@ def test_is_written_and_read_back(split: Split, tmp_path) -> None:
     assert str(Evaluation.read(tmp_path)) == str(made)
 
 
+def test_scores_know_whom_they_are_of(split: Split) -> None:
+    with pytest.raises(ft.ConfigError, match="Scores of another program know no unknown_users: leave it out"):
+        ft.evaluate_scores(table(split, 0.3), split, ft.EvaluationConfig(unknown_users=True))
+
+
 def test_a_row_may_say_which_case_it_is_for(shop) -> None:
     split = ft.temporal(ft.read(shop), valid_from=0.6, test_from=0.7, targets="all")
     users, targets = split.data.users.ids, split.data.items.ids

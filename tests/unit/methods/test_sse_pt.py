@@ -14,12 +14,17 @@ from torch.nn import functional as F
 
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.ranking import rank_of
+from forethought.cli import main
 from forethought.config import Recipe
 from forethought.data.batches import Batch, history_batch, replace_randomly, training_batch, windows
 from forethought.data.interactions import DataSizes
+from forethought.data.noise import Noise
 from forethought.data.splits import Split, leave_last_out, temporal
 from forethought.errors import ConfigError, DataError
+from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
+from forethought.evaluation.sampled import Sample
+from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.items import ItemLoss
 from forethought.methods.sse_pt import SSEPT, SSEPTModel
 from forethought.recommender import load
@@ -306,3 +311,43 @@ def test_by_default_nearly_all_users_and_no_items_are_replaced(split: Split) -> 
     model.train()
     model.loss(batch)
     assert len(seen) == 1
+
+
+def test_what_a_stranger_gets_is_measured(run: Path, split: Split, tmp_path: Path) -> None:
+    """Every history with the mean user, case by case as `recommend` has it; held against the run's own."""
+    model, few_draws = load(run), EvaluationConfig(resamples=20)
+    known, strangers = (evaluate(model, split, replace(few_draws, unknown_users=asked)) for asked in (False, True))
+    assert "unknown_users" not in known.protocol
+    assert strangers.protocol["unknown_users"] is True
+    assert "read as UNKNOWN users' histories" in str(strangers)
+    assert strangers.cases["user_id"].equals(known.cases["user_id"])
+    histories = [model.items.id_list(row) for row in map(split.test.history.__getitem__, range(len(split.test)))]
+    lists = model.recommend(histories, k=split.data.n_items, exclude_history=model.about["exclude_history"])
+    for rank, target, answer in zip(strangers.cases["rank"], strangers.cases["target_id"], lists, strict=True):
+        assert answer.items.index(target) + 1 == rank
+    assert (known.cases["rank"] != strangers.cases["rank"]).any()
+    both = compare({"known": known, "strangers": strangers})
+    assert "though vectors of users were trained: strangers." in str(both)
+    with pytest.raises(DataError, match="The seeds of 'one' knew their users or did not"):
+        compare({"one": [known, strangers], "other": evaluate(model, split, EvaluationConfig(resamples=21))})
+    noisy = EvaluationConfig(resamples=20, noise=Noise(kind="replace", share=0.3), noise_seeds=1)
+    ranks = [evaluate(model, split, replace(noisy, unknown_users=asked)).cases["rank"] for asked in (False, True)]
+    assert (ranks[0] != ranks[1]).any()
+    sampled = EvaluationConfig(resamples=20, sample=Sample(negatives=5))
+    ranks = [evaluate(model, split, replace(sampled, unknown_users=asked)).cases["rank"] for asked in (False, True)]
+    assert (ranks[0] != ranks[1]).any()
+
+
+def test_others_have_nobody_to_forget(split: Split, quick: Training, sasrec: SASRec, tmp_path: Path) -> None:
+    plain_one = train(Recipe(method=sasrec, training=replace(quick, epochs=1)), split, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"keeps no vectors of users, .* \(on the command line --unknown-users\)"):
+        evaluate(plain_one, split, EvaluationConfig(unknown_users=True))
+
+
+def test_the_command_line_forgets_users_and_keeps_the_runs_own(run: Path, tmp_path: Path, capsys: Any) -> None:
+    main(["evaluate", str(run), "--unknown-users", "--resamples", "20", "--out", str(tmp_path / "strangers")])
+    assert Evaluation.read(tmp_path / "strangers").protocol["unknown_users"] is True
+    before = sorted(path.name for path in run.iterdir())
+    main(["evaluate", str(run), "--unknown-users", "--resamples", "20"])
+    assert "Not the run's own evaluation" in " ".join(capsys.readouterr().err.split())
+    assert sorted(path.name for path in run.iterdir()) == before
