@@ -30,7 +30,7 @@ from forethought.methods.next_item import NextItem
 from forethought.methods.popular import Popular
 from forethought.methods.reg4rec import REG4Rec
 from forethought.runs import train
-from forethought.studies import clusters, halting, intent_probing, length, results, runner, variants
+from forethought.studies import clusters, halting, halting_page, intent_probing, length, results, runner, variants
 from forethought.studies.catalogue import STUDIES
 from forethought.studies.decoding import ways
 from forethought.studies.results import DatasetKey
@@ -286,12 +286,12 @@ def test_the_depth_told_of_is_chosen_on_validation() -> None:
     fixed = point("fixed depth", 3.0, 0.0, 0.0, 3.0) | {"rule": "fixed"}
     points = [point("ARH", 1.0, 0.5, -0.2, 1.0), point("ARH", 1.5, -0.3, 0.0, 1.4), point("ARH", 1.2, 0.0, 0.0, 1.6)]
     deepest = fixed | {"steps": 6.0, "flops": 60.0, "ms": 15.0, "ndcg@10": 0.5}
-    said = halting._verdict({"best_fixed": 3, "curve": [fixed, deepest, *points]})
+    said = halting_page.verdict({"best_fixed": 3, "curve": [fixed, deepest, *points]})
     assert "the threshold 1.5. On the test part it takes 1.50 steps" in said
     assert "NDCG@10 -30.0% [-30.0%, -30.0%], steps saved 50.0%, FLOPs saved 50.0%, time saved 50.0%" in said
     assert "taking all 6 steps: NDCG@10 +40.0%, steps saved 75.0%, FLOPs saved 75.0%, time saved 90.0%" in said
     nothing = points[0]["valid"] | {"relative_ci95": [None, None]}
-    assert "no ARH point" in halting._verdict({"best_fixed": 3, "curve": [fixed, points[0] | {"valid": nothing}]})
+    assert "no ARH point" in halting_page.verdict({"best_fixed": 3, "curve": [fixed, points[0] | {"valid": nothing}]})
 
 
 @on_every_device
