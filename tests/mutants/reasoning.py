@@ -518,6 +518,20 @@ MUTANTS = [
         "unit/data/test_shop.py::test_a_route_is_as_long_as_asked_and_walked_to_its_end",
     ),
     Mutant(
+        "the oracle beside a rule need not take its first step",
+        "studies/oracle.py",
+        "hull_steps(values_Dn[first:])",
+        "hull_steps(values_Dn)",
+        "unit/studies/test_oracle.py::test_an_oracle_beside_a_rule_takes_the_steps_that_the_rule_must",
+    ),
+    Mutant(
+        "those of whom there are most steps are held against themselves",
+        "studies/step_groups.py",
+        "draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3]",
+        "draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 1]",
+        "unit/studies/test_step_groups.py::test_the_last_group_less_the_first",
+    ),
+    Mutant(
         "a learnt rule is judged by what it was fitted on",
         "studies/oracle.py",
         "expected_Dn[depth, held_out] = model.predict(features_nF[held_out])",

@@ -49,8 +49,9 @@ def _summary(page: Page, runs: Sequence[Result]) -> None:
             "An oracle that knows what comes next saves at most so many steps without a loss on average, and so bounds "
             "every rule. A rule that is fitted to other users' cases, and reads the indicators of all steps and the "
             f"length of the history, saves so many with its interval above -{LOSS:.0%}. The last three columns say how "
-            "many steps more the longest histories take than the shortest, and the hardest than the easiest: by the "
-            "entropy, or by the rank of the next item, before the first step (fifths of the cases)."
+            "many steps more the longest histories take than the shortest, and the hardest than the easiest, by the "
+            "entropy or by the rank of the next item before the first step (fifths of the cases); where ARH has its "
+            "threshold, and in brackets where its steps are nearest to the middle, as there may be nobody who adapts."
         )
     _filled(page, SUMMARY, [_summary_row(run) for run in runs])
 
@@ -81,7 +82,7 @@ def _summary_row(run: Result) -> list[object]:
     return [
         *(name, f"{best['steps']:.0f}", *own),
         *(_share(known, best["steps"]), "" if least is None else _share(least["steps"], best["steps"])),
-        *("" if point is None else _difference(point, by) for by in GROUPED),
+        *(_differences((point, _middle(figures)), by) for by in GROUPED),
     ]
 
 
@@ -164,6 +165,19 @@ def _means(point: Mapping[str, Any], by: str) -> str:
 
 def _difference(point: Mapping[str, Any], by: str) -> str:
     return difference_words(point["steps_by"][by]) if "steps_by" in point else ""
+
+
+def _differences(points: Sequence[Mapping[str, Any] | None], by: str) -> str:
+    """Of two points, the second in brackets; of one that is not there nothing."""
+    first, second = ("" if point is None else _difference(point, by) for point in points)
+    return f"{first} ({second})".lstrip() if second else first
+
+
+def _middle(figures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """ARH where its mean steps are nearest to halfway between the first and the last."""
+    points = [point for point in figures["curve"] if point["rule"] == "arh"]
+    halfway = (figures["trained_steps"] + 1) / 2
+    return min(points, key=lambda point: abs(point["steps"] - halfway), default=None)
 
 
 def _threshold(point: Mapping[str, Any]) -> str:

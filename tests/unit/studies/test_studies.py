@@ -315,10 +315,31 @@ def test_halting_curves(context: StudyContext) -> None:
     assert bounds["oracle"]["steps_at_no_loss"] <= told["best_fixed"]
     assert all(p["relative_ci95"][0] <= p["relative"] <= p["relative_ci95"][1] for p in bounds["learnt"])
     assert "An oracle that knows what comes next".lower() in text.lower()
+    assert [p["oracle"]["ndcg@10"] for p in fixed[:2]] == pytest.approx([p["ndcg@10"] for p in fixed[:2]])
+    for point in [p for p in told["curve"] if p["rule"] != "soft"]:
+        assert point["oracle"]["ndcg@10"] >= point["ndcg@10"] - 1e-9, "no rule is above it"
+        assert point["oracle"]["steps"] <= point["steps"] + 1e-9
+        assert set(point["steps_by"]) == {"length", "entropy", "rank"}
+        assert list(point["steps_quantiles"].values()) == sorted(point["steps_quantiles"].values())
+    summary = text.split("## What is saved at no loss")[1].split("\n## ")[0]
+    assert "| oracle saves at most |" in summary
+    assert f"| {told['best_fixed']} |" in next(line for line in summary.splitlines() if line.startswith("| dtrec-"))
+    assert "| by entropy before the first step | difference |" in text
     assert "| fixed depth |" in text
     assert "| ARH, fitted on validation |" in text
     assert "At one deviation, under noise" in text
     assert told["fitted"] in text
+
+
+def test_the_page_of_halting_is_made_of_what_is_committed(tmp_path: Path) -> None:
+    """Results of before quartiles, oracles and errors in deviations were asked for."""
+    kept = Path(__file__).parents[3] / "docs" / "results"
+    for part in ("runs", "halting"):
+        (tmp_path / part).mkdir()
+        for path in (kept / part).glob("dtrec*.json"):
+            shutil.copy(path, tmp_path / part)
+    text = write_page(STUDIES["halting"], tmp_path).read_text(encoding="utf-8")
+    assert "| dtrec-amazon_beauty_2014-shuffle-0 | 1 | 0.3 | 1.33 |" in text
 
 
 @pytest.mark.usefixtures("tiny")
