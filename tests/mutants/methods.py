@@ -160,14 +160,14 @@ MUTANTS = [
     ),
     Mutant(
         "the ponder prior is geometric the wrong way",
-        "methods/dtrec.py",
-        "(1 - self.config.ponder_rate) ** steps",
-        "self.config.ponder_rate ** steps",
+        "reasoning/halting_head.py",
+        "(1 - rate) ** steps",
+        "rate ** steps",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
     Mutant(
         "the ponder prior is not cut off at T",
-        "methods/dtrec.py",
+        "reasoning/halting_head.py",
         "prior / prior.sum()",
         "prior",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",

@@ -51,19 +51,25 @@ from forethought.reasoning.chain import (
     running_means,
 )
 from forethought.reasoning.contrast import info_nce_of_steps, same_user_or_target
-from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_prototypes, of_steps, of_trajectory, together
+from forethought.reasoning.diagnostics import (
+    Diagnostics,
+    mean_cosine,
+    of_halting,
+    of_prototypes,
+    of_trajectory,
+    together,
+)
 from forethought.reasoning.halting import (
     Halting,
-    HaltingHead,
     HaltingPolicy,
     Rule,
     SoftmaxStats,
     Trace,
-    indicators,
+    halting_weights,
     reason_until,
-    soft_weights,
     softmax_stats,
 )
+from forethought.reasoning.halting_head import HaltingHead, ponder, soft_steps
 from forethought.reasoning.halting_rollouts import ExitPolicy, check_exits
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
 from forethought.reasoning.readouts import Readout
@@ -74,6 +80,7 @@ from forethought.settings import Between, Epoch, Scale, SearchRange, Steps, Weig
 Supervision = Literal["dynamic", "fixed", "none"]
 IndicatorSource = Literal["coarse", "refined", "fine", "exact"]
 PrototypeChoice = Literal["target", "nearest"]
+HaltingInputs = Literal["pooled", "per_step"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
 OF_CONTRAST = "contrast_noise", "contrast_from"
 OF_PROTOTYPES = "prototype_weight", "warmup_epochs", "prototype_temperature", "prototype_choice"
@@ -138,6 +145,9 @@ class DTRec(MethodConfig):
     """When a row stops; threshold is delta."""
     halting_width: Width = 16
     """Hidden units of the halting net."""
+    halting_inputs: HaltingInputs = "pooled"
+    """How the halting net's indicators are standardised: by the same means and variances at all steps (pooled), or by
+    those of each step (per_step), so that it reads how a row stands among others at the same step."""
     ponder_weight: Weight = 0.0
     """beta, pull of the halting weights towards a geometric distribution; 0: none (the paper names none)."""
     ponder_rate: Annotated[float, Between(0, 1, above=True, below=True)] = 0.5
@@ -160,6 +170,11 @@ class DTRec(MethodConfig):
                     f"{without} {' and '.join(asked)} would change nothing: give {give}, or leave that out."
                 )
         self.halting.steps(self.max_steps)
+        if self.halting_inputs == "per_step" and self.max_steps == self.halting.min_steps:
+            raise ConfigError(
+                "With a single step there is nothing to decide, so halting_inputs would change nothing: give max_steps "
+                "above 1, or leave that out."
+            )
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -200,7 +215,7 @@ class DTRecModel(Method):
         self.items = ItemTable(n_items, width, config.loss, config.item_std)
         self.backbone = config.backbone.build()
         self.step_embeddings = nn.Parameter(torch.randn(T, width) * 0.02)  # p_1 .. p_T
-        self.head = HaltingHead(config.halting_width)
+        self.head = HaltingHead(config.halting_width, T if config.halting_inputs == "per_step" else None)
         counts = cluster_counts(config.first_clusters, config.most_clusters, config.cluster_speed, T, n_items)
         if config.supervision == "fixed":
             counts = [max(counts)] * T
@@ -270,15 +285,14 @@ class DTRecModel(Method):
         else:
             lse_R = lse_SP.flatten()
             lse = ((hard_R + soft_R) * lse_R).sum()
-        total = lse - towards + self.config.ponder_weight * self._ponder(w_PT) / batch.weight
+        total = lse - towards + self.config.ponder_weight * ponder(w_PT, self.config.ponder_rate) / batch.weight
         ce_R = (lse_R - (r_RD * target_RD).sum(-1)).detach() * of.scale_R / batch.weight
-        steps = (w_PT.detach() * torch.arange(first, T + 1, device=w_PT.device)).sum() / batch.weight
         figures = {
             "loss": total.detach(),
             "ce_first": ce_R[of.step_R == 0].sum(),
             "ce_last": ce_R[of.step_R == T].sum(),
         }
-        figures |= {"soft_steps": steps, "mean_cosine": alike}
+        figures |= soft_steps(w_PT, first, batch.weight) | {"mean_cosine": alike}
         if self.contrasting:
             contrast = self._contrast(initial_states, chains, thoughts, targets_P, batch)
             total = total + self.config.contrast_weight * contrast
@@ -287,7 +301,7 @@ class DTRecModel(Method):
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:
         """Flat trajectories, halting without a choice, prototypes that are one or do not sharpen."""
-        diagnostics = of_steps(figures["soft_steps"], self.config.max_steps, self.config.halting.min_steps)
+        diagnostics = of_halting(figures, self.config.halting, self.config.max_steps)
         warming = self.prototype_weight == 0 < self.config.prototype_weight and self.config.supervision != "none"
         if self.config.max_steps > 1 and not warming:  # what would make the steps differ is not switched on yet
             diagnostics = together(diagnostics, of_trajectory(figures["mean_cosine"]))
@@ -302,13 +316,11 @@ class DTRecModel(Method):
     def _halting_weights(
         self, states: list[Tensor], r_SPD: Tensor, last_P: Tensor, catalogue: Catalogue
     ) -> tuple[Tensor, Tensor | None]:
-        """w_t from p_halt of each step's indicators, which carry no gradient into the states, [P, T].
-
-        Or [P, T + 1], where a row may stop before the first step.
+        """w_t from p_halt of each step's indicators, [P, T], or [P, T + 1] where a row may stop before the first step.
 
         And the lse of every state, [T + 1, P] with gradient, where the exact indicators have made it for all.
         """
-        S, P, d = r_SPD.shape[0], r_SPD.shape[1], states[0].shape[-1]
+        S, P, _ = r_SPD.shape
         lse_SP = None
         if self.config.indicator_source == "exact":
             with nullcontext() if not self.config.draw_step else torch.no_grad():
@@ -318,15 +330,7 @@ class DTRecModel(Method):
             stats = [SoftmaxStats(*each) for each in zip(*parts, strict=True)]
         else:
             stats = [self._guessed_stats(r.detach(), last_P, catalogue) for r in r_SPD]
-        features = [
-            indicators(stats[t - 1], stats[t], (states[t] - states[t - 1]).detach().norm(dim=-1), len(catalogue), d)
-            for t in range(1, S)
-        ]
-        halts_PT = self.head(torch.stack(features, dim=1))
-        if self.config.halting.min_steps == 0:
-            start_P3 = HaltingPolicy.at_start(stats[0], states[0].detach(), len(catalogue))
-            halts_PT = torch.cat([self.head.at_start(start_P3)[:, None], halts_PT], dim=1)
-        return soft_weights(halts_PT), lse_SP
+        return halting_weights(self.head, stats, states, len(catalogue), self.config.halting.min_steps), lse_SP
 
     def _scaled(self, state: Tensor, step: int, catalogue: Catalogue) -> Tensor:
         """A step's state, scaled at its own temperature tau_t."""
@@ -371,12 +375,6 @@ class DTRecModel(Method):
         )
         ignored_PP = same_user_or_target(users_P, targets_P)
         return info_nce_of_steps(twins, own, self.config.loss.temperature, ignored_PP).sum() / batch.weight
-
-    def _ponder(self, w_PT: Tensor) -> Tensor:
-        """sum_p KL(w_p || geometric), cut off at T."""
-        steps = torch.arange(w_PT.shape[1], device=w_PT.device, dtype=w_PT.dtype)
-        prior = self.config.ponder_rate * (1 - self.config.ponder_rate) ** steps
-        return (w_PT * (w_PT.clamp_min(1e-9) / (prior / prior.sum())).log()).sum()
 
     # ---- inference
 

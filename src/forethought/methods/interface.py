@@ -252,7 +252,7 @@ class Method(nn.Module):
         """What the epoch that has just ended shows beside its losses; most methods have nothing to say.
 
         Args:
-            figures: means of the loss parts over the epoch.
+            figures: means of the loss parts over the epoch, and what the validation part said after it.
         """
         return Diagnostics()
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,11 +14,14 @@ from torch.nn import functional as F
 from forethought.catalogue import losses
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
+from forethought.reasoning.halting import Halting
+from forethought.reasoning.halting_head import QUANTILES
 from forethought.reasoning.prototypes import Prototypes
 
 FLAT = 0.99  # mean cosine of first and last thought from which a trajectory goes nowhere
 COLLAPSED = 0.9  # mean cosine of the coarsest prototypes from which they are one
-EDGE = 0.05  # steps from either end that count as no choice at all
+EDGE = 0.05  # soft steps from either end that count as no choice at all
+SAME = 0.95  # of the cases, from which they all stop at one step
 SLACK = 1.02  # entropies of targets may rise by 2% from level to level without a word
 
 DIFFUSE = 0.99  # entropy of attention over intents, as a share of ln m, from which all of them weigh alike
@@ -79,26 +83,53 @@ def of_categories(nats: float, frequencies_nats: float) -> Diagnostics:
     )
 
 
-def of_steps(soft_steps: float, max_steps: int, min_steps: int = 1) -> Diagnostics:
-    """Whether the halting net chooses at all, from the mean number of steps under its weights."""
-    if max_steps < 2:
+def steps_taken(halting: Halting | None, steps_n: np.ndarray) -> dict[str, float]:
+    """Figures of the steps that rows took: mean, quantiles, and the share that took as many as most; none where all do.
+
+    Args:
+        halting: how they halted; None: by a method that does not reason.
+        steps_n: of n > 0 rows.
+    """
+    if halting is None or halting.rule in ("fixed", "soft"):
+        return {}
+    quantiles = np.quantile(steps_n, list(QUANTILES.values()), method="inverted_cdf")  # steps that somebody took
+    named = {f"valid_steps_{name}": float(value) for name, value in zip(QUANTILES, quantiles, strict=True)}
+    alike = np.unique(steps_n, return_counts=True)[1].max() / len(steps_n)
+    return {"valid_steps": float(steps_n.mean()), **named, "valid_steps_alike": float(alike)}
+
+
+def of_halting(figures: Mapping[str, float], halting: Halting, trained: int) -> Diagnostics:
+    """Whether depth adapts to anybody: by the rule as it is set, on the validation part, or under the soft weights.
+
+    Args:
+        figures: `steps_taken` of the validation part, as the rule and its threshold have it; of a rule that takes all
+            steps (soft) the mean `soft_steps` of training.
+        halting: as the method is configured.
+        trained: steps that it was trained to take.
+    """
+    first, most = halting.min_steps, halting.steps(trained)
+    if most <= first or halting.rule in ("fixed", "random"):
         return Diagnostics()
-    if soft_steps > max_steps - EDGE:
-        return Diagnostics(
-            warnings=[
-                f"Nothing halts before the last of {max_steps} steps: lower the threshold, or give ponder_weight "
-                "a value above 0."
-            ]
-        )
-    if soft_steps < min_steps + EDGE:
-        return Diagnostics(
-            warnings=[
-                f"Everything halts {'after' if min_steps else 'before'} the first step, so that depth adapts to "
-                "nobody: later steps are no better to the halting net; raise base_weight or "
-                "give ponder_weight a value above 0."
-            ]
-        )
-    return Diagnostics()
+    soft = figures["soft_steps"]
+    edge = soft > trained - EDGE or soft < first + EDGE
+    weighed = f"give ponder_weight a value above 0, as the weights of training choose nothing ({soft:.2f} soft steps)"
+    if halting.rule == "soft":
+        told = f"All of the weight lies on one step, so that depth adapts to nobody: {weighed}."
+        return Diagnostics(warnings=[told] if edge else [])
+    alike, steps = figures.get("valid_steps_alike", 0.0), figures.get("valid_steps_p50", 0.0)
+    if alike < SAME:
+        return Diagnostics()
+    when = "before the first step" if not steps else f"after step {steps:.0f}{' (the last)' * (steps == most)}"
+    ways = ["have validation choose a threshold (forethought evaluate --delta-within 0.01)"]
+    if halting.rule == "arh":
+        ways += ["train the halting net on what stopping is worth (forethought align)"] * (first > 0 and most > 1)
+        ways += [weighed] * edge
+    return Diagnostics(
+        warnings=[
+            f"{alike:.0%} of the validation cases stop {when} of {most} at the threshold {halting.threshold:g}, so "
+            f"that depth adapts to nobody: {', or '.join(ways)}."
+        ]
+    )
 
 
 @torch.no_grad()

@@ -10,27 +10,24 @@ Shapes: P rows, D width, T steps, N items (or prototypes that stand for them).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from forethought.backbones.interface import Backbone
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.moments import moments
 from forethought.errors import ConfigError
 from forethought.reasoning.chain import InitialStates
+from forethought.reasoning.halting_head import INDICATORS, HaltingHead, soft_weights
 from forethought.reasoning.indicator_noise import IndicatorNoise
 from forethought.reasoning.readouts import OwnStates, Readout, WeightedStates
 from forethought.settings import Between, Number, Settings
 
 Rule = Literal["arh", "soft", "fixed", "change", "entropy", "consistency", "random"]
-INDICATORS = ("entropy", "consistency", "change")
-OUTLIER = 5.0  # standard deviations at which an indicator is cut
-MEMORY = 0.01  # share of the newest batch in the running means
 KL_CAP = 5.0  # nats; consistency is cut there and divided by it
 
 
@@ -131,64 +128,29 @@ def indicators(before: SoftmaxStats, now: SoftmaxStats, change_P: Tensor, n_item
     return torch.stack(scaled, dim=-1).to(change_P.dtype)
 
 
-class HaltingHead(nn.Module):
-    """p_halt = sigmoid(MLP([Ent, Cons, Delta])), [..., 3] -> [...] (eq. 8).
+def halting_weights(
+    head: HaltingHead, stats: Sequence[SoftmaxStats], states: Sequence[Tensor], n_items: int, first: int
+) -> Tensor:
+    """w_t in training, from p_halt of each step's indicators, which carry no gradient into the states (eqs. 7 to 9).
 
-    The indicators of all rows lie close together, far from zero, and a net that reads them as they are halts everybody
-    at once. So they are standardised, by running means and variances of the training batches (not by those of the
-    batch at hand: a row's fate does not depend on its neighbours). Of several processes the first one's count.
+    Args:
+        stats: of r_0 .. r_T, without gradients.
+        states: r_0 .. r_T, [P, D] each.
+        first: the step after which a row may first stop, 0 or 1.
+
+    Returns:
+        [P, T], or [P, T + 1] where `first` is 0.
     """
-
-    mean: Tensor
-    variance: Tensor
-    batches: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.up, self.down = nn.Linear(len(INDICATORS), width), nn.Linear(width, 1)
-        self.register_buffer("mean", torch.zeros(len(INDICATORS)))
-        self.register_buffer("variance", torch.ones(len(INDICATORS)))
-        self.register_buffer("batches", torch.tensor(0))
-
-    def at_start(self, features: Tensor) -> Tensor:
-        """p_halt before the first step, [...]: what is unknown there (NaN) counts as its running mean."""
-        return self.logits(torch.where(features.isnan(), self.mean.to(features.dtype), features)).sigmoid()
-
-    def forward(self, features: Tensor) -> Tensor:
-        if self.training and features.numel():
-            self._watch(features)
-        return self.logits(features).sigmoid()
-
-    def logits(self, features: Tensor) -> Tensor:
-        """ln p / (1 - p), [...]; the means stay as they are."""
-        standard = (features - self.mean) / self.deviations()
-        with torch.autocast(features.device.type, enabled=False):  # weights of the steps are to sum to 1
-            return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0]
-
-    def deviations(self) -> Tensor:
-        """The running standard deviation of each indicator, [3]."""
-        return (self.variance + 1e-8).sqrt()
-
-    @torch.no_grad()
-    def _watch(self, features: Tensor) -> None:
-        """Averages over all batches at first, then over the last hundred or so."""
-        flat = features.reshape(-1, len(INDICATORS))
-        self.batches += 1
-        share = max(1 / int(self.batches), MEMORY)
-        self.mean.lerp_(flat.mean(0), share)
-        self.variance.lerp_((flat - self.mean).square().mean(0), share)
-
-
-def soft_weights(halts_PT: Tensor) -> Tensor:
-    """w_t = p_t prod_{j<t} (1 - p_j), what is left given to the last step, so that each row sums to 1 (eq. 9)."""
-    on_PT = 1 - halts_PT
-    if torch.compiler.is_exporting():  # ONNX has no running product
-        on_PT = torch.stack(list(accumulate(on_PT.unbind(1), torch.mul)), dim=1)
-    else:
-        on_PT = torch.cumprod(on_PT, dim=1)
-    before_PT = torch.cat([torch.ones_like(on_PT[:, :1]), on_PT[:, :-1]], dim=1)
-    weights = halts_PT * before_PT
-    return torch.cat([weights[:, :-1], before_PT[:, -1:]], dim=1)
+    states, width = [state.detach() for state in states], states[0].shape[-1]
+    features = [
+        indicators(stats[t - 1], stats[t], (states[t] - states[t - 1]).norm(dim=-1), n_items, width)
+        for t in range(1, len(states))
+    ]
+    halts_PT = head(torch.stack(features, dim=1))
+    if first and not head.per_step:
+        return soft_weights(halts_PT)
+    start_P = head.at_start(HaltingPolicy.at_start(stats[0], states[0], n_items))  # seen, lest it be asked there later
+    return soft_weights(halts_PT if first else torch.cat([start_P[:, None], halts_PT], dim=1))
 
 
 class Trace(NamedTuple):
@@ -242,6 +204,7 @@ class HaltingPolicy:
         stats_before: SoftmaxStats | None,
         stats: SoftmaxStats | None,
         noise: IndicatorNoise,
+        step: int,
     ) -> Tensor:
         """Indicators [P, 3] of one step."""
         change = (now - before).norm(dim=-1)
@@ -250,11 +213,11 @@ class HaltingPolicy:
             features = torch.stack([none, none, change / math.sqrt(now.shape[-1])], dim=-1)
         else:
             features = indicators(stats_before, stats, change, len(self.catalogue), now.shape[-1])
-        return self._misread(features, noise)
+        return self._misread(features, noise, step)
 
     def read_start(self, now: Tensor, stats: SoftmaxStats | None, noise: IndicatorNoise) -> Tensor:
         """Indicators [P, 3] before the first step: nothing is known but the entropy."""
-        return self._misread(self.at_start(stats, now, len(self.catalogue)), noise)
+        return self._misread(self.at_start(stats, now, len(self.catalogue)), noise, 0)
 
     @staticmethod
     def at_start(stats: SoftmaxStats | None, now: Tensor, n_items: int) -> Tensor:
@@ -263,22 +226,18 @@ class HaltingPolicy:
         known = none if stats is None else indicators(stats, stats, none, n_items, now.shape[-1])[:, 0]
         return torch.stack([known, none, none], dim=-1)
 
-    def _misread(self, features: Tensor, noise: IndicatorNoise) -> Tensor:
+    def _misread(self, features: Tensor, noise: IndicatorNoise, step: int) -> Tensor:
         if self.head is None or noise.silent:
             return features
-        return noise.applied(features, self.head.mean, self.head.deviations())
+        return noise.applied(features, *self.head.usual(step))
 
-    def halt(self, halting: Halting, features: Tensor, looked: bool, *, start: bool = False) -> tuple[Tensor, Tensor]:
-        """p_halt (NaN without a net, or where nobody looked), and which rows stop.
-
-        Args:
-            start: before the first step.
-        """
+    def halt(self, halting: Halting, features: Tensor, looked: bool, step: int) -> tuple[Tensor, Tensor]:
+        """p_halt (NaN without a net, or where nobody looked), and which rows stop after this step."""
         rule, none = halting.rule, torch.full_like(features[:, 0], torch.nan)
         if self.head is None or not looked:
             halts = none
         else:
-            halts = self.head.at_start(features) if start else self.head(features)
+            halts = self.head(features[:, None], step)[:, 0] if step else self.head.at_start(features)
         if rule == "arh":
             return halts, halts > halting.threshold
         if rule == "random":
@@ -344,11 +303,11 @@ def reason_until(
             break
         if t:
             stats = policy.stats_of(read, t, live) if looking else None
-            features = policy.read(before, read, stats_before, stats, halting.noise)
+            features = policy.read(before, read, stats_before, stats, halting.noise, t)
         else:
             stats = stats_before
             features = policy.read_start(read, stats, halting.noise)
-        halts, stop = policy.halt(halting, features, looking, start=t == 0)
+        halts, stop = policy.halt(halting, features, looking, t)
         final = _kept(final, answers.after(t, read, halts), live, going)
         stats_before, going = stats, going & ~stop
         for part, value in zip(kept, (read, features, halts), strict=True):

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.ranking import rank_of
 from forethought.errors import ConfigError
-from forethought.reasoning.halting import Halting, HaltingHead, Trace
+from forethought.reasoning.halting import Halting, Trace
+from forethought.reasoning.halting_head import HaltingHead
 from forethought.reasoning.policy import Future, Replayed, Rollouts
 from forethought.reasoning.readouts import Readout
 

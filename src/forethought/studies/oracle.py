@@ -67,6 +67,21 @@ def oracle(values_Dn: np.ndarray, best_fixed: int) -> dict[str, Any]:
     }
 
 
+def beside(values_Dn: np.ndarray, first: int, steps: float, quality: float) -> dict[str, float | None]:
+    """The oracle beside a rule: its best quality with as many steps, and the fewest steps for as much quality.
+
+    Args:
+        first: steps that the rule always takes, 0 or 1; the oracle takes them too.
+        steps, quality: means of the rule, on the same cases.
+    """
+    at, best = hull_steps(values_Dn[first:])
+    least = least_steps(at, best, quality)
+    return {
+        "ndcg@10": float(np.interp(steps - first, at, best)),
+        "steps": None if least is None else first + least,
+    }
+
+
 def learnt(
     values_Dn: np.ndarray, features_nF: np.ndarray, users_n: np.ndarray, seed: int
 ) -> list[tuple[float, np.ndarray]]:

@@ -109,6 +109,7 @@ def longer_prototypes(**settings: Any) -> Callable[[], Recipe]:
 
 NARROW = {"width": 32, "ffn_width": 128}
 PROTOTYPE_EPOCHS = 30
+PONDER = 0.05  # weight of the prior that holds p_halt near a half, so that neither end takes all
 PROTOTYPES: dict[str, dict[str, Any]] = {
     **{f"dtrec-long-warmup-{n}": {"warmup_epochs": n} for n in (10, 0, 5, 15)},
     "dtrec-long-no-hps": {"supervision": "none"},
@@ -183,6 +184,9 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-wide": changed("sasrec", backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-wide": changed("dtrec", max_steps=8, backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-refined": changed("dtrec", indicator_source="refined"),
+    "dtrec-per-step": changed("dtrec", halting_inputs="per_step"),
+    "dtrec-ponder": changed("dtrec", ponder_weight=PONDER),
+    "dtrec-per-step-ponder": changed("dtrec", halting_inputs="per_step", ponder_weight=PONDER),
     "dtrec-nearest": changed("dtrec", prototype_choice="nearest"),
     "dtrec-exit-0": changed("dtrec", halting={"min_steps": 0}),
     "dtrec-contrast": changed("dtrec", contrast_weight=1.0),

@@ -30,6 +30,7 @@ from forethought.errors import RunError
 from forethought.evaluation.metrics import chosen_mean, metric_of, ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Losses, Method, Stage
+from forethought.reasoning.diagnostics import steps_taken
 from forethought.training import state
 from forethought.training.evidence_weights import some_cases
 from forethought.training.interrupt import Interrupt, Interrupted
@@ -327,8 +328,6 @@ class Fit:
         """Validate, log, keep the best, and decide whether to go on; True where the stage is over."""
         progress = self.progress
         figures = {name: total / max(progress.positions, 1) for name, total in progress.sums.items()}
-        diagnostics = self.method.diagnostics(figures)
-        figures |= diagnostics.figures
         begin = time.perf_counter()
         figures |= (valid := fabric.broadcast(self._validate(fabric)))
         quality, selects = valid[self._quality], valid[self._selects]
@@ -337,6 +336,8 @@ class Fit:
             "trained_s": progress.trained_s,
             "valid_s": time.perf_counter() - begin,
         }
+        diagnostics = self.method.diagnostics(figures)
+        figures |= diagnostics.figures
         if progress.stage or self._stages_left:  # one of several
             figures["stage"] = progress.stage + 1
         kept = self._stage.guard is None or valid[f"valid_{self._stage.guard}"] >= progress.floor
@@ -385,8 +386,8 @@ class Fit:
             ranked = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history, k=k)
         figures = {"valid_ndcg@10": float(ndcg(ranked.ranks, 10).mean())}
         figures |= {f"valid_{each.name}": chosen_mean(each, ranked.ranks, ranked.lists) for each in metrics}
+        figures |= steps_taken(self.method.reasoning and self.method.reasoning.halting, ranked.steps)
         if price := self._stage.step_price:
-            figures["valid_steps"] = float(ranked.steps.mean())
             figures[self._selects] = (
                 figures[f"valid_{metric_of(self._stage.metric).name}"] - price * figures["valid_steps"]
             )

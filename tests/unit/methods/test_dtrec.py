@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from forethought.methods.items import ItemLoss
 from forethought.methods.take_over import take_over
 from forethought.reasoning.chain import History, initial_states_at_end
 from forethought.reasoning.halting import Halting
+from forethought.reasoning.indicator_noise import IndicatorNoise
 from forethought.recommender import load
 from forethought.runs import train
 from forethought.training.interrupt import Interrupted
@@ -444,6 +446,63 @@ def test_rows_may_stop_before_their_first_step(readout: str, split: Split) -> No
         w = torch.stack([h[:, 0], *((1 - h[:, :t]).prod(1) * h[:, t] for t in (1, 2)), (1 - h[:, :3]).prod(1)], 1)
         mixed = sum(w[:, t, None] * F.normalize(states[t], dim=-1) for t in range(4))
         torch.testing.assert_close(soft, mixed)
+
+
+def test_every_step_is_read_by_its_own_means(split: Split) -> None:
+    """In inference as in training: p_halt by hand, with the buffers of that step, and where rows then stop."""
+    model, batch, rows = given(split, indicator_source="exact", max_steps=3, halting_inputs="per_step")
+    torch.manual_seed(1)
+    model.head.mean.copy_(torch.rand(4, 3) * 0.5)
+    model.head.variance.copy_(torch.rand(4, 3) * 0.1)
+    last = batch.lengths_B.cumsum(0) - 1
+    with torch.no_grad():
+        x_PT3 = features_of(model, [r[last] for r in readouts(model, rows)])
+        z = (x_PT3 - model.head.mean[1:]) / (model.head.variance[1:] + 1e-8).sqrt()
+        h = model.head.down(model.head.up(z.clamp(-5, 5)).relu())[..., 0].sigmoid()
+        traced = model.user_states(batch, Halting(rule="arh"), trace=True).trace
+        assert traced is not None
+        torch.testing.assert_close(traced.halts_PT, h)
+        threshold = h[:, :2].flatten().sort().values[4:6].mean().item()
+        wanted = [next((t for t in (1, 2) if p[t - 1] > threshold), 3) for p in h]
+        assert model.user_states(batch, Halting(threshold=threshold)).steps_B.tolist() == wanted
+        assert len(set(wanted)) > 1
+        shifted = Halting(threshold=threshold, noise=IndicatorNoise(bias=1.0))
+        z = (z + 1.0).clamp(-5, 5)
+        h = model.head.down(model.head.up(z).relu())[..., 0].sigmoid()
+        misread = model.user_states(batch, replace(shifted, max_steps=3), trace=True).trace
+        assert misread is not None
+        torch.testing.assert_close(misread.halts_PT, h)
+
+
+def test_means_of_steps_are_refused_where_there_is_but_one() -> None:
+    with pytest.raises(ConfigError, match="With a single step there is nothing to decide, so halting_inputs"):
+        DTRec(max_steps=1, halting_inputs="per_step")
+    DTRec(max_steps=1, halting_inputs="per_step", halting=Halting(min_steps=0))
+    stored = to_json(DTRec())
+    del stored["halting_inputs"]
+    assert from_json(DTRec, stored).halting_inputs == "pooled"
+
+
+def test_the_log_tells_hard_steps_beside_soft_ones(split: Split, quick: Training, tmp_path: Path) -> None:
+    """At a threshold that everybody is over the log has one step for all, and a sentence says what to do."""
+    said: list[str] = []
+
+    class Listening(Quiet):
+        def warn(self, sentence: str) -> None:
+            said.append(sentence)
+
+    config = DTRec(backbone=BACKBONES["gru4rec"], first_clusters=4, most_clusters=12, halting=Halting(threshold=0.01))
+    train(Recipe(method=config, training=quick), split, tmp_path / "run", observer=Listening())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    for line in [line for line in lines if "valid_ndcg@10" in line]:
+        assert [line[f"valid_steps{part}"] for part in ("", "_p10", "_p50", "_p90", "_alike")] == [1.0] * 5
+        assert 1 < line["soft_steps_p10"] <= line["soft_steps_p50"] <= line["soft_steps_p90"] < 3
+    assert any(
+        "100% of the validation cases stop after step 1 of 3 at the threshold 0.01" in each
+        and "forethought evaluate --delta-within" in each
+        and "forethought align" in each
+        for each in said
+    )
 
 
 def test_rules_of_change_cannot_stop_before_there_was_any(split: Split) -> None:

@@ -9,7 +9,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from forethought.catalogue.catalogue import Catalogue
-from forethought.reasoning.diagnostics import mean_cosine, of_prototypes, of_steps, of_trajectory
+from forethought.reasoning.diagnostics import mean_cosine, of_halting, of_prototypes, of_trajectory, steps_taken
+from forethought.reasoning.halting import Halting
 from forethought.reasoning.prototypes import Prototypes
 
 
@@ -26,12 +27,53 @@ def test_flat_trajectories() -> None:
 
 
 @pytest.mark.parametrize(
-    ("soft_steps", "most", "said"),
-    [(2.0, 3, None), (2.99, 3, "Nothing halts before the last"), (1.01, 3, "after the first step"), (1.0, 1, None)],
+    ("halting", "steps", "soft", "said"),
+    [
+        ({}, [1] * 19 + [2], 2.0, "95% of the validation cases stop after step 1 of 3 at the threshold 0.5, so that"),
+        ({}, [1] * 18 + [2] * 2, 2.0, None),
+        ({}, [3] * 20, 2.0, "100% of the validation cases stop after step 3 (the last) of 3 at the threshold"),
+        ({}, [2] * 20, 2.0, "stop after step 2 of 3"),
+        ({"min_steps": 0}, [0] * 20, 2.0, "stop before the first step of 3"),
+        ({"max_steps": 2}, [2] * 20, 2.0, "stop after step 2 (the last) of 2"),
+        ({"max_steps": 1}, [1] * 20, 2.0, None),
+        ({"rule": "fixed"}, [3] * 20, 3.0, None),
+        ({"rule": "random"}, [3] * 20, 3.0, None),
+        ({"rule": "soft"}, [3] * 20, 2.0, None),
+        ({"rule": "soft"}, [3] * 20, 2.99, "All of the weight lies on one step, so that depth adapts to nobody"),
+    ],
 )
-def test_halting_without_a_choice(soft_steps: float, most: int, said: str | None) -> None:
-    warnings = of_steps(soft_steps, most).warnings
+def test_halting_without_a_choice(halting: dict, steps: list[int], soft: float, said: str | None) -> None:
+    way = Halting(**halting)
+    figures = {"soft_steps": soft, **steps_taken(way, np.array(steps, np.float32))}
+    warnings = of_halting(figures, way, 3).warnings
     assert warnings == [] if said is None else said in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("halting", "soft", "ways"),
+    [
+        ({}, 2.0, {"--delta-within", "forethought align"}),
+        ({}, 1.01, {"--delta-within", "forethought align", "ponder_weight"}),
+        ({}, 2.96, {"--delta-within", "forethought align", "ponder_weight"}),
+        ({"rule": "entropy"}, 1.01, {"--delta-within"}),
+        ({"min_steps": 0}, 2.0, {"--delta-within"}),
+    ],
+)
+def test_who_adapts_to_nobody_is_told_what_can_be_done(halting: dict, soft: float, ways: set[str]) -> None:
+    figures = {"soft_steps": soft, "valid_steps_p50": 1.0, "valid_steps_alike": 1.0}
+    (told,) = of_halting(figures, Halting(**halting), 3).warnings
+    assert {way for way in ("--delta-within", "forethought align", "ponder_weight") if way in told} == ways
+
+
+def test_steps_taken_by_hand() -> None:
+    steps = np.array([1, 1, 2, 3, 3, 3, 3, 3, 3, 3], np.float32)
+    told = steps_taken(Halting(), steps)
+    assert told == {
+        "valid_steps": pytest.approx(2.5),
+        **{"valid_steps_p10": 1.0, "valid_steps_p50": 3.0, "valid_steps_p90": 3.0},
+        "valid_steps_alike": 0.7,
+    }
+    assert steps_taken(None, steps) == steps_taken(Halting(rule="fixed"), steps) == {}
 
 
 def made(levels: list[torch.Tensor]) -> Prototypes:

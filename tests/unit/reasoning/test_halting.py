@@ -20,13 +20,14 @@ from forethought.reasoning import halting
 from forethought.reasoning.chain import InitialStates
 from forethought.reasoning.halting import (
     Halting,
-    HaltingHead,
     HaltingPolicy,
+    SoftmaxStats,
+    halting_weights,
     indicators,
     reason_until,
-    soft_weights,
     softmax_stats,
 )
+from forethought.reasoning.halting_head import HaltingHead, soft_steps, soft_weights
 from forethought.reasoning.indicator_noise import IndicatorNoise
 
 RNG = np.random.default_rng(0)
@@ -91,6 +92,77 @@ def test_the_net() -> None:
     x = (x - np.mean(means, axis=0)) / np.sqrt(np.mean(variances, axis=0) + 1e-8)
     wanted = 1 / (1 + np.exp(-(np.maximum(x @ w1.T + b1, 0) @ w2.T + b2)))
     np.testing.assert_allclose(head(features).detach().numpy(), wanted[:, 0], rtol=1e-12)
+
+
+def test_each_step_may_have_its_own_means() -> None:
+    """Step by step in loops; the start is watched by its entropy alone, of the rows of the same batch."""
+    torch.manual_seed(0)
+    head, depth = HaltingHead(8, depth=3).double(), 3
+    levels = torch.tensor([0.2, 0.5, 0.9])[:, None]  # which the pooled means would hide
+    seen = [levels + 0.1 * torch.rand(20, depth, 3, dtype=torch.float64) for _ in range(4)]
+    starts = [torch.rand(20, dtype=torch.float64) for _ in seen]
+    for batch, entropy_P in zip(seen, starts, strict=True):
+        unknown = torch.full_like(entropy_P, torch.nan)
+        head(batch)
+        head.at_start(torch.stack([entropy_P, unknown, unknown], -1))
+    head.eval()
+    (w1, b1, w2, b2) = (p.detach().numpy() for p in head.parameters())
+
+    def p_halt(x: np.ndarray, t: int) -> float:
+        means, squares = [], []
+        for n, (batch, entropy_P) in enumerate(zip(seen, starts, strict=True), start=1):
+            of = batch[:, t - 1].numpy() if t else entropy_P.numpy()[:, None]
+            means.append(of.mean(0))
+            squares.append(((of - np.mean(means, axis=0)) ** 2).mean(0))
+            assert len(means) == n
+        z = np.zeros(3)  # what is unknown is as usual
+        z[: len(means[0])] = ((x - np.mean(means, axis=0)) / np.sqrt(np.mean(squares, axis=0) + 1e-8)).clip(-5, 5)
+        return float(1 / (1 + np.exp(-(np.maximum(z @ w1.T + b1, 0) @ w2.T + b2)))[0])
+
+    asked = levels + 0.1 * torch.rand(5, depth, 3, dtype=torch.float64)
+    wanted = [[p_halt(asked[row, t - 1].numpy(), t) for t in (1, 2, 3)] for row in range(5)]
+    np.testing.assert_allclose(head(asked).detach().numpy(), wanted, rtol=1e-10)
+    np.testing.assert_allclose(head(asked[:, 1:2], 2).detach().numpy()[:, 0], [row[1] for row in wanted], rtol=1e-10)
+    start = torch.tensor([[0.3, math.nan, math.nan]], dtype=torch.float64)
+    np.testing.assert_allclose(head.at_start(start).item(), p_halt(np.array([0.3]), 0), rtol=1e-10)
+
+
+def test_a_net_of_before_is_loaded_as_it_was() -> None:
+    assert {name: tuple(of.shape) for name, of in HaltingHead(4).named_buffers()} == {
+        **{"mean": (3,), "variance": (3,)},
+        "batches": (),
+    }
+
+
+def test_the_start_is_watched_though_nobody_may_stop_there() -> None:
+    """So that a trained net of steps of their own can be asked at the start later; the pooled one stays out of it."""
+    torch.manual_seed(0)
+    states = [torch.randn(6, 4) for _ in range(3)]
+    stats = [SoftmaxStats(state, torch.rand(6), torch.randn(6, 4)) for state in states]
+    entropies = (stats[0].lse_P - (states[0] * stats[0].mean_PD).sum(-1)) / math.log(50)
+    own, pooled = HaltingHead(4, depth=2), HaltingHead(4)
+    for head, first in ((own, 1), (pooled, 1), (pooled, 0)):
+        weights = halting_weights(head, stats, states, 50, first)
+        assert weights.shape == (6, 3 - first)
+        torch.testing.assert_close(weights.sum(1), torch.ones(6))
+    assert own.mean[0, 0].item() == pytest.approx(entropies.mean().item(), rel=1e-5)
+    assert int(own.batches) == 1
+    assert int(pooled.batches) == 2
+
+
+def test_soft_steps_by_hand() -> None:
+    """Mean and quantiles over rows; two halves of a batch add up to the weighted mean of theirs."""
+    weights = np.random.default_rng(0).dirichlet([1.0, 2.0, 0.5], size=11)
+    for first in (0, 1):
+        of_rows = [sum(w * (first + t) for t, w in enumerate(row)) for row in weights]
+        got = soft_steps(torch.from_numpy(weights), first, 11)
+        assert got["soft_steps"].item() == pytest.approx(np.mean(of_rows))
+        for name, share in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9)):
+            assert got[f"soft_steps_{name}"].item() == pytest.approx(np.quantile(of_rows, share))
+    parts = [soft_steps(torch.from_numpy(part), 1, 11) for part in (weights[:4], weights[4:], weights[:0])]
+    medians = [np.median([row @ [1, 2, 3] for row in part]) for part in (weights[:4], weights[4:])]
+    together = sum(part["soft_steps_p50"].item() for part in parts)
+    assert together == pytest.approx((4 * medians[0] + 7 * medians[1]) / 11)
 
 
 # ---- the loop

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from forethought.studies.oracle import hull_steps, learnt, least_steps, oracle
+from forethought.studies.oracle import beside, hull_steps, learnt, least_steps, oracle
 
 
 def test_no_choice_of_depths_is_above_the_hull():
@@ -66,3 +66,16 @@ def test_dearer_steps_are_taken_less():
     assert steps == sorted(steps, reverse=True)
     assert steps[0] == 2, "each step adds, and costs next to nothing"
     assert steps[-1] == 0, "each costs more than it adds"
+
+
+def test_an_oracle_beside_a_rule_takes_the_steps_that_the_rule_must():
+    """Against all ways of giving two cases one step or more, by hand."""
+    values_Dn = np.array([[0.9, 0.0], [0.2, 0.1], [0.3, 0.5]])
+    # from one step each, .15 on average: the second case gains .4 for its second step, the first .1
+    got = beside(values_Dn, 1, steps=1.25, quality=0.25)
+    assert got["ndcg@10"] == pytest.approx(0.15 + 0.25 / 0.5 * 0.2)
+    assert got["steps"] == pytest.approx(1 + 0.5 * 0.1 / 0.2)
+    free = beside(values_Dn, 0, steps=1.0, quality=0.7)
+    assert free["ndcg@10"] == pytest.approx((0.9 + 0.5) / 2), "both steps for the second case"
+    assert free["steps"] == pytest.approx(1.0)
+    assert beside(values_Dn, 1, steps=2.0, quality=0.41)["steps"] is None, "nobody reaches it"

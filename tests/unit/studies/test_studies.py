@@ -30,7 +30,7 @@ from forethought.methods.next_item import NextItem
 from forethought.methods.popular import Popular
 from forethought.methods.reg4rec import REG4Rec
 from forethought.runs import train
-from forethought.studies import clusters, halting, intent_probing, length, results, runner, variants
+from forethought.studies import clusters, halting, halting_page, intent_probing, length, results, runner, variants
 from forethought.studies.catalogue import STUDIES
 from forethought.studies.decoding import ways
 from forethought.studies.results import DatasetKey
@@ -286,12 +286,12 @@ def test_the_depth_told_of_is_chosen_on_validation() -> None:
     fixed = point("fixed depth", 3.0, 0.0, 0.0, 3.0) | {"rule": "fixed"}
     points = [point("ARH", 1.0, 0.5, -0.2, 1.0), point("ARH", 1.5, -0.3, 0.0, 1.4), point("ARH", 1.2, 0.0, 0.0, 1.6)]
     deepest = fixed | {"steps": 6.0, "flops": 60.0, "ms": 15.0, "ndcg@10": 0.5}
-    said = halting._verdict({"best_fixed": 3, "curve": [fixed, deepest, *points]})
+    said = halting_page.verdict({"best_fixed": 3, "curve": [fixed, deepest, *points]})
     assert "the threshold 1.5. On the test part it takes 1.50 steps" in said
     assert "NDCG@10 -30.0% [-30.0%, -30.0%], steps saved 50.0%, FLOPs saved 50.0%, time saved 50.0%" in said
     assert "taking all 6 steps: NDCG@10 +40.0%, steps saved 75.0%, FLOPs saved 75.0%, time saved 90.0%" in said
     nothing = points[0]["valid"] | {"relative_ci95": [None, None]}
-    assert "no ARH point" in halting._verdict({"best_fixed": 3, "curve": [fixed, points[0] | {"valid": nothing}]})
+    assert "no ARH point" in halting_page.verdict({"best_fixed": 3, "curve": [fixed, points[0] | {"valid": nothing}]})
 
 
 @on_every_device
@@ -315,10 +315,31 @@ def test_halting_curves(context: StudyContext) -> None:
     assert bounds["oracle"]["steps_at_no_loss"] <= told["best_fixed"]
     assert all(p["relative_ci95"][0] <= p["relative"] <= p["relative_ci95"][1] for p in bounds["learnt"])
     assert "An oracle that knows what comes next".lower() in text.lower()
+    assert [p["oracle"]["ndcg@10"] for p in fixed[:2]] == pytest.approx([p["ndcg@10"] for p in fixed[:2]])
+    for point in [p for p in told["curve"] if p["rule"] != "soft"]:
+        assert point["oracle"]["ndcg@10"] >= point["ndcg@10"] - 1e-9, "no rule is above it"
+        assert point["oracle"]["steps"] <= point["steps"] + 1e-9
+        assert set(point["steps_by"]) == {"length", "entropy", "rank"}
+        assert list(point["steps_quantiles"].values()) == sorted(point["steps_quantiles"].values())
+    summary = text.split("## What is saved at no loss")[1].split("\n## ")[0]
+    assert "| oracle saves at most |" in summary
+    assert f"| {told['best_fixed']} |" in next(line for line in summary.splitlines() if line.startswith("| dtrec-"))
+    assert "| by entropy before the first step | difference |" in text
     assert "| fixed depth |" in text
     assert "| ARH, fitted on validation |" in text
     assert "At one deviation, under noise" in text
     assert told["fitted"] in text
+
+
+def test_the_page_of_halting_is_made_of_what_is_committed(tmp_path: Path) -> None:
+    """Results of before quartiles, oracles and errors in deviations were asked for."""
+    kept = Path(__file__).parents[3] / "docs" / "results"
+    for part in ("runs", "halting"):
+        (tmp_path / part).mkdir()
+        for path in (kept / part).glob("dtrec*.json"):
+            shutil.copy(path, tmp_path / part)
+    text = write_page(STUDIES["halting"], tmp_path).read_text(encoding="utf-8")
+    assert "| dtrec-amazon_beauty_2014-shuffle-0 | 1 | 0.3 | 1.33 |" in text
 
 
 @pytest.mark.usefixtures("tiny")
