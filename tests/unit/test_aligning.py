@@ -514,3 +514,23 @@ def test_ways_of_decoding_are_told_at_their_full_strength(paths_run: Recommender
     assert {way["settings"]["path_share"] for way in told[3:]} == {1.0}
     assert told[0]["relative"]["mean"] == 0
     assert told[2]["ndcg@10"] != told[0]["ndcg@10"]
+
+
+def test_what_it_began_with_is_known_when_signs_of_failure_are_looked_for(
+    paths_run: Recommender, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, float]] = []
+
+    def watch(figures: dict[str, float], weights: dict[str, float]) -> list[str]:
+        assert weights == {"step_hit": 1.0, "category_hit": 0.5, "consistency": 0.2, "path": 1.0}
+        seen.append(dict(figures))
+        return []
+
+    monkeypatch.setattr("forethought.alignment.aligner.signatures", watch)
+    align(paths_run, split, tmp_path / "run", replace(BRIEF, epochs=2, patience=2))
+    first, second = seen
+    for name in ("valid_recall@5", "valid_recall@10"):
+        assert first[f"first_{name}"] == second[f"first_{name}"], "before any update"
+    for name in ("reward_path", "entropy", "distinct"):
+        assert second[f"first_{name}"] == first[name] == first[f"first_{name}"]
+    assert second["reward_path"] != first["reward_path"]

@@ -33,7 +33,7 @@ from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train, training_cost
 from forethought.tensor_files import stated_checksum
-from forethought.training import loop
+from forethought.training import validation
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -208,7 +208,7 @@ def test_training_cost_is_that_of_the_stage_the_weights_come_from(
     """Counted in the second epoch of the second stage, and reproducibly, though its depths are drawn."""
     config = LARES(width=16, pre_layers=1, core_layers=1, window=8, reinforcement=Reinforcement(epochs=2))
     told = iter([0.1, 0.2, 0.3, 0.4])
-    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(told)))
+    monkeypatch.setattr(validation, "ndcg", lambda ranks, k: np.full(1, next(told)))
     model = train(Recipe(method=config, training=quick), split, tmp_path / "run")
     asked: dict[str, Any] = {}
 

@@ -27,9 +27,11 @@ from forethought.alignment.learned_reward import LEARNED, LearnedReward
 from forethought.alignment.learned_weights import LearnedWeights
 from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
 from forethought.alignment.settings import Alignment, CasesOf, HaltingRewards, PathRewards
+from forethought.alignment.signatures import WATCHED, signatures
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
 from forethought.decoding.path_facts import PathFacts
+from forethought.decoding.paths import distinct
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses, Method, Stage
 from forethought.methods.path_policy import PathPolicy
@@ -129,6 +131,7 @@ class Aligner(Method):
             updates=settings.updates,
             patience=settings.patience,
             guard=settings.guard,
+            watched=WATCHED,
             may_lose=None if self.feedback is None else settings.feedback_cost,
             step_price=settings.halting_rewards.step_price if self.policy.kind == "halting" else 0.0,
         )
@@ -191,6 +194,8 @@ class Aligner(Method):
             figures |= {f"weight_{name}": like.new_tensor(weight) for name, weight in self.learned.weights.items()}
         idle_B = (earned_BGT == earned_BGT[:, :1]).all(-1).all(-1) & with_choices_B
         figures["idle_groups"] = (idle_B * shares_B).sum()
+        if isinstance(facts, PathFacts):
+            figures["distinct"] = (distinct(facts.paths.books_BGT, facts.paths.tokens_BGT) * shares_B).sum()
         (reference,) = self.reference
         said = _policy(reference, self.settings).replay(case, rollouts)
         self.drawn = _Drawn(case, shares_B, rollouts, self._advantages(earned_BGT), said, figures)
@@ -293,6 +298,7 @@ class Aligner(Method):
                 "The belief in categories hardly moves and is hardly ever right, so that consistency is earned by "
                 "knowing nothing: leave it out, or train the head for categories longer."
             )
+        told.warnings += signatures(figures, self.weights() if self.settings.policy_weight else {})
         return told
 
     def _horizon(self) -> int:

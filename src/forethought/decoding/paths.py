@@ -74,3 +74,11 @@ class Paths:
     def scorer(self, codes_NM: Tensor, merge: Merge = "mixture", added: SparseScores | None = None) -> TokenScorer:
         """All items, ranked by the rows of all paths."""
         return TokenScorer(self.table_BPMC, self.weights_BP, codes_NM, merge, added)
+
+
+def distinct(books_BPT: Tensor, tokens_BPT: Tensor) -> Tensor:
+    """The share of a row's paths that are not another one's, [B], of what each decides."""
+    keys_BPT = books_BPT * 65_536 + tokens_BPT
+    same_BPP = (keys_BPT[:, :, None] == keys_BPT[:, None]).all(-1)
+    first_BP = same_BPP.int().argmax(-1) == torch.arange(keys_BPT.shape[1], device=keys_BPT.device)
+    return first_BP.double().mean(1)

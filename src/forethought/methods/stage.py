@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FIRST = "first_"
+"""Before the name of a figure that `Method.diagnostics` gets of a guarded stage: as it was when the stage began, or
+after its first epoch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -21,6 +25,7 @@ class Stage:
         batches: in an epoch, drawn anew for each; None: all there are.
         updates: made of each batch, which `Method.begin_batch` is told of before the first.
         patience: epochs without a better one before it stops; None: as the training's settings say.
+        watched: more metrics of the validation part, for the log and the method's `diagnostics`.
         guard: another metric, no lower in the best epoch than when the stage began; those weights are a candidate too.
         step_price: taken off what selects for each reasoning step, on average; NDCG@10 may then be lower than when the
             stage began, by a hundredth of itself.
@@ -39,6 +44,7 @@ class Stage:
     batches: int | None = None
     updates: int = 1
     patience: int | None = None
+    watched: tuple[str, ...] = ()
     guard: str | None = None
     step_price: float = 0.0
     may_lose: float | None = None

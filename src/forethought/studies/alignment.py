@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from forethought.alignment.items import item_ranks
 from forethought.alignment.rewards import OF_CATEGORIES, PARS, path_rewards, spread
 from forethought.alignment.settings import PathRewards
 from forethought.data.batches import case_batches
 from forethought.data.splits import Split
+from forethought.decoding.paths import distinct
 from forethought.evaluation.metrics import recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.path_policy import PathPolicy
@@ -52,7 +52,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         facts = policy.facts(batch, rollouts, Future(targets_B1, torch.ones_like(targets_B1, dtype=torch.bool)))
         T = rollouts.log_probs_BGT.shape[-1]
         figures = {name: spread(reward(facts), T).sum(-1).mean(1) for name, reward in rewards.items()}
-        figures["distinct"] = _distinct(facts.paths.books_BGT, facts.paths.tokens_BGT)
+        figures["distinct"] = distinct(facts.paths.books_BGT, facts.paths.tokens_BGT)
         every_BGTC = policy.replay(batch, rollouts).all_BGTC
         assert every_BGTC is not None
         figures["entropy"] = -(every_BGTC.exp() * every_BGTC).sum(-1).mean((1, 2))
@@ -62,14 +62,6 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     ranked = rank_cases(model.method, cases, exclude_history=model.about["exclude_history"], batch=256)
     tail = float(recall(ranked.ranks, 50).mean())
     return {"cases": rows_seen, "recall@50": tail, **{name: total / rows_seen for name, total in sums.items()}}
-
-
-def _distinct(books_BGT: Tensor, tokens_BGT: Tensor) -> Tensor:
-    """The share of a group's paths that are not another one's, [B]."""
-    keys_BGT = books_BGT * 65_536 + tokens_BGT
-    same_BGG = (keys_BGT[:, :, None] == keys_BGT[:, None]).all(-1)
-    first_BG = same_BGG.int().argmax(-1) == torch.arange(keys_BGT.shape[1], device=keys_BGT.device)
-    return first_BG.double().mean(1)
 
 
 def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:

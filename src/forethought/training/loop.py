@@ -24,15 +24,14 @@ from torch import Tensor
 
 from forethought.catalogue.narrow import narrow_products
 from forethought.data.batches import Batch, cropped, earlier, plan, replace_randomly, training_batch, windows
-from forethought.data.histories import Cases, Spans
+from forethought.data.histories import Spans
 from forethought.data.splits import Split
 from forethought.errors import RunError
-from forethought.evaluation.metrics import chosen_mean, metric_of, ndcg
+from forethought.evaluation.metrics import metric_of, ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Losses, Method, Stage
-from forethought.reasoning.diagnostics import steps_taken
+from forethought.methods.stage import FIRST
 from forethought.training import state
-from forethought.training.evidence_weights import some_cases
 from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.layer_precision import LayerPrecision
 from forethought.training.observer import Observer
@@ -42,6 +41,7 @@ from forethought.training.settings import Training
 from forethought.training.split_items import SplitItems
 from forethought.training.state import Progress
 from forethought.training.tracking import Trackers
+from forethought.training.validation import validation_figures
 
 MAY_LOSE = 0.01  # of NDCG@10 where steps have a price
 READ_EVERY = 8  # steps between two readings of the loss, where reading means waiting
@@ -112,7 +112,7 @@ class Fit:
             with Interrupt() as interrupt:
                 rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)
                 model, optimiser = self._begin_stage(fabric, rows)
-                if (few := len(self._validated())) < len(self.split.valid):
+                if (few := self.method.most_validated or 0) and few < len(self.split.valid):
                     self.observer.note(f"Epochs are chosen by {few:,} of {len(self.split.valid):,} validation cases.")
                 self._begin(fabric, optimiser, saved=saved)
                 while not self.progress.done:
@@ -196,6 +196,7 @@ class Fit:
         if self._stage.guard is None:
             return
         progress, figures = self.progress, fabric.broadcast(self._validate(fabric))
+        progress.begun = dict(figures)
         progress.floor, progress.stage_best = figures[f"valid_{self._stage.guard}"], figures[self._selects]
         progress.floor *= 1 - (self._stage.may_lose or 0.0)
         if self._stage.candidate and figures[self._quality] > progress.best:
@@ -336,7 +337,9 @@ class Fit:
             "trained_s": progress.trained_s,
             "valid_s": time.perf_counter() - begin,
         }
-        diagnostics = self.method.diagnostics(figures)
+        if progress.begun:
+            progress.begun = figures | progress.begun  # of the first epoch, what was not known before it
+        diagnostics = self.method.diagnostics(figures | {f"{FIRST}{name}": was for name, was in progress.begun.items()})
         figures |= diagnostics.figures
         if progress.stage or self._stages_left:  # one of several
             figures["stage"] = progress.stage + 1
@@ -380,23 +383,19 @@ class Fit:
         if not fabric.is_global_zero and self.shares is None:
             return {}
         with nullcontext() if self.layers is None else self.layers.float32():  # as the run is used
-            asked = {self._stage.metric, self._stage.guard, self.settings.choose_by} - {"ndcg@10", None}
-            metrics = [metric_of(cast("str", name)) for name in sorted(cast("set[str]", asked))]
-            k = min(20, self.split.data.n_items) if any(each.reads_lists for each in metrics) else None
-            ranked = rank_cases(self.method, self._validated(), exclude_history=self.exclude_history, k=k)
-        figures = {"valid_ndcg@10": float(ndcg(ranked.ranks, 10).mean())}
-        figures |= {f"valid_{each.name}": chosen_mean(each, ranked.ranks, ranked.lists) for each in metrics}
-        figures |= steps_taken(self.method.reasoning and self.method.reasoning.halting, ranked.steps)
+            figures = validation_figures(
+                self.method,
+                self.split.valid,
+                filter(None, (self._stage.metric, self._stage.guard, self.settings.choose_by, *self._stage.watched)),
+                self.split.data.n_items,
+                exclude_history=self.exclude_history,
+                seed=self.seed,
+            )
         if price := self._stage.step_price:
             figures[self._selects] = (
                 figures[f"valid_{metric_of(self._stage.metric).name}"] - price * figures["valid_steps"]
             )
         return figures
-
-    def _validated(self) -> Cases:
-        """The cases that choose: of a method whose ranking takes long some of them, the same ones in each epoch."""
-        most, valid = self.method.most_validated, self.split.valid
-        return valid if most is None else some_cases(valid, self.seed, most)
 
     def _weights(self) -> Mapping[str, Tensor]:
         """The method's; of items that are split all, in the first process."""

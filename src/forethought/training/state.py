@@ -49,6 +49,7 @@ class Progress:
         stage_best: best validation metric of this one, that which selects in it; -1 before the first.
         best_before: `best` when it began.
         floor: the metric that guards it, when it began.
+        begun: where one guards it, what validation said when it began, and the figures of its first epoch.
         ladq: where layer-adaptive precision stands; empty without it.
         of_method: what `Method.training_state` says.
     """
@@ -68,6 +69,7 @@ class Progress:
     stage_best: float = -1.0
     best_before: float = -1.0
     floor: float = -1.0
+    begun: dict[str, float] = field(default_factory=dict)
     ladq: dict[str, Any] = field(default_factory=dict)
     of_method: dict[str, float] = field(default_factory=dict)
 

@@ -24,7 +24,7 @@ from forethought.precision.sensitivity import collect
 from forethought.precision.settings import LADQ
 from forethought.recipes import METHODS
 from forethought.runs import train
-from forethought.training import loop, precision
+from forethought.training import precision, validation
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
@@ -222,13 +222,13 @@ def test_validation_ranks_in_float32_as_the_run_is_used(
     sasrec: SASRec, split: Split, adaptive: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _costs(monkeypatch)
-    formats, rank_cases = [], loop.rank_cases
+    formats, rank_cases = [], validation.rank_cases
 
     def watching(method: torch.nn.Module, *args: Any, **more: Any) -> Any:
         formats.append({layer.precision for layer in method.modules() if isinstance(layer, PrecisionLinear)})
         return rank_cases(method, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "rank_cases", watching)
+    monkeypatch.setattr(validation, "rank_cases", watching)
     train(Recipe(method=sasrec, training=adaptive), split, tmp_path / "run")
     assert formats == [{"fp32"}] * len(formats) != []
 

@@ -27,7 +27,7 @@ from forethought.methods.items import ItemLoss
 from forethought.methods.next_item import NextItem, NextItemModel
 from forethought.recommender import Recommender, load
 from forethought.runs import train
-from forethought.training import loop
+from forethought.training import loop, validation
 from forethought.training.interrupt import Interrupted
 from forethought.training.loop import Fit
 from forethought.training.progress import Quiet, Watch
@@ -76,7 +76,7 @@ def test_early_stopping_keeps_the_best_epoch(
 ) -> None:
     settings = replace(quick, epochs=9, patience=2, schedule="constant")
     qualities = iter([0.1, 0.3, 0.1, 0.3, 0.2, 0.3, 0.9])
-    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(qualities)))
+    monkeypatch.setattr(validation, "ndcg", lambda ranks, k: np.full(1, next(qualities)))
     two = train(
         Recipe(method=sasrec, training=replace(settings, epochs=2)), split, tmp_path / "two"
     ).method.state_dict()

@@ -26,7 +26,7 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Stage
 from forethought.methods.next_item import NextItemModel
 from forethought.runs import train, training_cost
-from forethought.training import loop, precision
+from forethought.training import loop, precision, validation
 from forethought.training.precision import choose_for_stages
 from forethought.training.progress import Quiet, Watch
 from forethought.training.settings import Training
@@ -176,8 +176,8 @@ def test_on_a_gpu_all_stages_share_one_precision() -> None:
 def validated(monkeypatch: pytest.MonkeyPatch, ndcg: list[float], other: list[float]) -> None:
     """Validation NDCG@10 of each epoch, and the other metric of each that has one."""
     first, second = iter(ndcg), iter(other)
-    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(first)))
-    monkeypatch.setattr(loop, "chosen_mean", lambda metric, ranks, lists: next(second))
+    monkeypatch.setattr(validation, "ndcg", lambda ranks, k: np.full(1, next(first)))
+    monkeypatch.setattr(validation, "chosen_mean", lambda metric, ranks, lists: next(second))
 
 
 def test_the_metric_of_a_stage_selects_and_stops_in_it(

@@ -26,7 +26,7 @@ from forethought.methods.interface import Stage
 from forethought.methods.lares import LARES, Reinforcement
 from forethought.methods.next_item import NextItemModel
 from forethought.runs import train
-from forethought.training import loop
+from forethought.training import loop, validation
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet, Watch
 from forethought.training.settings import Training
@@ -53,7 +53,7 @@ class Begun:
 def validated(monkeypatch: pytest.MonkeyPatch, *qualities: float) -> None:
     """Validation NDCG@10 of each epoch."""
     told = iter(qualities)
-    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: np.full(1, next(told)))
+    monkeypatch.setattr(validation, "ndcg", lambda ranks, k: np.full(1, next(told)))
 
 
 def same(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
