@@ -312,4 +312,18 @@ MUTANTS = (
         "(learned is not None and learned.taken)",
         f"{REWARDED}::test_those_it_was_learned_from_choose_nothing",
     ),
+    Mutant(
+        "a tail that falls is passed over",
+        "alignment/signatures.py",
+        "if ten < FALL or ten < five + AHEAD:",
+        "if ten < FALL or ten > five + AHEAD:",
+        "tests/unit/alignment/test_signatures.py::test_a_tail_that_falls_more_than_the_head",
+    ),
+    Mutant(
+        "an alignment forgets what it began with",
+        "training/loop.py",
+        "progress.begun = figures | progress.begun",
+        "progress.begun = progress.begun | figures",
+        f"{ALIGN}::test_what_it_began_with_is_known_when_signs_of_failure_are_looked_for",
+    ),
 )
