@@ -317,7 +317,7 @@ MUTANTS = (
         "alignment/signatures.py",
         "if ten < FALL or ten < five + AHEAD:",
         "if ten < FALL or ten > five + AHEAD:",
-        "tests/unit/alignment/test_signatures.py::test_a_tail_that_falls_more_than_the_head",
+        "unit/alignment/test_signatures.py::test_a_tail_that_falls_more_than_the_head",
     ),
     Mutant(
         "an alignment forgets what it began with",
