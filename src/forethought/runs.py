@@ -27,7 +27,7 @@ from forethought.data.popularity import TRAIN_COUNT, with_counts
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation import protocol as protocols
-from forethought.evaluation.flops import flops_per_epoch, flops_per_history
+from forethought.evaluation.flops import flops_per_epoch, flops_per_history, look_ups_per_history
 from forethought.evaluation.own_groups import own_groups
 from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
@@ -298,6 +298,7 @@ def evaluate(
     cases, exclude, halting = to_rank(model, split, config)
     read, batch = _histories(cases, split, config), config.batch
     flops = flops_per_history(model.method, read[0], halting=halting, batch=batch)  # first: it warms up what is timed
+    look_ups = look_ups_per_history(model.method, read[0], halting=halting)
     ms = ms_per_history(model.method, read[0], exclude_history=exclude, halting=halting, batch=batch)
     groups = own_groups(config.groups_by, cases, split, users)
     lists = config.lists or any(each.reads_lists for each in config.metrics)
@@ -329,6 +330,7 @@ def evaluate(
     )
     cost = {
         "flops_per_history": flops,
+        **({"look_ups_per_history": look_ups} if look_ups else {}),
         "ms_per_history": evaluation.cost["ms_per_history"] | ms,
         "parameters": model.n_parameters,
         "wall_s": time.perf_counter() - begin,

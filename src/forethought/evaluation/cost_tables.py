@@ -47,7 +47,7 @@ def stage_table(cost: Mapping[str, Any]) -> Table:
 
 def remarks(halting: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> list[str]:
     """How it thought, what was timed, what training cost: a sentence each, where there is something to say."""
-    sentences = [_thinking(halting, cost), _machine(cost), _training(cost)]
+    sentences = [_thinking(halting, cost), _look_ups(cost), _machine(cost), _training(cost)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -118,6 +118,15 @@ def _thinking(halting: Mapping[str, Any] | None, cost: Mapping[str, Any]) -> str
         f"Thinking stops when {when}, {_least(halting)}after {most} at most ({rule}{noise}): "
         f"{number(cost.get('steps'), '.2f')} steps a history "
         f"({spread}), {number(cost.get('steps_saved'), '.0%')} of the steps saved."
+    )
+
+
+def _look_ups(cost: Mapping[str, Any]) -> str:
+    looked_up = cost.get("look_ups_per_history")
+    return (
+        f"Ranking looks up {si(looked_up)} numbers of token tables a history, which no FLOPs count."
+        if looked_up
+        else ""
     )
 
 

@@ -24,6 +24,7 @@ from forethought.precision.inference import in_float32
 from forethought.reasoning.halting import Halting
 
 SAMPLE = 1024  # cases that stand for all
+LOOKED_AT = 64  # of them, where each takes as much
 TRAINING_BATCHES = 4  # batches that stand for an epoch; they come in random order and are of one size
 
 aten = torch.ops.aten
@@ -100,6 +101,26 @@ def flops_per_history(
             total["rank"] += rank.get_total_flops()
     method.train(was_training)
     return {stage: flops / max(len(some), 1) for stage, flops in total.items()}
+
+
+@torch.inference_mode()
+def look_ups_per_history(method: Method, cases: Cases, *, halting: Halting | None = None) -> float:
+    """Numbers of token tables that are looked up to rank all items for one history; 0 where items have vectors.
+
+    Each is an addition at a place that depends on the item, which no product is, so no FLOPs tell of it.
+
+    Args:
+        halting: as in `Method.user_states`.
+    """
+    was_training, first = method.training, cases.take(np.arange(min(LOOKED_AT, len(cases))))
+    method.eval()
+    with torch.random.fork_rng(devices=[]):
+        each = [
+            method.represent(histories.to(method.device), halting).look_ups * len(rows)
+            for rows, histories in case_batches(first, method.window, LOOKED_AT)
+        ]
+    method.train(was_training)
+    return sum(each) / max(len(first), 1) * method.n_items
 
 
 def flops_per_epoch(

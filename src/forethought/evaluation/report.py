@@ -72,7 +72,8 @@ class Evaluation:
             with `warm` and `cold`, where training never met some target; `repeat` with `repeat` and `new`, where some
             target stands in its own history and may be recommended; and those by columns that were asked for.
         cost: `steps` (mean) with `steps_quantiles` and `steps_saved` (of those it could have used), `seconds` by stage,
-            `ms_per_history` and `flops_per_history` by stage, `states_per_second` (lists apart), `parameters`,
+            `ms_per_history` and `flops_per_history` by stage, `look_ups_per_history` where items are scored by
+            tokens, `states_per_second` (lists apart), `parameters`,
             `training` (`epochs`, `trained_s`, and where epochs were passes over the data `s_per_epoch` and
             `flops_per_epoch`) and the `machine` that was timed.
         halting: the rule by which it stopped thinking, with its threshold and depth; None if it does not reason.

@@ -198,6 +198,11 @@ class TokenStates(UserRepresentation):
     weights_BP: Tensor
     paths: Paths | None = None
 
+    @property
+    def look_ups(self) -> int:
+        """P x M: a number of the tables for each path and codebook, where a vector takes a product."""
+        return self.table_BPMC.shape[1] * self.table_BPMC.shape[2]
+
 
 class TokenMethod(Method, Generic[Tokens]):
     """A method that knows items as `tokens` and no vectors of them, and can be told which tokens must not be."""

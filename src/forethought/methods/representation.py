@@ -25,6 +25,11 @@ class UserRepresentation:
     steps_B: Tensor
     added: SparseScores | None = field(default=None, kw_only=True)
 
+    @property
+    def look_ups(self) -> int:
+        """Numbers of a table that are looked up for each item, where it is scored by its tokens; otherwise none."""
+        return 0
+
     def __len__(self) -> int:
         return len(self.steps_B)
 

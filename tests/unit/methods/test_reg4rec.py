@@ -20,7 +20,9 @@ from forethought.data.batches import Batch, history_batch, training_batch, windo
 from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings
 from forethought.errors import ConfigError
+from forethought.evaluation.flops import look_ups_per_history
 from forethought.methods.item_tokens import token_shape_of, with_tokens
+from forethought.methods.next_item import NextItem
 from forethought.methods.reg4rec import PathDecoder, PathState, REG4Rec, REG4RecModel, _next
 from forethought.methods.rpg import RPG
 from forethought.reasoning.halting import Halting
@@ -351,3 +353,13 @@ def test_what_is_asked_of_categories_and_tokens_needs_them(split: Split) -> None
     longer = replace(asked, tokens="made elsewhere", steps=4)
     with pytest.raises(ConfigError, match="cannot decide 4 tokens where an item has 3"):
         with_tokens(longer.build(split.data.sizes), token_shape_of(known.tokens)).fit_side_information(known)
+
+
+def test_look_ups_are_those_of_every_path_book_and_item(split: Split) -> None:
+    decoding = BeamSettings(beams=4, corp=False)
+    model = token_model(config("single", steps=1, decoding=decoding), split)
+    for share, paths in ((0.5, 4), (0.0, 1)):
+        model.path_share.fill_(share)
+        assert look_ups_per_history(model, split.test) == paths * 3 * split.data.n_items
+    plain = NextItem(backbone=STACKS["single"]["backbone"]).build(split.data.sizes)
+    assert look_ups_per_history(plain, split.test) == 0
