@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from shell import TINY, Shell, tree
 
+from forethought.data.evidence import Evidence
 from forethought.training.progress import Quiet
 
 
@@ -50,6 +52,25 @@ def test_a_run_from_beginning_to_end(shell: Shell, shop: Path, vectors: Path, fi
     assert not (vectors / "none").exists()
 
 
+def test_what_is_counted_can_be_chosen(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    chosen = {
+        "neighbours": 3,
+        "window": 2,
+        "directed": True,
+        "most_popular": 9,
+        "weeks": 1.5,
+        "last": 4,
+        "recency": 0.5,
+    }
+    words = [word for name, value in chosen.items() for word in (f"--evidence-{name.replace('_', '-')}", value)]
+    words = [word for word in words if word is not True]
+    use = ("--evidence", "co_occurrence,popular")
+    shell.ok("train", "sasrec", "--data", shop, "--out", tmp_path / "run", *TINY, "--quiet", *use, *words)
+    told = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert told["config"]["evidence"] == asdict(Evidence(use="co_occurrence,popular", **chosen))
+    assert [each["neighbours"] for each in told["about"]["evidence"]] == [3, 1]
+
+
 @pytest.mark.parametrize(
     ("method", "words", "said"),
     [
@@ -63,6 +84,13 @@ def test_a_run_from_beginning_to_end(shell: Shell, shop: Path, vectors: Path, fi
         ("sasrec", ("--evidence", "{at}/none.npy"), "cannot be read"),
         ("sasrec", ("--evidence", "auto", "--evidence-gate"), "gate would do nothing"),
         ("sasrec", ("--evidence-fit", "training"), "need --evidence NAMES"),
+        ("sasrec", ("--evidence-window", "3"), "need --evidence NAMES"),
+        (
+            "sasrec",
+            ("--evidence", "repeat", "--evidence-window", "3"),
+            "window would change nothing, because evidence is",
+        ),
+        ("sasrec", ("--evidence", "auto", "--evidence-recency", "2"), "recency is 2.0, but must be"),
         ("sasrec", ("--evidence", "auto", "--evidence-fit", "training", "--loss.kind", "bce"), "with the softmax over"),
         ("sasrec", ("--evidence", "auto", "--split-catalogue"), "leave split_catalogue or the evidence out"),
         ("rearec-prl", ("--evidence", "auto", "--evidence-fit", "training"), "loss does not know the weights"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 
 from forethought.cli.auto import train_auto
+from forethought.cli.evidence import EvidenceTables
 from forethought.cli.final_report import cutoffs_of, tell_outcome
 from forethought.cli.several import asks_for_several, check_several, train_several
 from forethought.cli.shared import (
@@ -87,6 +88,7 @@ class SteppedOptions(Options):
     trained and then chosen."""
     evidence_gate: bool = False
     """Weights of evidence depend on the history; with --evidence-fit training."""
+    tables: Annotated[EvidenceTables, tyro.conf.arg(name="")]
     effort: Literal["fast", "default", "best"] = "default"
     """How much time it may take, unless epochs and the like are said: fast, the epochs of the recipe; default, twice as
     many, with more dropout where data is small and sparse, and inputs normalised where it is wide; best, three times as
@@ -240,12 +242,12 @@ def _evidence(options: SteppedOptions, own: Evidence | None) -> Evidence | None:
     from forethought.errors import ConfigError
 
     if options.evidence is None:
-        if options.evidence_fit is not None or options.evidence_gate:
-            raise ConfigError("--evidence-fit and --evidence-gate need --evidence NAMES, such as --evidence auto.")
+        if options.evidence_fit is not None or options.evidence_gate or options.tables.given():
+            raise ConfigError("Options of evidence need --evidence NAMES, such as --evidence auto.")
         return None
     own = own or Evidence()
     fit, gate = options.evidence_fit or own.fit, options.evidence_gate or own.gate
-    return replace(own, use=options.evidence, fit=fit, gate=gate)
+    return replace(own, use=options.evidence, fit=fit, gate=gate, **options.tables.given())
 
 
 def _recipe_and_effort(name: str, arguments: list[str]) -> tuple[Recipe, Effort, list[str]]:

@@ -7,9 +7,10 @@ for new items too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ from forethought.data.popularity import popular
 from forethought.data.splits import Split
 from forethought.data.texts import VECTORS
 from forethought.errors import ConfigError, DataError, nearest
-from forethought.settings import Between, Count, Settings, Share, check_keys
+from forethought.settings import Between, Count, Settings, Share, asked_among, check_keys, without_unread
 from forethought.tensor_files import checksum
 
 CO_OCCURRENCE, REPEAT, LINEAR, POPULAR = "co_occurrence", "repeat", "ease", "popular"
 KNOWN = (CO_OCCURRENCE, TEXT, REPEAT, LINEAR, POPULAR)
+OF_CO_OCCURRENCE = "neighbours", "window", "directed"
+OF_POPULAR = "most_popular", "weeks"
 EvidenceKind = Literal["met", "like", "popular", "recent"]
 LISTED = ("popular", "recent")  # kinds that are a list of items, whatever the history is
 COUNTED = ("met", *LISTED)  # kinds that keep the counts they are made of
@@ -75,6 +78,18 @@ class Evidence(Settings):
         if twice := [name for at, name in enumerate(names) if name in names[:at]]:
             raise ConfigError(f"Evidence's use names {twice[0]!r} twice.")
 
+        for kind, unread in _unread(names):
+            if asked := asked_among(self, unread):
+                raise ConfigError(
+                    f"{' and '.join(asked)} would change nothing, because evidence is {self.use}: name {kind} too, or "
+                    "leave that out."
+                )
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        names = [word.strip() for word in str(values.get("use", cls.use)).split(",")]
+        return without_unread(cls, values, [name for _, unread in _unread(names) for name in unread])
+
     @property
     def is_trained(self) -> bool:
         """Whether the weights are trained with the model."""
@@ -88,6 +103,17 @@ class Evidence(Settings):
                 "Evidence's use has an empty name: give names with commas between, such as co_occurrence,text."
             )
         return names
+
+
+def _unread(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """What would read them, and settings that nothing reads where these kinds are asked for; auto has no popularity."""
+    kinds = {CO_OCCURRENCE: OF_CO_OCCURRENCE, POPULAR: OF_POPULAR}
+    unread = [(kind, of) for kind, of in kinds.items() if kind not in names]
+    if "auto" in names:
+        unread = [(POPULAR, OF_POPULAR)]
+    elif not set(names) - {CO_OCCURRENCE, REPEAT, POPULAR}:
+        unread.append((TEXT, ("likenesses",)))
+    return unread
 
 
 class EvidenceShape(NamedTuple):
