@@ -1,7 +1,7 @@
 """How deep to think: quality against cost, for every fixed depth and every rule that stops by itself.
 
 Thresholds are set on the validation part, so that each rule is tried at several mean depths; the best fixed depth and
-the threshold of ARH that is told of in words are chosen there too. Every figure is of the test part. Nothing is
+the threshold of each rule that is told of first are chosen there too. Every figure is of the test part. Nothing is
 trained: one model, halted in many ways. The page is `halting_page`.
 """
 
@@ -27,7 +27,7 @@ from forethought.methods.interface import Method
 from forethought.reasoning.halting import INDICATORS, Halting, Trace
 from forethought.recommender import Recommender
 from forethought.studies import misread
-from forethought.studies.halting_page import FITTED, FIXED, write
+from forethought.studies.halting_page import CHOSEN, FITTED, FIXED, write
 from forethought.studies.oracle import beside as oracle_beside
 from forethought.studies.oracle import learnt, oracle
 from forethought.studies.step_groups import sizes_of, steps_by
@@ -93,7 +93,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     beside = Beside(depths, best, sizes_of(method, split.test, exclude_history=exclude))
     curve = [_point(name, way, model, split, beside) for name, way in ways]
     for point, (_, way) in zip(curve, ways, strict=True):
-        if way.rule == "arh" and point["way"] != FITTED:
+        if way.rule in CHOSEN and point["way"] != FITTED:
             got = _measure(method, split.valid, exclude, way, 1)
             point["valid"] = {"steps": float(got.steps.mean()), **_relative(got.ndcg, valid[best].ndcg, split.valid)}
     for point in [p for p in curve if p["way"] == "ARH, quantiles" and 1 < p["steps"] < T]:

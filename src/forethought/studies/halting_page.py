@@ -21,10 +21,12 @@ CURVE = (
     *("oracle's NDCG@10 with as many steps", "oracle's steps for as much", "MFLOPs", "ms"),
 )
 SUMMARY = (
-    *("run", "best fixed depth", "ARH's threshold", "hard steps", "p25 to p75", "NDCG@10 against best fixed depth"),
-    *("time saved", "steps saved", "oracle saves at most", "learnt rule saves", "longest less shortest histories"),
-    *("most less least unsure", "hardest less easiest"),
+    *("run", "best fixed depth", "rule", "threshold", "hard steps", "p25 to p75", "NDCG@10 against best fixed depth"),
+    *("time saved", "steps saved", "oracle saves at most", "if all take a step", "learnt rule saves"),
+    *("longest less shortest histories", "most less least unsure", "hardest less easiest"),
 )
+CHOSEN = {"arh": "ARH", "change": "change (REE)", "entropy": "entropy"}
+"""Rules whose thresholds validation chooses, and what they are called."""
 
 
 def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
@@ -38,22 +40,24 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
 
 
 def _summary(page: Page, runs: Sequence[Result]) -> None:
-    """A row a run: the point of ARH that validation chose, beside what an oracle and a learnt rule could save."""
+    """A row a run and rule: the point that validation chose, beside what an oracle and a learnt rule could save."""
     page.heading("What is saved at no loss")
     page.say(
-        f"ARH at the threshold with the fewest steps whose interval on validation lies above -{LOSS:.0%}; all figures "
-        "are of the test part. What is saved is a share of what the best fixed depth takes."
+        "Each rule at the threshold with the fewest steps whose interval on validation lies above "
+        f"-{LOSS:.0%}; without a threshold where there is none such. All figures are of the test part. What is saved "
+        "is a share of what the best fixed depth takes."
     )
     if any("bounds" in (run.probe or {}) for run in runs):
         page.say(
             "An oracle that knows what comes next saves at most so many steps without a loss on average, and so bounds "
-            "every rule. A rule that is fitted to other users' cases, and reads the indicators of all steps and the "
+            "every rule; those here take a step before they may stop, and so can save no more than an oracle that must "
+            "take one, too. A rule that is fitted to other users' cases, and reads the indicators of all steps and the "
             f"length of the history, saves so many with its interval above -{LOSS:.0%}. The last three columns say how "
             "many steps more the longest histories take than the shortest, and the hardest than the easiest, by the "
-            "entropy or by the rank of the next item before the first step (fifths of the cases); where ARH has its "
-            "threshold, and in brackets where its steps are nearest to the middle, as there may be nobody who adapts."
+            "entropy or by the rank of the next item before the first step (fifths of the cases); at that threshold, "
+            "and in brackets where the rule's steps are nearest to the middle, as there may be nobody who adapts."
         )
-    _filled(page, SUMMARY, [_summary_row(run) for run in runs])
+    _filled(page, SUMMARY, [_summary_row(run, rule) for run in runs for rule in _tried(run)])
 
 
 def _filled(page: Page, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -62,27 +66,30 @@ def _filled(page: Page, head: Sequence[str], rows: Sequence[Sequence[object]]) -
     page.table([head[column] for column in kept], [[row[column] for column in kept] for row in rows])
 
 
-def _summary_row(run: Result) -> list[object]:
+def _tried(run: Result) -> list[str]:
+    """Rules whose thresholds were tried on validation; once that was ARH alone."""
+    return [rule for rule in CHOSEN if any(p["rule"] == rule and "valid" in p for p in (run.probe or {})["curve"])]
+
+
+def _summary_row(run: Result, rule: str) -> list[object]:
     figures = run.probe or {}
-    name, best = run_name(run.variant, run.dataset, run.seed), _best(figures)
-    point, bounds = chosen(figures), figures.get("bounds")
-    known = None if bounds is None else bounds["oracle"]["steps_at_no_loss"]
-    least = None if bounds is None else _least(bounds)
-    own: list[object] = (
-        [""] * 6
-        if point is None
-        else [
-            f"{point['threshold']:.3g}",
-            f"{point['steps']:.2f}",
-            _quartiles(point),
-            relative_words(point),
-            *(_share(point[key], best[key]) for key in ("ms", "steps")),
+    best, point, bounds = _best(figures), chosen(figures, rule), figures.get("bounds")
+    own: list[object] = [""] * 6
+    if point is not None:
+        own = [f"{point['threshold']:.3g}", f"{point['steps']:.2f}", _quartiles(point), relative_words(point)]
+        own += [_share(point[key], best[key]) for key in ("ms", "steps")]
+    bound: list[float | None] = [None] * 3
+    if bounds is not None:
+        least = _least(bounds)
+        bound = [
+            bounds["oracle"]["steps_at_no_loss"],
+            best["oracle"]["steps"],
+            None if least is None else least["steps"],
         ]
-    )
     return [
-        *(name, f"{best['steps']:.0f}", *own),
-        *(_share(known, best["steps"]), "" if least is None else _share(least["steps"], best["steps"])),
-        *(_differences((point, _middle(figures)), by) for by in GROUPED),
+        *(run_name(run.variant, run.dataset, run.seed), f"{best['steps']:.0f}", CHOSEN[rule], *own),
+        *(_share(steps, best["steps"]) for steps in bound),
+        *(_differences((point, _middle(figures, rule)), by) for by in GROUPED),
     ]
 
 
@@ -173,9 +180,9 @@ def _differences(points: Sequence[Mapping[str, Any] | None], by: str) -> str:
     return f"{first} ({second})".lstrip() if second else first
 
 
-def _middle(figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    """ARH where its mean steps are nearest to halfway between the first and the last."""
-    points = [point for point in figures["curve"] if point["rule"] == "arh"]
+def _middle(figures: Mapping[str, Any], rule: str) -> dict[str, Any] | None:
+    """A rule where its mean steps are nearest to halfway between the first and the last."""
+    points = [point for point in figures["curve"] if point["rule"] == rule]
     halfway = (figures["trained_steps"] + 1) / 2
     return min(points, key=lambda point: abs(point["steps"] - halfway), default=None)
 
@@ -253,9 +260,9 @@ def _best(figures: Mapping[str, Any]) -> dict[str, Any]:
     return next(p for p in figures["curve"] if p["way"] == FIXED and p["steps"] == figures["best_fixed"])
 
 
-def chosen(figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    """ARH with the fewest steps at no loss against the best fixed depth, all of the validation part; None: no point."""
-    ways = [p for p in figures["curve"] if p["rule"] == "arh" and "valid" in p and _known(p["valid"])]
+def chosen(figures: Mapping[str, Any], rule: str = "arh") -> dict[str, Any] | None:
+    """A rule with the fewest steps at no loss against the best fixed depth, all on validation; None: no point."""
+    ways = [p for p in figures["curve"] if p["rule"] == rule and "valid" in p and _known(p["valid"])]
     sound = [p for p in ways if p["valid"]["relative_ci95"][0] > -LOSS]
     return min(sound, key=lambda p: p["valid"]["steps"], default=None)
 
