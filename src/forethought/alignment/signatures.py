@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forethought.methods.stage import FIRST
+from forethought.reasoning.diagnostics import FIRST
 
 WATCHED = ("recall@5", "recall@10")  # of the validation part
 PATIENT = 3  # validations before nothing has moved

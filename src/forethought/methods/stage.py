@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST = "first_"
-"""Before the name of a figure that `Method.diagnostics` gets of a guarded stage: as it was when the stage began, or
-after its first epoch."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:

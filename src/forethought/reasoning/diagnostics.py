@@ -29,6 +29,7 @@ COPIED = 0.98  # mean cosine of intents and the encoder's own state from which t
 ALIKE = 0.95  # mean cosine of two users' states from which users are one
 ONE = 0.95  # mean squared cosine of two intents, their means taken off, from which there is but one
 UNLEARNED = 0.98  # of the nats of knowing nothing, from which nothing was learned
+FIRST = "first_"  # before the name of a figure of a guarded stage: as it was when that began, or after its first epoch
 STILL = 1e-3  # way of the prefix, as a share of its length at first, below which it has not been trained
 
 

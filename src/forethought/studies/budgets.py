@@ -27,5 +27,5 @@ TRIALS = {
 
 def trials(method: Mapping[str, Any]) -> int | None:
     """Of a method's stored settings; of a backbone alone, the backbone's; None where nobody counted."""
-    kind = method.get("type")
-    return TRIALS.get(method.get("backbone", {}).get("type") if kind == "next_item" else kind)
+    kind = str(method.get("type"))
+    return TRIALS.get(str(method["backbone"].get("type")) if kind == "next_item" else kind)

@@ -30,7 +30,7 @@ from forethought.errors import RunError
 from forethought.evaluation.metrics import metric_of, ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Losses, Method, Stage
-from forethought.methods.stage import FIRST
+from forethought.reasoning.diagnostics import FIRST
 from forethought.training import state
 from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.layer_precision import LayerPrecision
