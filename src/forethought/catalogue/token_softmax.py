@@ -23,6 +23,7 @@ from forethought.catalogue.blocks import accumulator
 
 CPU_COLUMNS, CUDA_COLUMNS = 64, 1024  # positions walked together: their table stays in a core's second-level cache
 CPU_BLOCK, CUDA_BLOCK = 2**21, 2**27  # numbers of a block [items, positions], at most
+WALK = 1 / 32  # of all items: to look up more of them for a position takes longer than to walk over all
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +76,43 @@ def lse_among(table_PX: Tensor, bags: TokenBags, items_P: Tensor, open_PM: Tenso
     """lse of each position over the items that share an item's tokens of all books but the open ones, [P].
 
     The items of the rarest of these tokens are looked up, and nothing is done for all others: M numbers for each pair
-    of a position and such an item, all held at once, about N / C items a position. Differentiable in the table; summed
-    in float32 for 16-bit tables.
+    of a position and such an item, all held at once, about N / C items a position. Where even the rarest token is that
+    of a large share of the items (`WALK`), as those of a book that has collapsed are, all items are walked over
+    instead, with the tokens that were not decided at minus infinity. Differentiable in the table; summed in float32 for
+    16-bit tables.
 
     Args:
         items_P: an item each, of which at least one book is not open.
         open_PM: the books in which the others may differ.
     """
     table_PX = table_PX.to(accumulator(table_PX.dtype))
-    P, X = table_PX.shape
     own_PM = bags.places_NM[items_P].long()
-    rows_E, items_E = _sharing(bags, own_PM, open_PM)
+    items_Y, begins_X = bags.items_of_tokens
+    counts_X = torch.diff(begins_X, append=begins_X.new_full((1,), len(items_Y)))
+    counts_P, book_P = counts_X[own_PM].masked_fill(open_PM, len(items_Y)).min(1)
+    many_P = counts_P > WALK * len(bags.places_NM)
+    few, many = (~many_P).nonzero()[:, 0], many_P.nonzero()[:, 0]
+    lse_P = table_PX.new_empty(len(table_PX))
+    if len(few):
+        begins = begins_X[own_PM[few].gather(1, book_P[few, None])[:, 0]]
+        looked_up = _lse_looked_up(table_PX[few], bags, own_PM[few], open_PM[few], counts_P[few], begins)
+        lse_P = lse_P.index_put((few,), looked_up)
+    if len(many):
+        kept_RX = open_PM[many].repeat_interleave(bags.size, dim=1).scatter(1, own_PM[many], value=True)
+        lse_P = lse_P.index_put((many,), token_lse(table_PX[many].masked_fill(~kept_RX, -torch.inf), bags))
+    return lse_P
+
+
+def _lse_looked_up(
+    table_PX: Tensor, bags: TokenBags, own_PM: Tensor, open_PM: Tensor, counts_P: Tensor, begins_P: Tensor
+) -> Tensor:
+    """Of the pairs of a position and each of the items from `begins` on, those that share all that is decided."""
+    P, X = table_PX.shape
+    items_Y, _ = bags.items_of_tokens
+    rows_E = torch.repeat_interleave(torch.arange(P, device=own_PM.device), counts_P)
+    since_P = counts_P.cumsum(0) - counts_P
+    at_E = torch.arange(len(rows_E), device=rows_E.device) + (begins_P - since_P)[rows_E]
+    items_E = items_Y[at_E].long()
     kept_E = ((bags.places_NM[items_E] == own_PM[rows_E]) | open_PM[rows_E]).all(1)
     rows_E, items_E = rows_E[kept_E], items_E[kept_E]
     at_EM = rows_E[:, None] * X + bags.places_NM[items_E]
@@ -93,18 +120,6 @@ def lse_among(table_PX: Tensor, bags: TokenBags, items_P: Tensor, open_PM: Tenso
     most_P = z_E.detach().new_full((P,), -torch.inf).scatter_reduce(0, rows_E, z_E.detach(), "amax")
     total_P = z_E.new_zeros(P).index_add(0, rows_E, (z_E - most_P[rows_E]).exp())
     return total_P.log() + most_P
-
-
-def _sharing(bags: TokenBags, own_PM: Tensor, open_PM: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of a position and an item that has the rarest token which must be shared there, position by position."""
-    items_Y, begins_X = bags.items_of_tokens
-    counts_X = torch.diff(begins_X, append=begins_X.new_full((1,), len(items_Y)))
-    counts_P, book_P = counts_X[own_PM].masked_fill(open_PM, len(items_Y)).min(1)
-    begins_P = begins_X[own_PM.gather(1, book_P[:, None])[:, 0]]
-    rows_E = torch.repeat_interleave(torch.arange(len(own_PM), device=own_PM.device), counts_P)
-    since_P = counts_P.cumsum(0) - counts_P
-    at_E = torch.arange(len(rows_E), device=rows_E.device) + (begins_P - since_P)[rows_E]
-    return rows_E, items_Y[at_E].long()
 
 
 class _TokenLSE(torch.autograd.Function):

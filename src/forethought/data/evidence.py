@@ -107,10 +107,10 @@ class Evidence(Settings):
 
 def _unread(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     """What would read them, and settings that nothing reads where these kinds are asked for; auto has no popularity."""
-    kinds = {CO_OCCURRENCE: OF_CO_OCCURRENCE, POPULAR: OF_POPULAR}
+    kinds: dict[str, tuple[str, ...]] = {CO_OCCURRENCE: OF_CO_OCCURRENCE, POPULAR: OF_POPULAR}
     unread = [(kind, of) for kind, of in kinds.items() if kind not in names]
     if "auto" in names:
-        unread = [(POPULAR, OF_POPULAR)]
+        unread = [(POPULAR, kinds[POPULAR])]
     elif not set(names) - {CO_OCCURRENCE, REPEAT, POPULAR}:
         unread.append((TEXT, ("likenesses",)))
     return unread

@@ -39,8 +39,12 @@ def test_lse_and_its_gradient(codes_NM: torch.Tensor, block: int, monkeypatch: p
 
 
 @pytest.mark.parametrize("decided", [1, 2, M])
-def test_lse_among_items_that_share_tokens(codes_NM: torch.Tensor, decided: int) -> None:
+@pytest.mark.parametrize("walk", [0.0, 0.15, 1.0])  # all items walked over, some looked up, all
+def test_lse_among_items_that_share_tokens(
+    codes_NM: torch.Tensor, decided: int, walk: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another number of books is decided at each position, and other ones."""
+    monkeypatch.setattr(token_softmax, "WALK", walk)
     table = (torch.randn(P, M * C).double() * 20).requires_grad_()
     items_P, weights_P = torch.randint(N, (P,)), torch.rand(P).double()
     open_PM = torch.rand(P, M).argsort(1) >= torch.randint(1, decided + 1, (P, 1))
