@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from forethought.catalogue.blocks import accumulator
 
 CPU_COLUMNS, CUDA_COLUMNS = 64, 1024  # positions walked together: their table stays in a core's second-level cache
-CPU_BLOCK, CUDA_BLOCK = 2**21, 2**27  # numbers of a block [items, positions], at most
+CPU_BLOCK, CUDA_BLOCK = 2**25, 2**27  # numbers of a block [items, positions], at most: few columns are slow
 WALK = 1 / 32  # of all items: to look up more of them for a position takes longer than to walk over all
 
 
