@@ -49,11 +49,13 @@ def align(
     """Align a trained run with rewards (GRPO), and keep the better one of what it was and what it became.
 
     Args:
-        run: of `reg4rec`, whose paths are aligned, or of `dtrec`, whose halting is.
+        run: of `reg4rec`, whose paths are aligned, of `dtrec`, whose halting is, or of `lares`, whose latent
+            trajectories are.
         split: the data it was trained on.
         out: the run folder to be made.
         alignment: rollouts, rewards, updates; None: by default.
-        rewards: functions of `PathFacts` beside those, each with its weight, by name; not saved with the run.
+        rewards: functions of `PathFacts` (`HaltingFacts`, `LatentFacts`) beside those, each with its weight, by name;
+            not saved with the run.
         feedback: what people accepted and rejected: a table (a file, or in memory) with the columns `user_id` or
             `history`, `kind` (token, path or category), `value` (3:17, 3:17 0:5, or a category) and `accepted`.
         reward_from: a run that was aligned with a learned reward, perhaps on other data: that reward is taken as it is,

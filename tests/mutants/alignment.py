@@ -6,6 +6,7 @@ from mutants import Mutant
 
 GRPO, ALIGN = "unit/reasoning/test_grpo.py", "unit/test_aligning.py"
 HEARD = "unit/alignment/test_feedback.py"
+LATENT = "unit/alignment/test_latent.py"
 LEARNED = "unit/alignment/test_learned_weights.py"
 SIGNS, REWARDED = "unit/alignment/test_path_signs.py", "unit/alignment/test_learned_reward.py"
 ROLL, REWARDS = "unit/decoding/test_rollouts.py", "unit/alignment/test_rewards.py"
@@ -136,6 +137,20 @@ MUTANTS = (
         "cases.ends + 1).last(window + 1)",
         "cases.ends).last(window + 1)",
         f"{ALIGN}::test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_other",
+    ),
+    Mutant(
+        "a trajectory is worth what the deepest one came to",
+        "reasoning/latent_rollouts.py",
+        "steps[k - 1][g] for g, k",
+        "steps[-1][0] for g, k",
+        f"{LATENT}::test_the_loss_is_that_of_one_trajectory_after_the_other",
+    ),
+    Mutant(
+        "items of the reference are weighed by nothing of this model",
+        "catalogue/divergence.py",
+        "(other_PD * means_P2D[:, D:])",
+        "(other_PD * moments(other_PD, other).mean_PD)",
+        f"{LATENT}::test_the_loss_is_that_of_one_trajectory_after_the_other",
     ),
     Mutant(
         "what raises the held-out loss comes to weigh more",

@@ -23,7 +23,7 @@ from forethought.alignment.held_out import shared_out
 from forethought.alignment.items import item_ranks
 from forethought.alignment.parts import to_align
 from forethought.alignment.rewards import ItemRanks
-from forethought.alignment.settings import Alignment, HaltingRewards, PathRewards
+from forethought.alignment.settings import Alignment, HaltingRewards, LatentRewards, PathRewards
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.batches import Batch, training_batch, windows
@@ -281,6 +281,7 @@ def test_what_cannot_be_aligned_is_refused(
         (halting_run, replace(BRIEF, policy_weight=0.0), "nothing would be learned"),
         (paths_run, replace(BRIEF, policy_weight=0.0, anchor=0.0), "nothing would be learned"),
         (paths_run, replace(BRIEF, halting_rewards=HaltingRewards(step_price=0.2)), "does not halt"),
+        (paths_run, replace(BRIEF, latent_rewards=LatentRewards(top=5)), "draws no latent trajectories"),
         (paths_run, replace(BRIEF, guard="recal@50"), "no metric"),
         (
             paths_run,

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -23,10 +21,11 @@ from torch import Tensor
 
 from forethought.alignment.cases import drawn_cases
 from forethought.alignment.feedback import NOBODY, Feedback
+from forethought.alignment.kinds import ANCHORS, CASES, policy_of, rewards_of
 from forethought.alignment.learned_reward import LEARNED, LearnedReward
 from forethought.alignment.learned_weights import LearnedWeights
-from forethought.alignment.rewards import OF_CATEGORIES, ItemRanks, halting_rewards, path_rewards, spread, to_go
-from forethought.alignment.settings import Alignment, CasesOf, HaltingRewards, PathRewards
+from forethought.alignment.rewards import ItemRanks, spread, to_go
+from forethought.alignment.settings import Alignment
 from forethought.alignment.signatures import WATCHED, signatures
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
@@ -37,7 +36,7 @@ from forethought.methods.interface import Losses, Method, Stage
 from forethought.methods.path_policy import PathPolicy
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.grpo import advantages, clipped_gain, estimated_kl, exact_kl, reward_of
-from forethought.reasoning.policy import Policy, Rollouts
+from forethought.reasoning.policy import Policy, Replayed, Rollouts
 
 ALIGN = "align"
 AFTER = 1_000_000  # an epoch of the own loss in which every warm-up is over
@@ -45,9 +44,6 @@ FEEDBACK = "feedback"  # what the reward of it is called
 IDLE = 0.95  # of groups without a difference
 GAP, PROMISES = "learned_gap", 0.1  # of a learned reward: what it says less what it should, and how much is too much
 STEADY_SHARE, RARE = 0.98, 0.05  # of the most that consistency can earn, and of choices
-ANCHORS = {"paths": 0.5, "halting": 0.0}  # where none is asked for
-# When to stop is not to be read off cases that the thoughts were trained on.
-CASES: dict[str, CasesOf] = {"paths": "training", "halting": "held_out"}  # where none are asked for
 Rewards = Mapping[str, tuple[float, Callable[[Any], Tensor]]]
 
 
@@ -65,7 +61,7 @@ class _Drawn(NamedTuple):
     shares_B: Tensor
     rollouts: Rollouts
     advantages_BGT: Tensor
-    reference: Any
+    reference: Replayed
     figures: dict[str, Tensor]
 
 
@@ -86,8 +82,8 @@ class Aligner(Method):
         self.method, self.settings = method, settings
         self.window, self.inputs, self.reasoning = method.window, method.inputs, method.reasoning
         self.most_validated = method.most_validated
-        self.policy = _policy(method, settings)
-        self.rewards = _rewards(self.policy, settings, items, reward) | dict(more or {})
+        self.policy = policy_of(method, settings)
+        self.rewards = rewards_of(self.policy, settings, items, reward) | dict(more or {})
         self.learned_reward = reward
         self.feedback = feedback
         if reward is not None and LEARNED in (more or {}):
@@ -169,7 +165,7 @@ class Aligner(Method):
         judged_B = None
         if self.feedback is not None:
             case, judged_B = self.feedback.mixed_in(case, self.settings.feedback_share)
-        rollouts = self.policy.roll_out(case, self.settings.group, self.settings.temperature)
+        rollouts = self.policy.roll_out(case, self.settings.group, self.settings.temperature, future)
         facts = self.policy.facts(case, rollouts, future)
         like = rollouts.log_probs_BGT
         parts = {name: spread(reward(facts).to(like), like.shape[-1]) for name, (_, reward) in self.rewards.items()}
@@ -197,7 +193,7 @@ class Aligner(Method):
         if isinstance(facts, PathFacts):
             figures["distinct"] = (distinct(facts.paths.books_BGT, facts.paths.tokens_BGT) * shares_B).sum()
         (reference,) = self.reference
-        said = _policy(reference, self.settings).replay(case, rollouts)
+        said = policy_of(reference, self.settings).replay(case, rollouts)
         self.drawn = _Drawn(case, shares_B, rollouts, self._advantages(earned_BGT), said, figures)
 
     def _gap(self, facts: PathFacts, said_BGT: Tensor, shares_B: Tensor, judged_B: Tensor | None) -> Tensor:
@@ -251,10 +247,7 @@ class Aligner(Method):
         made = clipped_gain(
             now.log_probs_BGT, rollouts.log_probs_BGT, drawn.advantages_BGT, settings.clip_low, settings.clip_high
         )
-        if settings.kl == "exact" and now.all_BGTC is not None:
-            kl_BGT = exact_kl(now.all_BGTC, drawn.reference.all_BGTC)
-        else:
-            kl_BGT = estimated_kl(now.log_probs_BGT, drawn.reference.log_probs_BGT, settings.kl)
+        kl_BGT = self._kl(now, drawn.reference)
         weights_BGT = _shared(rollouts, drawn.shares_B)
         gain, kl = (weights_BGT * made.gain).sum(), (weights_BGT * kl_BGT).sum()
         total = settings.kl_weight * kl - settings.policy_weight * gain
@@ -268,6 +261,15 @@ class Aligner(Method):
             total = total + self.anchor * own
         figures = {name: value.detach() for name, value in figures.items()}
         return Losses(total, {"loss": total.detach(), **figures, **drawn.figures})
+
+    def _kl(self, now: Replayed, reference: Replayed) -> Tensor:
+        if self.settings.kl != "exact":
+            return estimated_kl(now.log_probs_BGT, reference.log_probs_BGT, self.settings.kl)
+        if now.items is not None and reference.items is not None:
+            return now.items.kl(reference.items)
+        assert now.all_BGTC is not None
+        assert reference.all_BGTC is not None
+        return exact_kl(now.all_BGTC, reference.all_BGTC)
 
     def _own_loss(self, batch: Batch) -> Tensor:
         self.method.train()
@@ -311,15 +313,6 @@ def _shared(rollouts: Rollouts, shares_B: Tensor) -> Tensor:
     return weights_BGT / (rollouts.real_BGT.shape[1] * rollouts.real_BGT.shape[2])
 
 
-def _policy(method: Method, settings: Alignment) -> Policy:
-    policy = method.rl_policy()
-    if isinstance(policy, PathPolicy):
-        return replace(policy, action=settings.action)
-    if settings.action != "token":
-        raise ConfigError("action is of paths, and this method has none: leave it out.")
-    return policy
-
-
 def _check_feedback(settings: Alignment, feedback: Feedback | None, rewards: Rewards) -> None:
     """Refuse settings of feedback that nothing reads, and feedback that earns nothing.
 
@@ -350,7 +343,7 @@ def _learned(policy: Policy, settings: Alignment, rewards: Rewards, held_out: Sp
         return None
     if policy.kind != "paths":
         raise ConfigError(
-            "learn_weights is of paths, and this method has none: what a step costs is for people to say; leave it out."
+            "learn_weights is of paths, and this method has none: what rewards weigh is yours to say; leave it out."
         )
     weights = {name: weight for name, (weight, _) in rewards.items() if weight}
     if len(weights) < 2:
@@ -365,35 +358,3 @@ def _learned(policy: Policy, settings: Alignment, rewards: Rewards, held_out: Sp
         )
     assert held_out is not None
     return LearnedWeights(weights, held_out, settings.weight_rate, settings.learn_every)
-
-
-def _rewards(
-    policy: Policy, settings: Alignment, items: ItemRanks, learned: LearnedReward | None
-) -> dict[str, tuple[float, Callable[[Any], Tensor]]]:
-    """Those of the policy's kind, each with its weight.
-
-    Raises:
-        ConfigError: settings that this kind does not read, or rewards of what is not known.
-    """
-    if policy.kind == "halting":
-        if settings.path_rewards != PathRewards():
-            raise ConfigError("This method has no paths, so that path_rewards would change nothing: leave them out.")
-        return {name: (1.0, reward) for name, reward in halting_rewards(settings.halting_rewards).items()}
-    if settings.halting_rewards != HaltingRewards():
-        raise ConfigError("This method does not halt, so that halting_rewards would change nothing: leave them out.")
-    made = path_rewards(settings.path_rewards, items)
-    if isinstance(policy, PathPolicy) and policy.tokens.categories is None:
-        asked = [name for name in OF_CATEGORIES if getattr(settings.path_rewards, name)]
-        plain = [name for name in asked if getattr(settings.path_rewards, name) != getattr(PathRewards, name)]
-        if plain:
-            raise ConfigError(
-                f"The run names no categories, so that {' and '.join(plain)} cannot be rewarded: leave it out."
-            )
-        for name in asked:
-            made.pop(name)
-    if "freshness" in made and items.late_N is None:
-        raise ConfigError("The data has no times, so that freshness cannot be rewarded: leave it out.")
-    if settings.path_rewards.learned:
-        assert learned is not None
-        made[LEARNED] = partial(learned.earned, rare_N=items.rare_N)
-    return {name: (getattr(settings.path_rewards, name), reward) for name, reward in made.items()}

@@ -18,11 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from forethought.alignment.settings import HaltingRewards, PathRewards
+from forethought.alignment.settings import HaltingRewards, LatentRewards, PathRewards
 from forethought.decoding.corp import jensen_shannon
 from forethought.decoding.path_facts import PathFacts
 from forethought.reasoning.grpo import reward_of
 from forethought.reasoning.halting_rollouts import HaltingFacts
+from forethought.reasoning.latent_rollouts import LatentFacts
 
 PathReward = Callable[[PathFacts], Tensor]
 PARS = ("step_hit", "category_hit", "consistency", "path")
@@ -112,6 +113,11 @@ def halting_rewards(settings: HaltingRewards) -> Mapping[str, Callable[[HaltingF
         "gain": lambda facts: reward_of(facts.ranks_BG, settings.gain, settings.top).float(),
         "price": lambda facts: -settings.step_price * facts.steps_BG.float(),
     }
+
+
+def latent_rewards(settings: LatentRewards) -> Mapping[str, Callable[[LatentFacts], Tensor]]:
+    """What the rank is worth that a trajectory came to, [B, G]."""
+    return {"gain": lambda facts: reward_of(facts.ranks_BG, settings.gain, settings.top).float()}
 
 
 def to_go(rewards_BGT: Tensor) -> Tensor:

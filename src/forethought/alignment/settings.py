@@ -68,6 +68,17 @@ class HaltingRewards(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatentRewards(Settings):
+    """What a latent trajectory is rewarded for."""
+
+    gain: Reward = "ndcg"
+    """What the rank of the next item is worth by the trajectory's end: 1 / log2(rank + 1), or 1 (LARES), within the
+    first `top`."""
+    top: Count = 10
+    """How far down a list it is worth something."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alignment(Settings):
     """Configuration of group-relative policy optimisation (GRPO)."""
 
@@ -75,14 +86,16 @@ class Alignment(Settings):
     """Of methods whose paths are aligned."""
     halting_rewards: HaltingRewards = field(default_factory=HaltingRewards)
     """Of methods whose halting is aligned."""
+    latent_rewards: LatentRewards = field(default_factory=LatentRewards)
+    """Of methods whose latent trajectories are aligned."""
     cases: CasesOf | None = None
     """Whose choices are rewarded: training rows', at a random position each (training), or those of half of the
-    validation users before their next item, who then choose nothing (held_out); None: training for paths, held_out for
-    halting."""
+    validation users before their next item, who then choose nothing (held_out); None: held_out for halting, else
+    training."""
     group: Annotated[int, Between(2, 1_024)] = 16
     """G, rollouts of each history."""
     temperature: Positive = 1.0
-    """Of what is drawn."""
+    """Of what is drawn; of latent trajectories it scales the state they begin with."""
     action: Action = "token"
     """Of paths: the token of the most confident book is drawn (token), or book and token together (joint)."""
     updates: Annotated[int, Between(1, 64)] = 2
@@ -94,7 +107,8 @@ class Alignment(Settings):
     kl_weight: Weight = 0.05
     """beta, pull towards the run that it begins with."""
     kl: KL = "exact"
-    """Over all that could have been chosen, or estimated by what was (k1, k3)."""
+    """Over all that could have been chosen, or estimated by what was (k1, k3). Latent trajectories choose the next
+    item, which is no draw: LARES has k3 of it, and k1 would teach them not to name it."""
     scale: Scale = "none"
     """Advantages are divided by nothing, or by the standard deviation of their group or batch."""
     leave_one_out: bool = True
@@ -116,7 +130,7 @@ class Alignment(Settings):
     """What listening to people may cost all: the share of NDCG@10 and of the guard that may be lost on validation. The
     last state that loses no more is kept, as validation does not know what they said."""
     anchor: Weight | None = None
-    """Weight of the run's own loss beside the rewards'; None: 0.5 for paths, 0 for halting."""
+    """Weight of the run's own loss beside the rewards'; None: 0 for halting, else 0.5."""
     rate: Positive = 0.03
     """The learning rate, as a share of the run's own."""
     batch_positions: Annotated[int, Between(1, 2**24)] = 1024

@@ -53,10 +53,11 @@ def _tail(figures: Mapping[str, float]) -> str:
     five, ten = (lost[name] for name in WATCHED)
     if ten < FALL or ten < five + AHEAD:
         return ""
+    paths = "distinct" in figures
+    later = "let more later items count (path_rewards.future, path_rewards.decay), or " if paths else ""
     return (
         f"On validation recall@10 has lost {ten:.1%} and recall@5 {five:.1%}: rewards sharpen the head of lists at the "
-        "cost of what stands behind it; let more later items count (path_rewards.future, path_rewards.decay), or give "
-        "anchor more weight."
+        f"cost of what stands behind it; {later}give anchor more weight."
     )
 
 

@@ -14,7 +14,8 @@ from forethought.cli.shared import console, parse, print_json
 @dataclass(kw_only=True)
 class Options:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder of reg4rec, whose paths are aligned, or of dtrec, whose halting is; it stays as it is."""
+    """A run folder of reg4rec, whose paths are aligned, of dtrec, whose halting is, or of lares, whose latent
+    trajectories are; it stays as it is."""
     out: Path
     """Run folder to be made."""
     data: str | None = None
@@ -50,7 +51,7 @@ def run(arguments: list[str]) -> None:
     ]
     Align: Any = make_dataclass("Align", parts, kw_only=True)
     about = (
-        "Align a trained run with rewards (GRPO): paths over tokens, or when to stop reasoning.\n\n"
+        "Align a trained run with rewards (GRPO): paths over tokens, when to stop, or latent trajectories.\n\n"
         "Example: forethought align runs/reg4rec --out runs/reg4rec-aligned --group 16 --path-rewards.path 2"
     )
     args = parse(Align, arguments, "align", about, pairs=True)

@@ -245,7 +245,7 @@ class Method(nn.Module):
         """
         raise ConfigError(
             f"{type(self).__name__.removesuffix('Model')} makes no choices that rewards could align: align a run of "
-            "reg4rec, or of dtrec."
+            "reg4rec, dtrec or lares."
         )
 
     def diagnostics(self, figures: Mapping[str, float]) -> Diagnostics:

@@ -49,6 +49,7 @@ from forethought.nn.transformer import NORM_EPSILON, Activation, Transformer, at
 from forethought.reasoning.contrast import info_nce_both, positives
 from forethought.reasoning.grpo import Reward, advantages, grpo, reward_of
 from forethought.reasoning.halting import Halting, Trace
+from forethought.reasoning.latent_rollouts import LatentPolicy
 from forethought.reasoning.recurrence import Combine, Recurrence, StateInit, draw_depth, draw_start
 from forethought.settings import (
     Between,
@@ -357,6 +358,11 @@ class LARESModel(Method):
         r_TBD = catalogue.scaled(states_TBD)
         logits_TB = (r_TBD * catalogue.scaled_of(targets_B)).sum(-1)
         return logits_TB - moments(r_TBD.flatten(0, 1), catalogue).lse_P.view_as(logits_TB)
+
+    def rl_policy(self) -> LatentPolicy:
+        """The same trajectories for `alignment/`, beside this stage or in its place."""
+        m = self.config.mean_recurrence
+        return LatentPolicy(self, self._read, self._start, self.recurrence, m, self.catalogue)
 
     # ---- both, and inference
 

@@ -41,7 +41,7 @@ class PathPolicy:
         return self.method.parameters()
 
     @torch.no_grad()
-    def roll_out(self, batch: Batch, group: int, temperature: float) -> Rollouts:
+    def roll_out(self, batch: Batch, group: int, temperature: float, future: Future | None = None) -> Rollouts:
         drawn = draw_paths(
             self.decoder(batch),
             len(batch.lengths_B),

@@ -95,7 +95,7 @@ class ExitPolicy:
         return self.head.parameters()
 
     @torch.no_grad()
-    def roll_out(self, batch: Any, group: int, temperature: float) -> Rollouts:
+    def roll_out(self, batch: Any, group: int, temperature: float, future: Future | None = None) -> Rollouts:
         traced = self.traced(batch)
         indicators_BT3 = traced.indicators_PT3
         logits_BT = self.head.logits(indicators_BT3[:, :-1])

@@ -267,7 +267,7 @@ PARS = ("step_hit", "category_hit", "consistency", "path")
 
 
 def after(name: str, **settings: Any) -> Callable[[], Recipe]:
-    """A run of a variant aligned with rewards; `path_rewards` and `halting_rewards` stand for settings of theirs."""
+    """A run of a variant aligned with rewards; `path_rewards` and the like stand for settings of theirs."""
 
     def make() -> Recipe:
         plain = Alignment()
@@ -299,6 +299,8 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     "reg4rec-aligned-held-out-control": ("reg4rec", {**HELD_OUT, "policy_weight": 0.0, "kl_weight": 0.0}),
     "reg4rec-aligned-fast": ("reg4rec", {"rate": 0.3}),
     "reg4rec-aligned-fast-control": ("reg4rec", {"rate": 0.3, "policy_weight": 0.0, "kl_weight": 0.0}),
+    "lares-aligned": ("lares", {}),
+    "lares-aligned-control": ("lares", {"policy_weight": 0.0, "kl_weight": 0.0}),
     **{
         f"{name}-aligned{suffix}": (name, {"rate": 1.0, "kl_weight": 0.0, **settings})
         for name in ("dtrec", "dtrec-wide")

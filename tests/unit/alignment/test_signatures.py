@@ -31,6 +31,13 @@ def test_rewards_that_do_not_move() -> None:
     assert seen(reward_path=0.1, weights={}) == []
 
 
+def test_advice_on_paths_is_for_paths_alone() -> None:
+    fallen = {"first_valid_recall@5": 0.06, "first_valid_recall@10": 0.1}
+    (said,) = signatures({"valid_recall@5": 0.06, "valid_recall@10": 0.098} | fallen, {})
+    assert "path" not in said
+    assert "path_rewards.future" in seen(**{"valid_recall@5": 0.06, "valid_recall@10": 0.098})[0]
+
+
 def test_a_tail_that_falls_more_than_the_head() -> None:
     (said,) = seen(**{"valid_recall@5": 0.06, "valid_recall@10": 0.098})
     assert said.startswith("On validation recall@10 has lost 2.0% and recall@5 0.0%")
