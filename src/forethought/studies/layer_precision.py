@@ -62,6 +62,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         "emulated": [each for each in TRAINED if each in used and not is_available(each, method.device)],
         "divergences": len(ladq.get("pinned", ())),  # each one leaves one layer in float32
         "largest_rise": largest_rise(losses),
+        "last_loss": losses[-1],
         "samplings": len(ladq.get("history", ())),
         "changes": changes([entry["assignment"] for entry in ladq.get("history", ())]),
         **_costs(method, layers, formats, model.config.training, ladq, split, seed),
@@ -156,10 +157,10 @@ def _tell_costs(page: Page, probes: Mapping[str, Sequence[Mapping[str, Any]]]) -
     page.say(
         "Share of the linear layers in each format when training ended, and bits that a weight is multiplied in, mean "
         "over their weights. A step is one of training, its median over that of the same model in float32, measured in "
-        "turns; float32's own row tells how much of that is noise. The peak is what tensors of one step take beyond the "
-        "model, by the allocator's record. A sampling is told in steps of float32. Emulated formats cost time and memory that hardware would not "
-        "take, and the narrow layers here gain nothing in hardware either: this trial is of quality and stability. "
-        "Means over seeds."
+        "turns; float32's own row tells how much of that is noise. The peak is what tensors of a step take beyond the "
+        "model, by the allocator's record. A sampling is told in steps of float32. Emulated formats cost time and "
+        "memory that hardware would not take, and layers as narrow as these gain nothing where formats are real: this "
+        "is a trial of quality and stability. Means over seeds."
     )
     page.table(
         [
@@ -190,9 +191,9 @@ def _tell_stability(
 ) -> None:
     page.say(
         "A divergence is a loss that was no number, or leapt to three times its mean: training went back, with one "
-        "layer more in float32 from there on. The largest rise of the training loss is from one epoch to the next, of all "
-        "seeds; negative: it always fell. Changed formats are those of layers from one sampling to the next, in the "
-        "mean of a run."
+        "layer more in float32 from there on. The largest rise of the training loss is from one epoch to the next, of "
+        "all seeds; negative: it always fell. The last loss is that of the last epoch, and changed formats are those of "
+        "layers from one sampling to the next, both in the mean of the runs."
     )
     rows = []
     for variant, figures in probes.items():
@@ -202,10 +203,13 @@ def _tell_stability(
             (
                 *(variant, number(spread), sum(one["divergences"] for one in figures)),
                 f"{max(rises):+.1%}" if rises else "",
+                mean([one["last_loss"] for one in figures]),
                 number(mean([float(one["changes"]) for one in figures]), 1),
             )
         )
-    page.table(["variant", "NDCG@10, deviation of seeds", "divergences", "largest rise", "changed formats"], rows)
+    page.table(
+        ["variant", "NDCG@10, deviation of seeds", "divergences", "largest rise", "last loss", "changed formats"], rows
+    )
 
 
 def mean(values: Sequence[float]) -> float:
@@ -218,8 +222,9 @@ def study(name: str, of: str, called: str) -> Study:
         name=name,
         title=f"Precision of {called}'s layers",
         question=f"What does layer-adaptive precision (LADQ) do to {called}'s quality, stability, time and memory "
-        "beside layers that are all float32, bfloat16 or float8, and how often must sensitivities be sampled? Formats are "
-        "forced, by tolerance or within 0.4 of float32's bits, sampled every 200 steps unless the name says otherwise.",
+        "beside layers that are all float32, bfloat16 or float8, and how often must sensitivities be sampled? Formats "
+        "are forced; they follow a tolerance of 1e-4 nats a layer or a budget of 0.4 of float32's bits, sampled every "
+        "200 steps unless the name says otherwise. Width 32, two layers, batches of 256 positions, nothing tuned.",
         variants=tuple(f"{of}-layers-{way}" for way in LAYERS),
         write=write,
         probe=probe,
