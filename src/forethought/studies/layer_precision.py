@@ -38,7 +38,7 @@ from forethought.training.layer_precision import LayerPrecision
 from forethought.training.optimiser import adamw
 from forethought.training.settings import Training
 
-BATCHES, TURNS, WARM_TURNS = 4, 15, 2
+BATCHES, TURNS, WARM_TURNS = 4, 100, 2
 SHOP = "shop-precision"
 
 
@@ -119,6 +119,8 @@ def _costs(
         set_formats(layers, each)
         told[f"{mode}_mb"] = peak_mb(step, method.device)
         told[f"{mode}_s"] = statistics.median(taken[mode])
+    pairs = zip(taken["assigned"], taken["fp32"], strict=True)
+    told["over_fp32"] = statistics.median(each / plain for each, plain in pairs)  # both meet the same other work
     asked = settings.ladq
     if asked.adapts:
         precision = LayerPrecision(method, Controller(layers, asked, ladq["costs"], exact=method.logit_layers), seed)
@@ -156,8 +158,8 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
 def _tell_costs(page: Page, probes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     page.say(
         "Share of the linear layers in each format when training ended, and bits that a weight is multiplied in, mean "
-        "over their weights. A step is one of training, its median over that of the same model in float32, measured in "
-        "turns; float32's own row tells how much of that is noise. The peak is what tensors of a step take beyond the "
+        "over their weights. A step is one of training over one of the same model in float32, the median of "
+        f"{TURNS} turns of both; float32's own row tells how much of that is noise. The peak is what tensors of a step take beyond the "
         "model, by the allocator's record. A sampling is told in steps of float32. Emulated formats cost time and "
         "memory that hardware would not take, and layers as narrow as these gain nothing where formats are real: this "
         "is a trial of quality and stability. Means over seeds."
@@ -179,7 +181,7 @@ def _cost_cells(figures: Sequence[Mapping[str, Any]]) -> list[object]:
         *(f"{share:.0%}" for share in shares),
         number(mean([one["bits"] for one in figures]), 1),
         ", ".join(each for each in TRAINED if any(each in one["emulated"] for one in figures)),
-        number(mean([one["assigned_s"] / one["fp32_s"] for one in figures]), 2),
+        number(mean([one["over_fp32"] for one in figures]), 2),
         *(number(mean([one[f"{mode}_mb"] for one in figures]), 1) for mode in ("assigned", "fp32")),
         number(mean([float(one["samplings"]) for one in figures]), 1),
         number(mean(sampled), 1) if sampled else "",
@@ -192,8 +194,8 @@ def _tell_stability(
     page.say(
         "A divergence is a loss that was no number, or leapt to three times its mean: training went back, with one "
         "layer more in float32 from there on. The largest rise of the training loss is from one epoch to the next, of "
-        "all seeds; negative: it always fell. The last loss is that of the last epoch, and changed formats are those of "
-        "layers from one sampling to the next, both in the mean of the runs."
+        "all seeds; negative: it always fell. The last loss is the last epoch's; changed formats are those of layers "
+        "from one sampling to the next, both in the mean of the runs."
     )
     rows = []
     for variant, figures in probes.items():
