@@ -159,10 +159,10 @@ def _tell_costs(page: Page, probes: Mapping[str, Sequence[Mapping[str, Any]]]) -
     page.say(
         "Share of the linear layers in each format when training ended, and bits that a weight is multiplied in, mean "
         "over their weights. A step is one of training over one of the same model in float32, the median of "
-        f"{TURNS} turns of both; float32's own row tells how much of that is noise. The peak is what tensors of a step take beyond the "
-        "model, by the allocator's record. A sampling is told in steps of float32. Emulated formats cost time and "
-        "memory that hardware would not take, and layers as narrow as these gain nothing where formats are real: this "
-        "is a trial of quality and stability. Means over seeds."
+        f"{TURNS} turns of both; float32's own row tells how much of that is noise. The peak is what tensors of a step "
+        "take beyond the model, by the allocator's record. A sampling is told in steps of float32. Emulated formats "
+        "cost time and memory that hardware would not take, and layers as narrow as these gain nothing where formats "
+        "are real: this is a trial of quality and stability. Means over seeds."
     )
     page.table(
         [
