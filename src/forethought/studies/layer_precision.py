@@ -38,7 +38,7 @@ from forethought.training.layer_precision import LayerPrecision
 from forethought.training.optimiser import adamw
 from forethought.training.settings import Training
 
-BATCHES, TURNS, WARM_TURNS = 4, 100, 2
+BATCHES, TURNS, WARM_TURNS, PEAKS = 4, 100, 2, 5
 SHOP = "shop-precision"
 
 
@@ -117,7 +117,7 @@ def _costs(
     told: dict[str, Any] = {}
     for mode, each in modes.items():
         set_formats(layers, each)
-        told[f"{mode}_mb"] = peak_mb(step, method.device)
+        told[f"{mode}_mb"] = statistics.median(peak_mb(step, method.device) for _ in range(PEAKS))
         told[f"{mode}_s"] = statistics.median(taken[mode])
     pairs = zip(taken["assigned"], taken["fp32"], strict=True)
     told["over_fp32"] = statistics.median(each / plain for each, plain in pairs)  # both meet the same other work

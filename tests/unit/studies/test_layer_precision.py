@@ -32,6 +32,7 @@ from forethought.training.settings import Training
 def few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer_precision, "TURNS", 2)
     monkeypatch.setattr(layer_precision, "WARM_TURNS", 1)
+    monkeypatch.setattr(layer_precision, "PEAKS", 1)
 
 
 def trained_with(ladq: LADQ, split: Split, quick: Training, sasrec: Any, folder: Path) -> Recommender:
