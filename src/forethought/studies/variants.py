@@ -13,6 +13,7 @@ from forethought.data.evidence import Evidence
 from forethought.data.features import Features
 from forethought.data.noise import Noise
 from forethought.methods.reg4rec import REG4Rec
+from forethought.precision.settings import LADQ
 from forethought.recipes import METHODS, on_backbone
 from forethought.semantic_ids.mpq import MPQ
 from forethought.semantic_ids.opq import OPQ
@@ -93,6 +94,20 @@ def level(name: str, epochs: int = 12, **settings: Any) -> Callable[[], Recipe]:
     return make
 
 
+def with_layers(name: str, settings: dict[str, Any], **method: Any) -> Callable[[], Recipe]:
+    """A small model of two layers whose linear layers are narrowed so; everything else is float32.
+
+    Batches are small, so that the fourteen epochs of a small shop have several samplings.
+    """
+
+    def make() -> Recipe:
+        recipe = changed(name, backbone=TWO_NARROW, **method)()
+        ladq = LADQ(force=True, **settings) if settings else LADQ()
+        return replace(recipe, training=replace(recipe.training, batch_positions=256, precision="32", ladq=ladq))
+
+    return make
+
+
 def longer_prototypes(**settings: Any) -> Callable[[], Recipe]:
     """DTRec with prototypes under their full weight for 15 epochs of 30 or more, seen by indicators of their own.
 
@@ -108,6 +123,16 @@ def longer_prototypes(**settings: Any) -> Callable[[], Recipe]:
 
 
 NARROW = {"width": 32, "ffn_width": 128}
+TWO_NARROW = {**NARROW, "layers": 2, "window": 16}
+LAYERS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "bf16": {"assign": "bf16"},
+    "fp8": {"assign": "fp8"},
+    "tolerance": {"assign": "tolerance"},
+    "budget": {"assign": "budget", "budget": 0.4},  # of bits: between bfloat16's half and float8's quarter
+    **{f"tolerance-every-{n}": {"assign": "tolerance", "every": n} for n in (100, 400)},  # 200, halved and doubled
+}
+"""Precision of linear layers: one format, or adapted; all are forced."""
 PROTOTYPE_EPOCHS = 30
 PONDER = 0.05  # weight of the prior that holds p_halt near a half, so that neither end takes all
 PROTOTYPES: dict[str, dict[str, Any]] = {
@@ -260,6 +285,11 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     # its second stage would be epochs more than the others have
     "lares-level": level("lares", **NARROW, reinforcement={"epochs": 0}),
     **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in NOISY_FULL},
+    **{f"sasrec-layers-{way}": with_layers("sasrec", settings) for way, settings in LAYERS.items()},
+    **{
+        f"reg4rec-layers-{way}": with_layers("reg4rec", settings, tokenizer=OPQ(codebooks=4, size=64))
+        for way, settings in LAYERS.items()
+    },
 }
 
 
