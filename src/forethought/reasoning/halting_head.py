@@ -122,7 +122,7 @@ def soft_steps(weights_PS: Tensor, first: int, of: int) -> dict[str, Tensor]:
         of: the rows of the whole batch: figures of its parts add up to their weighted mean.
     """
     P, S = weights_PS.shape
-    steps_P = weights_PS @ torch.arange(first, first + S, device=weights_PS.device, dtype=weights_PS.dtype)
+    steps_P = (weights_PS * torch.arange(first, first + S, device=weights_PS.device, dtype=weights_PS.dtype)).sum(1)
     shares = steps_P.new_tensor(list(QUANTILES.values()))
     quantiles = torch.quantile(steps_P, shares) * P / of if P else torch.zeros_like(shares)
     named = {f"soft_steps_{name}": value for name, value in zip(QUANTILES, quantiles, strict=True)}

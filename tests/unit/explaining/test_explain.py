@@ -336,7 +336,7 @@ KEYS = {
         *("steps", "movements", "target", "plane", "intents", "contributions"),
         *("evidence", "sums", "certainty", "paths", "pruned", "token_sums", "steering"),
     ],
-    Steering: ["only", "never", "forbidden", "candidates"],
+    Steering: ["only", "never", "forbidden", "wanted", "candidates"],
     TokenPath: ["weight", "carries", "steps", "items"],
     TokenStep: ["step", "token", "probability", "confidence", "belief", "moved"],
     Token: ["codebook", "token", "size", "items", "category", "brand"],
