@@ -65,8 +65,8 @@ def path_rewards(settings: PathRewards, items: ItemRanks) -> dict[str, PathRewar
         "category_hit": lambda facts: category_hit(facts, window),
         "consistency": consistency,
         "path": lambda facts: path(facts, window, settings),
-        "coverage": lambda facts: items.rare_N[facts.best_BG],
-        "freshness": lambda facts: items.late_N[facts.best_BG],  # type: ignore[index]
+        "coverage": lambda facts: items.rare_N.to(facts.best_BG.device)[facts.best_BG],
+        "freshness": lambda facts: items.late_N.to(facts.best_BG.device)[facts.best_BG],  # type: ignore[union-attr]
         "diversity": diversity,
         "margin": lambda facts: facts.margins_BG.sigmoid(),
     }
