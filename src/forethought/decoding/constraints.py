@@ -44,11 +44,14 @@ class Constraints:
         codes_NM, M = codes_NM.long(), codes_NM.shape[1]
         forbidden_MC = torch.zeros(M, size, dtype=torch.bool, device=codes_NM.device)
         wanted_MC = torch.zeros_like(forbidden_MC)
-        for tokens, marked_MC, what in ((forbidden_tokens, forbidden_MC, "forbidden"), (only_tokens, wanted_MC, "had")):
+        for tokens, marked_MC, what in (
+            (forbidden_tokens, forbidden_MC, "to be forbidden"),
+            (only_tokens, wanted_MC, "asked for"),
+        ):
             for book, token in tokens:
                 if not (0 <= book < M and 0 <= token < size):
                     raise ConfigError(
-                        f"Token {token} of book {book} is to be {what}, but books are 0 to {M - 1} and tokens 0 to "
+                        f"Token {token} of book {book} is {what}, but books are 0 to {M - 1} and tokens 0 to "
                         f"{size - 1}."
                     )
                 marked_MC[book, token] = True

@@ -227,9 +227,8 @@ class REG4RecModel(PathMethod[TokenHeads]):
             opened_PM = open_PM if step else None
             logits_PMC = None
             if self.tokens.names_items and step in named_at:
-                logits_PMC = self.tokens.logits(
-                    states_PD
-                )  # of decided books too, which is cheaper than to make them twice
+                # of decided books too: cheaper than to make those of the others twice
+                logits_PMC = self.tokens.logits(states_PD)
                 items.append(self.tokens.item_losses(logits_PMC, targets_P, opened_PM).sum() / weight)
             by_surest = self.confident and step < steps
             named = self.tokens.named(states_PD, codes_PM, opened_PM, logits_PMC=logits_PMC, surest=by_surest)
@@ -376,12 +375,8 @@ class REG4RecModel(PathMethod[TokenHeads]):
         chosen = calibrate_theta(of)
         self.theta.fill_(chosen.theta)
         ndcgs = ", ".join(f"{value:.4f} at {theta:.3g}" for theta, value in sorted(chosen.ndcgs.items()))
-        kept = (
-            "nothing is pruned (CORP)"
-            if chosen.theta == NEVER
-            else f"paths are pruned at theta {chosen.theta:g} (CORP)"
-        )
-        return f"By NDCG@10 of paths alone on the validation part ({ndcgs}) {kept}. "
+        kept = "nothing is pruned" if chosen.theta == NEVER else f"paths are pruned at theta {chosen.theta:g}"
+        return f"By NDCG@10 of paths alone on the validation part ({ndcgs}) {kept} (CORP). "
 
 
 def _know_no_theta(model: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -75,7 +75,7 @@ def _measured(
     turn, until = 0, time.perf_counter() + ENOUGH_S
     while turn < WARM_TURNS + LEAST_TURNS or time.perf_counter() < until:
         for each, run in runs.items():
-            seconds = _seconds(run, device)
+            seconds = seconds_of(run, device)
             if turn >= WARM_TURNS:
                 times[each].append(seconds)
         turn += 1
@@ -95,7 +95,8 @@ def _forward(layer: nn.Module, x: torch.Tensor) -> Callable[[], object]:
     return run
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """Wall clock of one run, with what it left to the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     begin = time.perf_counter()

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from typing import Any
-
-import torch
 
 from forethought.data.batches import plan, training_batch, windows
 from forethought.data.shop import Shop
 from forethought.data.splits import Split
 from forethought.errors import RunError
 from forethought.methods.interface import Method
+from forethought.precision.cost import seconds_of
 from forethought.precision.formats import BITS, TRAINED, Format
 from forethought.precision.ladq import Controller
 from forethought.precision.linear import PrecisionLinear, is_available, make_precise, set_formats
@@ -111,7 +109,7 @@ def _costs(
     for turn in range(WARM_TURNS + TURNS):
         for mode in list(modes)[:: 1 if turn % 2 else -1]:  # neither is always the one behind the other
             set_formats(layers, modes[mode])
-            seconds = _seconds(partial(step, turn), method.device)
+            seconds = seconds_of(partial(step, turn), method.device)
             if turn >= WARM_TURNS:
                 taken[mode].append(seconds)
     told: dict[str, Any] = {}
@@ -124,18 +122,8 @@ def _costs(
     asked = settings.ladq
     if asked.adapts:
         precision = LayerPrecision(method, Controller(layers, asked, ladq["costs"], exact=method.logit_layers), seed)
-        told["sampling_s"] = _seconds(lambda: precision.before_step(0, rows), method.device)
+        told["sampling_s"] = seconds_of(lambda: precision.before_step(0, rows), method.device)
     return told
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    begin = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begin
 
 
 # ---- the page

@@ -84,7 +84,7 @@ def test_a_catalogue_of_one_item_is_a_list_of_one() -> None:
 def test_a_token_that_does_not_exist_is_refused(token: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="books are 0 to 2 and tokens 0 to 3"):
         Constraints.of(CODES, C, forbidden_tokens=[token])
-    with pytest.raises(ConfigError, match="is to be had, but books are 0 to 2 and tokens 0 to 3"):
+    with pytest.raises(ConfigError, match="is asked for, but books are 0 to 2 and tokens 0 to 3"):
         Constraints.of(CODES, C, only_tokens=[token])
 
 

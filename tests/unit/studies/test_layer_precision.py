@@ -99,7 +99,7 @@ def test_steps_are_measured_with_the_layers_as_assigned_and_in_float32(
         work()
         return next(spent)
 
-    monkeypatch.setattr(layer_precision, "_seconds", seconds)
+    monkeypatch.setattr(layer_precision, "seconds_of", seconds)
     told = probe(model, split, 0)
     narrow, plain = {"fp8"}, {"fp32"}
     turns = [narrow, plain, plain, narrow, narrow, plain, plain, narrow]
