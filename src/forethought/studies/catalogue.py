@@ -197,7 +197,17 @@ STUDIES: dict[str, Study] = {
             "What are tokens instead of ids worth: named at once (RPG), one after the other in an order of their own "
             "(TIGER), or in the order of confidence (REG4Rec)? Held against a SASRec that reads the same features, "
             "without evidence and with it.",
-            *("sasrec-features", "sasrec", "tiger", "tiger-tokens", "rpg", "rpg-tokens", "rpg-m-8", "rpg-m-8-tokens"),
+            *(
+                "sasrec-features",
+                "sasrec",
+                "tiger",
+                "tiger-tokens",
+                "tiger-tokens-long",
+                "rpg",
+                "rpg-tokens",
+                "rpg-m-8",
+                "rpg-m-8-tokens",
+            ),
             *("reg4rec", "reg4rec-tokens", "reg4rec-steps-8", "reg4rec-decoder", "reg4rec-no-category"),
             *("sasrec-full", "tiger-full", "rpg-full", "reg4rec-full"),
         ),

@@ -14,9 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from forethought.data.batches import case_batches
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
 from forethought.decoding.beam import BeamSettings
@@ -24,11 +22,11 @@ from forethought.decoding.calibration import THETAS, calibrate_theta
 from forethought.evaluation.lists import coverage
 from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import Ranked, rank_cases
-from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
 from forethought.methods.reg4rec import REG4Rec, REG4RecModel
 from forethought.recommender import Recommender
 from forethought.studies import results
 from forethought.studies.page import Page, number
+from forethought.studies.pruning import FEW, pruning, relative, trust_table, words, write_pruning
 from forethought.studies.results import Result
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
@@ -37,7 +35,6 @@ from forethought.training.evidence_weights import some_cases
 MOST_CASES = 5_000
 BEAMS = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 8)
-FEW = 256  # cases in a batch: paths take memory
 
 
 def ways(trained: REG4Rec, codebooks: int) -> Iterator[tuple[str, REG4Rec]]:
@@ -70,6 +67,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         return {}
     test, valid = (some_cases(part, seed, MOST_CASES) for part in (split.test, split.valid))
     own, share, base, rows = method.config, float(method.path_share), None, []
+    category_N = None if method.tokens.categories is None else method.tokens.category_N.cpu().numpy()
     tried = [(name, way, 1.0) for name, way in ways(own, method.tokens.codebooks)]
     tried[1:1] = [
         (f"shares as validation chose, paths {share:g}", own, share),
@@ -88,7 +86,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
                     "way": name,
                     "settings": asdict(way.decoding) | {"steps": way.steps, "path_share": counts},
                     "ms": ms,
-                    **_figures(ranked, base, test, split),
+                    **_figures(ranked, base, test, split, category_N),
                 }
             )
 
@@ -104,47 +102,37 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     return {
         "cases": len(test),
         "ways": rows,
-        "category_accuracy": _category_accuracy(method, test),
+        "pruning": pruning(method, test, exclude_history=exclude),
         "theta": None if calibrated is None else calibrated.theta,
         "valid_ndcg_of_theta": None if calibrated is None else {f"{t:g}": v for t, v in calibrated.ndcgs.items()},
     }
 
 
-def _figures(ranked: Ranked, base: Ranked, cases: Cases, split: Split) -> dict[str, Any]:
+def _figures(ranked: Ranked, base: Ranked, cases: Cases, split: Split, category_N: np.ndarray | None) -> dict[str, Any]:
     assert ranked.lists is not None
     shown = np.bincount(ranked.lists[ranked.lists >= 0], minlength=split.data.n_items)
     own, other = ndcg(ranked.ranks, 10), ndcg(base.ranks, 10)
-    sums = cluster_sums(np.column_stack([own, other]), cases.history.users)
-    draws = bootstrap_sums(sums)
-    relative = draws[:, 0] / draws[:, 1] - 1
     return {
         "recall@5": float(recall(ranked.ranks, 5).mean()),
         "recall@10": float(recall(ranked.ranks, 10).mean()),
         "ndcg@10": float(own.mean()),
-        "relative": {"mean": float(own.mean() / other.mean() - 1), "ci95": interval(relative).tolist()},
+        "relative": relative(own, other, cases.history.users),
         "coverage@10": coverage(shown),
+        "categories@10": None if category_N is None else distinct(category_N[ranked.lists], ranked.lists >= 0),
         "short": int((ranked.lists < 0).any(1).sum()),
     }
 
 
-@torch.inference_mode()
-def _category_accuracy(method: REG4RecModel, cases: Cases) -> list[float] | None:
-    """How often the category of the target is the one most believed in, before each token of the best path."""
-    tokens, hits = method.tokens, []
-    if tokens.categories is None:
-        return None
-    for rows, histories in case_batches(cases, method.window, FEW):
-        made = method.user_states(histories.to(method.device), trace=True)
-        if made.paths is None or made.paths.categories_BTPG is None:
-            return None
-        best_BT = made.paths.categories_BTPG[:, :, 0].argmax(-1)
-        targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(best_BT.device)
-        hits.append((best_BT == tokens.category_N[targets][:, None]).float().cpu().numpy())
-    return np.concatenate(hits).mean(0).tolist()
+def distinct(labels_nK: np.ndarray, there_nK: np.ndarray) -> float:
+    """How many labels a list has, on average; items that are not there have none."""
+    sorted_nK = np.sort(np.where(there_nK, labels_nK, -1), axis=1)
+    new_nK = np.diff(sorted_nK, axis=1, prepend=-1) > 0
+    return float(new_nK.sum(1).mean())
 
 
 def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
     results_table(page, runs_of, STUDY.name)
+    trust_table(page, runs_of)
     for dataset in results.places(runs_of):
         for variant, runs in results.at(runs_of, dataset).items():
             for run in (each for each in runs if each.probe):
@@ -157,23 +145,18 @@ def _ways_of(page: Page, name: str, figures: Mapping[str, Any]) -> None:
         f"The same weights on the same {figures['cases']:,} test cases, ranked by paths alone unless said otherwise. "
         "Differences of NDCG@10 are relative to paths sought as the run seeks them, paired over users, with 95% "
         f"intervals. Milliseconds are those of ranking and lists, in batches of {FEW}. A list is short that has fewer "
-        "than 10 items."
+        "than 10 items; precision@10 is a tenth of recall@10, since each case has one target. Categories are how many "
+        "a list has: its diversity."
     )
-    head = ["way", "recall@5", "recall@10", "ndcg@10", "difference", "coverage@10", "ms a history", "short lists"]
+    head = ["way", "recall@5", "recall@10", "ndcg@10", "difference", "coverage@10", "categories@10", "ms a history"]
     rows = []
     for way in figures["ways"]:
-        low, high = way["relative"]["ci95"]
-        difference = f"{way['relative']['mean']:+.1%} [{low:+.1%}, {high:+.1%}]"
         quality = [number(way[metric], 4) for metric in ("recall@5", "recall@10", "ndcg@10")]
-        rows.append(
-            [way["way"], *quality, difference, number(way["coverage@10"], 3), number(way["ms"], 2), way["short"]]
-        )
-    page.table(head, rows)
-    if figures["category_accuracy"]:
-        shares = ", ".join(f"{share:.1%}" for share in figures["category_accuracy"])
-        page.say(
-            f"The category of the target is the one most believed in, before each token of the best path: {shares}."
-        )
+        lists = number(way["coverage@10"], 3), number(way["categories@10"], 2)
+        rows.append([way["way"], *quality, words(way["relative"]), *lists, number(way["ms"], 2), way["short"]])
+    page.table([*head, "short lists"], rows)
+    if figures["pruning"] is not None:
+        write_pruning(page, figures["pruning"])
     if figures["theta"] is not None:
         page.say(f"On the validation part theta {figures['theta']:.3g} ranks best; log 2 = 0.693 prunes nothing.")
 
@@ -182,8 +165,9 @@ STUDY = Study(
     name="token-decoding",
     title="Decoding paths over tokens",
     question="Does the order in which codebooks are decided matter (CRSS), does pruning help (CORP), and how many beams"
-    " and steps are worth their time?",
-    variants=("reg4rec",),
+    " and steps are worth their time? Does pruning hang on how well the head names categories: by how long the model"
+    " was trained, and of whom it is asked?",
+    variants=("reg4rec", "reg4rec-epochs-2", "reg4rec-epochs-5"),
     write=write,
     probe=probe,
 )

@@ -59,8 +59,8 @@ def text_alone(name: str) -> Callable[[], Recipe]:
     return knowing(name, Features(use="text"), None)
 
 
-def longer(name: str, epochs: int) -> Callable[[], Recipe]:
-    """One schedule over more epochs."""
+def lasting(name: str, epochs: int) -> Callable[[], Recipe]:
+    """One schedule over so many epochs."""
 
     def make() -> Recipe:
         recipe = VARIANTS[name]()
@@ -259,6 +259,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-full-both": knowing("sasrec", Features(), Evidence(fit="both")),
     "sasrec-full-gate": knowing("sasrec", Features(), Evidence(fit="training", gate=True)),
     "tiger-tokens": changed("tiger", loss="tokens"),
+    "tiger-tokens-long": lasting("tiger-tokens", 60),  # the paper's own training is a hundred times as long
     "tiger-letter": changed("tiger", tokenizer=LETTER),
     "rpg-tokens": changed("rpg", loss="tokens"),
     **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
@@ -272,13 +273,14 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "reg4rec-tokens": changed("reg4rec", loss="tokens", token_weight=REG4Rec.token_weight),
     "reg4rec-token-alone": changed("reg4rec", carries_state=False),
     "reg4rec-steps-8": changed("reg4rec", steps=8),
+    **{f"reg4rec-epochs-{n}": lasting("reg4rec", n) for n in (2, 5)},  # less well taught heads
     "reg4rec-decoder": changed("reg4rec", decoder_layers=1),
     "reg4rec-no-category": changed("reg4rec", category_weight=0.0),
     **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("tiger", "rpg", "reg4rec")},
-    "sasrec-long": longer("sasrec", 28),
-    "sasrec-full-long": longer("sasrec-full", 28),
+    "sasrec-long": lasting("sasrec", 28),
+    "sasrec-full-long": lasting("sasrec-full", 28),
     # as many epochs as both stages of IGR-SR have
-    **{f"{name}-long": longer(name, 28) for name in ("sse-pt", "lightrec", "rearec-prl", "dtrec")},
+    **{f"{name}-long": lasting(name, 28) for name in ("sse-pt", "lightrec", "rearec-prl", "dtrec")},
     **{f"{name}-level": level(name, backbone=NARROW) for name in ("sasrec", "rearec-prl", "dtrec")},
     "sasrec-deep-level": level("sasrec", backbone={**NARROW, "layers": 4}),  # as many as a layer and three steps
     "sasrec-long-level": level("sasrec", epochs=48, backbone=NARROW),  # four times, as LARES takes in FLOPs
