@@ -26,6 +26,7 @@ from forethought.recommender import Recommender
 from forethought.studies import results
 from forethought.studies.page import Page, number
 from forethought.studies.results import Result
+from forethought.studies.shops import FEW_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
 from forethought.studies.variants import ALIGNED
@@ -102,4 +103,6 @@ STUDY = Study(
     variants=("reg4rec", *(name for name, (of, _) in ALIGNED.items() if of == "reg4rec")),
     write=write,
     probe=probe,
+    shops=FEW_CUSTOMERS,
+    anywhere=True,
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
+from forethought.data.shop import Shop
 from forethought.studies import (
     alignment,
     clusters,
@@ -16,6 +18,7 @@ from forethought.studies import (
     noise,
     path_meaning,
 )
+from forethought.studies.shops import MANY_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
 from forethought.studies.variants import INPUT_NOISE, NOISY_FULL, PRIORS, PROTOTYPES
@@ -23,10 +26,13 @@ from forethought.studies.variants import INPUT_NOISE, NOISY_FULL, PRIORS, PROTOT
 CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat, in every table
 
 
-def _ablation(name: str, title: str, question: str, first: str, *others: str) -> Study:
+def _ablation(
+    name: str, title: str, question: str, first: str, *others: str, shops: Mapping[str, Shop] | None = None
+) -> Study:
     """The others are held against the first, and all against what no training goes into."""
     variants = tuple(dict.fromkeys((first, *CLOSED_FORM, *others)))
-    return Study(name, title, question, variants, partial(results_table, study=name))
+    write = partial(results_table, study=name)
+    return Study(name, title, question, variants, write, shops=shops or {}, anywhere=shops is not None)
 
 
 LATENT_REASONING = (
@@ -82,6 +88,7 @@ STUDIES: dict[str, Study] = {
             "warm-up, their number, their sharpness, and with the centre nearest to the state in place of the "
             "target's? Indicators have 32 prototypes of their own throughout, so that sight stays the same.",
             *PROTOTYPES,
+            shops=MANY_CUSTOMERS,
         ),
         _ablation(
             "open-points",
@@ -90,6 +97,7 @@ STUDIES: dict[str, Study] = {
             "temperatures by step with and without prototypes.",
             *("dtrec", "dtrec-nearest", "dtrec-exit-0", "dtrec-contrast", "dtrec-tau", "dtrec-no-hps"),
             *("dtrec-tau-no-hps", "dtrec-refined"),
+            shops=MANY_CUSTOMERS,
         ),
         _ablation(
             "sensitivity",

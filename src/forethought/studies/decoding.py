@@ -28,6 +28,7 @@ from forethought.studies import results
 from forethought.studies.page import Page, number
 from forethought.studies.pruning import FEW, pruning, relative, trust_table, words, write_pruning
 from forethought.studies.results import Result
+from forethought.studies.shops import FEW_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
 from forethought.training.evidence_weights import some_cases
@@ -170,4 +171,6 @@ STUDY = Study(
     variants=("reg4rec", "reg4rec-epochs-2", "reg4rec-epochs-5"),
     write=write,
     probe=probe,
+    shops=FEW_CUSTOMERS,
+    anywhere=True,
 )

@@ -30,6 +30,7 @@ from forethought.studies import misread
 from forethought.studies.halting_page import CHOSEN, FITTED, FIXED, write
 from forethought.studies.oracle import beside as oracle_beside
 from forethought.studies.oracle import learnt, oracle
+from forethought.studies.shops import MANY_CUSTOMERS
 from forethought.studies.step_groups import sizes_of, steps_by
 from forethought.studies.study import Study
 from forethought.studies.variants import ALIGNED
@@ -251,6 +252,7 @@ STUDY = Study(
         "dtrec",
         "dtrec-exact",
         "dtrec-wide",
+        "dtrec-exit-0",
         "dtrec-refined",
         "dtrec-per-step",
         "dtrec-ponder",
@@ -259,4 +261,6 @@ STUDY = Study(
     ),
     write=write,
     probe=probe,
+    shops=MANY_CUSTOMERS,
+    anywhere=True,
 )

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from forethought.data.shop import Shop
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.reg4rec import REG4RecModel
@@ -35,6 +34,7 @@ from forethought.studies.probing import (
     probed,
 )
 from forethought.studies.results import Result, run_name
+from forethought.studies.shops import FEW_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.training.evidence_weights import some_cases
 
@@ -225,7 +225,6 @@ def _way_rows(ways: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[object
         yield [what, distinct, chances[0], effective, chances[1], f"{of['several']:.1%}"]
 
 
-SHOP = "shop-paths"
 STUDY = Study(
     name="path-meaning",
     title="What paths over tokens mean",
@@ -234,7 +233,7 @@ STUDY = Study(
     variants=("reg4rec", "reg4rec-steps-8", "rpg-m-8"),
     write=write,
     probe=probe,
-    shops={SHOP: Shop(users=3_000, items=400, intents=24, interactions_per_user=10.0)},
+    shops=FEW_CUSTOMERS,
     anywhere=True,
     needs=("sklearn", "scikit-learn", "report"),
 )

@@ -11,6 +11,11 @@ from forethought.data.shop import Shop
 from forethought.data.shop.shop import SETTINGS_FILE
 from forethought.data.splits import Split, leave_last_out
 
+FEW_CUSTOMERS = {"shop-paths": Shop(users=3_000, items=400, intents=24, interactions_per_user=10.0)}
+"""Of studies of REG4Rec, which trains for two minutes there."""
+MANY_CUSTOMERS = {"shop-8000": Shop(users=8_000)}
+"""Of studies whose differences are small: an interval over so many is narrow."""
+
 
 def shop_split(name: str, shop: Shop, folder: Path) -> Split:
     """The last item of each customer held out of a shop, which is made in `folder` unless it lies there already.
