@@ -7,6 +7,7 @@ from functools import partial
 from forethought.studies import (
     alignment,
     clusters,
+    cold_items,
     decoding,
     difficulty,
     halting,
@@ -225,6 +226,7 @@ STUDIES: dict[str, Study] = {
         ),
         decoding.STUDY,
         path_meaning.STUDY,
+        cold_items.STUDY,
         alignment.STUDY,
         *layer_precision.STUDIES,
         halting.STUDY,
