@@ -132,7 +132,7 @@ STUDY = Study(
     "how are users served of whom little is known?",
     variants=(
         *("sasrec-features", "sasrec", "rpg-m-8", "rpg-m-8-c-64", "rpg-m-8-c-64-apart", "rpg-m-8-c-16-apart"),
-        *("reg4rec", "reg4rec-c-64", "reg4rec-c-64-apart"),
+        *("reg4rec", "reg4rec-c-64-apart"),
     ),
     write=write,
     probe=probe,

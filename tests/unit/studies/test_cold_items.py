@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from forethought.backbones.sasrec import SASRec
+from forethought.cli import study as verb
 from forethought.config import Recipe
 from forethought.data.features import Features
 from forethought.data.hold_out import drawn_items
 from forethought.data.shop import Shop
 from forethought.data.splits import Split
+from forethought.data.texts import item_texts
 from forethought.evaluation.ranking import Ranked
 from forethought.methods.rpg import RPG
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train
 from forethought.semantic_ids.opq import OPQ
-from forethought.studies import cold_items
+from forethought.studies import cold_items, runner, variants
 from forethought.studies.cold_measuring import barred_ranks, chances, joined, measured
 from forethought.studies.page import Page
 from forethought.studies.results import DatasetKey, Result
@@ -140,3 +144,30 @@ def test_what_is_measured_of_cold_targets_in_lists(
             hits.append(ids[target] in found)
     assert figures["joined"]["cold"]["recall@10"]["mean"] == pytest.approx(np.mean(hits))
     assert figures["joined"]["lists"] == pytest.approx(np.mean(taken))
+
+
+def test_the_study_from_its_shop_to_its_page_and_on_other_data(
+    runs: dict[str, Recommender], shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own shop has texts, and data without features says what cannot join."""
+    few = {name: (lambda run=run: Recipe(**_parts(run))) for name, run in runs.items()}
+    for module in (variants, runner):
+        monkeypatch.setattr(module, "VARIANTS", few)
+    small = {"shop-cold": replace(cold_items.STUDY.shops["shop-cold"], users=80, items=40)}
+    study = replace(cold_items.STUDY, variants=("sasrec-features", "sasrec"), shops=small)
+    monkeypatch.setattr("forethought.studies.catalogue.STUDIES", {"cold-items": study})
+    places = ["--quiet", "--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    verb.run(["cold-items", *places])
+    text = (tmp_path / "results" / "cold-items.md").read_text()
+    assert "| sasrec | 0 | 0 (cannot) |" in text
+    assert "shop-cold, ties in file order" in text
+    assert (tmp_path / "runs" / "shops" / "shop-cold" / "item_text_embeddings.npy").is_file()
+    verb.run(["cold-items", "--data", str(shop), *places])
+    assert "shop, ties in file order" in (tmp_path / "results" / "cold-items.md").read_text()
+    larger = replace(study, shops={"shop-cold": replace(small["shop-cold"], items=50)})
+    made = shop_split("shop-cold", larger.shops["shop-cold"], tmp_path / "runs" / "shops", texts=True)
+    assert len(item_texts(made.data)) == made.data.n_items  # vectors go with a shop that is made anew
+
+
+def _parts(run: Recommender) -> dict[str, Any]:
+    return {each.name: getattr(run.config, each.name) for each in fields(Recipe)}
