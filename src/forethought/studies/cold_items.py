@@ -35,9 +35,12 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
         "95% intervals over users, which know nothing of the luck of a draw or of a seed."
     )
     for dataset in results.places(runs_of):
-        runs = [run for of in results.at(runs_of, dataset).values() for run in of if run.probe]
+        here = results.at(runs_of, dataset)
+        runs = [run for of in here.values() for run in of if run.probe]
         if runs:
             _of_data(page, dataset, [(run, run.probe or {}) for run in runs])
+            if missing := [variant for variant in runs_of if variant not in here]:
+                page.say(f"Not run here: {', '.join(missing)}.")
 
 
 def _of_data(page: Page, dataset: DatasetKey, runs: Sequence[tuple[Result, Figures]]) -> None:
@@ -67,7 +70,7 @@ def _of_data(page: Page, dataset: DatasetKey, runs: Sequence[tuple[Result, Figur
     page.table(head, [[run.variant, run.seed, *_warm(told)] for run, told in runs])
     page.say(
         "**Cold users.** Everything trained on; users by the length of their history, the shortest fifth first. "
-        f"{NDCG}, in brackets how long histories are in the first row of each seed:"
+        f"{NDCG}, in brackets how long histories are:"
     )
     _lengths(page, runs)
 
