@@ -36,7 +36,7 @@ from forethought.methods.item_tokens import kept_tokens, reads_tokens
 from forethought.methods.outside import References, SideInformation, SoftTargets, TokensAndCategories
 from forethought.recommender import Recommender, load
 from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, read_model
-from forethought.semantic_ids.inputs import COLLABORATIVE, input_scales
+from forethought.semantic_ids.inputs import COLLABORATIVE, Collaborative, input_scales
 from forethought.semantic_ids.item_tokens import ItemTokens, fit_tokens
 from forethought.semantic_ids.storage import read_about, read_tokens
 from forethought.settings import check, check_keys
@@ -57,6 +57,7 @@ def resolve(
     *,
     scales: Mapping[str, FeatureScale] | None = None,
     start: Recommender | None = None,
+    collaborative: Collaborative | None = None,
     device: Device = "auto",
 ) -> SideInformation:
     """All that a method takes from outside of its training histories.
@@ -68,6 +69,7 @@ def resolve(
         evidence: beside its scores.
         scales: what features are made with by name, where weights were trained with such; None: with their own.
         start: the run whose weights are begun with, and whose tokens the items it knows therefore keep.
+        collaborative: vectors of another run that tokens are to be made of, in the place of co-occurrence.
         device: where a teacher is asked.
 
     Raises:
@@ -94,12 +96,14 @@ def resolve(
         tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
         hashes[f"features.{feature.shape.name}"] = checksum(tensors)
     if start is None:
-        tokens = _tokens(asked, split, known)
+        tokens = _tokens(asked, split, known, collaborative)
     else:
         rows = torch.from_numpy(split.data.items.index_of(start.items.ids).copy())
         tokens = kept_tokens(start.method, rows, split.data.n_items, known)
     if tokens is not None:
         hashes["tokens"] = tokens.tokens.checksum
+    if collaborative is not None:
+        hashes["collaborative_from"] = str(collaborative.of["weights"])
     tables = () if evidence is None else read_evidence(split, evidence)
     for each in tables:
         arrays = {"items": each.table.items_NK, "values": each.table.values_NK}
@@ -124,12 +128,14 @@ def resolve(
     )
 
 
-def _tokens(asked: References, split: Split, features: tuple[Feature, ...]) -> TokensAndCategories | None:
+def _tokens(
+    asked: References, split: Split, features: tuple[Feature, ...], collaborative: Collaborative | None
+) -> TokensAndCategories | None:
     """Tokens of the items, made or read, and their categories."""
     if asked.tokenizer is None:
         return None
     if asked.tokens is None:
-        tokens = fit_tokens(split, features, asked.tokenizer, TOKEN_SEED)
+        tokens = fit_tokens(split, features, asked.tokenizer, TOKEN_SEED, collaborative=collaborative)
     else:
         tokens = read_tokens(asked.tokens, split)
         _check_token_features(asked.tokens, tokens, features)

@@ -180,6 +180,10 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     taught = [each.get("references", {}).get("teacher_run") for each in (about, run.about)]
     if taught[0] != taught[1]:
         raise ConfigError(f"The run in {folder} had a teacher of other weights: resume it with the same one, or {NEW}.")
+    met = [each.get("references", {}).get("collaborative_from") for each in (about, run.about)]
+    if met[0] != met[1]:
+        before = "item vectors of another run: resume it with that" if met[0] else "no run's vectors: resume it without"
+        raise ConfigError(f"The tokens of the run in {folder} were made of {before} (--collaborative-from), or {NEW}.")
     judged = [each.get("references", {}).get("feedback") for each in (about, run.about)]
     if judged[0] != judged[1]:
         before = "other feedback: resume it with that" if judged[0] else "no feedback: resume it without"

@@ -48,6 +48,7 @@ from forethought.reports.model_card import model_card
 from forethought.run_checks import check_inputs, checked
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
+from forethought.run_vectors import check_makes_tokens, collaborative_of
 from forethought.settings import check, check_all
 from forethought.starting import begin_with, noted, scales_of, start_from
 from forethought.training.launch import launch
@@ -78,14 +79,14 @@ def train(
     rewards: Rewards | None = None,
     feedback: Feedback | None = None,
     reward_from: str | Path | None = None,
+    collaborative_from: str | Path | None = None,
 ) -> Recommender:
     """Train a method into a run folder and return it at its best validation epoch.
 
     Args:
         recipe: a method and how to train it, such as `ft.Recipe(method=..., training=..., seed=1)`; or only the method,
             or a backbone such as `ft.SASRec(width=64)`, and all else as by default.
-        split: from `ft.leave_last_out(data)` or `ft.temporal(data, ...)`. The run notes where its data came from, so
-            that `forethought evaluate` finds it.
+        split: such as `ft.leave_last_out(data)`; the run notes where its data came from, for `forethought evaluate`.
         out: the run folder; it must be empty or absent unless `resume` or `overwrite`.
         resume: go on with the training that lies in `out`.
         overwrite: remove what lies in `out` first.
@@ -94,18 +95,18 @@ def train(
         track: further trackers beside `log.jsonl`.
         track_model: those of them that keep files (mlflow, wandb) also get the run folder's at the end.
         rewards, feedback, reward_from: of a run that is aligned, beside its configuration; as `ft.align` reads them.
+        collaborative_from: a run folder whose item vectors tokens are made of; read again only where one resumes.
 
     Raises:
         ForethoughtError: one sentence on what is wrong; nothing half-written is left.
         Interrupted: Ctrl-C; `resume=True` goes on exactly where it stopped.
     """
-    switches = {"resume": resume, "overwrite": overwrite, "track_model": track_model}
-    check_all(**{name: (value, bool) for name, value in switches.items()}, start=(start, str | Path | None))
+    check_all(resume=(resume, bool), overwrite=(overwrite, bool), track_model=(track_model, bool))
     config, seen = checked(recipe, split)
     folder, begun_with = Path(out), _begun_with(start, Path(out), config, split)
     fabric = launch(config.training)
     trackers = Trackers(track, keep_model=track_model) if fabric.is_global_zero else Trackers()
-    recommender = _untrained(config, split, _side(config, seen, begun_with), folder, begun_with)
+    recommender = _untrained(config, split, _side(config, seen, begun_with, collaborative_from), folder, begun_with)
     reward = learned_reward(recommender, seen, reward_from, fabric, resume=resume)
     trained, parts = _as_trained(recommender, seen, fabric.world_size, rewards, feedback, reward)
     shares = SplitItems.over(fabric, trained, split.data.n_items) if config.training.split_catalogue else None
@@ -147,6 +148,7 @@ def train(
 
 
 def _begun_with(start: str | Path | None, out: Path, config: RunConfig, split: Split) -> Recommender | None:
+    check(start, str | Path | None, "start")
     if start is not None:
         return start_from(start, out, config, split)
     if config.alignment is not None:
@@ -154,10 +156,15 @@ def _begun_with(start: str | Path | None, out: Path, config: RunConfig, split: S
     return None
 
 
-def _side(config: RunConfig, split: Split, start: Recommender | None) -> SideInformation:
+def _side(
+    config: RunConfig, split: Split, start: Recommender | None, collaborative_from: str | Path | None
+) -> SideInformation:
     """What the method takes from outside of the histories."""
-    outside, device = (config.features, config.evidence), config.training.device
-    return resolve(config.method, split, *outside, scales=scales_of(start), start=start, device=device)
+    outside, met = (config.features, config.evidence), None
+    if collaborative_from is not None:
+        met = collaborative_of(collaborative_from, split, check_makes_tokens(config, start))
+    known = {"scales": scales_of(start), "start": start, "collaborative": met}
+    return resolve(config.method, split, *outside, **known, device=config.training.device)
 
 
 def _as_trained(
@@ -230,7 +237,9 @@ def _moved(run: Recommender) -> str | None:
 
 def _began_with(run: Recommender) -> str | None:
     """A run that began with weights which may have seen what is tested says so."""
-    of = protocols.started_from(run.about)
+    of, tokens = protocols.started_from(run.about), protocols.tokens_from(run.about)
+    if tokens:
+        return f"The tokens are made of item vectors of {tokens['tokens_from']}."
     return f"The weights it began with are of {of['started_from']}." if of else None
 
 
@@ -321,7 +330,7 @@ def evaluate(
         part=config.part,
         sample=None if config.sample is None else config.sample.protocol(),
         halting=None if halting is None else halting.as_told(),
-        extras=config.noted() | protocols.started_from(model.about) | protocols.searched(model.method.search),
+        extras=config.noted() | protocols.begun_with(model.about) | protocols.searched(model.method.search),
         cuts=config.cutoffs,
         own=config.metrics,
         groups_by=groups,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,11 @@ from forethought.data.features import Features, read_features
 from forethought.data.progress import Report, silent
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
+from forethought.evaluation.protocol import may_have_seen
 from forethought.folders import writable
 from forethought.methods.interface import MethodConfig
-from forethought.semantic_ids.inputs import COLLABORATIVE, input_scales, tokenizer_inputs
+from forethought.run_vectors import OPTION, collaborative_of
+from forethought.semantic_ids.inputs import COLLABORATIVE, Collaborative, input_scales, tokenizer_inputs
 from forethought.semantic_ids.item_tokens import ItemTokens, encode_new, fit_to, known_inputs
 from forethought.semantic_ids.leaf_categories import leaf_categories
 from forethought.semantic_ids.mpq import MPQ
@@ -72,6 +75,7 @@ def tokenize(
     *,
     features: Features | None = Features(),  # noqa: B008  frozen
     like: str | Path | None = None,
+    collaborative_from: str | Path | None = None,
     seed: int = 0,
     overwrite: bool = False,
     report: Report = silent,
@@ -83,18 +87,27 @@ def tokenize(
         config: `ft.MPQ()`, `ft.OPQ()`, `ft.RQVAE()`, `ft.RQKMeans()` or `ft.RandomTokens()`; MPQ if not given.
         features: what is read of the items; None: only who meets them.
         like: a tokens folder of other data, whose tokenizer and features are taken; nothing is fitted then.
+        collaborative_from: a run folder whose item vectors stand in the place of co-occurrence.
         seed: of all that is drawn.
         overwrite: replace a tokens folder that is already there; anything else is refused.
         report: told how far it is.
 
     Raises:
-        ConfigError: the settings do not go together, or would change nothing beside `like`; its tokens were made of
+        ConfigError: the settings do not go together, or would change nothing beside `like`; the run of
+            `collaborative_from` has no vectors of items, or the tokenizer reads none; the tokens of `like` were made of
             what users meet together as well; or more items share their tokens than a counter tells apart.
-        DataError: a feature is not what it should be, nothing is known that tells items apart, or `out` is there and
+        DataError: a feature is not what it should be, nothing is known that tells items apart, the run of
+            `collaborative_from` knows none of the items or was trained on what is tested here, or `out` is there and
             not empty (with `overwrite`: is no tokens folder); nothing is then left behind.
-        RunError: nothing can be written there.
+        RunError: nothing can be written there, or there is no such run.
     """
     check_all(like=(like, str | Path | None), out=(out, str | Path | None))
+    check_all(collaborative_from=(collaborative_from, str | Path | None))
+    if like is not None and collaborative_from is not None:
+        raise ConfigError(
+            f"The tokens in {str(like)!r} have a tokenizer that is fitted already, so that {OPTION} would change "
+            "nothing: leave one of the two out."
+        )
     if like is not None and (config is not None or features != Features() or seed != 0):
         raise ConfigError(
             f"Tokens like those in {str(like)!r} are made by their tokenizer of their features, so that others or a "
@@ -102,7 +115,7 @@ def tokenize(
         )
     config = MPQ() if config is None else config
     _check(split, config, features, seed, overwrite)
-    make = partial(_tokenized, split, config, features, seed, report)
+    make = partial(_tokenized, split, config, features, collaborative_from, seed, report)
     if like is not None:
         make = partial(_tokenized_like, split, like, report)
     if out is None:
@@ -127,11 +140,25 @@ def _check(split: Any, config: Any, features: Any, seed: Any, overwrite: Any) ->
 
 
 def _tokenized(
-    split: Split, config: TokenizerConfig, features: Features | None, seed: int, report: Report
+    split: Split,
+    config: TokenizerConfig,
+    features: Features | None,
+    collaborative_from: str | Path | None,
+    seed: int,
+    report: Report,
 ) -> Tokenized:
+    met = None if collaborative_from is None else _of_run(collaborative_from, split, config)
     known = () if features is None else read_features(split.data, features)
-    values_NF = known_inputs(split, known, config)
-    return _measured(split, values_NF, fit_to(values_NF, split, known, config, seed, report), report)
+    values_NF = known_inputs(split, known, config, met)
+    return _measured(split, values_NF, fit_to(values_NF, split, known, config, seed, report, met), report)
+
+
+def _of_run(run: str | Path, split: Split, config: TokenizerConfig) -> Collaborative:
+    """Its item vectors, with a warning where they may have seen what is tested here."""
+    met = collaborative_of(run, split, config)
+    if said := may_have_seen([{"of": met.of}]):
+        warnings.warn(f"The tokens are made of item vectors of {said}.", stacklevel=4)
+    return met
 
 
 def _tokenized_like(split: Split, like: str | Path, report: Report) -> Tokenized:

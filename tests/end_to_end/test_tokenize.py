@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from shell import Shell, tree
+from shell import TINY, Shell, tree
 
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
@@ -52,6 +52,20 @@ def test_what_is_said_of_them(shell: Shell, shop: Path, tmp_path: Path) -> None:
     assert "--turns" in shell.ok("tokenize", "--tokenizer", "opq", "--help")
     assert "--collaborative-weight" in shell.ok("tokenize", "--tokenizer", "rqvae", "--help")
     assert {"--decorrelate", "--behaviour-weight"} <= set(shell.ok("tokenize", "--help").split())
+
+
+def test_tokens_of_the_vectors_of_a_run(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    small = ["--data", shop, *TINY]
+    shell.ok("train", "sasrec", *small, "--out", tmp_path / "run")
+    learned = ["--collaborative-from", tmp_path / "run"]
+    words = ["tokenize", "--data", shop, "--out", tmp_path / "tokens", "--tokenizer", "opq", *QUICK]
+    told = shell.json(*words, *learned)
+    assert next(each for each in told["inputs"] if each["kind"] == "collaborative")["of"]["data"] == "shop"
+    tokenizer = ["--tokenizer", "opq", "--tokenizer.codebooks", 3, "--tokenizer.size", 8]
+    shell.ok("train", "rpg", *small, *tokenizer, *learned, "--out", tmp_path / "rpg")
+    assert "NextItem reads no tokens" in shell.wrong("train", "sasrec", *small, *learned, "--out", tmp_path / "x")
+    again = [*words, *learned, "--collaborative", "none", "--overwrite"]
+    assert "reads no collaborative vectors" in shell.wrong(*again)
 
 
 def test_what_is_wrong_in_one_sentence(shell: Shell, shop: Path, tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ MUTANTS = [
         "        vectors_NE[~met_N] = 1.0\n",
         f"{INPUTS}::test_vectors_in_numpy",
     ),
+    Mutant(
+        "a run's vectors are not centred, so that strangers are no mean",
+        "run_vectors.py",
+        "(theirs_ND - theirs_ND.mean(0))",
+        "theirs_ND",
+        "unit/test_run_vectors.py::test_vectors_by_hand",
+    ),
+    Mutant(
+        "a run of another split of the same data is taken",
+        "run_vectors.py",
+        "    if other:\n",
+        "    if other and False:\n",
+        "unit/test_run_vectors.py::test_what_is_refused_in_a_sentence",
+    ),
     # ---- tokenizers
     Mutant(
         "inputs are not standardised",

@@ -146,8 +146,8 @@ def test_tokens_that_tell_nothing_are_told_of(
     recipe = Recipe(method=RPG(backbone=SASRec(width=8, window=8, ffn_width=8), tokenizer=tokenizer), training=quick)
     idle: list[int] = [-1]  # a counter where all are unique
 
-    def partly_idle(*args: Any) -> ItemTokens:
-        made = fit_tokens(*args)
+    def partly_idle(*args: Any, **more: Any) -> ItemTokens:
+        made = fit_tokens(*args, **more)
         codes_NM = made.table.codes_NM.clone()
         codes_NM[:, idle] = 0
         table = replace(made.table, codes_NM=codes_NM)

@@ -94,6 +94,7 @@ def train_several(recipe: Recipe, options: Any, split: Split, view: Console, cut
             say=(lambda _: None) if options.quiet else view.print,
             observer=Quiet if options.quiet else (lambda: Watch(view)),
             start=getattr(options, "start", None),
+            collaborative_from=getattr(options, "collaborative_from", None),
             track=options.track,
             track_model=options.track_model,
         )

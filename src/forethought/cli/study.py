@@ -124,7 +124,7 @@ def _splits(study: Study, options: StudyOptions, view: Console) -> list[Split]:
         return [announced_split(options, view)]
     if isinstance(options, AnywhereOptions):
         _check_read(options)
-    return [shop_split(name, shop, options.runs / "shops") for name, shop in study.shops.items()]
+    return [shop_split(name, shop, options.runs / "shops", texts=study.texts) for name, shop in study.shops.items()]
 
 
 def _check_read(options: AnywhereOptions) -> None:

@@ -35,6 +35,8 @@ class Tokenize:
     """What makes the tokens; each has settings of its own: forethought tokenize --tokenizer opq --help."""
     tokenizer_from: Path | None = None
     """A tokens folder of other data, whose tokenizer and features are taken; nothing is fitted."""
+    collaborative_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """A run folder of sasrec or another method with a vector an item, which stand in the place of co-occurrence."""
     picture: Path | None = None
     """Also draw them, as .png, .svg or .pdf: how full the codes are, groups of equal items, how alike the codebooks."""
     seed: int = 0
@@ -64,7 +66,7 @@ def run(arguments: list[str]) -> None:
     tell_notes(view, split.data)
     with Bar() as bar:
         choices: dict[str, Any] = {"features": features, "seed": options.seed, "overwrite": options.overwrite}
-        choices["like"] = options.tokenizer_from
+        choices |= {"like": options.tokenizer_from, "collaborative_from": options.collaborative_from}
         made = tokenize(split, options.out, config, **choices, report=bar.named)
         if options.picture is not None:
             made.draw(options.picture)

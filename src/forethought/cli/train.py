@@ -80,6 +80,9 @@ class SteppedOptions(Options):
     files; auto; none."""
     start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
     """A run folder whose weights it begins with: of the same method, its items all in the data."""
+    collaborative_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Of methods over tokens: a run folder of sasrec or another method with a vector an item, of which tokens are made
+    in the place of co-occurrence."""
     evidence: str | None = None
     """What speaks for items beside the model, with commas between: co_occurrence, text, repeat, popular, ease, vectors;
     auto."""
@@ -176,6 +179,7 @@ def _train(name: str, arguments: list[str]) -> None:
             resume=options.resume,
             overwrite=options.overwrite,
             start=getattr(options, "start", None),
+            collaborative_from=getattr(options, "collaborative_from", None),
             observer=Quiet() if quiet else Watch(view),
             track=options.track,
             track_model=options.track_model,

@@ -28,6 +28,13 @@ def check_hold_out(share: float, seed: int) -> None:
         )
 
 
+def drawn_items(n_items: int, share: float, seed: int) -> np.ndarray:
+    """A share of the items, drawn evenly, bool [N]; one at least."""
+    drawn_N = np.zeros(n_items, bool)
+    drawn_N[np.random.default_rng(seed).choice(n_items, max(1, round(share * n_items)), replace=False)] = True
+    return drawn_N
+
+
 def hold_out(data: Interactions, train: Spans, share: float, seed: int) -> Spans:
     """The training rows without the interactions of a share of the items; one item at least.
 
@@ -36,9 +43,7 @@ def hold_out(data: Interactions, train: Spans, share: float, seed: int) -> Spans
     Raises:
         DataError: nothing is left to train on.
     """
-    count = max(1, round(share * data.n_items))
-    held_N = np.zeros(data.n_items, bool)
-    held_N[np.random.default_rng(seed).choice(data.n_items, count, replace=False)] = True
+    held_N = drawn_items(data.n_items, share, seed)
     whole = train.histories
     keep = ~(train.inside() & held_N[whole.items])
     before = np.concatenate([[0], np.cumsum(keep)])
@@ -47,7 +52,8 @@ def hold_out(data: Interactions, train: Spans, share: float, seed: int) -> Spans
     rows = Spans(left, train.users, before[train.starts], before[train.ends])
     if not rows.lengths.any():
         raise DataError(
-            f"Without {count:,} of {data.n_items:,} items nothing is left to train on: hold fewer out (hold_out_items)."
+            f"Without {held_N.sum():,} of {data.n_items:,} items nothing is left to train on: hold fewer out "
+            "(hold_out_items)."
         )
     return rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from forethought.data.interactions import Interactions
@@ -13,7 +13,7 @@ Part = Literal["valid", "test"]
 # What may differ between methods on the same footing: the data's name (its hash decides), how far back each reads, what
 # each was trained on before, how far its ranks are searched for, where its scores come from, and whether it knew whose
 # history it read; the latter are told.
-DESCRIPTIVE = frozenset({"data", "window", "started_from", "search", "scores", "unknown_users"})
+DESCRIPTIVE = frozenset({"data", "window", "started_from", "tokens_from", "search", "scores", "unknown_users"})
 # What a protocol's line says in words of its own; the rest stands behind it as it is.
 WORDED = frozenset(
     {
@@ -64,11 +64,29 @@ def describe(
 
 def started_from(about: Mapping[str, Any]) -> dict[str, str]:
     """What the protocol says of a run that began with weights of another, where those may have seen what is tested."""
-    start = about.get("started_from") or {}
-    if not start.get("may_have_seen"):
-        return {}
-    data = f"{start.get('data')} ({str(start.get('data_hash'))[:8]})"
-    return {"started_from": f"{data}, whose training may have held what is tested here"}
+    said = may_have_seen([{"of": about.get("started_from") or {}}])
+    return {} if said is None else {"started_from": said}
+
+
+def tokens_from(about: Mapping[str, Any]) -> dict[str, str]:
+    """What it says of one whose tokens are made of the item vectors of a run that may have seen it."""
+    made = (about.get("tokens") or {}).get("made") or {}
+    said = may_have_seen(made.get("inputs") or [])
+    return {} if said is None else {"tokens_from": said}
+
+
+def begun_with(about: Mapping[str, Any]) -> dict[str, str]:
+    """Both."""
+    return started_from(about) | tokens_from(about)
+
+
+def may_have_seen(sources: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first source that comes `of` a run which may have been trained on what is tested, in words; None: none."""
+    for run in (each.get("of") or {} for each in sources):
+        if run.get("may_have_seen"):
+            data = f"{run.get('data')} ({str(run.get('data_hash'))[:8]})"
+            return f"{data}, whose training may have held what is tested here"
+    return None
 
 
 def searched(search: str | None) -> dict[str, str]:

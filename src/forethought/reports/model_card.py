@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forethought.escaping import markdown
-from forethought.evaluation.protocol import noisy, started_from
+from forethought.evaluation.protocol import noisy, started_from, tokens_from
 
 BARE = ("next_item", "masked_item")  # methods that are called by their backbone
 
@@ -59,6 +59,7 @@ def _noise(noise: Mapping[str, Any] | None) -> str:
 def _more(about: Mapping[str, Any]) -> str:
     """What came before its training, and after it."""
     lines = [f"- **Began with** weights of {markdown(each)}." for each in started_from(about).values()]
+    lines += [f"- **Tokens** are made of item vectors of {markdown(each)}." for each in tokens_from(about).values()]
     names = [str(each["run"]) for each in about.get("members", [])]
     lines += [f"- **Members:** {markdown(', '.join(names))}."] if names else []
     added = sum(each["items"] for each in about.get("extended", []))

@@ -6,7 +6,7 @@ Shapes: N items, F inputs, E numbers of a collaborative vector.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,18 @@ FULL_WIDTH = 64  # numbers of a vector that counts in full
 WINDOW = 20  # places apart
 CONTEXT_POWER = 0.75  # of an item's count as a neighbour (Levy et al. 2015), so that rare ones count less
 COLLABORATIVE = "collaborative"
+
+
+class Collaborative(NamedTuple):
+    """Vectors of who meets which items that were made elsewhere, in the place of those of co-occurrence.
+
+    Attributes:
+        vectors_NE: zeros, which are the mean, for items of which nothing is known.
+        of: where they come from, as JSON.
+    """
+
+    vectors_NE: Tensor
+    of: Mapping[str, Any]
 
 
 def tokenizer_inputs(features: Sequence[Feature], collaborative_NE: Tensor | None) -> Tensor:
@@ -69,11 +81,18 @@ def _share(width: int) -> float:
     return min(width, FULL_WIDTH) / FULL_WIDTH
 
 
-def input_json(features: Sequence[Feature], collaborative_width: int) -> list[dict[str, Any]]:
-    """The sources as a run's description has them."""
+def input_json(
+    features: Sequence[Feature], collaborative_width: int, of: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """The sources as a run's description has them.
+
+    Args:
+        of: where collaborative vectors come from; None: the training part itself.
+    """
     described = [each.to_json() for each in features]
     if collaborative_width:
         described.append({"name": COLLABORATIVE, "kind": COLLABORATIVE, "width": collaborative_width})
+        described[-1] |= {} if of is None else {"of": dict(of)}
     return described
 
 

@@ -21,6 +21,7 @@ from forethought.semantic_ids.collisions import resolve
 from forethought.semantic_ids.inputs import (
     COLLABORATIVE,
     TAG_WIDTH,
+    Collaborative,
     collaborative_vectors,
     followers,
     input_json,
@@ -70,7 +71,12 @@ def token_tensors(table: TokenTable, tokenizer: Tokenizer) -> dict[str, Tensor]:
 
 
 def fit_tokens(
-    split: Split, features: Sequence[Feature], config: TokenizerConfig, seed: int, observer: Report = silent
+    split: Split,
+    features: Sequence[Feature],
+    config: TokenizerConfig,
+    seed: int,
+    observer: Report = silent,
+    collaborative: Collaborative | None = None,
 ) -> ItemTokens:
     """Tokens of a split's items; of interactions its training part alone is read.
 
@@ -78,22 +84,31 @@ def fit_tokens(
         features: of all items, as `read_features` gives them; none where collaborative vectors do.
         seed: of all that is drawn.
         observer: told how far it is.
+        collaborative: in the place of what the training part tells of who is met with whom.
 
     Raises:
         DataError: nothing is known that items could be told apart by.
         ConfigError: more items share their tokens than a counter has codes.
     """
-    return fit_to(known_inputs(split, features, config), split, features, config, seed, observer)
+    values_NF = known_inputs(split, features, config, collaborative)
+    return fit_to(values_NF, split, features, config, seed, observer, collaborative)
 
 
-def known_inputs(split: Split, features: Sequence[Feature], config: TokenizerConfig) -> Tensor:
+def known_inputs(
+    split: Split, features: Sequence[Feature], config: TokenizerConfig, collaborative: Collaborative | None = None
+) -> Tensor:
     """What the items of a split are tokenised by, [N, F].
+
+    Args:
+        collaborative: as `fit_tokens` has it.
 
     Raises:
         DataError: nothing is known that items could be told apart by.
     """
     collaborative_NE = None
-    if config.collaborative != "none":
+    if collaborative is not None:
+        collaborative_NE = collaborative.vectors_NE
+    elif config.collaborative != "none":
         collaborative_NE = collaborative_vectors(split, config.collaborative_width)
     return tokenizer_inputs(features, collaborative_NE)
 
@@ -105,9 +120,11 @@ def fit_to(
     config: TokenizerConfig,
     seed: int,
     observer: Report = silent,
+    collaborative: Collaborative | None = None,
 ) -> ItemTokens:
     """As `fit_tokens`, with the inputs at hand (`known_inputs`)."""
     width = 0 if config.collaborative == "none" else config.collaborative_width
+    width = width if collaborative is None else collaborative.vectors_NE.shape[1]
     tokenizer = config.build(values_NF.shape[1])
     weights_F = source_weights(features, width)
     met_NE = values_NF[:, -width:] if width else None  # `tokenizer_inputs` has them last
@@ -116,7 +133,9 @@ def fit_to(
     counts_N = torch.from_numpy(split.train.item_counts(split.data.n_items))
     codes = resolve(tokenizer.encode(values_NF), tokenizer, values_NF, counts_N, config.collisions)
     table = TokenTable(codes, config.size, config.ordered)
-    return ItemTokens.of(table, tokenizer, config, input_json(features, width))
+    return ItemTokens.of(
+        table, tokenizer, config, input_json(features, width, None if collaborative is None else collaborative.of)
+    )
 
 
 def rebuild(parts: Any, n_items: int) -> ItemTokens:

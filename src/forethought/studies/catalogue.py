@@ -9,6 +9,7 @@ from forethought.data.shop import Shop
 from forethought.studies import (
     alignment,
     clusters,
+    cold_items,
     decoding,
     difficulty,
     halting,
@@ -243,6 +244,7 @@ STUDIES: dict[str, Study] = {
         ),
         decoding.STUDY,
         path_meaning.STUDY,
+        cold_items.STUDY,
         alignment.STUDY,
         *layer_precision.STUDIES,
         halting.STUDY,

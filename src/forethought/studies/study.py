@@ -30,6 +30,7 @@ class Study:
         relate: what is found in the run folders of one place together, by variant; kept as JSON for the page.
         shops: the simulated shops it makes and trains on, by the name of their data; without any, who asks for the
             study says what it is to train on.
+        texts: whether vectors of the titles' words lie beside its shops.
         anywhere: whether it may also train on what is given, in place of its own shops.
         needs: module, package and extra that the probe cannot do without; asked for before anything is trained.
     """
@@ -42,5 +43,6 @@ class Study:
     probe: Probe | None = None
     aggregate: Callable[[Mapping[str, Sequence[Path]]], dict[str, Any]] | None = None
     shops: Mapping[str, Shop] = field(default_factory=dict)
+    texts: bool = False
     anywhere: bool = False
     needs: tuple[str, str, str] | None = None

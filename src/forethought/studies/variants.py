@@ -266,6 +266,12 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
     **{f"reg4rec-m-{n}": changed("reg4rec", tokenizer={"codebooks": n}) for n in (4, 16, 32)},
     "reg4rec-c-64": changed("reg4rec", tokenizer={"size": 64}),
+    # tokens of features alone, so that an item that nobody met lacks nothing
+    **{
+        f"rpg-m-8-c-{size}-apart": changed("rpg", tokenizer={"codebooks": 8, "size": size, "collaborative": "none"})
+        for size in (16, 64)
+    },
+    "reg4rec-c-64-apart": changed("reg4rec", tokenizer={"size": 64, "collaborative": "none"}),
     "rpg-m-8-c-64": changed("rpg", tokenizer={"codebooks": 8, "size": 64}),
     "rpg-m-8-tokens": changed("rpg", tokenizer={"codebooks": 8}, loss="tokens"),
     "rpg-text": text_alone("rpg"),
