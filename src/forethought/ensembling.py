@@ -20,12 +20,11 @@ from forethought.devices import Device, resolve_device
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import filtered_items
-from forethought.folders import check_empty, replace_folder
+from forethought.folders import check_empty
 from forethought.methods.ensemble import MOST, Ensemble, EnsembleModel
 from forethought.recommender import Recommender, load
 from forethought.references import check_same_split
-from forethought.reports.model_card import model_card
-from forethought.run_files import CARD_FILE
+from forethought.run_folder import written
 from forethought.settings import check, check_all
 
 FACTORS = (0.0, 0.5, 0.75, 1.5, 2.0)  # that a member's weight is tried at
@@ -75,11 +74,7 @@ def ensemble(
     method = EnsembleModel([copy.deepcopy(member.method) for member in members]).to(there).eval()
     if split is not None:
         fit_members(method, split.valid, exclude_history=members[0].about["exclude_history"])
-    made = _made(names, members, method, fitted=split is not None)
-    with replace_folder(out) as folder:
-        made.save(folder)
-        (folder / CARD_FILE).write_text(model_card(out.name, to_json(made.config), made.about), encoding="utf-8")
-    return load(out, device=device)
+    return written(_made(names, members, method, fitted=split is not None), out, device=device)
 
 
 def _name(member: Recommender, at: int) -> str:

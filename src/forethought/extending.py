@@ -14,15 +14,14 @@ from typing import Any
 import polars as pl
 import torch
 
-from forethought.config import to_json
 from forethought.data.evidence import evidence_shape
-from forethought.data.features import Feature, feature_scale, feature_shape
+from forethought.data.features import Feature, feature_shape
 from forethought.data.interactions import DataSizes
 from forethought.data.new_items import NewItems, read_new_items
 from forethought.data.popularity import TRAIN_COUNT
 from forethought.data.vocabulary import Vocabulary
-from forethought.errors import ConfigError, RunError
-from forethought.folders import check_empty, replace_folder
+from forethought.errors import ConfigError
+from forethought.folders import check_empty
 from forethought.methods.interface import Method
 from forethought.methods.item_features import ItemFeatures
 from forethought.methods.item_tokens import TokenItems, token_shape, with_tokens
@@ -30,9 +29,9 @@ from forethought.methods.items import know_trained, with_evidence, with_features
 from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
 from forethought.recommender import Recommender, load
-from forethought.reports.model_card import model_card
-from forethought.run_files import CARD_FILE
+from forethought.run_folder import written
 from forethought.settings import check_all
+from forethought.starting import scales_of
 
 
 def extend(
@@ -70,16 +69,9 @@ def extend(
             "The run reads no features of its items, so that nothing it has learned tells of items that no training "
             "met: train one with --features (text, or columns of the item table), and extend that."
         )
-    if any("scale" not in each for each in shapes):
-        raise RunError("The run does not say what its features were made with, as it is of before: train it anew.")
-    read = [(feature_shape(each), feature_scale(each["scale"])) for each in shapes]
+    read = list(zip(map(feature_shape, shapes), scales_of(model).values(), strict=True))
     new = read_new_items(items, model.items, model.item_table, read, item=item, texts=texts)
-    extended = _extended(model, new)
-    with replace_folder(out) as folder:
-        extended.save(folder)
-        card = model_card(out.name, to_json(extended.config), extended.about)
-        (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    return load(out, device=str(model.device))
+    return written(_extended(model, new), out, device=str(model.device))
 
 
 def _extended(model: Recommender, new: NewItems) -> Recommender:

@@ -1,4 +1,4 @@
-"""The folder of a run before it trains: whether a training may begin there or go on."""
+"""The folder of a run: whether a training may begin there or go on, and one for what was made without any."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from forethought.config import ABOUT, RunConfig, from_json, to_json
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import BESIDE, ENDING, TEMPORARY, read_json, refuse_special, sweep, to_the_end
-from forethought.folders import LOCK_FILE, alone, writable
-from forethought.recommender import FORMAT, Recommender, write_bound
+from forethought.folders import LOCK_FILE, alone, replace_folder, writable
+from forethought.recommender import FORMAT, Recommender, load, write_bound
+from forethought.reports.model_card import model_card
 from forethought.run_files import (
     CARD_FILE,
     CASES_FILE,
@@ -43,6 +44,18 @@ REPLACED = (MODEL_FILE, CARD_FILE, LOG_FILE, *INDEX_FILES)
 NEW = "train it anew with --overwrite"
 VALUES = ("features.", "vectors.", "texts")  # references that are what is known of items, whatever the machine
 WHEREABOUTS = "training.split_catalogue:"  # where numbers lie while they train, no part of what they come to
+
+
+def written(run: Recommender, out: Path, *, device: str) -> Recommender:
+    """A run that was made without a training, loaded from the folder that it now has; that appears whole or not at all.
+
+    Args:
+        device: where it is loaded.
+    """
+    with replace_folder(out) as folder:
+        run.save(folder)
+        (folder / CARD_FILE).write_text(model_card(out.name, to_json(run.config), run.about), encoding="utf-8")
+    return load(out, device=device)
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def _side(
     outside, met = (config.features, config.evidence), None
     if collaborative_from is not None:
         met = collaborative_of(collaborative_from, split, check_makes_tokens(config, start))
-    known = {"scales": scales_of(start), "start": start, "collaborative": met}
+    known = {"scales": None if start is None else scales_of(start), "start": start, "collaborative": met}
     return resolve(config.method, split, *outside, **known, device=config.training.device)
 
 

@@ -55,10 +55,7 @@ def start_from(folder: str | Path, out: Path, config: RunConfig, split: Split) -
         raise DataError(
             f"The run in {str(folder)!r} knows other items than the data: align it on what it was trained on."
         )
-    if any("scale" not in each for each in run.about.get("features", [])):
-        raise RunError(
-            f"The run in {str(folder)!r} does not say what its features were made with, as it is of before: train anew."
-        )
+    scales_of(run)
     items = split.data.items
     if run.items.kind != items.kind:
         raise DataError(
@@ -74,11 +71,19 @@ def start_from(folder: str | Path, out: Path, config: RunConfig, split: Split) -
     return run
 
 
-def scales_of(run: Recommender | None) -> dict[str, FeatureScale] | None:
-    """What its features were made with, by their names."""
-    return (
-        None if run is None else {each["name"]: feature_scale(each["scale"]) for each in run.about.get("features", [])}
-    )
+def scales_of(run: Recommender) -> dict[str, FeatureScale]:
+    """What its features were made with, by their names.
+
+    Raises:
+        RunError: it does not say.
+    """
+    shapes = run.about.get("features", [])
+    if any("scale" not in each for each in shapes):
+        where = "" if run.folder is None else f" in {str(run.folder)!r}"
+        raise RunError(
+            f"The run{where} does not say what its features were made with, as it is of before: train it anew."
+        )
+    return {each["name"]: feature_scale(each["scale"]) for each in shapes}
 
 
 def begin_with(method: Method, run: Recommender, split: Split, *, whole: bool = False) -> None:

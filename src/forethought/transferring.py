@@ -14,20 +14,19 @@ from typing import Any
 import polars as pl
 import torch
 
-from forethought.config import to_json
-from forethought.data.features import Feature, Features, feature_scale, read_features
+from forethought.data.features import Feature, Features, read_features
 from forethought.data.popularity import TRAIN_COUNT
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, RunError
-from forethought.folders import check_empty, replace_folder
+from forethought.errors import ConfigError, DataError
+from forethought.folders import check_empty
 from forethought.methods.item_tokens import TokenItems, TokenShape, reads_tokens, token_shape, with_tokens
 from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
 from forethought.recommender import Recommender, load
-from forethought.reports.model_card import model_card
-from forethought.run_files import CARD_FILE
+from forethought.run_folder import written
 from forethought.semantic_ids.inputs import COLLABORATIVE
 from forethought.settings import check_all
+from forethought.starting import scales_of
 from forethought.untrained import data_about
 
 ANEW = "train rpg or reg4rec with --tokenizer.collaborative none and features that both data sets have"
@@ -56,11 +55,7 @@ def transfer(run: Recommender | str | Path, split: Split, out: str | Path) -> Re
     _check(model, split)
     model.config.method.check(split)  # type: ignore[union-attr]
     moved = _moved(model, split, _features(model, split))
-    with replace_folder(out) as folder:
-        moved.save(folder)
-        card = model_card(out.name, to_json(moved.config), moved.about)
-        (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    return load(out, device=str(model.device))
+    return written(moved, out, device=str(model.device))
 
 
 def _check(model: Recommender, split: Split) -> None:
@@ -68,7 +63,6 @@ def _check(model: Recommender, split: Split) -> None:
 
     Raises:
         ConfigError: it does.
-        RunError: it does not say what its features were made with.
     """
     name = type(model.config.method).__name__
     if model.about.get("members") or not reads_tokens(model.method):
@@ -85,16 +79,19 @@ def _check(model: Recommender, split: Split) -> None:
         )
     if model.method.inputs.users:
         raise ConfigError(f"The run keeps a vector for each user of its data, and knows none of other data: {ANEW}.")
-    if any("scale" not in each for each in model.about["features"]):
-        raise RunError("The run does not say what its features were made with, as it is of before: train it anew.")
     if split.data.data_hash == model.about["data_hash"]:
         raise ConfigError("This is the data that the run was trained on, so that nothing is to be transferred.")
 
 
 def _features(model: Recommender, split: Split) -> tuple[Feature, ...]:
-    """What is known of the other items, made as the run's features were."""
+    """What is known of the other items, made as the run's features were.
+
+    Raises:
+        DataError: it is not what the run reads.
+        RunError: the run does not say what its features were made with.
+    """
     assert model.config.features is not None
-    scales = {each["name"]: feature_scale(each["scale"]) for each in model.about["features"]}
+    scales = scales_of(model)
     auto = model.config.features.use == "auto"
     asked = Features(use=",".join(scales)) if auto else model.config.features
     try:
