@@ -71,9 +71,7 @@ def check_makes_tokens(config: RunConfig, start: object) -> TokenizerConfig:
     """
     method = config.method
     if not isinstance(method, TokenMethodConfig):
-        raise ConfigError(
-            f"{type(method).__name__} reads no tokens, so that {OPTION} would change nothing: leave it out."
-        )
+        raise ConfigError(f"The method reads no tokens, so that {OPTION} would change nothing: leave it out.")
     if method.tokens is not None or start is not None:
         whose = "in a folder of tokens" if method.tokens is not None else "by the run that it begins with"
         raise ConfigError(f"The tokens are made already, {whose}, so that {OPTION} would change nothing: leave it out.")

@@ -63,7 +63,7 @@ def test_tokens_of_the_vectors_of_a_run(shell: Shell, shop: Path, tmp_path: Path
     assert next(each for each in told["inputs"] if each["kind"] == "collaborative")["of"]["data"] == "shop"
     tokenizer = ["--tokenizer", "opq", "--tokenizer.codebooks", 3, "--tokenizer.size", 8]
     shell.ok("train", "rpg", *small, *tokenizer, *learned, "--out", tmp_path / "rpg")
-    assert "NextItem reads no tokens" in shell.wrong("train", "sasrec", *small, *learned, "--out", tmp_path / "x")
+    assert "The method reads no tokens" in shell.wrong("train", "sasrec", *small, *learned, "--out", tmp_path / "x")
     again = [*words, *learned, "--collaborative", "none", "--overwrite"]
     assert "reads no collaborative vectors" in shell.wrong(*again)
 

@@ -171,7 +171,7 @@ def test_what_is_refused_in_a_sentence(
     with pytest.raises(ConfigError, match="have a tokenizer that is fitted already"):
         tokenize(split, tmp_path / "x", like=tmp_path / "made", collaborative_from=source)
     for other, said, more in (
-        (Recipe(method=sasrec, training=quick), "NextItem reads no tokens", {}),
+        (Recipe(method=sasrec, training=quick), "The method reads no tokens", {}),
         (replace(recipe, method=replace(recipe.method, tokens=str(tmp_path / "made"))), "in a folder of tokens", {}),  # type: ignore[type-var]
         (recipe, "by the run that it begins with", {"start": tmp_path / "tokens-run"}),
     ):
