@@ -270,4 +270,11 @@ MUTANTS = [
         "",
         f"{SAMPLED}::test_squares_are_of_the_state_and_of_all_that_it_is_held_against",
     ),
+    Mutant(
+        "held scores are written over",
+        "catalogue/held_scores.py",
+        "scores_RN = into[: held_RN.numel()].view(held_RN.shape).copy_(held_RN)",
+        "scores_RN = held_RN",
+        "unit/catalogue/test_held_scores.py::test_held_scores_rank_as_those_that_are_looked_up",
+    ),
 ]

@@ -9,17 +9,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from forethought.catalogue.held_scores import HeldScores
+from forethought.catalogue.ranking import ranks
 from forethought.data.batches import case_batches
 from forethought.data.histories import Cases
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import filtered_items
-from forethought.methods.interface import DenseStates, Method
+from forethought.methods.interface import DenseStates, Method, UserRepresentation
 
 COARSE = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 FINE = (0.6, 0.8, 1.25, 1.6)  # times what the round before chose
 CERTAIN = 2.0  # standard errors of the gain by which a kind must help to be heard at all
 MOST_CASES = 20_000  # drawn evenly where there are more
+FEWER_CASES = 5_000  # of methods without vectors, which take a hundred times as long to read a history and rank for it
 BATCH = 1024
+HELD = 2**27  # numbers, half a gigabyte
 
 
 class Fitted(NamedTuple):
@@ -53,7 +57,7 @@ def fit_weights(method: Method, cases: Cases, *, exclude_history: bool, seed: in
     evidence = method.evidence
     assert evidence is not None
     method.eval()
-    cases = some_cases(cases, seed, MOST_CASES)
+    cases = some_cases(cases, seed, MOST_CASES if method.state_width is not None else FEWER_CASES)
     weights = [0.0] * len(evidence.shapes)  # whatever they are now, so that a finished run comes to the same again
     without_C = best_C = _quality(method, cases, [weights], exclude_history)[0]
     for fine in (False, True):
@@ -83,8 +87,21 @@ def _quality(method: Method, cases: Cases, tried: list[list[float]], exclude_his
         support = evidence.support(batch.items_BL, some, batch.lengths_B - 1)
         excluded = filtered_items(cases.met.take(rows), device) if exclude_history else None
         targets = torch.from_numpy(cases.targets[rows].astype(np.int64)).to(device)
+        held = _held(method, represented)
         for at, weights in enumerate(tried):
             evidence.weights_E.copy_(torch.tensor(weights))
-            added = replace(represented, added=evidence.weighted(support, states_BD))
-            quality_TC[at, rows] = ndcg(method.rank_of(added, targets, excluded).cpu().numpy(), 10)
+            added = evidence.weighted(support, states_BD)
+            if held is None:
+                ranks_B = method.rank_of(replace(represented, added=added), targets, excluded)
+            else:
+                ranks_B = ranks(replace(held, added=added), targets, excluded)
+            quality_TC[at, rows] = ndcg(ranks_B.cpu().numpy(), 10)
     return quality_TC
+
+
+def _held(method: Method, represented: UserRepresentation) -> HeldScores | None:
+    """The scores of all items, where they are looked up path by path and fit: evidence then changes a few of them."""
+    if not represented.look_ups or method.search is not None:
+        return None
+    scorer = method.scorer(replace(represented, added=None), "Choosing weights of evidence")
+    return HeldScores.of(scorer) if len(scorer.like_BX) * scorer.n_items <= HELD else None

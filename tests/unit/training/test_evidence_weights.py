@@ -22,8 +22,11 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method
 from forethought.methods.items import with_evidence
 from forethought.methods.next_item import NextItem
+from forethought.methods.reg4rec import REG4Rec
+from forethought.methods.rpg import RPG
 from forethought.training import evidence_weights
 from forethought.training.evidence_weights import COARSE, FINE, fit_weights
+from support.small_tokens import TOKENIZER, token_model
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +166,31 @@ def test_a_gate_is_heard_where_weights_are_chosen(big: Split, sasrec: Any) -> No
     fitted = fit_weights(method, big.valid, exclude_history=False)
     ranks = rank_cases(method, big.valid, exclude_history=False).ranks
     assert fitted.best == pytest.approx(float(ndcg(ranks, 10).mean()))
+
+
+@pytest.mark.parametrize("name", ["reg4rec", "rpg"])
+def test_scores_that_are_looked_up_once_rank_as_those_looked_up_each_time(
+    name: str, big: Split, sasrec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = {
+        "reg4rec": REG4Rec(backbone=replace(sasrec, input_norm=True), tokenizer=TOKENIZER, steps=2),
+        "rpg": RPG(backbone=replace(sasrec, input_norm=True), tokenizer=TOKENIZER),
+    }
+    config, kinds = configs[name], Evidence(use="co_occurrence")
+    tables = read_evidence(big, kinds)
+    method = with_evidence(token_model(config, big), kinds, [each.shape for each in tables]).eval()
+    assert method.evidence is not None
+    method.evidence.take(tables)
+    tried = [[0.0], [0.5], [4.0]]
+    asked: list[int] = []
+    scorer = type(method).scorer
+    monkeypatch.setattr(type(method), "scorer", lambda *args: asked.append(1) or scorer(*args))
+    with torch.inference_mode():
+        once = evidence_weights._quality(method, big.valid, tried, True)
+        n_once = len(asked)
+        monkeypatch.setattr(evidence_weights, "HELD", 0)
+        each = evidence_weights._quality(method, big.valid, tried, True)
+    assert (once == each).all()
+    assert len({tuple(row) for row in once.tolist()}) == len(tried)  # evidence moves ranks
+    assert n_once == 1  # cases are one batch
+    assert len(asked) == n_once + 1 + len(tried)
