@@ -10,7 +10,7 @@ Shapes: U users, F figures.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,15 +29,17 @@ from forethought.studies.page import Page
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
 
-ROUNDS = 3
+ROUNDS = 2
 SHOWN = 8  # paths that somebody who is asked is shown in a round
 HEARD = Alignment(
     path_rewards=PathRewards(step_hit=0.0, category_hit=0.0, consistency=0.0, path=0.0),
     feedback_share=0.5,
     rate=0.1,
-    patience=6,
+    batches=40,
+    epochs=4,
+    patience=4,
 )
-PLAIN = Alignment(policy_weight=0.0, kl_weight=0.0, rate=HEARD.rate, patience=HEARD.patience)
+PLAIN = replace(HEARD, path_rewards=PathRewards(), feedback_share=0.25, policy_weight=0.0, kl_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _of_run(page: Page, name: str, run: Result, figures: Mapping[str, Any]) -> N
     page.heading(f"{name}: what was said")
     page.say(
         f"{figures['users']:,} users; NDCG@10 of the trained run {run.mean('ndcg@10'):.4f}. Answers of all rounds, "
-        "the share of them that accept, and the validation of six whose state was kept (0: what the round began with)."
+        f"the share of them that accept, and which of {HEARD.epochs} validations' state was kept (0: as the round began)."
     )
     rows = [
         (
@@ -221,7 +223,7 @@ STUDY = Study(
     "it decide more of what they accept, for them and for those who were not asked, and are its lists the better for "
     "it? Feedback on tokens, paths and categories, each alone and together, from a tenth and three tenths of the users "
     "of a simulated shop, in rounds.",
-    variants=("reg4rec",),
+    variants=("reg4rec-m-4-c-64",),
     write=write,
     probe=probe,
     shops={SHOP: Shop(users=2_000, items=400, intents=24, interactions_per_user=10.0)},
