@@ -5,6 +5,8 @@ Shapes: U users, G paths drawn for each, T tokens on a path, F figures.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +24,11 @@ from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method
 from forethought.methods.path_policy import PathPolicy
+from forethought.methods.reg4rec import REG4RecModel
 from forethought.recommender import Recommender
 
 KINDS = ("token", "path", "category")
-FIGURES = (*(f"{kind} accepted" for kind in KINDS), "clicks", "clicks later", "ndcg@10", "recall@50")
+FIGURES = (*(f"{kind} accepted" for kind in KINDS), "clicks", "clicks later", "clicks by paths", "ndcg@10", "recall@50")
 GROUP, ROWS, LIST, TAIL = 16, 256, 10, 50
 OF = ["user_id", "kind", "value"]
 
@@ -75,12 +78,15 @@ class Panel:
         """What a model is to each user, [U, F]; the same seed draws paths by the same random numbers.
 
         Accepted is the share of drawn tokens (paths, beliefs) that the user would accept, whether asked or not. Clicks
-        are the share of the ten recommended items that fit what the user wants.
+        are the share of the ten recommended items that fit what the user wants; by paths: when asked, where lists are
+        those of the paths alone, whatever share of the ranking validation gave them.
         """
         said = self.judge(decided(model.method, self.rows, self.user_ids, seed), model.method)
         exclude = model.about["exclude_history"]
         ranks = rank_cases(model.method, self.cases, exclude_history=exclude).ranks
         clicks = [self._clicked(model, rows, who) for rows, who in self._asked()]
+        with paths_alone(model.method):
+            clicks.append(self._clicked(model, self.rows, self.now))
         return np.column_stack([accepted_shares(said, self.user_ids), *clicks, ndcg(ranks, LIST), recall(ranks, TAIL)])
 
     def _asked(self) -> list[tuple[Spans, ShopPeople]]:
@@ -90,6 +96,18 @@ class Panel:
         histories = [self.split.data.items.id_list(rows[row]) for row in range(len(rows))]
         lists = [each.items for each in model.recommend(histories, k=LIST)]
         return np.array([people.clicks([who], [items]) for who, items in zip(self.user_ids, lists, strict=True)])
+
+
+@contextmanager
+def paths_alone(method: Method) -> Iterator[None]:
+    """Inside, items are ranked by paths alone."""
+    assert isinstance(method, REG4RecModel)
+    share = float(method.path_share)
+    method.path_share.fill_(1.0)
+    try:
+        yield
+    finally:
+        method.path_share.fill_(share)
 
 
 def _policy(method: Method) -> PathPolicy:

@@ -23,9 +23,10 @@ from forethought.alignment.settings import Alignment, PathRewards
 from forethought.data.shop import Shop
 from forethought.data.splits import Split
 from forethought.evaluation.statistics import Estimate, estimate_means
+from forethought.methods.reg4rec import REG4RecModel
 from forethought.recommender import Recommender
 from forethought.studies.asking import FIGURES, KINDS, OF, Panel, decided
-from forethought.studies.page import Page
+from forethought.studies.page import Page, number
 from forethought.studies.results import Result, run_name
 from forethought.studies.study import Study
 
@@ -107,6 +108,8 @@ def _rounds(
         model = align(model, panel.split, out, settings, feedback=feedback, seed=seed + at, device=device)
         outcome = model.outcome()
         said |= {"kept": outcome["best_epoch"], "seconds": outcome["trained_s"]}
+        assert isinstance(model.method, REG4RecModel)
+        said["path_share"] = float(model.method.path_share)
         rounds.append((said, panel.measured(model, seed)))
     return rounds
 
@@ -155,7 +158,8 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
         "rounds. Nothing else is rewarded; all arms go on for as many batches at the same rate. Accepted is the share "
         "of what drawn paths decide that a user would accept, so that what is rejected becomes rarer by as much as "
         "that rises. Clicks are the share of the ten recommended items that fit what the user wants when asked; later: "
-        "an interaction on, on the lists of the test part. Differences are paired over users, in points of a hundred, "
+        "an interaction on, on the lists of the test part; by paths: when asked, on lists of the paths alone, while "
+        "elsewhere they count as much as validation chose. Differences are paired over users, in points of a hundred, "
         "with 95% intervals over users, which know nothing of the luck of a seed; where an interval holds zero, it is "
         "not decided (?) whether there is one. Plain updates keep the best state on validation, feedback the last that "
         "costs no more than a hundredth there; answers by chance are chosen as the others."
@@ -171,16 +175,17 @@ def _of_run(page: Page, name: str, run: Result, figures: Mapping[str, Any]) -> N
     page.heading(f"{name}: what was said")
     page.say(
         f"{figures['users']:,} users; NDCG@10 of the trained run {run.mean('ndcg@10'):.4f}. Answers of all rounds, "
-        f"the share of them that accept, and which of {HEARD.epochs} validations' state was kept (0: as the round began)."
+        f"the share of them that accept, the validation of {HEARD.epochs} whose state was kept (0: as it began), and "
+        "what paths count of the ranking, as validation chose."
     )
     rows = [
         (
             *(one["arm"], f"{one['share']:.0%}", one["round"], one.get("answers", ""), _share(one.get("accepted"))),
-            *(one["kept"], f"{one['seconds']:.0f}"),
+            *(one["kept"], number(one["path_share"], 2), f"{one['seconds']:.0f}"),
         )
         for one in arms
     ]
-    page.table(["arm", "asked", "round", "answers", "accept", "kept", "s"], rows)
+    page.table(["arm", "asked", "round", "answers", "accept", "kept", "paths count", "s"], rows)
     for group, called in (("asked", "Those who were asked"), ("others", "Those who were not")):
         page.heading(f"{name}: {called.lower()}, after {last} rounds")
         ends = [one for one in arms if one["round"] == last]

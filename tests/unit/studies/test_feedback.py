@@ -21,7 +21,7 @@ from forethought.methods.reg4rec import REG4Rec
 from forethought.recommender import Recommender
 from forethought.runs import train
 from forethought.studies import feedback
-from forethought.studies.asking import FIGURES, KINDS, Panel, accepted_shares, decided
+from forethought.studies.asking import FIGURES, KINDS, Panel, accepted_shares, decided, paths_alone
 from forethought.studies.page import Page
 from forethought.studies.results import DatasetKey, Result
 from forethought.training.settings import Training
@@ -82,7 +82,7 @@ def test_accepted_shares_weigh_by_how_often_something_is_decided() -> None:
 
 def test_figures_of_a_user_are_those_of_the_truth(run: Recommender, split: Split) -> None:
     """By loops over lists and ranks, from the shop's own tables."""
-    panel = Panel.of(run, split)
+    panel, share = Panel.of(run, split), float(run.method.path_share)  # type: ignore[union-attr]
     figures_UF = panel.measured(run, 0)
     at = {figure: figures_UF[:, n] for n, figure in enumerate(FIGURES)}
     data, shop = split.data, panel.now.shop
@@ -98,12 +98,17 @@ def test_figures_of_a_user_are_those_of_the_truth(run: Recommender, split: Split
             (made,) = run.recommend([data.items.id_list(seen)], k=10)
             fit = [kind_of[item] in routes[intent] for item in made.items]
             assert at[name][row] == pytest.approx(sum(fit) / 10)
+        with paths_alone(run.method):
+            (made,) = run.recommend([data.items.id_list(history[:-1])], k=10)
+        fit = [kind_of[item] in routes[intents[-3]] for item in made.items]
+        assert at["clicks by paths"][row] == pytest.approx(sum(fit) / 10)
         later += intents[-3] != intents[-2]
         (made,) = run.recommend([data.items.id_list(history)], k=len(data.items))
         target = data.items.id_list(panel.cases.targets[row : row + 1])[0]
         rank = made.items.index(target) + 1
         if sum(score == made.scores[rank - 1] for score in made.scores) == 1:  # no tie
             assert at["ndcg@10"][row] == pytest.approx(1 / np.log2(rank + 1) if rank <= 10 else 0)
+    assert float(run.method.path_share) == share  # type: ignore[union-attr]
     assert later  # some moved on
 
 
