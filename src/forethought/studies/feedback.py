@@ -36,7 +36,8 @@ HEARD = Alignment(
     path_rewards=PathRewards(step_hit=0.0, category_hit=0.0, consistency=0.0, path=0.0),
     feedback_share=0.5,
     rate=0.1,
-    batches=40,
+    batch_positions=512,
+    group=8,
     epochs=4,
     patience=4,
 )
@@ -227,9 +228,9 @@ STUDY = Study(
     question="If people accept or reject what paths decide for them, and a trained REG4Rec is aligned with that, does "
     "it decide more of what they accept, for them and for those who were not asked, and are its lists the better for "
     "it? Feedback on tokens, paths and categories, each alone and together, from a tenth and three tenths of the users "
-    "of a simulated shop, in rounds.",
-    variants=("reg4rec-m-4-c-64",),
+    "of a simulated shop, in rounds. Width 32, two layers, four tokens of 64 codes, nothing tuned.",
+    variants=("reg4rec-layers-fp32",),
     write=write,
     probe=probe,
-    shops={SHOP: Shop(users=2_000, items=400, intents=24, interactions_per_user=10.0)},
+    shops={SHOP: Shop(users=1_000, items=400, intents=24, interactions_per_user=10.0)},
 )

@@ -264,8 +264,6 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
     **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
     **{f"reg4rec-m-{n}": changed("reg4rec", tokenizer={"codebooks": n}) for n in (4, 16, 32)},
-    # for shops of a few hundred items
-    "reg4rec-m-4-c-64": changed("reg4rec", tokenizer=OPQ(codebooks=4, size=64)),
     "reg4rec-c-64": changed("reg4rec", tokenizer={"size": 64}),
     "rpg-m-8-c-64": changed("rpg", tokenizer={"codebooks": 8, "size": 64}),
     "rpg-m-8-tokens": changed("rpg", tokenizer={"codebooks": 8}, loss="tokens"),
