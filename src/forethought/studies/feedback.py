@@ -32,16 +32,19 @@ from forethought.studies.study import Study
 
 ROUNDS = 2
 SHOWN = 8  # paths that somebody who is asked is shown in a round
+COST = 0.03  # of NDCG@10 on validation, and of its guard; a hundredth is within the noise of a thousand users
 HEARD = Alignment(
     path_rewards=PathRewards(step_hit=0.0, category_hit=0.0, consistency=0.0, path=0.0),
     feedback_share=0.5,
-    rate=0.1,
+    feedback_cost=COST,
     batch_positions=512,
     group=8,
     epochs=4,
     patience=4,
 )
-PLAIN = replace(HEARD, path_rewards=PathRewards(), feedback_share=0.25, policy_weight=0.0, kl_weight=0.0)
+PLAIN = replace(
+    HEARD, path_rewards=PathRewards(), feedback_share=0.25, feedback_cost=0.01, policy_weight=0.0, kl_weight=0.0
+)
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
         "elsewhere they count as much as validation chose. Differences are paired over users, in points of a hundred, "
         "with 95% intervals over users, which know nothing of the luck of a seed; where an interval holds zero, it is "
         "not decided (?) whether there is one. Plain updates keep the best state on validation, feedback the last that "
-        "costs no more than a hundredth there; answers by chance are chosen as the others."
+        f"costs no more than {COST:.0%} there; answers by chance are chosen as the others."
     )
     for runs in runs_of.values():
         for run in runs:
@@ -228,8 +231,8 @@ STUDY = Study(
     question="If people accept or reject what paths decide for them, and a trained REG4Rec is aligned with that, does "
     "it decide more of what they accept, for them and for those who were not asked, and are its lists the better for "
     "it? Feedback on tokens, paths and categories, each alone and together, from a tenth and three tenths of the users "
-    "of a simulated shop, in rounds. Width 32, two layers, four tokens of 64 codes, nothing tuned.",
-    variants=("reg4rec-layers-fp32",),
+    "of a simulated shop, in rounds. Width 32, one layer, four tokens of 64 codes, nothing tuned.",
+    variants=("reg4rec-narrow",),
     write=write,
     probe=probe,
     shops={SHOP: Shop(users=1_000, items=400, intents=24, interactions_per_user=10.0)},
