@@ -95,6 +95,20 @@ MUTANTS = [
         f"{LADQ}::test_its_state_is_plain_json_and_all_there_is",
     ),
     Mutant(
+        "sensitivities forget by samplings",
+        "precision/settings.py",
+        "return self.ema ** (steps / EMA_STEPS)",
+        "return self.ema",
+        f"{LADQ}::test_memory_is_counted_in_steps_and_not_in_samplings",
+    ),
+    Mutant(
+        "steps count from the beginning of the training",
+        "precision/ladq.py",
+        'self.settings.kept_after(step - self.history[-1]["step"])',
+        "self.settings.kept_after(step)",
+        f"{LADQ}::test_memory_is_counted_in_steps_and_not_in_samplings",
+    ),
+    Mutant(
         "sampling draws from the training's generator",
         "training/layer_precision.py",
         'with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):',

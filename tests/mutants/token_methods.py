@@ -198,6 +198,27 @@ MUTANTS = [
         "unit/studies/test_path_meaning.py::test_agreement_of_the_paths_of_a_case",
     ),
     Mutant(
+        "what people say is counted once, however often it is decided",
+        "studies/asking.py",
+        'right = (pl.col("accepted") * pl.col("times")).sum() / pl.col("times").sum()',
+        'right = pl.col("accepted").mean()',
+        "unit/studies/test_feedback.py::test_accepted_shares_weigh_by_how_often_something_is_decided",
+    ),
+    Mutant(
+        "clicks later are those of people as they were asked",
+        "studies/asking.py",
+        "ShopPeople.of(folder, held_back=1)",
+        "ShopPeople.of(folder)",
+        "unit/studies/test_feedback.py::test_figures_of_a_user_are_those_of_the_truth",
+    ),
+    Mutant(
+        "what people say is forgotten in the next round",
+        "studies/feedback.py",
+        "heard = new if heard.is_empty() else",
+        "heard = new if True else",
+        "unit/studies/test_feedback.py::test_the_study_asks_in_rounds_and_tells_of_all_arms",
+    ),
+    Mutant(
         "items of other data give way to those of the run",
         "semantic_ids/item_tokens.py",
         "taken=tokens.table if beside else None",

@@ -123,9 +123,10 @@ class Controller:
         sampled = collect(self.layers, losses, histories)
         if anew:
             self.traces = {}
+        share = self.settings.kept_after(step - self.history[-1]["step"]) if self.history else 0.0
         for name, traces in sampled.items():
             earlier = self.traces.get(name)
-            self.traces[name] = traces if earlier is None else traces.mixed(earlier, self.settings.ema)
+            self.traces[name] = traces if earlier is None else traces.mixed(earlier, share)
         known, before = damages(self.layers, self.traces), dict(self.assignment)
         self._assign(known)
         set_formats(self.layers, self.assignment)

@@ -9,6 +9,7 @@ from forethought.errors import ConfigError
 from forethought.settings import Between, Count, Settings, ShareBelowOne
 
 Assign = Literal["off", "tolerance", "budget", "fp32", "bf16", "fp8"]
+EMA_STEPS = 200  # that `ema` tells of: the default period
 UNREAD = {"tolerance": ("tolerance",), "budget": ("budget",)}
 """What one way to assign alone reads."""
 
@@ -30,7 +31,8 @@ class LADQ(Settings):
     samples: Annotated[int, Between(1, 1_000_000)] = 256
     """Histories of a sampling."""
     ema: ShareBelowOne = 0.5
-    """Share of the earlier samplings in the running sensitivities."""
+    """Share of the earlier samplings in the running sensitivities 200 steps later; after other periods as much is
+    forgotten in as many steps."""
     hysteresis: Annotated[float, Between(1, 1_000)] = 1.5
     """A layer changes to a narrower format only where its damage is so many times below the tolerance; an assignment
     within a budget only where the damage is so many times less."""
@@ -57,3 +59,11 @@ class LADQ(Settings):
     def adapts(self) -> bool:
         """Whether formats follow sensitivities."""
         return self.assign in ("tolerance", "budget")
+
+    def kept_after(self, steps: int) -> float:
+        """Share of the earlier samplings in the running sensitivities when so many steps have passed since the last.
+
+        It is a function of steps, so that a longer period is no longer memory: what a model was like when it was
+        untrained is forgotten at the same step, however often it is sampled.
+        """
+        return self.ema ** (steps / EMA_STEPS)

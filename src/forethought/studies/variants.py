@@ -108,6 +108,16 @@ def with_layers(name: str, settings: dict[str, Any], **method: Any) -> Callable[
     return make
 
 
+def in_small_batches(name: str, **settings: Any) -> Callable[[], Recipe]:
+    """For shops of a thousand users, so that fourteen epochs are some hundred steps."""
+
+    def make() -> Recipe:
+        recipe = changed(name, **settings)()
+        return replace(recipe, training=replace(recipe.training, batch_positions=256))
+
+    return make
+
+
 def longer_prototypes(**settings: Any) -> Callable[[], Recipe]:
     """DTRec with prototypes under their full weight for 15 epochs of 30 or more, seen by indicators of their own.
 
@@ -265,6 +275,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     **{f"rpg-m-{n}": changed("rpg", tokenizer={"codebooks": n}) for n in (4, 8, 16)},
     **{f"rpg-m-8-{name}": changed("rpg", tokenizer=made) for name, made in TOKENIZERS.items()},
     **{f"reg4rec-m-{n}": changed("reg4rec", tokenizer={"codebooks": n}) for n in (4, 16, 32)},
+    "reg4rec-narrow": in_small_batches("reg4rec", backbone=NARROW, tokenizer=OPQ(codebooks=4, size=64)),
     "reg4rec-c-64": changed("reg4rec", tokenizer={"size": 64}),
     # tokens of features alone, so that an item that nobody met lacks nothing
     **{

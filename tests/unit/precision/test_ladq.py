@@ -127,6 +127,32 @@ def test_its_state_is_plain_json_and_all_there_is() -> None:
         second.load({**first.state(), "assignment": {"other": "fp32"}})
 
 
+@pytest.mark.parametrize("every", [50, 200, 400])
+def test_memory_is_counted_in_steps_and_not_in_samplings(every: int) -> None:
+    """The first sampling weighs as much at step 400 with every period; by hand, in float64, of every trace."""
+    control = controller(assign="tolerance", tolerance=1e-3, every=every, ema=0.36)
+    kept: dict[str, dict[str, float]] = {}
+    for step in range(0, 401, every):
+        alone = controller(assign="tolerance", tolerance=1e-3)
+        sample(alone, step)
+        sample(control, step)
+        for name, traces in alone.traces.items():
+            new = {"A": traces.inputs, "G": traces.gradients, "WG": traces.input_gradients}
+            new |= {f"dx {each}": traces.input_errors[each] for each in traces.input_errors}
+            share = {50: 0.36**0.25, 200: 0.36, 400: 0.1296}[every]
+            old = kept.get(name, new)
+            kept[name] = {key: share * old[key] + (1 - share) * value for key, value in new.items()}
+    for name, traces in control.traces.items():
+        assert traces.inputs == pytest.approx(kept[name]["A"], rel=1e-9)
+        assert traces.gradients == pytest.approx(kept[name]["G"], rel=1e-9)
+        assert traces.input_gradients == pytest.approx(kept[name]["WG"], rel=1e-9)
+        for each, error in traces.input_errors.items():
+            assert error == pytest.approx(kept[name][f"dx {each}"], rel=1e-9)
+    settings = control.settings
+    assert settings.kept_after(every) ** (400 // every) == pytest.approx(0.36**2)
+    assert LADQ(assign="tolerance").kept_after(LADQ.every) == LADQ.ema
+
+
 def test_a_pinned_layer_stays_in_float32() -> None:
     for settings in ({"assign": "tolerance", "tolerance": 1.0}, {"assign": "bf16"}):
         control = controller(**settings)

@@ -62,11 +62,14 @@ class ShopPeople:
         """
         row_of = {item: row for row, item in enumerate(self.shop.items["item_id"].to_list())}
         order = np.array([row_of[item] for item in item_ids.to_list()])
+        stands: dict[tuple[str, str], np.ndarray] = {}  # many are asked of the same things
         answers = []
         for user_id, kind, value in asked.select("user_id", "kind", "value").iter_rows():
-            stands_N = self._labelled(value)[order] if kind == "category" else _with_tokens(value, codes_NM)
-            wanted_N = self.wants(user_id)[order]
-            answers.append(bool(stands_N.any()) and float(wanted_N[stands_N].mean()) > MOSTLY)
+            if (kind, value) not in stands:
+                stands_N = self._labelled(value)[order] if kind == "category" else _with_tokens(value, codes_NM)
+                stands[kind, value] = order[stands_N]
+            at = stands[kind, value]
+            answers.append(len(at) > 0 and float(self.wants(user_id)[at].mean()) > MOSTLY)
         return asked.with_columns(accepted=pl.Series(answers, dtype=pl.Boolean))
 
     def clicks(self, user_ids: list[Any], lists: list[list[Any]]) -> float:
