@@ -39,7 +39,8 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
         runs = [run for of in here.values() for run in of if run.probe]
         if runs:
             _of_data(page, dataset, [(run, run.probe or {}) for run in runs])
-            if missing := [variant for variant in runs_of if variant not in here]:
+            asked = {run.variant for run in runs}
+            if missing := [variant for variant in runs_of if variant not in asked]:
                 page.say(f"Not run here: {', '.join(missing)}.")
 
 
