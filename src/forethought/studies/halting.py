@@ -252,7 +252,6 @@ STUDY = Study(
         "dtrec",
         "dtrec-exact",
         "dtrec-wide",
-        "dtrec-exit-0",
         "dtrec-refined",
         "dtrec-per-step",
         "dtrec-ponder",
