@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from forethought.data.reading import read
 from forethought.data.shop import Shop
 from forethought.data.shop.shop import SETTINGS_FILE
+from forethought.data.sources import read_parquet
 from forethought.data.splits import Split, leave_last_out
 from forethought.data.texts import VECTORS, write_texts
 
@@ -39,7 +39,7 @@ def shop_split(name: str, shop: Shop, folder: Path, *, texts: bool = False) -> S
         (place / VECTORS).unlink(missing_ok=True)
         shop.write(place, overwrite=True)
     if texts and not (place / VECTORS).is_file():
-        write_texts(place / VECTORS, word_vectors(pl.read_parquet(place / "items.parquet")["title"].to_list()))
+        write_texts(place / VECTORS, word_vectors(read_parquet(place / "items.parquet")["title"].to_list()))
     return leave_last_out(read(place, name=name))  # a folder's own name would end at its dot
 
 
