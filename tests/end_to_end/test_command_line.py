@@ -214,6 +214,7 @@ def test_wrong_words(shell: Shell, shop: Path, run: Path, tmp_path: Path) -> Non
         (["prepare", shop, "--out", "x", "--k-core", "5"], "--k-core is '5', but must be two whole numbers."),
         (["prepare", shop, "--out", "x", "--k-core", "5", "x"], "--k-core is '5 x', but must be two whole numbers."),
         (["study", "hps", "--data", shop, "--seeds", "a"], "--seeds is 'a', but must be whole numbers."),
+        (["study", "hps", "--data", shop, "--seeds"], "--seeds needs values, such as --seeds 0 1 2."),
         (["evaluate", run, "--jsno"], "Did you mean '--json'?"),
         (["recommend"], "forethought recommend needs RUN: "),
         (["train"], "train needs a METHOD, one of sasrec, "),

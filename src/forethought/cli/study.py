@@ -78,6 +78,7 @@ def run(arguments: list[str]) -> None:
 
 def _study(name: str, arguments: list[str]) -> None:
     from forethought.devices import resolve_device
+    from forethought.errors import ConfigError
     from forethought.settings import Seed, check
     from forethought.studies.catalogue import STUDIES
     from forethought.studies.runner import StudyContext, carry_out_all
@@ -92,6 +93,8 @@ def _study(name: str, arguments: list[str]) -> None:
     )
     kinds = AnywhereOptions if study.anywhere else StudyOptions
     options = parse(kinds if study.shops else Options, arguments, f"study {name}", about)
+    if not options.seeds:
+        raise ConfigError("--seeds needs values, such as --seeds 0 1 2.")
     for seed in options.seeds:
         check(seed, Seed, "--seeds")
     resolve_device(options.device)
