@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from forethought.catalogue.blocks import accumulator
 from forethought.catalogue.ranking import Scorer
 from forethought.catalogue.sparse_scores import SparseScores
 
@@ -26,8 +27,8 @@ class HeldScores:
     @classmethod
     def of(cls, scorer: Scorer) -> HeldScores:
         """Those of a scorer to which nothing is added, number by number."""
-        rows, n_items = len(scorer.like_BX), scorer.n_items
-        room = scorer.like_BX.new_empty(rows * n_items)
+        rows, n_items, like_BX = len(scorer.like_BX), scorer.n_items, scorer.like_BX
+        room = like_BX.new_empty(rows * n_items, dtype=accumulator(like_BX.dtype))
         return cls(scorer.scores(slice(0, rows), slice(0, n_items), room))
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from forethought.catalogue.held_scores import HeldScores
@@ -12,11 +13,12 @@ from forethought.catalogue.sparse_scores import SparseScores
 from forethought.decoding.token_scores import TokenScorer
 
 
-def test_held_scores_rank_as_those_that_are_looked_up() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_held_scores_rank_as_those_that_are_looked_up(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     B, P, M, C, N = 6, 3, 2, 4, 40
     codes_NM = torch.randint(C, (N, M))  # fewer tokens than items: some are equal
-    scorer = TokenScorer(torch.randn(B, P, M, C), torch.randn(B, P).log_softmax(-1), codes_NM)
+    scorer = TokenScorer(torch.randn(B, P, M, C).to(dtype), torch.randn(B, P).log_softmax(-1).to(dtype), codes_NM)
     rows_T = torch.arange(B).repeat_interleave(3)
     items_T = torch.stack([torch.randperm(N)[:3].sort().values for _ in range(B)]).flatten()
     held = HeldScores.of(scorer)
