@@ -150,7 +150,8 @@ def _tokenized(
     met = None if collaborative_from is None else _of_run(collaborative_from, split, config)
     known = () if features is None else read_features(split.data, features)
     values_NF = known_inputs(split, known, config, met)
-    return _measured(split, values_NF, fit_to(values_NF, split, known, config, seed, report, met), report)
+    tokens, values_NF = fit_to(values_NF, split, known, config, seed, report, met)
+    return _measured(split, values_NF, tokens, report)
 
 
 def _of_run(run: str | Path, split: Split, config: TokenizerConfig) -> Collaborative:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from mutants import Mutant
 
-TABLE, TOKENIZERS, EMA, COLLISIONS, INPUTS, ITEMS, STORAGE, QUALITY, CONTRASTS, SOFT = (
+TABLE, TOKENIZERS, EMA, COLLISIONS, INPUTS, ITEMS, STORAGE, QUALITY, CONTRASTS, SOFT, IMPUTATION = (
     f"unit/semantic_ids/test_{name}.py"
     for name in (
         *("token_table", "tokenizers", "ema_codebooks", "collisions", "inputs", "item_tokens", "storage"),
-        *("quality", "token_contrasts", "soft_index"),
+        *("quality", "token_contrasts", "soft_index", "imputation"),
     )
 )
 
 MUTANTS = [
     # ---- what items are tokenised by
+    Mutant(
+        "an unmet item is like those that users meet as the mean item",
+        "semantic_ids/imputation.py",
+        "tokenizer.standardised(values_UF)[:, :-width]",
+        "values_UF[:, :-width].to(said_NF)",
+        f"{IMPUTATION}::test_by_loops",
+    ),
+    Mutant(
+        "items held out of training keep the mean",
+        "semantic_ids/item_tokens.py",
+        "values_NF = with_imputed(values_NF, tokenizer, width)",
+        "pass",
+        f"{IMPUTATION}::test_items_held_out_of_training_are_read_as_those_that_join_later",
+    ),
     Mutant(
         "tags are not scaled by how many there are",
         "semantic_ids/inputs.py",

@@ -18,6 +18,7 @@ from forethought.data.splits import Split
 from forethought.errors import DataError
 from forethought.semantic_ids.all import tokenizer_config
 from forethought.semantic_ids.collisions import resolve
+from forethought.semantic_ids.imputation import imputed, with_imputed
 from forethought.semantic_ids.inputs import (
     COLLABORATIVE,
     TAG_WIDTH,
@@ -91,7 +92,7 @@ def fit_tokens(
         ConfigError: more items share their tokens than a counter has codes.
     """
     values_NF = known_inputs(split, features, config, collaborative)
-    return fit_to(values_NF, split, features, config, seed, observer, collaborative)
+    return fit_to(values_NF, split, features, config, seed, observer, collaborative)[0]
 
 
 def known_inputs(
@@ -121,8 +122,9 @@ def fit_to(
     seed: int,
     observer: Report = silent,
     collaborative: Collaborative | None = None,
-) -> ItemTokens:
-    """As `fit_tokens`, with the inputs at hand (`known_inputs`)."""
+) -> tuple[ItemTokens, Tensor]:
+    """As `fit_tokens`, with the inputs at hand (`known_inputs`); and the inputs as items were tokenised by them, with
+    collaborative vectors of those that nobody met (`imputation.py`)."""
     width = 0 if config.collaborative == "none" else config.collaborative_width
     width = width if collaborative is None else collaborative.vectors_NE.shape[1]
     tokenizer = config.build(values_NF.shape[1])
@@ -130,12 +132,12 @@ def fit_to(
     met_NE = values_NF[:, -width:] if width else None  # `tokenizer_inputs` has them last
     behaviour = {"collaborative_NE": met_NE, "follows_P2": followers(split) if config.follows else None}
     tokenizer.fit(values_NF, seed=seed, observer=observer, weights_F=weights_F, **behaviour)
+    values_NF = with_imputed(values_NF, tokenizer, width)
     counts_N = torch.from_numpy(split.train.item_counts(split.data.n_items))
     codes = resolve(tokenizer.encode(values_NF), tokenizer, values_NF, counts_N, config.collisions)
     table = TokenTable(codes, config.size, config.ordered)
-    return ItemTokens.of(
-        table, tokenizer, config, input_json(features, width, None if collaborative is None else collaborative.of)
-    )
+    sources = input_json(features, width, None if collaborative is None else collaborative.of)
+    return ItemTokens.of(table, tokenizer, config, sources), values_NF
 
 
 def rebuild(parts: Any, n_items: int) -> ItemTokens:
@@ -164,8 +166,8 @@ def _width_of(source: dict[str, Any]) -> int:
 def encode_new(tokens: ItemTokens, features: Sequence[Feature], *, beside: bool = True) -> Tensor:
     """Tokens of items that come later, int64 [n, M]; those of known items stay as they are.
 
-    Nobody has met them, so that they have the mean in the place of collaborative vectors. Of collisions they give way,
-    to known items and to the new ones before them.
+    Nobody has met them, so that they have the collaborative vectors of the known items that are most like them. Of
+    collisions they give way, to known items and to the new ones before them.
 
     Args:
         features: made with the scales of the fit (`data/new_items`), in the same order.
@@ -191,6 +193,7 @@ def encode_new(tokens: ItemTokens, features: Sequence[Feature], *, beside: bool 
     width = sum(each["width"] for each in tokens.inputs if each["kind"] == COLLABORATIVE)
     values_NF = tokenizer_inputs(features, torch.zeros(n, width) if width else None)
     values_NF = values_NF.to(tokens.tokenizer.mean_F.device)
+    values_NF = imputed(values_NF, tokens.tokenizer, tokens.table.codes_NM, width)
     codes_NM = tokens.tokenizer.encode(values_NF)
     how, nobody = tokens.config.collisions, torch.zeros(n)
     return resolve(codes_NM, tokens.tokenizer, values_NF, nobody, how, taken=tokens.table if beside else None).cpu()

@@ -9,6 +9,7 @@ Shapes: N items, F inputs, P principal components, M codebooks, C codes a book.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -133,7 +134,7 @@ class Tokenizer(nn.Module, ABC):
     def encode(self, values_NF: Tensor) -> Tensor:
         """Codes of raw inputs, int64 [N, M]; those of a row depend on that row alone."""
         self._check(values_NF)
-        parts = [self.assign(self.project(block))[:rows] for block, rows in _blocks(values_NF)]
+        parts = [self.assign(self.project(block))[:rows] for block, rows in equal_blocks(values_NF)]
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -224,7 +225,7 @@ class Tokenizer(nn.Module, ABC):
         return self
 
 
-def _blocks(values_NF: Tensor):
+def equal_blocks(values_NF: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Blocks of `AT_ONCE` rows, the last one filled up with its first row, and how many of each are real."""
     for start in range(0, len(values_NF), AT_ONCE):
         block = values_NF[start : start + AT_ONCE]

@@ -12,6 +12,7 @@ from token_toys import CONFIGS, toy_features, toy_split
 from forethought.config import from_json, to_json
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
+from forethought.semantic_ids.imputation import imputed
 from forethought.semantic_ids.inputs import tokenizer_inputs
 from forethought.semantic_ids.item_tokens import encode_new, fit_tokens, rebuild, token_tensors
 from forethought.semantic_ids.mpq import MPQ
@@ -47,12 +48,12 @@ def test_a_description_and_tensors_make_the_same(split: Split, name: str) -> Non
 
 @every
 def test_items_that_come_later(split: Split, name: str) -> None:
-    """They have the mean in the place of who meets them, and no tuple that is taken."""
+    """They have those most like them in the place of who meets them, and no tuple that is taken."""
     features = toy_features(split)
     tokens = fit_tokens(split, features, replace(CONFIGS[name], collisions="keep"), seed=0)
     new = [each._replace(values=each.values[5:9], known_N=each.known_N[5:9]) for each in features]
     codes = encode_new(tokens, new)
-    values = tokenizer_inputs(new, torch.zeros(4, 64))
+    values = imputed(tokenizer_inputs(new, torch.zeros(4, 64)), tokens.tokenizer, tokens.table.codes_NM, 64)
     assert torch.equal(codes, tokens.tokenizer.encode(values))
     assert torch.equal(
         encode_new(tokens, [each._replace(values=each.values[1:], known_N=each.known_N[1:]) for each in new]), codes[1:]
