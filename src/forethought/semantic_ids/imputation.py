@@ -3,9 +3,9 @@
     w_u = softmax_k( s cos(x_u, y_k) )  over the K known items with the largest cosine          v_u = sum_k w_uk v_k
 
 x_u are the standardised features of an unmet item; y_k and v_k are what the tokens of a known item say of its features
-and of its collaborative vector. So nothing is kept
-beside the tokens, and an item that joins a trained run is read as one that was there before. With the mean in their
-place, which is that of an item of no company, new items have tokens that hardly any history leads to.
+and of its collaborative vector. So nothing is kept beside the tokens, and an item that joins a trained run is read as
+one that was there before. With the mean in their place, which is that of an item of no company, new items have tokens
+that hardly any history leads to.
 
 Shapes: U unmet items, N known ones, F inputs, of which the last E are collaborative.
 """
