@@ -503,6 +503,11 @@ def test_the_study_tells_what_paths_earn(
     assert {"step_hit", "path", "recall@50", "distinct", "entropy"} <= told.keys()
     assert ({"category_hit", "consistency"} <= told.keys()) is categories
     assert all(0 <= told[name] <= 2 for name in ("step_hit", "recall@50", "distinct"))
+    assert told["epochs"] == []
+    if categories:
+        epochs = study.probe(align(run, split, tmp_path / "aligned", BRIEF), split, 0)["epochs"]
+        assert len(epochs) == BRIEF.epochs
+        assert {"reward_step_hit", "reward_path", "kl", "valid_ndcg@10", "valid_recall@50"} <= epochs[0].keys()
 
 
 def test_ways_of_decoding_are_told_at_their_full_strength(paths_run: Recommender, split: Split) -> None:

@@ -1,10 +1,12 @@
 """What rewards do to a trained run: what its paths earn on the test part, and how they differ, before and after.
 
 Rewards are read off paths that are drawn as in alignment, and look at the next item alone. A group is of one history.
+Where validation did not gain, a run keeps the weights that it began with; the page then shows how aligning went.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,9 +25,10 @@ from forethought.evaluation.ranking import rank_cases
 from forethought.methods.path_policy import PathPolicy
 from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender
+from forethought.run_files import LOG_FILE
 from forethought.studies import results
 from forethought.studies.page import Page, number
-from forethought.studies.results import Result
+from forethought.studies.results import DatasetKey, Result
 from forethought.studies.shops import FEW_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
@@ -33,6 +36,7 @@ from forethought.studies.variants import ALIGNED
 from forethought.training.evidence_weights import some_cases
 
 MOST_CASES, FEW, GROUP = 5_000, 64, 16
+EARNED, VALIDATED = "reward_", ("valid_ndcg@10", "valid_recall@50")
 
 
 @torch.inference_mode()
@@ -62,7 +66,18 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         rows_seen += len(rows)
     ranked = rank_cases(model.method, cases, exclude_history=model.about["exclude_history"], batch=256)
     tail = float(recall(ranked.ranks, 50).mean())
-    return {"cases": rows_seen, "recall@50": tail, **{name: total / rows_seen for name, total in sums.items()}}
+    means = {name: total / rows_seen for name, total in sums.items()}
+    return {"cases": rows_seen, "recall@50": tail, "epochs": epochs_of(model), **means}
+
+
+def epochs_of(model: Recommender) -> list[dict[str, float]]:
+    """What each epoch of aligning came to: what the rollouts earned, the KL, and the metrics of validation; empty for a
+    run that was not aligned."""
+    assert model.folder is not None
+    lines = (model.folder / LOG_FILE).read_text(encoding="utf-8").splitlines()
+    logged = [figures for figures in map(json.loads, lines) if any(key.startswith(EARNED) for key in figures)]
+    told = (*(f"{EARNED}{name}" for name in PARS), "kl", *VALIDATED)
+    return [{name: figures[name] for name in told if name in figures} for figures in logged]
 
 
 def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
@@ -85,6 +100,33 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
             ["variant", "seeds", *PARS, "distinct paths", "entropy", "recall@50"],
             [(variant, len(runs), *_row(runs)) for variant, runs in here.items()],
         )
+        _how_it_went(page, dataset, [run for runs in here.values() for run in runs])
+
+
+def _how_it_went(page: Page, dataset: DatasetKey, runs: Sequence[Result]) -> None:
+    """Rewards and validation metrics of the first and the last epoch of each aligned run."""
+    rows = []
+    for run in runs:
+        if run.probe and (epochs := run.probe.get("epochs")):
+            kept = run.parts["training"]["best_epoch"]
+            earned = [f"{EARNED}{name}" for name in PARS]
+            told = [_first_and_last(epochs, name) for name in (*earned, "kl", *VALIDATED)]
+            rows.append([run.variant, run.seed, len(epochs), kept or "none: the weights it began with", *told])
+    if rows:
+        page.heading(f"How aligning went on {dataset}")
+        page.say(
+            "In the first and in the last epoch: what a drawn path earns of each reward, on the training rows at hand, "
+            "with later items (MSRA); the KL from the run that it began with; and validation by the weights of that "
+            "epoch. Rewards that rise while NDCG@10 falls were learned, and are no ranking."
+        )
+        page.table(["variant", "seed", "epochs", "kept", *PARS, "KL", "NDCG@10", "Recall@50"], rows)
+
+
+def _first_and_last(epochs: Sequence[Mapping[str, float]], name: str) -> str:
+    if name not in epochs[0]:
+        return ""
+    first, last = (number(epochs[at][name]) for at in (0, -1))
+    return f"{first} to {last}" if len(epochs) > 1 else first
 
 
 def _row(runs: Sequence[Result]) -> list[object]:
