@@ -40,7 +40,6 @@ from forethought.methods.items import (
     check_evidence,
     hears_evidence,
     know_trained,
-    reads_features,
 )
 from forethought.nn.budget import built
 from forethought.precision import report
@@ -415,7 +414,7 @@ def _read(folder: Path, parts: dict[str, Any], mapped: bool) -> Recommender:
     method = built(lambda: untrained(config, about, DataSizes(len(items), about["users"])))
     # What is as large as all pairs is not held twice.
     method.load_state_dict(weights, assign=mapped or not method.stages())
-    if TRAIN_COUNT in table.columns and reads_features(method):
+    if TRAIN_COUNT in table.columns:
         know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
     if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
         raise ValueError("its weights hold NaN or infinity")

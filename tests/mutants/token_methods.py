@@ -11,6 +11,20 @@ SOFTMAX, REG4REC = "unit/catalogue/test_token_softmax.py", "unit/methods/test_re
 DECODER = "unit/nn/test_decoder.py"
 
 MUTANTS = [
+    Mutant(
+        "items that training never meets are rivals in the softmax over items",
+        "methods/token_heads.py",
+        "self.met_N is not None and self.met_N[items_P].all()",
+        "False",
+        f"{RPG}::test_unmet_items_are_no_rivals_of_those_it_names",
+    ),
+    Mutant(
+        "an item that none met and that is named all the same is taken for another one",
+        "methods/token_heads.py",
+        " and self.met_N[items_P].all()",
+        "",
+        f"{RPG}::test_unmet_items_are_no_rivals_of_those_it_names",
+    ),
     # ---- TIGER
     Mutant(
         "a decoded sequence sees the item that it is to name",

@@ -114,6 +114,9 @@ class TokenItems(nn.Module):
         self.register_buffer("category_N", torch.zeros(self.n_items, dtype=torch.int64))
         self.weight = nn.Parameter(torch.randn(self.codebooks * self.size, self.width) * self.std)
 
+    def know_trained(self, train_counts_N: Tensor) -> None:
+        """Which items training meets, where a loss over all items is to leave the others out."""
+
     def take(self, known: TokensAndCategories) -> None:
         """The tokens as they were made, before training."""
         self.codes_NM.copy_(known.tokens.table.codes_NM)

@@ -23,6 +23,7 @@ from forethought.errors import ConfigError
 from forethought.methods.interface import Losses, Method
 from forethought.methods.item_evidence import ItemEvidence
 from forethought.methods.item_features import ItemFeatures
+from forethought.methods.item_tokens import TokenItems
 from forethought.settings import Between, Scale, SearchRange, Settings, Share, Weight
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -343,9 +344,9 @@ def check_evidence(method: nn.Module) -> None:
 
 
 def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
-    """Tell the tables of items that read features which items training meets."""
+    """Tell tables of items that read features, and tokens, which items training meets."""
     for part in method.modules():
-        if isinstance(part, ItemTable):
+        if isinstance(part, ItemTable | TokenItems):
             part.know_trained(train_counts_N)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,11 +65,14 @@ class TokenHeads(TokenItems):
         names_categories: whether a head names categories too, where items have some.
     """
 
+    met_N: Tensor | None
+
     def __init__(self, n_items: int, width: int, config: TokenHeadsConfig, *, names_categories: bool = False) -> None:
         super().__init__(n_items, width, config)
         self.temperature, self.names_categories = config.temperature, names_categories
         self.names_items = config.loss == "items"
-        self._bags: tuple[tuple[int, int], TokenBags] | None = None
+        self.register_buffer("met_N", None, persistent=False)  # a run's table of items has the counts
+        self._bags: tuple[tuple[Any, ...], TokenBags, Tensor | None] | None = None
 
     def know(self, shape: TokenShape) -> None:
         super().know(shape)
@@ -81,6 +84,10 @@ class TokenHeads(TokenItems):
         self.mix = nn.Sequential(nn.Linear(self.codebooks * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         named = self.names_categories and shape.categories
         self.categories = nn.Linear(D, len(shape.categories)) if named else None
+
+    def know_trained(self, train_counts_N: Tensor) -> None:
+        met_N = train_counts_N > 0
+        self.met_N = None if met_N.all() or not met_N.any() else met_N.to(self.codes_NM.device)
 
     def forward(self, items: Tensor) -> Tensor:
         """x_i of some items, [..., D]."""
@@ -156,24 +163,32 @@ class TokenHeads(TokenItems):
     def item_losses(self, logits_PMC: Tensor, items_P: Tensor, open_PM: Tensor | None = None) -> Tensor:
         """-ln softmax_i( a sum_m ln p_m(c_im | s) )[item], [P]: what is common to all items of a state cancels out.
 
+        Items that training never meets are not among those of the softmax: else it would be learned that what they are
+        is never the answer. Where one of them is named, all are.
+
         Args:
             logits_PMC: what states say, `logits`.
             open_PM: where some books are decided, the softmax is over the items that have the item's tokens there, and
                 the sum tells them apart by the books that are open: -ln p(item | s, those tokens).
         """
-        logits_PX, bags = logits_PMC.flatten(1), self._bags_now()
+        bags, row_of_N = self._bags_of(items_P)
+        items_P = items_P if row_of_N is None else row_of_N[items_P]
+        logits_PX = logits_PMC.flatten(1)
         table_PX = logits_PX.to(accumulator(logits_PX.dtype)) * self.log_sharpness.exp()
         own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
         if open_PM is None:
             return token_lse(table_PX, bags) - own_P
         return lse_among(table_PX, bags, items_P, open_PM) - own_P  # what all have in common cancels
 
-    def _bags_now(self) -> TokenBags:
-        """Which items have which tokens, made once."""
-        key = self.codes_NM.data_ptr(), self.codes_NM._version
+    def _bags_of(self, items_P: Tensor) -> tuple[TokenBags, Tensor | None]:
+        """Which items have which tokens, made once: of the items that training meets, with the row of each, or of all
+        where others are named."""
+        met_N = self.met_N if self.met_N is not None and self.met_N[items_P].all() else None
+        key = self.codes_NM.data_ptr(), self.codes_NM._version, None if met_N is None else met_N.data_ptr()
         if self._bags is None or self._bags[0] != key:
-            self._bags = key, TokenBags.of(self.codes_NM, self.size)
-        return self._bags[1]
+            codes_NM = self.codes_NM if met_N is None else self.codes_NM[met_N]
+            self._bags = key, TokenBags.of(codes_NM, self.size), None if met_N is None else met_N.cumsum(0) - 1
+        return self._bags[1:]
 
     @property
     def sharpness(self) -> float:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from forethought.catalogue.ranking import FilteredItems
 from forethought.config import Recipe, from_json, to_json
 from forethought.data.batches import history_batch, training_batch, windows
-from forethought.data.splits import Split
+from forethought.data.splits import Split, leave_last_out
 from forethought.decoding.graph import GraphSettings
 from forethought.errors import ConfigError
 from forethought.evaluation.protocol import in_words
@@ -53,6 +53,45 @@ def test_the_loss_is_the_mean_over_books_of_what_each_head_says(split: Split) ->
                 logits_C = F.cosine_similarity(g_D[None], words_CD) / model.config.temperature
                 total -= logits_C.log_softmax(-1)[code].item() / tokens.codebooks
     assert model.loss(batch).total.item() == pytest.approx(total / batch.weight)
+
+
+@pytest.mark.parametrize("decided", [(), (0,)])
+def test_unmet_items_are_no_rivals_of_those_it_names(split: Split, decided: tuple[int, ...]) -> None:
+    """Of an item that is named though none met it all are rivals, as before."""
+    tokens = model_of(split).tokens
+    N, M, C = tokens.n_items, tokens.codebooks, tokens.size
+    met = [item for item in range(N) if item % 3]
+    tokens.know_trained(torch.tensor([int(item in met) for item in range(N)]))
+    torch.manual_seed(1)
+    logits_PMC = torch.randn(4, M, C, dtype=torch.float64)
+    open_PM = torch.ones(4, M, dtype=torch.bool)
+    open_PM[:, list(decided)] = False
+
+    def by_loops(named: int, row: int, rivals: list[int]) -> float:
+        codes = tokens.codes_NM.tolist()
+        alike = [item for item in rivals if all(codes[item][book] == codes[named][book] for book in decided)]
+        table = (logits_PMC[row] * tokens.log_sharpness.exp()).tolist()
+        score = {item: sum(table[book][codes[item][book]] for book in range(M)) for item in alike}
+        return float(np.log(sum(np.exp(value) for value in score.values())) - score[named])
+
+    for items, rivals in ((met[:4], met), ([0, *met[:3]], list(range(N))), (met[2:6], met)):
+        wanted = [by_loops(item, row, rivals) for row, item in enumerate(items)]
+        made = tokens.item_losses(logits_PMC, torch.tensor(items), open_PM if decided else None)
+        np.testing.assert_allclose(made.detach().numpy(), wanted, rtol=1e-9)
+    tokens.know_trained(torch.ones(N))
+    assert tokens.met_N is None
+
+
+def test_a_run_knows_which_items_its_training_met(split: Split, quick: Training, tmp_path: Path) -> None:
+    """Those that are held out of it are tokenised, and no rivals in its loss."""
+    held = leave_last_out(split.data, hold_out_items=0.2)
+    run = train(Recipe(method=small("rpg"), training=quick), held, tmp_path / "run")
+    unmet = held.train.item_counts(held.data.n_items) == 0
+    for method in (run.method, load(tmp_path / "run").method):
+        assert isinstance(method, RPGModel)
+        assert method.tokens.met_N is not None
+        assert np.array_equal(~method.tokens.met_N.numpy(), unmet)
+        assert "tokens.met_N" not in method.state_dict()
 
 
 def test_no_parameter_is_there_for_nothing(split: Split) -> None:
