@@ -173,9 +173,10 @@ def _chance(figures: Mapping[str, Any]) -> str:
     counts = []
     for rule, name in CHOSEN.items():
         of = [p["at_start"]["chance"] for p in figures["curve"] if p["rule"] == rule and "at_start" in p]
-        known = [each for each in of if is_known(each)]
+        # where all stop at one depth there is nothing to deal
+        known = [each for each in of if is_known(each) and any(each["relative_ci95"])]
         if known:
             ahead = sum(each["relative_ci95"][0] > 0 for each in known)
             behind = sum(each["relative_ci95"][1] < 0 for each in known)
             counts.append(f"{name} is ahead of chance at {ahead} and behind it at {behind} of {len(known)} thresholds")
-    return f"With the same depths dealt by chance, {'; '.join(counts)}." if counts else ""
+    return f"Where not all stop at one depth, {'; '.join(counts)}." if counts else ""

@@ -221,6 +221,9 @@ def test_the_answer_follows_from_the_figures() -> None:
     assert "(0.4) it leaves 40.0% of the cases without a step and takes 1.50 on average" in said
     assert "saves 50.0%: it leaves 50.0% without a step" in said
     assert "ARH is ahead of chance at 1 and behind it at 0 of 1 thresholds" in said
+    alike = point | {"at_start": start | {"chance": relative(0.0, 0.0, 0.0)}}
+    beside_it = first_exits.answer(figures | {"curve": [fixed, point, alike]})
+    assert "behind it at 0 of 1 thresholds" in beside_it, "where all stop at one depth there is nothing to deal"
     more = figures | {"curve": [fixed, point | {"steps": 2.5}]}
     assert "The halting net does not, and takes 25.0% more" in first_exits.answer(more)
     lost = figures | {"curve": [fixed, point | {"valid": {"steps": 1.4, **relative(-0.1, -0.2, 0.0)}}]}
