@@ -538,4 +538,18 @@ MUTANTS = [
         "expected_Dn[depth, fitted] = model.predict(features_nF[fitted])",
         "unit/studies/test_oracle.py::test_what_a_feature_tells_is_learnt_and_noise_is_not",
     ),
+    Mutant(
+        "chance deals every depth alike",
+        "studies/first_exits.py",
+        "return share_D @ values_Dn",
+        "return values_Dn.mean(0)",
+        "unit/studies/test_first_exits.py::test_depths_dealt_by_chance_by_hand",
+    ),
+    Mutant(
+        "a learnt rule reads what nobody knows",
+        "studies/halting.py",
+        "read_PF[:, np.isfinite(read_PF).any(0)]",
+        "read_PF",
+        "unit/studies/test_first_exits.py::test_a_learnt_rule_reads_what_somebody_knows",
+    ),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -26,8 +26,9 @@ from forethought.evaluation.thresholds import fit_threshold, traced
 from forethought.methods.interface import Method
 from forethought.reasoning.halting import INDICATORS, Halting, Trace
 from forethought.recommender import Recommender
-from forethought.studies import misread
-from forethought.studies.halting_page import CHOSEN, FITTED, FIXED, write
+from forethought.studies import first_exits, misread
+from forethought.studies.halting_page import write
+from forethought.studies.halting_points import CHOSEN, FITTED, FIXED
 from forethought.studies.oracle import beside as oracle_beside
 from forethought.studies.oracle import learnt, oracle
 from forethought.studies.shops import MANY_CUSTOMERS
@@ -78,15 +79,17 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     valid = {d: _measure(method, split.valid, exclude, Halting(rule="fixed", max_steps=d), 1) for d in range(T + 1)}
     best = max(valid, key=lambda d: valid[d].ndcg.mean())
     of_valid = _trace(method, split.valid)
+    first = of_valid.first
+    halting = partial(Halting, min_steps=first)
     ways = [(FIXED, Halting(rule="fixed", max_steps=d)) for d in range(T + 1)]
-    ways += [("soft", Halting(rule="soft"))]
-    ways += [("ARH", Halting(rule="arh", threshold=delta)) for delta in DELTAS]
-    ways += [("ARH, quantiles", Halting(rule="arh", threshold=t)) for t in _thresholds(of_valid.halts_PT)]
+    ways += [("soft", halting(rule="soft"))]
+    ways += [("ARH", halting(rule="arh", threshold=delta)) for delta in DELTAS]
+    ways += [("ARH, quantiles", halting(rule="arh", threshold=t)) for t in _thresholds(of_valid.halts_PT)]
     for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
         column = of_valid.indicators_PT3[..., INDICATORS.index(rule)]
-        ways += [(name, Halting(rule=rule, threshold=t)) for t in _thresholds(column)]  # type: ignore[arg-type]
+        ways += [(name, halting(rule=rule, threshold=t)) for t in _thresholds(column)]  # type: ignore[arg-type]
     fitted = None
-    if T > 1 and "arh" in method.reasoning.rules:  # type: ignore[union-attr]
+    if first < T and "arh" in method.reasoning.rules:  # type: ignore[union-attr]
         own = replace(method.reasoning.halting, rule="arh")  # type: ignore[union-attr]
         fitted = fit_threshold(method, split.valid, exclude_history=exclude, halting=own, tolerance=TOLERANCE)
         ways += [(FITTED, fitted.halting)]
@@ -97,8 +100,8 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         if way.rule in CHOSEN and point["way"] != FITTED:
             got = _measure(method, split.valid, exclude, way, 1)
             point["valid"] = {"steps": float(got.steps.mean()), **_relative(got.ndcg, valid[best].ndcg, split.valid)}
-    for point in [p for p in curve if p["way"] == "ARH, quantiles" and 1 < p["steps"] < T]:
-        random = Halting(rule="random", threshold=_chance(point["steps"], T))
+    for point in [p for p in curve if p["way"] == "ARH, quantiles" and first < p["steps"] < T]:
+        random = halting(rule="random", threshold=_chance(point["steps"], T, first))
         curve.append(_point("random", random, model, split, beside, seed))
     return {
         "trained_steps": T,
@@ -109,6 +112,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         "fitted": None if fitted is None else str(fitted),
         "misread": _misread(model, split, of_valid, seed),
         "indicators": _indicators_compared(model, split),
+        **({"at_start": _at_start(model, split, beside, seed)} if first == 0 else {}),
     }
 
 
@@ -118,8 +122,7 @@ def _bounds(model: Recommender, split: Split, beside: Beside, seed: int) -> dict
     rows = _traced_rows(len(cases))
     depth, values_Dn = len(beside.depths) - 1, beside.values_Dn[:, rows]
     of_test, history = _trace(method, cases), cases.history.take(rows)
-    read_nF = torch.cat([of_test.indicators_PT3.flatten(1), of_test.halts_PT], dim=1).double().numpy()
-    features_nF = np.column_stack([read_nF, history.lengths])
+    features_nF = _features(of_test.indicators_PT3, of_test.halts_PT, history.lengths)
     chosen = learnt(values_Dn, features_nF, history.users, seed) if depth and len(np.unique(history.users)) > 1 else []
     points = []
     for price, depth_n in chosen:
@@ -132,6 +135,28 @@ def _bounds(model: Recommender, split: Split, beside: Beside, seed: int) -> dict
         "oracle": oracle(beside.values_Dn, best),
         "learnt": points,
     }
+
+
+def _at_start(model: Recommender, split: Split, beside: Beside, seed: int) -> dict[str, Any]:
+    """What a rule could reach that decides before the first step, on the cases that are traced."""
+    rows = _traced_rows(len(split.test))
+    cases, of_test = split.test.take(rows), _trace(model.method, split.test)
+    users = cases.history.users
+    features_nF = _features(of_test.indicators_PT3[:, :1], of_test.halts_PT[:, :1], cases.history.lengths)
+
+    def relative(ndcg_n: np.ndarray, base_n: np.ndarray, of: np.ndarray) -> dict[str, Any]:
+        return _relative(ndcg_n, base_n, cases.take(of))
+
+    if len(np.unique(users)) < 2:
+        return {"learnt": []}
+    values_Dn = beside.values_Dn[:, rows]
+    return {"learnt": first_exits.learnt_at_start(values_Dn, features_nF, users, seed, beside.best, relative)}
+
+
+def _features(indicators_PT3: torch.Tensor, halts_PT: torch.Tensor, lengths_P: np.ndarray) -> np.ndarray:
+    """What a learnt rule reads, [P, F]; without what is known of nobody, such as how far no step has moved."""
+    read_PF = torch.cat([indicators_PT3.flatten(1), halts_PT], dim=1).double().numpy()
+    return np.column_stack([read_PF[:, np.isfinite(read_PF).any(0)], lengths_P])
 
 
 def _measure(method: Method, cases: Cases, exclude: bool, halting: Halting, repetitions: int) -> Measured:
@@ -152,7 +177,14 @@ def _point(
         got = _measure(model.method, cases, model.about["exclude_history"], halting, REPETITIONS)
     steps, quality = float(got.steps.mean()), float(got.ndcg.mean())
     quantiles = np.quantile(got.steps, list(STEP_QUANTILES.values()), method="inverted_cdf").tolist()
-    first = min(halting.min_steps, round(steps))
+    # before the first step nothing has changed yet, so that who compares with that goes on
+    first = min(1 if halting.rule in ("change", "consistency") else halting.min_steps, round(steps))
+    free = halting.min_steps == 0 and halting.rule != "soft"
+
+    def relative(ndcg_n: np.ndarray, base_n: np.ndarray, of: np.ndarray) -> dict[str, Any]:
+        return _relative(ndcg_n, base_n, cases.take(of))
+
+    at_start = first_exits.at_start(got.steps, got.ndcg, beside.values_Dn, beside.best, relative) if free else None
     return {
         "way": name,
         "rule": halting.rule,
@@ -167,6 +199,7 @@ def _point(
         "oracle": None if halting.rule == "soft" else oracle_beside(beside.values_Dn, first, steps, quality),
         "flops": flops_per_history(model.method, cases, halting=halting)["encode"],
         "ms": 1000 * got.encode_s / len(cases),
+        **({} if at_start is None else {"at_start": at_start}),
     }
 
 
@@ -189,16 +222,25 @@ def _traced_rows(n: int) -> np.ndarray:
 
 
 def _thresholds(values_PT: torch.Tensor) -> list[float]:
-    """Quantiles of what a rule compares, so that mean depths are spread out; equal ones once; none with one step."""
+    """Quantiles of what a rule compares, so that mean depths are spread out; equal ones once; none with one step.
+
+    Of what is known: before the first step nothing has changed yet.
+    """
     flat = values_PT[:, :-1].flatten().double()
+    flat = flat[flat.isfinite()]
     if not len(flat):
         return []
     return sorted({float(q) for q in torch.quantile(flat, torch.tensor(QUANTILES, dtype=torch.float64))})
 
 
-def _chance(steps: float, most: int) -> float:
-    """The halting probability that takes so many steps on average: (1 - (1 - p)^T) / p."""
-    return cast("float", brentq(lambda p: (1 - (1 - p) ** most) / p - steps, 1e-9, 1.0))
+def _chance(steps: float, most: int, first: int = 1) -> float:
+    """The halting probability that takes so many steps on average: (1 - (1 - p)^S) / p + first - 1, S = T + 1 - first.
+
+    Args:
+        first: the step after which it may first stop.
+    """
+    choices, wanted = most + 1 - first, steps + 1 - first
+    return cast("float", brentq(lambda p: (1 - (1 - p) ** choices) / p - wanted, 1e-9, 1.0))
 
 
 def _misread(model: Recommender, split: Split, of_valid: Trace, seed: int) -> list[dict[str, Any]]:
@@ -231,6 +273,8 @@ def _indicators_compared(model: Recommender, split: Split) -> dict[str, Any]:
     named = {}
     for n, name in enumerate(INDICATORS):
         x, y = a[..., n].ravel(), b[..., n].ravel()
+        known = np.isfinite(x) & np.isfinite(y)  # before the first step nothing has changed yet
+        x, y = x[known], y[known]
         aggregated = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else float("nan")
         named[name] = {
             "correlation": aggregated,
@@ -252,6 +296,7 @@ STUDY = Study(
         "dtrec",
         "dtrec-exact",
         "dtrec-wide",
+        "dtrec-exit-0",
         "dtrec-refined",
         "dtrec-per-step",
         "dtrec-ponder",

@@ -9,13 +9,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forethought.reasoning.halting import INDICATORS
-from forethought.studies import misread
+from forethought.studies import first_exits, misread
+from forethought.studies.halting_points import (
+    CHOSEN,
+    FITTED,
+    FIXED,
+    LOSS,
+    best_depth,
+    chosen,
+    is_known,
+    least_learnt,
+    relative_words,
+    saved_share,
+    threshold_words,
+)
 from forethought.studies.page import Page, number
 from forethought.studies.results import Result, run_name
 from forethought.studies.step_groups import GROUPED, difference_words
 
-FIXED, FITTED = "fixed depth", "ARH, fitted on validation"
-LOSS = 0.01  # relative; less is no loss
 CURVE = (
     *("way", "threshold", "steps", "NDCG@10", "Recall@10", "against best fixed depth"),
     *("oracle's NDCG@10 with as many steps", "oracle's steps for as much", "MFLOPs", "ms"),
@@ -25,8 +36,6 @@ SUMMARY = (
     *("time saved", "steps saved", "oracle saves at most", "if all take a step", "learnt rule saves"),
     *("longest less shortest histories", "most less least unsure", "hardest less easiest"),
 )
-CHOSEN = {"arh": "ARH", "change": "change (REE)", "entropy": "entropy"}
-"""Rules whose thresholds validation chooses, and what they are called."""
 
 
 def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
@@ -51,13 +60,21 @@ def _summary(page: Page, runs: Sequence[Result]) -> None:
         page.say(
             "An oracle that knows what comes next saves at most so many steps without a loss on average, and so bounds "
             "every rule; those here take a step before they may stop, and so can save no more than an oracle that must "
-            "take one, too. A rule that is fitted to other users' cases, and reads the indicators of all steps and the "
-            f"length of the history, saves so many with its interval above -{LOSS:.0%}. The last three columns say how "
-            "many steps more the longest histories take than the shortest, and the hardest than the easiest, by the "
-            "entropy or by the rank of the next item before the first step (fifths of the cases); at that threshold, "
-            "and in brackets where the rule's steps are nearest to the middle, as there may be nobody who adapts."
+            f"take one, too{_but_those(runs)}. A rule that is fitted to other users' cases, and reads the indicators "
+            "of all steps and the length of the history, saves so many with its interval above "
+            f"-{LOSS:.0%}. The last three columns say how many steps more the longest histories take than the "
+            "shortest, and the hardest than the easiest, by the entropy or by the rank of the next item before the "
+            "first step (fifths of the cases); at that threshold, and in brackets where the rule's steps are nearest "
+            "to the middle, as there may be nobody who adapts."
         )
     _filled(page, SUMMARY, [_summary_row(run, rule) for run in runs for rule in _tried(run)])
+
+
+def _but_those(runs: Sequence[Result]) -> str:
+    """Runs whose rules may stop before the first step, if there are any."""
+    free = [run for run in runs if first_exits.may_stop_at_start(run.probe or {})]
+    names = ", ".join(run_name(run.variant, run.dataset, run.seed) for run in free)
+    return f", but for those that may stop before the first ({names}), which the freer oracle bounds" if free else ""
 
 
 def _filled(page: Page, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -73,14 +90,14 @@ def _tried(run: Result) -> list[str]:
 
 def _summary_row(run: Result, rule: str) -> list[object]:
     figures = run.probe or {}
-    best, point, bounds = _best(figures), chosen(figures, rule), figures.get("bounds")
+    best, point, bounds = best_depth(figures), chosen(figures, rule), figures.get("bounds")
     own: list[object] = [""] * 6
     if point is not None:
         own = [f"{point['threshold']:.3g}", f"{point['steps']:.2f}", _quartiles(point), relative_words(point)]
-        own += [_share(point[key], best[key]) for key in ("ms", "steps")]
+        own += [saved_share(point[key], best[key]) for key in ("ms", "steps")]
     bound: list[float | None] = [None] * 3
     if bounds is not None:
-        least = _least(bounds)
+        least = least_learnt(bounds)
         bound = [
             bounds["oracle"]["steps_at_no_loss"],
             best["oracle"]["steps"],
@@ -88,7 +105,7 @@ def _summary_row(run: Result, rule: str) -> list[object]:
         ]
     return [
         *(run_name(run.variant, run.dataset, run.seed), f"{best['steps']:.0f}", CHOSEN[rule], *own),
-        *(_share(steps, best["steps"]) for steps in bound),
+        *(saved_share(steps, best["steps"]) for steps in bound),
         *(_differences((point, _middle(figures, rule)), by) for by in GROUPED),
     ]
 
@@ -101,6 +118,8 @@ def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
     )
     if "bounds" in figures:
         page.say(_bounds_words(figures))
+    if first_exits.may_stop_at_start(figures):
+        first_exits.write(page, figures)
     with page.plot(name, "NDCG@10 against mean steps and against time, a line for each way of halting", 2) as both:
         for axes, x, label in zip(both, ("steps", "ms"), ("mean steps", "ms a history"), strict=True):
             for way in dict.fromkeys(p["way"] for p in figures["curve"]):
@@ -135,7 +154,7 @@ def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
 def _curve_row(point: Mapping[str, Any]) -> list[object]:
     bound = point.get("oracle")
     return [
-        *(point["way"], _threshold(point), f"{point['steps']:.2f}", _quantiles(point)),
+        *(point["way"], threshold_words(point), f"{point['steps']:.2f}", _quantiles(point)),
         *(point["ndcg@10"], point["recall@10"], relative_words(point)),
         *(("", "") if bound is None else (number(bound["ndcg@10"]), _steps(bound["steps"]))),
         *(f"{point['flops'] / 1e6:.2f}", f"{point['ms']:.3f}"),
@@ -157,7 +176,7 @@ def _groups(page: Page, curve: Sequence[Mapping[str, Any]]) -> None:
         ["way", "threshold", "steps", *(word for name in by for word in (f"by {GROUPED[name]}", "difference"))],
         [
             [
-                *(point["way"], _threshold(point), f"{point['steps']:.2f}"),
+                *(point["way"], threshold_words(point), f"{point['steps']:.2f}"),
                 *(word for name in by for word in (_means(point, name), _difference(point, name))),
             ]
             for point in adapting
@@ -183,12 +202,9 @@ def _differences(points: Sequence[Mapping[str, Any] | None], by: str) -> str:
 def _middle(figures: Mapping[str, Any], rule: str) -> dict[str, Any] | None:
     """A rule where its mean steps are nearest to halfway between the first and the last."""
     points = [point for point in figures["curve"] if point["rule"] == rule]
-    halfway = (figures["trained_steps"] + 1) / 2
+    first = 0 if first_exits.may_stop_at_start(figures) else 1
+    halfway = (figures["trained_steps"] + first) / 2
     return min(points, key=lambda point: abs(point["steps"] - halfway), default=None)
-
-
-def _threshold(point: Mapping[str, Any]) -> str:
-    return "" if point["rule"] in ("fixed", "soft") else f"{point['threshold']:.3g}"
 
 
 def _quantiles(point: Mapping[str, Any]) -> str:
@@ -204,11 +220,6 @@ def _quartiles(point: Mapping[str, Any]) -> str:
 
 def _steps(steps: float | None) -> str:
     return "none suffice" if steps is None else f"{steps:.2f}"
-
-
-def _share(spent: float | None, of: float) -> str:
-    """What is saved of a base, as a share; of nothing nothing can be saved."""
-    return "" if spent is None or not of else f"{1 - spent / of:.1%}"
 
 
 def _raw_noise(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -228,22 +239,16 @@ def _bounds_words(figures: dict[str, Any]) -> str:
         f"With {known['steps_at_no_loss']:.2f} it is as good as the best fixed depth ({bounds['best_fixed_ndcg']:.4f} "
         f"with {figures['best_fixed']}), and no rule can do with fewer."
     )
-    points = [point for point in bounds["learnt"] if _known(point)]
+    points = [point for point in bounds["learnt"] if is_known(point)]
     if not points:
         return said
-    top, least = max(points, key=lambda point: point["ndcg@10"]), _least(bounds)
+    top, least = max(points, key=lambda point: point["ndcg@10"]), least_learnt(bounds)
     return (
         f"{said} On {bounds['cases']:,} of the cases a rule fitted to other users' cases has at best "
         f"{top['ndcg@10']:.4f} with {top['steps']:.2f} steps ({relative_words(top)} against the best fixed depth); "
         + ("no price of a step keeps" if least is None else f"{least['steps']:.2f} steps are the fewest that keep")
         + f" the lower end of its interval above -{LOSS:.0%}."
     )
-
-
-def _least(bounds: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The learnt rule with the fewest steps at no loss."""
-    sound = [point for point in bounds["learnt"] if _known(point) and point["relative_ci95"][0] > -LOSS]
-    return min(sound, key=lambda point: point["steps"], default=None)
 
 
 def _fitted_words(figures: Mapping[str, Any]) -> str:
@@ -255,21 +260,9 @@ def _fitted_words(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _best(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The point of the best fixed depth."""
-    return next(p for p in figures["curve"] if p["way"] == FIXED and p["steps"] == figures["best_fixed"])
-
-
-def chosen(figures: Mapping[str, Any], rule: str = "arh") -> dict[str, Any] | None:
-    """A rule with the fewest steps at no loss against the best fixed depth, all on validation; None: no point."""
-    ways = [p for p in figures["curve"] if p["rule"] == rule and "valid" in p and _known(p["valid"])]
-    sound = [p for p in ways if p["valid"]["relative_ci95"][0] > -LOSS]
-    return min(sound, key=lambda p: p["valid"]["steps"], default=None)
-
-
 def verdict(figures: Mapping[str, Any]) -> str:
     """How many steps are saved at no loss? Chosen on validation, told of the test part."""
-    best, point = _best(figures), chosen(figures)
+    best, point = best_depth(figures), chosen(figures)
     if not best["steps"]:
         return "No step is needed."
     if point is None:
@@ -289,15 +282,3 @@ def _saved(point: Mapping[str, Any], base: Mapping[str, Any]) -> str:
         (what, 1 - point[key] / base[key]) for what, key in (("steps", "steps"), ("FLOPs", "flops"), ("time", "ms"))
     )
     return ", ".join(f"{what} saved {share:.1%}" for what, share in shares)
-
-
-def _known(figures: Mapping[str, Any]) -> bool:
-    """Of a base that finds nothing in some resample there are no shares."""
-    return None not in figures["relative_ci95"]
-
-
-def relative_words(difference: Mapping[str, Any]) -> str:
-    if not _known(difference):
-        return "unknown"
-    low, high = difference["relative_ci95"]
-    return f"{difference['relative']:+.1%} [{low:+.1%}, {high:+.1%}]"

@@ -7,6 +7,7 @@ validation part sets, so that rules can be held against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -33,27 +34,42 @@ def probe(trace: Trace, ask: Ask, relative: Callable[[dict[str, Any], dict[str, 
         trace: of the validation part, which sets the thresholds.
         relative: (figures, those without error) -> their paired difference.
     """
-    T = trace.halts_PT.shape[1]
-    if T < 2:
+    if trace.halts_PT.shape[1] < 2:
         return []
+    first, T = trace.first, trace.states_PSD.shape[1] - 1
     rows = []
     for rule in RULES:
-        threshold = at_steps(compared(trace, rule), rule, (T + 1) / 2)
-        still = ask(Halting(rule=rule, threshold=threshold))
+        threshold = at_steps(compared(trace, rule), rule, (first + T) / 2, first)
+        if threshold is None:
+            continue
+        way = Halting(rule=rule, threshold=threshold, min_steps=first)
+        still = ask(way)
         for kind in KINDS:
             for amount in AMOUNTS:
                 noise = IndicatorNoise(**{kind: amount})
-                got = ask(Halting(rule=rule, threshold=threshold, noise=noise)) if amount else still
+                got = ask(replace(way, noise=noise)) if amount else still
                 row = {"rule": rule, "threshold": threshold, "kind": kind, "amount": amount}
                 row |= {"steps": float(got["exits"].mean()), "ndcg@10": float(got["ndcg"].mean())}
                 rows.append(row | {"same_exit": float((got["exits"] == still["exits"]).mean()), **relative(got, still)})
     return rows
 
 
-def at_steps(values_PT: torch.Tensor, rule: str, steps: float) -> float:
-    """The threshold whose mean steps are nearest to so many, among what the rule compares."""
-    flat = np.quantile(values_PT[:, :-1].double().numpy(), np.linspace(0, 1, 201))
-    taken = [float(exits(values_PT.double(), float(each), rule).double().mean()) for each in flat]
+def at_steps(values_PT: torch.Tensor, rule: str, steps: float, first: int = 1) -> float | None:
+    """The threshold whose mean steps are nearest to so many, among what the rule compares.
+
+    Args:
+        values_PT: of the steps from `first` on, [P, T] or [P, T + 1]; unknown ones (NaN) stop nobody.
+        first: the step after which a row may first stop, 0 or 1.
+
+    Returns:
+        None where nothing is known at any step that could end early.
+    """
+    known = values_PT[:, :-1].double().numpy()
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return None
+    flat = np.quantile(known, np.linspace(0, 1, 201))
+    taken = [float(exits(values_PT.double(), float(each), rule, first).double().mean()) for each in flat]
     return float(flat[int(np.argmin(np.abs(np.array(taken) - steps)))])
 
 
