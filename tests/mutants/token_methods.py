@@ -25,6 +25,13 @@ MUTANTS = [
         "",
         f"{RPG}::test_unmet_items_are_no_rivals_of_those_it_names",
     ),
+    Mutant(
+        "the items of a softmax are those of a mask that was let go",
+        "methods/token_heads.py",
+        "        self._bags = None  # the memory",
+        "        # the memory",
+        f"{RPG}::test_which_items_are_met_may_be_told_anew",
+    ),
     # ---- TIGER
     Mutant(
         "a decoded sequence sees the item that it is to name",

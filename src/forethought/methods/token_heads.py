@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class TokenHeads(TokenItems):
         self.temperature, self.names_categories = config.temperature, names_categories
         self.names_items = config.loss == "items"
         self.register_buffer("met_N", None, persistent=False)  # a run's table of items has the counts
-        self._bags: tuple[tuple[Any, ...], TokenBags, Tensor | None] | None = None
+        self._bags: tuple[tuple[int, int, bool], TokenBags, Tensor | None] | None = None
 
     def know(self, shape: TokenShape) -> None:
         super().know(shape)
@@ -88,6 +88,7 @@ class TokenHeads(TokenItems):
     def know_trained(self, train_counts_N: Tensor) -> None:
         met_N = train_counts_N > 0
         self.met_N = None if met_N.all() or not met_N.any() else met_N.to(self.codes_NM.device)
+        self._bags = None  # the memory of a mask that is let go may be the next one's, which an address cannot tell
 
     def forward(self, items: Tensor) -> Tensor:
         """x_i of some items, [..., D]."""
@@ -184,7 +185,7 @@ class TokenHeads(TokenItems):
         """Which items have which tokens, made once: of the items that training meets, with the row of each, or of all
         where others are named."""
         met_N = self.met_N if self.met_N is not None and self.met_N[items_P].all() else None
-        key = self.codes_NM.data_ptr(), self.codes_NM._version, None if met_N is None else met_N.data_ptr()
+        key = self.codes_NM.data_ptr(), self.codes_NM._version, met_N is None
         if self._bags is None or self._bags[0] != key:
             codes_NM = self.codes_NM if met_N is None else self.codes_NM[met_N]
             self._bags = key, TokenBags.of(codes_NM, self.size), None if met_N is None else met_N.cumsum(0) - 1

@@ -35,8 +35,7 @@ def imputed(values_UF: Tensor, tokenizer: Tokenizer, codes_NM: Tensor, width: in
     """
     if not width or not len(codes_NM) or not len(values_UF):
         return values_UF
-    every = -(-len(codes_NM) // MOST_KNOWN)
-    said_NF = tokenizer.decode(codes_NM[::every, : tokenizer.codebooks].to(tokenizer.mean_F.device))
+    said_NF = tokenizer.decode(_evenly(codes_NM)[:, : tokenizer.codebooks].to(tokenizer.mean_F.device))
     looks_NF, met_NE = F.normalize(said_NF[:, :-width], dim=1), said_NF[:, -width:]
     looks_UF = F.normalize(tokenizer.standardised(values_UF)[:, :-width], dim=1)
     found = []
@@ -57,9 +56,15 @@ def with_imputed(values_NF: Tensor, tokenizer: Tokenizer, width: int) -> Tensor:
         tokenizer, width: as in `imputed`.
     """
     met_N = values_NF[:, values_NF.shape[1] - width :].any(1) if width else torch.ones(len(values_NF), dtype=torch.bool)
-    if met_N.all() or width == values_NF.shape[1]:  # of an item without features nothing is known to be like
+    # of an item without features nothing is known to be like
+    if met_N.all() or not met_N.any() or width == values_NF.shape[1]:
         return values_NF
     completed_NF = values_NF.clone()
-    codes_NM = tokenizer.encode(values_NF[met_N]) if met_N.any() else torch.zeros(0, tokenizer.codebooks).long()
+    codes_NM = tokenizer.encode(values_NF[_evenly(met_N.nonzero()[:, 0])])
     completed_NF[~met_N] = imputed(values_NF[~met_N], tokenizer, codes_NM, width).to(values_NF)
     return completed_NF
+
+
+def _evenly(known: Tensor) -> Tensor:
+    """At most `MOST_KNOWN` rows, evenly over all; of so few all."""
+    return known[:: max(1, -(-len(known) // MOST_KNOWN))]

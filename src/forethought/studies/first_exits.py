@@ -144,11 +144,11 @@ def _head(point: Mapping[str, Any] | None, best: Mapping[str, Any], least: float
             f"above -{LOSS:.0%}."
         )
     saved, possible = best["steps"] - point["steps"], best["steps"] - least
-    does = (
-        f"does not, and takes {-saved / best['steps']:.1%} more"
-        if saved <= 0
-        else f"saves {saved / best['steps']:.1%}, {saved / possible:.0%} of what the oracle saves"
-    )
+    if saved <= 0:
+        does = f"does not, and takes {-saved / best['steps']:.1%} more"
+    else:  # a rule may lose a little where the oracle must not
+        of = f"{saved / possible:.0%} of what the oracle saves" if possible > 0 else "where the oracle saves none"
+        does = f"saves {saved / best['steps']:.1%}, {of}"
     return (
         f"The halting net {does}: at the threshold that validation chose ({point['threshold']:.3g}) it leaves "
         f"{point['at_start']['share']:.1%} of the cases without a step and takes {point['steps']:.2f} on average, with "

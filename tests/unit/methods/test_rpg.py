@@ -13,6 +13,7 @@ from small_methods import built, small
 from torch.nn import functional as F
 
 from forethought.catalogue.ranking import FilteredItems
+from forethought.catalogue.token_softmax import TokenBags
 from forethought.config import Recipe, from_json, to_json
 from forethought.data.batches import history_batch, training_batch, windows
 from forethought.data.splits import Split, leave_last_out
@@ -80,6 +81,22 @@ def test_unmet_items_are_no_rivals_of_those_it_names(split: Split, decided: tupl
         np.testing.assert_allclose(made.detach().numpy(), wanted, rtol=1e-9)
     tokens.know_trained(torch.ones(N))
     assert tokens.met_N is None
+
+
+def test_which_items_are_met_may_be_told_anew(split: Split) -> None:
+    """Where a mask has the memory of an older one that was let go, it is another one all the same."""
+    tokens = model_of(split).tokens
+    tokens.codes_NM = torch.randint(tokens.size, (3000, tokens.codebooks), generator=torch.Generator().manual_seed(0))
+    for seed in range(8):
+        first, second, third = torch.randint(2, (3, 3000), generator=torch.Generator().manual_seed(seed))
+        tokens.know_trained(first)
+        tokens._bags_of(first.nonzero()[:3, 0])
+        tokens.know_trained(second)
+        tokens.know_trained(third)
+        bags, row_of_N = tokens._bags_of(third.nonzero()[:3, 0])
+        assert torch.equal(bags.places_NM, TokenBags.of(tokens.codes_NM[third > 0], tokens.size).places_NM)
+        assert row_of_N is not None
+        assert torch.equal(row_of_N[third > 0], torch.arange(int(third.sum())))
 
 
 def test_a_run_knows_which_items_its_training_met(split: Split, quick: Training, tmp_path: Path) -> None:

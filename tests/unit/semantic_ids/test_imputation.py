@@ -59,12 +59,36 @@ def test_neighbours_are_looked_for_among_some_of_many(split: Split, monkeypatch:
     assert torch.equal(imputed(values, tokens.tokenizer, codes, E), evenly)
 
 
+def test_of_many_only_those_that_are_looked_at_are_tokenised_for_it(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a beam takes for each of a million items would be taken twice."""
+    held = leave_last_out(split.data, hold_out_items=0.2)
+    features, config = toy_features(held), replace(CONFIGS["opq"], collisions="keep")
+    values, tokenizer = known_inputs(held, features, config), fit_tokens(held, features, config, seed=0).tokenizer
+    met = values[:, -E:].any(1)
+    monkeypatch.setattr(imputation, "MOST_KNOWN", 15)
+    wanted = imputed(values[~met], tokenizer, tokenizer.encode(values[met]), E)
+    encode, seen = tokenizer.encode, list[int]()
+
+    def counting(some: torch.Tensor) -> torch.Tensor:
+        seen.append(len(some))
+        return encode(some)
+
+    monkeypatch.setattr(tokenizer, "encode", counting)
+    assert torch.equal(with_imputed(values, tokenizer, E)[~met], wanted)
+    assert sum(seen) <= 15 < met.sum()
+
+
 def test_nothing_to_go_by(split: Split) -> None:
     tokens = fit_tokens(split, toy_features(split), CONFIGS["opq"], seed=0)
     values = tokenizer_inputs(toy_features(split), torch.zeros(40, E))
     assert imputed(values, tokens.tokenizer, tokens.table.codes_NM, 0) is values
     assert imputed(values, tokens.tokenizer, tokens.table.codes_NM[:0], E) is values
-    assert with_imputed(values[:, -E:], tokens.tokenizer, E).shape == (40, E)
+    alone = torch.ones(40, E)
+    alone[:3] = 0.0
+    assert with_imputed(alone, tokens.tokenizer, E) is alone, "nothing tells whom an item without features is like"
+    assert torch.equal(with_imputed(values, tokens.tokenizer, E), values), "nobody met any"
 
 
 def test_items_held_out_of_training_are_read_as_those_that_join_later(split: Split) -> None:

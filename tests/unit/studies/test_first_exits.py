@@ -226,6 +226,8 @@ def test_the_answer_follows_from_the_figures() -> None:
     assert "behind it at 0 of 1 thresholds" in beside_it, "where all stop at one depth there is nothing to deal"
     more = figures | {"curve": [fixed, point | {"steps": 2.5}]}
     assert "The halting net does not, and takes 25.0% more" in first_exits.answer(more)
+    tight = figures | {"bounds": {"oracle": {"steps_at_no_loss": 2.0}}}
+    assert "The halting net saves 25.0%, where the oracle saves none: at" in first_exits.answer(tight)
     lost = figures | {"curve": [fixed, point | {"valid": {"steps": 1.4, **relative(-0.1, -0.2, 0.0)}}]}
     assert "The halting net does not: on validation it has no threshold" in first_exits.answer(lost)
     none = figures | {"best_fixed": 0, "curve": [fixed | {"steps": 0.0}, point], "at_start": {"learnt": []}}
