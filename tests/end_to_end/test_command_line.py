@@ -322,6 +322,12 @@ def test_shops_as_the_page_on_data_makes_them(shell: Shell, tmp_path: Path, monk
     assert told == json.loads((tmp_path / "shop" / "shop.json").read_text()) | turned
 
 
+def test_a_study_makes_no_shop_for_a_variant_that_it_does_not_have(shell: Shell, tmp_path: Path) -> None:
+    asked = ("study", "alignment", "--only", "nobody", "--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert "alignment has no variant 'nobody'" in shell.wrong(*asked)
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_is_no_option_of_a_study_that_makes_its_own(shell: Shell, shop: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     assert "--data" in shell.wrong("study", "when-to-think", "--data", shop, "--results", tmp_path / "r")

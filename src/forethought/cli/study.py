@@ -81,7 +81,7 @@ def _study(name: str, arguments: list[str]) -> None:
     from forethought.errors import ConfigError
     from forethought.settings import Seed, check
     from forethought.studies.catalogue import STUDIES
-    from forethought.studies.runner import StudyContext, carry_out_all
+    from forethought.studies.runner import StudyContext, carry_out_all, check_asked
     from forethought.training.interrupt import Interrupted
     from forethought.training.progress import Quiet, Watch
 
@@ -97,6 +97,7 @@ def _study(name: str, arguments: list[str]) -> None:
         raise ConfigError("--seeds needs values, such as --seeds 0 1 2.")
     for seed in options.seeds:
         check(seed, Seed, "--seeds")
+    check_asked(study, options.only)
     resolve_device(options.device)
     view = console()
     command = shlex.join(["forethought", "study", name, *arguments])

@@ -83,6 +83,15 @@ def carry_out(study: Study, context: StudyContext, seeds: Sequence[int], only: S
     return carry_out_all(study, [context], seeds, only)
 
 
+def check_asked(study: Study, only: Sequence[str]) -> None:
+    """Refuse what cannot be, before data are read or made; what is raised is what `carry_out_all` raises."""
+    if study.needs is not None and find_spec(study.needs[0]) is None:
+        raise MissingExtraError(*study.needs[1:], f"The study {study.name}")
+    for variant in only:
+        if variant not in study.variants:
+            raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
+
+
 def carry_out_all(
     study: Study, contexts: Sequence[StudyContext], seeds: Sequence[int], only: Sequence[str] = ()
 ) -> Path:
@@ -99,11 +108,7 @@ def carry_out_all(
             can be written there.
         MissingExtraError: the study measures with a package that is not installed.
     """
-    if study.needs is not None and find_spec(study.needs[0]) is None:
-        raise MissingExtraError(*study.needs[1:], f"The study {study.name}")
-    for variant in only:
-        if variant not in study.variants:
-            raise ConfigError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
+    check_asked(study, only)
     for context in contexts:
         check_name(context.dataset.data)
     first = contexts[0]
