@@ -1,8 +1,8 @@
 """Item vectors of a trained run as collaborative vectors: what its training learned of who meets which items.
 
 Items are matched by their ids. Vectors are centred over the items that the run's training met; all others, those that
-it never met or does not know, have the mean, as new items have. Nothing of the run but these numbers is kept: the
-tokenizer's own state has what new items need.
+it never met or does not know, are zeros, and are tokenised with those of items like them, as new items are. Nothing of
+the run but these numbers is kept: the tokenizer's own state has what new items need.
 
 Shapes: N items of the data, D width of the run's vectors.
 """
