@@ -23,7 +23,7 @@ from forethought.studies import (
 from forethought.studies.shops import MANY_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
-from forethought.studies.variants import INPUT_NOISE, NOISY_FULL, PRIORS, PROTOTYPES
+from forethought.studies.variants import INPUT_NOISE, MADE_OF, NOISY_FULL, PRIORS, PROTOTYPES
 
 CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat, in every table
 
@@ -224,13 +224,16 @@ STUDIES: dict[str, Study] = {
         _ablation(
             "tokenizers",
             "What makes the tokens",
-            "The same method over tokens of MPQ, OPQ, residual quantisers and chance, with more and fewer of them.",
+            "The same method over tokens of MPQ, OPQ, residual quantisers and chance, with more and fewer of them, and "
+            "over those that are made of the item vectors of another run (`-from-`, `--collaborative-from`) in the "
+            "place of co-occurrence.",
             *("rpg-m-8", "rpg-m-8-opq", "rpg-m-8-rqkmeans", "rpg-m-8-rqvae", "rpg-m-8-letter", "rpg-m-8-random"),
             "rpg-m-8-soft-index",
             *("rpg-m-4", "rpg-m-16", "rpg", "rpg-m-8-c-64", "rpg-text"),
             *("reg4rec", "reg4rec-opq", "reg4rec-rqvae", "reg4rec-letter", "reg4rec-random"),
             "reg4rec-soft-index",
             *("reg4rec-m-4", "reg4rec-m-16", "reg4rec-m-32", "reg4rec-c-64"),
+            *MADE_OF,
             *("tiger", "tiger-letter"),
         ),
         _ablation(

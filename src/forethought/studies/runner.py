@@ -42,7 +42,7 @@ from forethought.studies.differences import COMPARED, paired
 from forethought.studies.page import Page
 from forethought.studies.results import TEMPORAL, DatasetKey, Result, run_name
 from forethought.studies.study import Study
-from forethought.studies.variants import ALIGNED, VARIANTS, canonical
+from forethought.studies.variants import ALIGNED, MADE_OF, VARIANTS, canonical
 from forethought.training import state
 from forethought.training.observer import Observer
 from forethought.training.settings import Training
@@ -203,9 +203,10 @@ def _same_recipe(config: Mapping[str, Any], recipe: Recipe) -> bool:
 
 
 def _trained(variant: str, seed: int, context: StudyContext) -> tuple[Recommender, float]:
-    """The run of a variant; one that is aligned starts from the run of another."""
+    """The run of a variant, after that of another which it is aligned from or whose vectors its tokens are made of."""
     name, recipe = run_name(variant, context.dataset, seed), VARIANTS[variant]()
     start = _trained(ALIGNED[variant][0], seed, context)[0].folder if variant in ALIGNED else None
+    vectors = _trained(MADE_OF[variant][1], seed, context)[0].folder if variant in MADE_OF else None
     folder, begin = context.runs / name, time.perf_counter()
     going_on = state.exists(folder / "state")
     model = train(
@@ -215,6 +216,7 @@ def _trained(variant: str, seed: int, context: StudyContext) -> tuple[Recommende
         resume=going_on,
         overwrite=not going_on and (folder / CONFIG_FILE).is_file(),
         start=start,
+        collaborative_from=vectors,
         observer=context.observer(),
     )
     return model, time.perf_counter() - begin

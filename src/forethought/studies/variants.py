@@ -365,7 +365,16 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
 VARIANTS |= {name: after(of, **settings) for name, (of, settings) in ALIGNED.items()}
 
 
+MADE_OF: dict[str, tuple[str, str]] = {
+    f"{name}-from-{run}": (name, run) for name in ("rpg-m-8", "reg4rec") for run in ("sasrec", "sasrec-features")
+}
+"""Runs whose tokens are made of another run's item vectors, in the place of co-occurrence: the recipe, and that run."""
+VARIANTS |= {name: VARIANTS[of] for name, (of, _) in MADE_OF.items()}
+
+
 def canonical(name: str) -> str:
     """The first name of the same recipe, so that none is trained twice."""
+    if name in MADE_OF:
+        return name
     recipe = VARIANTS[name]()
     return next(other for other, make in VARIANTS.items() if make() == recipe)
