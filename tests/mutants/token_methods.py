@@ -13,15 +13,15 @@ DECODER = "unit/nn/test_decoder.py"
 MUTANTS = [
     Mutant(
         "items that training never meets are rivals in the softmax over items",
-        "methods/token_heads.py",
-        "self.met_N is not None and self.met_N[items_P].all()",
+        "methods/item_tokens.py",
+        "self.met_N is not None and bool(self.met_N[targets].all())",
         "False",
         f"{RPG}::test_unmet_items_are_no_rivals_of_those_it_names",
     ),
     Mutant(
         "an item that none met and that is named all the same is taken for another one",
-        "methods/token_heads.py",
-        " and self.met_N[items_P].all()",
+        "methods/item_tokens.py",
+        " and bool(self.met_N[targets].all())",
         "",
         f"{RPG}::test_unmet_items_are_no_rivals_of_those_it_names",
     ),
@@ -33,6 +33,13 @@ MUTANTS = [
         f"{RPG}::test_which_items_are_met_may_be_told_anew",
     ),
     # ---- TIGER
+    Mutant(
+        "TIGER's softmax holds the codes of items that training never meets",
+        "methods/tiger.py",
+        "PrefixTable.of(codes_NM, self.size, met_N)",
+        "PrefixTable.of(codes_NM, self.size)",
+        f"{TIGER}::test_unmet_items_are_no_rivals_of_those_it_names",
+    ),
     Mutant(
         "a decoded sequence sees the item that it is to name",
         "methods/tiger.py",

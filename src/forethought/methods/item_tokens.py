@@ -93,12 +93,14 @@ class TokenItems(nn.Module):
     item_dims: ClassVar[Mapping[str, int]] = {"codes_NM": 0, "category_N": 0}
     codes_NM: Tensor
     category_N: Tensor
+    met_N: Tensor | None
 
     def __init__(self, n_items: int, width: int, config: TokenMethodConfig) -> None:
         super().__init__()
         self.n_items, self.width = n_items, width
         self.std = config.token_std
         self.shape: TokenShape | None = None
+        self.register_buffer("met_N", None, persistent=False)  # a run's table of items has the counts
 
     def know(self, shape: TokenShape) -> None:
         """Make room for tokens of this shape: of the tables and the tokenizer itself.
@@ -116,6 +118,12 @@ class TokenItems(nn.Module):
 
     def know_trained(self, train_counts_N: Tensor) -> None:
         """Which items training meets, where a loss over all items is to leave the others out."""
+        met_N = train_counts_N > 0
+        self.met_N = None if met_N.all() or not met_N.any() else met_N.to(self.codes_NM.device)
+
+    def met_alone(self, targets: Tensor) -> Tensor | None:
+        """The items that training meets, [N], where it leaves some out and all of these targets are among them."""
+        return self.met_N if self.met_N is not None and bool(self.met_N[targets].all()) else None
 
     def take(self, known: TokensAndCategories) -> None:
         """The tokens as they were made, before training."""

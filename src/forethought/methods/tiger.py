@@ -12,7 +12,8 @@ as a beam finds the best tuples, ranks beyond it are estimates, and evaluations 
 few items may be listed, the search is among those alone. A beam should be longer than a list and what is excluded.
 
 With `loss="items"` (beyond the paper) each softmax is over the codes with which an item goes on, and p(i) sums to one
-over the items. Otherwise most of the last books' work is to learn which tuples there are.
+over the items; in training these are the items that it meets, so that nothing speaks against those that join later.
+Otherwise most of the last books' work is to learn which tuples there are.
 
 Variants: `causal_encoder` lets tokens see what came before alone, so that one pass trains all positions of a history,
 each with a decoder's sequence behind the last token of its item; the paper's encoder looks both ways, and each prefix
@@ -103,6 +104,10 @@ class TIGER(TokenMethodConfig):
         return TIGERModel(self, sizes.n_items)
 
 
+def _same(before_NM: Tensor, codes_NM: Tensor) -> bool:
+    return before_NM.device == codes_NM.device and torch.equal(before_NM, codes_NM)
+
+
 class DecodedItems(TokenItems):
     """The tokens of all items, with a softmax over the codes of each book; empty until `know`."""
 
@@ -112,6 +117,11 @@ class DecodedItems(TokenItems):
         self.bias_MC = nn.Parameter(torch.zeros(self.codebooks, self.size))
         self._table: PrefixTable | None = None
         self._table_codes_NM, self._places_MN = self.codes_NM, self.codes_NM
+        self._met_table: tuple[Tensor, PrefixTable] | None = None
+
+    def know_trained(self, train_counts_N: Tensor) -> None:
+        super().know_trained(train_counts_N)
+        self._met_table = None
 
     def forward(self, items_BL: Tensor) -> Tensor:
         """The tokens' vectors, [B, L, M, D]."""
@@ -123,11 +133,21 @@ class DecodedItems(TokenItems):
 
     def prefixes(self) -> tuple[PrefixTable, Tensor]:
         """The table of all items' prefixes and their places in it, made again when tokens have changed."""
-        codes_NM, before_NM = self.codes_NM, self._table_codes_NM
-        if self._table is None or before_NM.device != codes_NM.device or not torch.equal(before_NM, codes_NM):
+        codes_NM = self.codes_NM
+        if self._table is None or not _same(self._table_codes_NM, codes_NM):
             self._table = PrefixTable.of(codes_NM, self.size)
             self._table_codes_NM, self._places_MN = codes_NM.clone(), self._table.places(len(codes_NM))
         return self._table, self._places_MN
+
+    def met_prefixes(self, targets: Tensor) -> PrefixTable:
+        """The table of the items that training meets, where these targets are among them; else of all."""
+        met_N = self.met_alone(targets)
+        if met_N is None:
+            return self.prefixes()[0]
+        codes_NM = self.codes_NM
+        if self._met_table is None or not _same(self._met_table[0], codes_NM):
+            self._met_table = codes_NM.clone(), PrefixTable.of(codes_NM, self.size, met_N)
+        return self._met_table[1]
 
 
 class HashedUsers(nn.Module):
@@ -208,6 +228,7 @@ class TIGERModel(TokenMethod[DecodedItems]):
         assert batch.targets_BL is not None
         real_BL = batch.valid_BL()
         codes_BPM = self.tokens.codes_NM[batch.targets_BL]
+        table = None if self.config.loss == "tokens" else self.tokens.met_prefixes(batch.targets_BL[real_BL])
         chain = self._everywhere(batch)
         if not self.config.causal_encoder:  # a row for each real position
             codes_BPM, real_BP = codes_BPM[real_BL][:, None], torch.ones_like(real_BL[real_BL])[:, None]
@@ -218,7 +239,7 @@ class TIGERModel(TokenMethod[DecodedItems]):
         codes_PM = codes_BPM[real_BP]
         for book, codes_BP in enumerate(codes_BPM.unbind(-1)):
             states_BPD, chain = self.written(x_BPD, chain)
-            logits_PC = self.token_logits(states_BPD[real_BP], codes_PM[:, :book])
+            logits_PC = self.token_logits(states_BPD[real_BP], codes_PM[:, :book], table)
             losses.append(F.cross_entropy(logits_PC, codes_PM[:, book], reduction="sum") / batch.weight)
             x_BPD = self.tokens.vectors(torch.full_like(codes_BP, book), codes_BP)
         total = torch.stack(losses).sum()
@@ -253,12 +274,14 @@ class TIGERModel(TokenMethod[DecodedItems]):
         """States of one more token on each sequence, [B, P, D]."""
         return self.decoder(self.decoder_norm(x_BPD), chain)
 
-    def token_logits(self, states: Tensor, before: Tensor) -> Tensor:
-        """Of the codes of the next book, [..., C], behind some tokens, [..., T]."""
+    def token_logits(self, states: Tensor, before: Tensor, table: PrefixTable | None = None) -> Tensor:
+        """Of the codes of the next book, [..., C], behind some tokens, [..., T]; those with which an item of the table
+        goes on, or any item."""
         logits = self.tokens.logits(states, before.shape[-1])
         if self.config.loss == "tokens":
             return logits
-        open_XC = self.tokens.prefixes()[0].following(before.flatten(0, -2))
+        table = self.tokens.prefixes()[0] if table is None else table
+        open_XC = table.following(before.flatten(0, -2))
         return logits.masked_fill(~open_XC.view(logits.shape), OUT)
 
     def _token_seen(self, seen: Tensor) -> Tensor:

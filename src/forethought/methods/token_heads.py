@@ -65,13 +65,10 @@ class TokenHeads(TokenItems):
         names_categories: whether a head names categories too, where items have some.
     """
 
-    met_N: Tensor | None
-
     def __init__(self, n_items: int, width: int, config: TokenHeadsConfig, *, names_categories: bool = False) -> None:
         super().__init__(n_items, width, config)
         self.temperature, self.names_categories = config.temperature, names_categories
         self.names_items = config.loss == "items"
-        self.register_buffer("met_N", None, persistent=False)  # a run's table of items has the counts
         self._bags: tuple[tuple[int, int, bool], TokenBags, Tensor | None] | None = None
 
     def know(self, shape: TokenShape) -> None:
@@ -86,8 +83,7 @@ class TokenHeads(TokenItems):
         self.categories = nn.Linear(D, len(shape.categories)) if named else None
 
     def know_trained(self, train_counts_N: Tensor) -> None:
-        met_N = train_counts_N > 0
-        self.met_N = None if met_N.all() or not met_N.any() else met_N.to(self.codes_NM.device)
+        super().know_trained(train_counts_N)
         self._bags = None  # the memory of a mask that is let go may be the next one's, which an address cannot tell
 
     def forward(self, items: Tensor) -> Tensor:
@@ -184,7 +180,7 @@ class TokenHeads(TokenItems):
     def _bags_of(self, items_P: Tensor) -> tuple[TokenBags, Tensor | None]:
         """Which items have which tokens, made once: of the items that training meets, with the row of each, or of all
         where others are named."""
-        met_N = self.met_N if self.met_N is not None and self.met_N[items_P].all() else None
+        met_N = self.met_alone(items_P)
         key = self.codes_NM.data_ptr(), self.codes_NM._version, met_N is None
         if self._bags is None or self._bags[0] != key:
             codes_NM = self.codes_NM if met_N is None else self.codes_NM[met_N]

@@ -42,9 +42,9 @@ def rows_of(split: Split, n: int = 6) -> Batch:
     return training_batch(windows(split.train, 12).take(np.arange(n)))
 
 
-def said(model: TIGERModel, items: list[int], user: int, prefix: list[int]) -> Tensor:
+def said(model: TIGERModel, items: list[int], user: int, prefix: list[int], rivals: list[int] | None = None) -> Tensor:
     """ln p of the next token of one history after some tokens, by one dense pass over each of both sequences."""
-    tokens, M = model.tokens, model.tokens.codebooks
+    tokens, M, tuples = model.tokens, model.tokens.codebooks, model.tokens.codes_NM.tolist()
     rows = [tokens.weight[m * tokens.size + int(tokens.codes_NM[i, m])] for i in items for m in range(M)]
     window, at = model.config.window, len(items)
     first = 0 if model.config.count_from == "start" else window - at
@@ -62,7 +62,7 @@ def said(model: TIGERModel, items: list[int], user: int, prefix: list[int]) -> T
     book = len(prefix)
     logits_C = states_11D[0, 0] @ tokens.heads_MCD[book].T + tokens.bias_MC[book]
     if model.config.loss == "items":
-        going_on = {codes[book] for codes in tokens.codes_NM.tolist() if codes[:book] == prefix}
+        going_on = {tuples[i][book] for i in rivals or range(model.n_items) if tuples[i][:book] == prefix}
         logits_C = torch.stack([z if c in going_on else torch.tensor(-torch.inf) for c, z in enumerate(logits_C)])
     return logits_C.log_softmax(-1)
 
@@ -98,6 +98,29 @@ def test_the_loss_is_teacher_forcing_over_each_prefix_by_itself(split: Split, ch
         torch.autograd.grad(losses.total, parameters), torch.autograd.grad(total / n, parameters), strict=True
     ):
         torch.testing.assert_close(mine, wanted, atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("named", ["met", "unmet"])
+def test_unmet_items_are_no_rivals_of_those_it_names(split: Split, named: str) -> None:
+    """Of an item that is named though none met it all are rivals; in a ranking they always are."""
+    model, batch = spread(split, loss="items", count_from="start"), rows_of(split, 3)
+    assert batch.targets_BL is not None
+    targets = set(batch.targets_BL[batch.valid_BL()].tolist())
+    met = [item for item in range(model.n_items) if item in targets or item % 3]
+    if named == "unmet":
+        met.remove(min(targets))
+    model.tokens.know_trained(torch.ones(model.n_items))
+    model.loss(batch)  # which items are met may be told anew
+    model.tokens.know_trained(torch.tensor([int(item in met) for item in range(model.n_items)]))
+    total = 0.0
+    for row, length in enumerate(batch.lengths_B.tolist()):
+        for at in range(length):
+            items, codes = (of.tolist() for of in (batch.items_BL[row, : at + 1], batch.targets_BL[row, at]))
+            codes = model.tokens.codes_NM[codes].tolist()
+            rivals = met if named == "met" else None
+            total -= sum(said(model, items, 0, codes[:m], rivals)[code].item() for m, code in enumerate(codes))
+    with torch.no_grad():
+        assert model.loss(batch).total.item() == pytest.approx(total / batch.weight)
 
 
 @pytest.mark.parametrize(
