@@ -57,8 +57,8 @@ MUTANTS = (
     Mutant(
         "all books are read behind the last token",
         "decoding/rollouts.py",
-        "table_BGMC = table_BGMC.scatter(2, books_BGT[..., None].expand_as(rows_BGTC), rows_BGTC)",
-        "pass",
+        "table_BGMC = said_BGMC.scatter(2, books_BGT[..., None].expand_as(rows_BGTC), rows_BGTC)",
+        "table_BGMC = said_BGMC",
         f"{ROLL}::test_one_path_step_by_step",
     ),
     Mutant(

@@ -46,11 +46,12 @@ class ToyDecoder:
         assert rows == len(self.first_BD)
         return ToyState(self.first_BD[:, None])
 
-    def log_probs(self, state: ToyState) -> tuple[Tensor, Tensor | None]:
+    def log_probs(self, state: ToyState) -> Tensor:
         self.asked += 1
-        logits = torch.einsum("bpd,dmc->bpmc", state.hidden_BPD, self.heads_DMC)
-        beliefs = None if self.categories_DG is None else (state.hidden_BPD @ self.categories_DG).log_softmax(-1)
-        return logits.log_softmax(-1), beliefs
+        return torch.einsum("bpd,dmc->bpmc", state.hidden_BPD, self.heads_DMC).log_softmax(-1)
+
+    def category_log_probs(self, state: ToyState) -> Tensor | None:
+        return None if self.categories_DG is None else (state.hidden_BPD @ self.categories_DG).log_softmax(-1)
 
     def advance(self, state: ToyState, books_BP: Tensor, tokens_BP: Tensor) -> ToyState:
         if self.blind:

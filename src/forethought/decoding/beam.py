@@ -68,51 +68,49 @@ def search(
 ) -> Paths:
     """The best paths of each row; fewer where there are not as many.
 
-    The decoder is asked once a step, and once behind the last one where books are left or paths may be pruned; and
-    once more for each round of rollbacks.
+    The decoder is asked for its books once a step, and once behind the last one where some are left; rounds of
+    rollbacks ask it for categories alone.
 
     Args:
         steps: tokens on a path, one of each codebook at most; books that are left are read behind the last token.
     """
     steps = min(steps, decoder.codebooks)
-    keys_MC = None
-    beams = _Beams.start(_asked(decoder, decoder.begin(rows), constraints))
-    ranks_BM = drawn_ranks(beams.now.log_probs_BPMC[:, 0], settings.seed)
-    prunings, corp = Prunings(), settings.corp and beams.now.categories_BPG is not None
+    keys_MC, begun = None, _standing(decoder, decoder.begin(rows))
+    beams = _Beams.start(begun, _said(decoder, begun, constraints))
+    ranks_BM = drawn_ranks(beams.said_BPMC[:, 0], settings.seed)
+    prunings, corp = Prunings(), settings.corp and begun.categories_BPG is not None
     theta = PAPERS_THETA if settings.theta is None else settings.theta
     width = settings.beams * (1 + settings.rollbacks * corp)  # so many siblings may be tried
     for step in range(steps):
         open_BPM = beams.tokens_BPM < 0
-        ways = children(beams.now.log_probs_BPMC, beams.log_probs_BP, open_BPM, settings.order, ranks_BM, width)
+        ways = children(beams.said_BPMC, beams.log_probs_BP, open_BPM, settings.order, ranks_BM, width)
         if settings.order == "joint" and settings.merge_sets:
-            keys_MC = token_keys(*beams.now.log_probs_BPMC.shape[2:], open_BPM.device) if keys_MC is None else keys_MC
+            keys_MC = token_keys(*beams.said_BPMC.shape[2:], open_BPM.device) if keys_MC is None else keys_MC
             ways = merge_equal_sets(ways, beams.keys(keys_MC), keys_MC)
         slots = _best(ways, settings.beams)
-        if step + 1 == decoder.codebooks and not corp:
-            beams = beams.grown(ways, slots, None)
-            break
-
-        follow = partial(_followed, decoder, constraints, ways, beams.now)
+        some_left = step + 1 < decoder.codebooks
+        after, follow = None, partial(_followed, decoder, ways, beams.now)
         if corp:
             slots, after = reflect(ways, slots, follow, beams.now, theta, settings.rollbacks, step, prunings)
-        else:
+        elif some_left:
             after = follow(slots)
-        beams = beams.grown(ways, slots, after)
+        said_BPMC = _said(decoder, after, constraints) if after is not None and some_left else None
+        beams = beams.grown(ways, slots, after, said_BPMC)
     return beams.paths(prunings if corp else None)
 
 
-def _followed(
-    decoder: TokenDecoder, constraints: Constraints | None, ways: Children, before: Followed, slots: Slots
-) -> Followed:
-    state = decoder.advance(before.state.select(slots.parents_BS), *slots.chosen(ways))
-    return _asked(decoder, state, constraints)
+def _followed(decoder: TokenDecoder, ways: Children, before: Followed, slots: Slots) -> Followed:
+    return _standing(decoder, decoder.advance(before.state.select(slots.parents_BS), *slots.chosen(ways)))
 
 
-def _asked(decoder: TokenDecoder, state: Any, constraints: Constraints | None) -> Followed:
-    log_probs_BPMC, categories_BPG = decoder.log_probs(state)
-    if constraints is not None:
-        log_probs_BPMC = constraints.applied(log_probs_BPMC)
-    return Followed(state, log_probs_BPMC, categories_BPG)
+def _standing(decoder: TokenDecoder, state: Any) -> Followed:
+    return Followed(state, decoder.category_log_probs(state))
+
+
+def _said(decoder: TokenDecoder, at: Followed, constraints: Constraints | None) -> Tensor:
+    """Log-probabilities of all tokens, of those alone that may be."""
+    log_probs_BPMC = decoder.log_probs(at.state)
+    return log_probs_BPMC if constraints is None else constraints.applied(log_probs_BPMC)
 
 
 def _best(ways: Children, n: int) -> Slots:
@@ -149,39 +147,42 @@ class _Beams:
 
     Attributes:
         tokens_BPM: what each book was decided to be, -1 for open ones.
-        now: what the decoder says where they stand; behind the last token, where nobody asks, one step earlier.
+        now: where they stand; behind the last token, where nobody asks, one step earlier.
+        said_BPMC: log-probabilities of all tokens there; where no book is left, one step earlier.
         decided: the steps so far, each for the paths that there were after it.
     """
 
     log_probs_BP: Tensor
     tokens_BPM: Tensor
     now: Followed
+    said_BPMC: Tensor
     decided: tuple[_Decided, ...] = ()
 
     @classmethod
-    def start(cls, now: Followed) -> _Beams:
-        B, P, M, _ = now.log_probs_BPMC.shape
-        like = now.log_probs_BPMC
-        return cls(like.new_zeros(B, P), like.new_full((B, P, M), -1, dtype=torch.int64), now)
+    def start(cls, now: Followed, said_BPMC: Tensor) -> _Beams:
+        B, P, M, _ = said_BPMC.shape
+        open_BPM = said_BPMC.new_full((B, P, M), -1, dtype=torch.int64)
+        return cls(said_BPMC.new_zeros(B, P), open_BPM, now, said_BPMC)
 
     def keys(self, keys_MC: Tensor) -> Tensor:
         """What tells the sets of tokens of the paths apart, [B, P]."""
         books_M = torch.arange(keys_MC.shape[0], device=keys_MC.device)
         return torch.where(self.tokens_BPM < 0, 0, keys_MC[books_M, self.tokens_BPM.clamp(min=0)]).sum(-1)
 
-    def grown(self, ways: Children, slots: Slots, after: Followed | None) -> _Beams:
+    def grown(self, ways: Children, slots: Slots, after: Followed | None, said_BPMC: Tensor | None) -> _Beams:
         """With one more token each."""
         parents_BS = slots.parents_BS
         books_BS, tokens_BS = slots.chosen(ways)
         tokens_BSM = taken(self.tokens_BPM, parents_BS).scatter(2, books_BS[..., None], tokens_BS[..., None])
-        rows_BSC = taken(self.now.log_probs_BPMC.flatten(1, 2), parents_BS * self.tokens_BPM.shape[2] + books_BS)
+        rows_BSC = taken(self.said_BPMC.flatten(1, 2), parents_BS * self.tokens_BPM.shape[2] + books_BS)
         before_BSG, moved_BS = self.now.categories_BPG, torch.full_like(slots.log_probs_BS, torch.nan)
         if before_BSG is not None:
             before_BSG = taken(before_BSG, parents_BS)
             if after is not None and after.categories_BPG is not None:
                 moved_BS = jensen_shannon(before_BSG, after.categories_BPG)
         step = _Decided(parents_BS, books_BS, tokens_BS, rows_BSC, before_BSG, moved_BS)
-        return _Beams(slots.log_probs_BS, tokens_BSM, self.now if after is None else after, (*self.decided, step))
+        now, said_BPMC = self.now if after is None else after, self.said_BPMC if said_BPMC is None else said_BPMC
+        return _Beams(slots.log_probs_BS, tokens_BSM, now, said_BPMC, (*self.decided, step))
 
     def paths(self, prunings: Prunings | None) -> Paths:
         """All of it, followed back from the last step to the first."""
@@ -196,7 +197,7 @@ class _Beams:
         B, P, T, C = rows_BPTC.shape
         table_BPMC = rows_BPTC.new_empty(B, P, self.tokens_BPM.shape[2], C)
         if table_BPMC.shape[2] > T:  # what is left open is read behind the last token
-            table_BPMC = taken(self.now.log_probs_BPMC, order_BP)
+            table_BPMC = taken(self.said_BPMC, order_BP)
         table_BPMC.scatter_(2, books_BPT[..., None].expand_as(rows_BPTC), rows_BPTC)
         beliefs = [step.categories_BSG for step in steps if step.categories_BSG is not None]
         return Paths(

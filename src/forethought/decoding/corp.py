@@ -41,10 +41,9 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """Where paths stand, and what the decoder says there."""
+    """Where paths stand, and what the decoder believes of the category there."""
 
     state: Any
-    log_probs_BPMC: Tensor
     categories_BPG: Tensor | None
 
 

@@ -54,8 +54,12 @@ class TokenDecoder(Protocol):
         """The `DecoderState` before the first token: one path a row."""
         ...
 
-    def log_probs(self, state: Any) -> tuple[Tensor, Tensor | None]:
-        """The log-softmax of every book [B, P, M, C], and that of the categories [B, P, G] where there are any."""
+    def log_probs(self, state: Any) -> Tensor:
+        """The log-softmax of every book, [B, P, M, C]."""
+        ...
+
+    def category_log_probs(self, state: Any) -> Tensor | None:
+        """The log-softmax of the categories [B, P, G], where there are any; it costs little beside that of the books."""
         ...
 
     def advance(self, state: Any, books_BP: Tensor, tokens_BP: Tensor) -> Any:

@@ -18,7 +18,7 @@ def drawn_path_loss(decoder: TokenDecoder, rows: int, steps: int) -> Tensor:
     """
     state, total, order_BM = decoder.begin(rows), torch.zeros(()), None
     for step in range(decoder.codebooks):
-        log_probs_BMC = decoder.log_probs(state)[0][:, 0]
+        log_probs_BMC = decoder.log_probs(state)[:, 0]
         if order_BM is None:
             order_BM = torch.rand(rows, decoder.codebooks, device=log_probs_BMC.device).argsort(1)
         ordered = log_probs_BMC.shape[1] < decoder.codebooks  # it says the next book alone

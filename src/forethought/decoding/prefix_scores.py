@@ -114,7 +114,7 @@ def search_prefixes(
         beams: prefixes that are followed at each level (W).
     """
     state = decoder.begin(rows)
-    log_probs_BPMC, _ = decoder.log_probs(state)
+    log_probs_BPMC = decoder.log_probs(state)
     paths_BP = log_probs_BPMC.new_zeros(rows, 1)
     prefixes_BP = torch.zeros(rows, 1, dtype=torch.int64, device=paths_BP.device)
     levels: list[ScoredLevel] = []
@@ -135,7 +135,7 @@ def search_prefixes(
             longer_BQ, chosen_BQ = (each.flatten(1).gather(1, at_BQ) for each in (at_BPW, tokens_BPW))
             prefixes_BP, paths_BP = longer_BQ.masked_fill(number_BQ < 0, -1), best_BQ
             state = decoder.advance(state.select(parents_BQ), torch.full_like(chosen_BQ, step), chosen_BQ)
-            log_probs_BPMC, _ = decoder.log_probs(state)
+            log_probs_BPMC = decoder.log_probs(state)
     return PrefixScorer(_outside_below(levels), places_MN)
 
 

@@ -56,25 +56,27 @@ def draw_paths(
         temperature: log-probabilities are divided by it before a token is drawn, and are told without it.
     """
     state = decoder.begin(rows)
-    device = decoder.log_probs(state)[0].device
+    said_BGMC = decoder.log_probs(state).expand(-1, group, -1, -1)  # before the first token a row's paths are one
+    device = said_BGMC.device
     state = state.select(torch.zeros(rows, group, dtype=torch.int64, device=device))
     open_BGM = torch.ones(rows, group, decoder.codebooks, dtype=torch.bool, device=device)
-    books, tokens, log_probs, beliefs, decided = [], [], [], [], []
+    books, tokens, log_probs, decided = [], [], [], []
+    beliefs = [decoder.category_log_probs(state)]
     for _ in range(steps):
-        said_BGMC, categories = decoder.log_probs(state)
         book_BG, token_BG, log_prob_BG = _drawn(said_BGMC, open_BGM, temperature, action)
         at_BG1C = book_BG[..., None, None].expand(-1, -1, 1, said_BGMC.shape[-1])
         decided.append(said_BGMC.gather(2, at_BG1C)[:, :, 0])
-        made = (book_BG, token_BG, log_prob_BG, categories)
-        for part, value in zip((books, tokens, log_probs, beliefs), made, strict=True):
+        for part, value in zip((books, tokens, log_probs), (book_BG, token_BG, log_prob_BG), strict=True):
             part.append(value)
         open_BGM = open_BGM.scatter(2, book_BG[..., None], value=False)
         state = decoder.advance(state, book_BG, token_BG)
-    table_BGMC, categories = decoder.log_probs(state)
+        said_BGMC = decoder.log_probs(state)
+        beliefs.append(decoder.category_log_probs(state))
     books_BGT, rows_BGTC = torch.stack(books, dim=2), torch.stack(decided, dim=2)
-    table_BGMC = table_BGMC.scatter(2, books_BGT[..., None].expand_as(rows_BGTC), rows_BGTC)
-    known = None if categories is None else torch.stack([*beliefs, categories], dim=2)
-    return DrawnPaths(books_BGT, torch.stack(tokens, dim=2), torch.stack(log_probs, dim=2), table_BGMC, known)
+    table_BGMC = said_BGMC.scatter(2, books_BGT[..., None].expand_as(rows_BGTC), rows_BGTC)
+    named = [each for each in beliefs if each is not None]
+    known_BGTQ = torch.stack(named, dim=2) if named else None
+    return DrawnPaths(books_BGT, torch.stack(tokens, dim=2), torch.stack(log_probs, dim=2), table_BGMC, known_BGTQ)
 
 
 def replay_paths(decoder: BookDecoder, drawn: DrawnPaths, action: Action = "token") -> tuple[Tensor, Tensor]:
@@ -89,7 +91,7 @@ def replay_paths(decoder: BookDecoder, drawn: DrawnPaths, action: Action = "toke
         if action == "token":
             every.append(decoder.log_probs_of(state, book_BG))
         else:
-            every.append(_joint(decoder.log_probs(state)[0], open_BGM))
+            every.append(_joint(decoder.log_probs(state), open_BGM))
             open_BGM = open_BGM.scatter(2, book_BG[..., None], value=False)
         if step + 1 < T:
             state = decoder.advance(state, book_BG, token_BG)

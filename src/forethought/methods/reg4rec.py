@@ -320,7 +320,7 @@ class REG4RecModel(PathMethod[TokenHeads]):
     ) -> TokenStates:
         steps = self.config.steps if halting is None else halting.steps(self.config.steps)
         decoder, share = PathDecoder(self, self._at_end(batch)), float(self.path_share) if steps else 0.0
-        table_BPMC, _ = decoder.log_probs(decoder.first)
+        table_BPMC = decoder.log_probs(decoder.first)
         paths = Paths.unstepped(table_BPMC if constraints is None else constraints.applied(table_BPMC))
         if steps and (share or trace):
             first_B1MC = paths.table_BPMC
@@ -424,9 +424,11 @@ class PathDecoder:
         assert rows == len(self.first.states_BPD)
         return self.first
 
-    def log_probs(self, state: PathState) -> tuple[Tensor, Tensor | None]:
-        tokens = self.model.tokens
-        return tokens.log_probs(state.states_BPD), tokens.category_log_probs(state.states_BPD)
+    def log_probs(self, state: PathState) -> Tensor:
+        return self.model.tokens.log_probs(state.states_BPD)
+
+    def category_log_probs(self, state: PathState) -> Tensor | None:
+        return self.model.tokens.category_log_probs(state.states_BPD)
 
     def log_probs_of(self, state: PathState, books_BP: Tensor) -> Tensor:
         return self.model.tokens.log_probs_of(state.states_BPD, books_BP)

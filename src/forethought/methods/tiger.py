@@ -341,7 +341,7 @@ class TIGERModel(TokenMethod[DecodedItems]):
         decoder, rows = SequenceDecoder(self, chain.select(first_1)), []
         state = decoder.begin(1).select(first_1.expand(1, len(codes_KM)))
         for book, codes_K in enumerate(codes_KM.T):
-            rows.append(decoder.log_probs(state)[0][0, :, 0])
+            rows.append(decoder.log_probs(state)[0, :, 0])
             if book + 1 < self.tokens.codebooks:
                 state = decoder.advance(state, torch.full_like(codes_K, book)[None], codes_K[None])
         return torch.stack(rows, dim=1)
@@ -381,9 +381,12 @@ class SequenceDecoder:
         at = ChainState(*self.model.written(self.model.first_D.expand(rows, 1, -1), self.chain))
         return SequenceState(at, at.states_BPD.new_empty(rows, 1, 0, dtype=torch.int64))
 
-    def log_probs(self, state: SequenceState) -> tuple[Tensor, None]:
+    def log_probs(self, state: SequenceState) -> Tensor:
         logits_BPC = self.model.token_logits(state.at.states_BPD, state.tokens_BPT)
-        return F.log_softmax(logits_BPC, dim=-1)[:, :, None], None
+        return F.log_softmax(logits_BPC, dim=-1)[:, :, None]
+
+    def category_log_probs(self, state: SequenceState) -> None:
+        """Tuples name items, and no category."""
 
     def advance(self, state: SequenceState, books_BP: Tensor, tokens_BP: Tensor) -> SequenceState:
         vectors_BPD = self.model.tokens.vectors(books_BP, tokens_BP)

@@ -176,6 +176,15 @@ def test_the_decoder_is_asked_once_a_step_and_once_for_what_is_left() -> None:
         assert decoder.asked == asked
 
 
+def test_rollbacks_ask_the_decoder_for_no_more_tokens() -> None:
+    """All books of all paths are most of a search, and a token is taken back by what it does to categories."""
+    decoder = ToyDecoder(ROWS, categories=3)
+    paths = search(decoder, ROWS, *settings(steps=2, theta=0.001, rollbacks=3))
+    assert paths.pruned is not None
+    assert len(paths.pruned.rows_E) > ROWS
+    assert decoder.asked == 3
+
+
 def test_no_rows_are_no_paths() -> None:
     for order in ("confident", "joint", "random"):
         assert search(ToyDecoder(0, categories=2), 0, *settings(order)).log_probs_BP.shape[0] == 0

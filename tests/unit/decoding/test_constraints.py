@@ -69,7 +69,7 @@ def test_items_that_may_be_listed_decide_which_tokens_are_worth_following() -> N
 
 def test_what_may_be_keeps_its_probability() -> None:
     constraints = Constraints.of(CODES, C, forbidden_tokens=[(1, 0)])
-    said, _ = DECODER.log_probs(DECODER.begin(ROWS))
+    said = DECODER.log_probs(DECODER.begin(ROWS))
     kept = constraints.applied(said)
     assert bool((kept[:, :, 1, 0] == -torch.inf).all())
     assert torch.equal(kept[:, :, 1, 1:], said[:, :, 1, 1:])
