@@ -21,6 +21,7 @@ OWN_SIZE = {
     "igr-sr": ("--encoder-epochs", "1", "--reasoner.width", "8"),
     "lares": ("--reinforcement.epochs", "1"),
     "sse-pt": ("--user-width", "4"),
+    "sse-pt-authors": ("--user-width", "4"),
     "dtrec": ("--first-clusters", "2", "--most-clusters", "4"),
 }
 CLOSED_FORM = ("popular", "itemknn", "ease")  # fitted at once
