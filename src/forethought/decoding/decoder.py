@@ -59,7 +59,7 @@ class TokenDecoder(Protocol):
         ...
 
     def category_log_probs(self, state: Any) -> Tensor | None:
-        """The log-softmax of the categories [B, P, G], where there are any; it costs little beside that of the books."""
+        """The log-softmax of the categories [B, P, G], where there are any; it costs little beside the books."""
         ...
 
     def advance(self, state: Any, books_BP: Tensor, tokens_BP: Tensor) -> Any:
