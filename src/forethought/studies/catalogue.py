@@ -23,7 +23,7 @@ from forethought.studies import (
 from forethought.studies.shops import MANY_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
-from forethought.studies.variants import INPUT_NOISE, MADE_OF, NOISY_FULL, PRIORS, PROTOTYPES
+from forethought.studies.variants import INPUT_NOISE, NOISY_FULL, PRIORS, PROTOTYPES
 
 CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat, in every table
 
@@ -224,17 +224,26 @@ STUDIES: dict[str, Study] = {
         _ablation(
             "tokenizers",
             "What makes the tokens",
-            "The same method over tokens of MPQ, OPQ, residual quantisers and chance, with more and fewer of them, and "
-            "over those that are made of the item vectors of another run (`-from-`, `--collaborative-from`) in the "
-            "place of co-occurrence.",
+            "The same method over tokens of MPQ, OPQ, residual quantisers and chance, with more and fewer of them.",
             *("rpg-m-8", "rpg-m-8-opq", "rpg-m-8-rqkmeans", "rpg-m-8-rqvae", "rpg-m-8-letter", "rpg-m-8-random"),
             "rpg-m-8-soft-index",
             *("rpg-m-4", "rpg-m-16", "rpg", "rpg-m-8-c-64", "rpg-text"),
             *("reg4rec", "reg4rec-opq", "reg4rec-rqvae", "reg4rec-letter", "reg4rec-random"),
             "reg4rec-soft-index",
             *("reg4rec-m-4", "reg4rec-m-16", "reg4rec-m-32", "reg4rec-c-64"),
-            *MADE_OF,
             *("tiger", "tiger-letter"),
+        ),
+        _ablation(
+            "tokens-of-vectors",
+            "Tokens made of a trained model's item vectors",
+            "Features join the item vectors of a SASRec (`-from-sasrec`), or of one that reads the features too "
+            "(`-from-sasrec-features`), in the place of co-occurrence (`--collaborative-from`): what is that worth to "
+            "each method over tokens, and do they come to what the model has whose vectors they are?",
+            *("rpg-m-8-from-sasrec-features", "rpg-m-8-from-sasrec", "rpg-m-8"),
+            *("reg4rec-from-sasrec-features", "reg4rec-from-sasrec", "reg4rec"),
+            *("rpg-from-sasrec-features", "rpg", "reg4rec-m-32-from-sasrec-features", "reg4rec-m-32"),
+            *("tiger-from-sasrec-features", "tiger", "reg4rec-full-from-sasrec-features", "reg4rec-full"),
+            *("sasrec-features", "sasrec", "sasrec-full"),
         ),
         _ablation(
             "path-components",

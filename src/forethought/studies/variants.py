@@ -367,7 +367,10 @@ VARIANTS |= {name: after(of, **settings) for name, (of, settings) in ALIGNED.ite
 
 MADE_OF: dict[str, tuple[str, str]] = {
     **{f"{name}-from-{run}": (name, run) for name in ("rpg-m-8", "reg4rec") for run in ("sasrec", "sasrec-features")},
-    **{f"{name}-from-sasrec-features": (name, "sasrec-features") for name in ("rpg", "reg4rec-m-32", "tiger")},
+    **{
+        f"{name}-from-sasrec-features": (name, "sasrec-features")
+        for name in ("rpg", "reg4rec-m-32", "tiger", "reg4rec-full")
+    },
 }
 """Runs whose tokens are made of another run's item vectors, in the place of co-occurrence: the recipe, and that run."""
 VARIANTS |= {name: VARIANTS[of] for name, (of, _) in MADE_OF.items()}

@@ -38,7 +38,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, sasrec: SASRec, quick: Training) -> No
 def test_tokens_are_of_the_run_of_the_same_seed(split: Split, tmp_path: Path) -> None:
     said: list[str] = []
     context = StudyContext(split, tmp_path / "results", tmp_path / "runs", said.append, Quiet, "forethought study x")
-    study = replace(STUDIES["tokenizers"], variants=("rpg", FROM))
+    study = replace(STUDIES["tokens-of-vectors"], variants=("rpg", FROM))
     page = carry_out(study, context, seeds=[1])
     rpg, of, sasrec = (load(tmp_path / "runs" / f"{name}-{split.data.name}-file-1") for name in ("rpg", FROM, "sasrec"))
     assert of.about["references"]["collaborative_from"] == sasrec.weights_sum
@@ -59,3 +59,4 @@ def test_each_has_a_name_of_its_own() -> None:
         assert variants.VARIANTS[name]() == variants.VARIANTS[recipe]()
         assert variants.canonical(name) == name != variants.canonical(recipe)
         assert run in variants.VARIANTS
+        assert name in STUDIES["tokens-of-vectors"].variants
