@@ -22,6 +22,7 @@ OWN_SIZE = {
     "lares": ("--reinforcement.epochs", "1"),
     "sse-pt": ("--user-width", "4"),
     "sse-pt-authors": ("--user-width", "4"),
+    "sse-pt-plus-plus": ("--user-width", "4", "--window", "4"),  # it trains on what is before a window
     "dtrec": ("--first-clusters", "2", "--most-clusters", "4"),
 }
 CLOSED_FORM = ("popular", "itemknn", "ease")  # fitted at once
