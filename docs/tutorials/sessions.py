@@ -37,7 +37,7 @@ split = ft.temporal(data, valid_from=0.7, test_from=0.85, targets="last")
 print(split)
 
 # %% [markdown]
-# A table of neighbours first: what is clicked near what. It is fitted at once, and hard to beat in short sessions.
+# A table of neighbours first: what is clicked near what. It is fitted at once, and is what a model has to beat.
 
 # %%
 neighbours = ft.train(ft.ItemKNN(), split, out=place / "knn")
