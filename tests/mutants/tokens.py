@@ -239,6 +239,13 @@ MUTANTS = [
         f"{QUALITY}::test_pairs_are_of_the_validation_part",
     ),
     Mutant(
+        "what decorrelates nothing is weighted",
+        "semantic_ids/mpq.py",
+        'in ("split", "none"):',
+        'in ("none",):',
+        f"{TOKENIZERS}::TestMPQ::test_what_nothing_reads_is_refused",
+    ),
+    Mutant(
         "advice is given whatever was done",
         "semantic_ids/quality.py",
         "self.remark_else if self.remedy in done else self.remark",
