@@ -293,8 +293,14 @@ def check_same_split(model: Recommender, split: Split) -> None:
     check(split, Split, "split")
     theirs, ours = split.data.items.ids, model.items.ids
     if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
+        if model.about.get("extended"):
+            raise DataError(
+                f"The run was extended to {len(ours)} items, which are more than it was trained on "
+                f"({model.about['data']!r}) and not the {len(theirs)} of the data: evaluate the run that it was "
+                "extended from."
+            )
         raise DataError(
-            f"The data has {len(theirs)} items and the run {_trained_on(model)} "
+            f"The data has {len(theirs)} items and the run was trained on {len(ours)} "
             f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
         )
     if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
@@ -310,13 +316,6 @@ def check_same_split(model: Recommender, split: Split) -> None:
             f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
             "evaluate it on its own split."
         )
-
-
-def _trained_on(model: Recommender) -> str:
-    """How many items the run knows, and whence."""
-    if not model.about.get("extended"):
-        return f"was trained on {len(model.items)}"
-    return f"was extended to {len(model.items)}, which are more than it was trained on"
 
 
 def features_of_auto(run: Recommender) -> str | None:

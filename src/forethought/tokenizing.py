@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from forethought.data.features import Features, read_features
+from forethought.data.features import TEXT, Features, read_features
 from forethought.data.progress import Report, silent
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
@@ -20,9 +20,9 @@ from forethought.methods.interface import MethodConfig
 from forethought.run_vectors import OPTION, collaborative_of
 from forethought.semantic_ids.inputs import COLLABORATIVE, Collaborative, input_scales, tokenizer_inputs
 from forethought.semantic_ids.item_tokens import ItemTokens, encode_new, fit_to, known_inputs
-from forethought.semantic_ids.leaf_categories import leaf_categories
+from forethought.semantic_ids.leaf_categories import COLUMNS, leaf_categories
 from forethought.semantic_ids.mpq import MPQ
-from forethought.semantic_ids.quality import Quality, following_pairs, quality
+from forethought.semantic_ids.quality import GREEDY, MET, NAMED, Quality, following_pairs, quality
 from forethought.semantic_ids.storage import check_free, read_tokenizer, write_tokens
 from forethought.semantic_ids.token_table import TokenTable
 from forethought.semantic_ids.tokenizer import TokenizerConfig
@@ -48,7 +48,10 @@ class Tokenized:
 
     def document(self) -> Document:
         """The quality as a table, for the terminal, text and Markdown."""
-        return self.quality.document(self.title)
+        names = {str(each["name"]).lower() for each in self.tokens.inputs}
+        done = {self.tokens.config.collisions} | {str(each["kind"]) for each in self.tokens.inputs}
+        told = {GREEDY: "greedy" in done, MET: COLLABORATIVE in done, NAMED: bool(names & {TEXT, *COLUMNS})}
+        return self.quality.document(self.title, [each for each, was in told.items() if was])
 
     @property
     def title(self) -> str:

@@ -239,6 +239,20 @@ MUTANTS = [
         f"{QUALITY}::test_pairs_are_of_the_validation_part",
     ),
     Mutant(
+        "what decorrelates nothing is weighted",
+        "semantic_ids/mpq.py",
+        'in ("split", "none"):',
+        'in ("none",):',
+        f"{TOKENIZERS}::TestMPQ::test_what_nothing_reads_is_refused",
+    ),
+    Mutant(
+        "advice is given whatever was done",
+        "semantic_ids/quality.py",
+        "self.remark_else if self.remedy in done else self.remark",
+        "self.remark",
+        f"{QUALITY}::test_no_remark_asks_for_what_was_done",
+    ),
+    Mutant(
         "collisions are counted once a group",
         "semantic_ids/token_table.py",
         "(sizes[group_N] > 1).mean()",

@@ -214,7 +214,7 @@ def test_runs_and_folders_that_are_not_taken(
     with pytest.raises(ConfigError, match="reads no text vectors"):
         extend(plain, new, tmp_path / "out", texts=texts)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(DataError, match=r"was extended to .* which are more than it was trained on"):
+    with pytest.raises(DataError, match=r"was extended to .*: evaluate the run that it was extended from"):
         evaluate(extend(run, new, tmp_path / "out", texts=texts), leave_last_out(read(rich)))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from forethought.data.interactions import Interactions
-from forethought.data.texts import item_texts
+from forethought.data.texts import VECTORS, item_texts
 from forethought.errors import ConfigError, DataError, nearest
 from forethought.settings import Between, Count, Settings, Whole, check_keys
 
@@ -167,6 +167,11 @@ def _read(
 ) -> Feature:
     scale = None if scales is None else scales.get(Path(name).stem if name.endswith(".npy") else name)
     if name == TEXT and TEXT not in data.item_table.columns:
+        if data.texts is None:
+            raise DataError(
+                f"There are no text vectors of items beside the data ({VECTORS}): make them with forethought embed, or "
+                "name an .npy file in the place of text."
+            )
         return of_vectors(name, item_texts(data).astype(np.float32), scale)
     if name.endswith(".npy"):
         return of_vectors(Path(name).stem, item_texts(data, name).astype(np.float32), scale)

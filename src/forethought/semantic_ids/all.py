@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from forethought.errors import ConfigError, nearest
 from forethought.semantic_ids.tokenizer import TokenizerConfig
+from forethought.settings import without_unread
 
 # The order in which they are listed to whoever may choose.
 # isort: off
@@ -48,4 +49,5 @@ def tokenizer_config(parts: Any) -> TokenizerConfig:
     for key in parts:
         if key != "type" and key not in known:
             raise ConfigError(f"{key} is not a setting of {cls.__name__}.{nearest(key, known)}")
-    return cls(**{key: value for key, value in parts.items() if key != "type"})
+    values = {key: value for key, value in parts.items() if key != "type"}
+    return cls(**without_unread(cls, values, [name for *_, names in cls.unread(values) for name in names]))

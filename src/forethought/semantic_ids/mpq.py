@@ -19,22 +19,22 @@ items, as mixtures of words, are to name what users took next in the training pa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.data.progress import Report
-from forethought.errors import ConfigError, DataError
+from forethought.errors import DataError
 from forethought.semantic_ids.balanced import balanced_blocks
 from forethought.semantic_ids.ema_codebooks import EMACodebooks
 from forethought.semantic_ids.kmeans import nearest, squared_distances
 from forethought.semantic_ids.soft_index import next_contrast, soft_words
-from forethought.semantic_ids.tokenizer import Tokenizer, TokenizerConfig
-from forethought.settings import Between, Epoch, Epochs, Part, Scale, Weight, Width, asked_among
+from forethought.semantic_ids.tokenizer import Tokenizer, TokenizerConfig, Unread
+from forethought.settings import Between, Epoch, Epochs, Part, Scale, Weight, Width
 
 REPAIR_EVERY = 10  # epochs
 LEAST = 1e-8
@@ -72,13 +72,14 @@ class MPQ(TokenizerConfig):
     soft_temperature: Scale = 0.5
     """Of a soft index, in units of its book's mean squared error (tau); near 0 it is the nearest word alone."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.behaviour_weight and (asked := asked_among(self, ("behaviour_epochs", "soft_temperature"))):
-            raise ConfigError(
-                f"Without a second stage {' and '.join(asked)} would change nothing: give behaviour_weight, or leave "
-                "that out."
-            )
+    @classmethod
+    def unread(cls, values: Mapping[str, Any]) -> list[Unread]:
+        unread = super().unread(values)
+        if not values.get("behaviour_weight", cls.behaviour_weight):
+            unread.append(("a second stage", "behaviour_weight", ("behaviour_epochs", "soft_temperature")))
+        if values.get("decorrelate", cls.decorrelate) in ("split", "none"):
+            unread.append(("something that decorrelates", "decorrelate split_xcov", ("orthogonality",)))
+        return unread
 
     @property
     def follows(self) -> bool:

@@ -14,7 +14,7 @@ Thresholds are ours: what was seen on Amazon Beauty to go with good and bad reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -30,6 +30,7 @@ from forethought.semantic_ids.tokenizer import Tokenizer
 from forethought.tables.table import Document, Table
 
 GOOD, WATCH, BAD = "good", "watch", "bad"
+GREEDY, MET, NAMED = "greedy", "met", "named"  # what remarks ask for: collisions greedy, who meets whom, categories
 PAIRS_OF_BOOKS = 28  # whose mutual information is taken, all of 8; of more, as many drawn evenly
 
 
@@ -91,11 +92,15 @@ class Quality:
         told = {each.name: each.word for each in self.verdicts()}
         return {**asdict(self), "distortion": self.distortion, "lift": self.lift, "verdicts": told}
 
-    def document(self, title: str) -> Document:
-        """For the terminal, text and Markdown."""
+    def document(self, title: str, done: Collection[str] = ()) -> Document:
+        """For the terminal, text and Markdown.
+
+        Args:
+            done: what was done already (`GREEDY`, `MET`, `NAMED`), so that no remark asks for it.
+        """
         rows = [[each.name, each.shown, each.word] for each in self.verdicts()]
         table = Table(title, ["figure", "value", "verdict"], rows)
-        remarks = [figure.remark for figure in FIGURES if _word_of(self, figure) in (WATCH, BAD)]
+        remarks = [figure.advice(done) for figure in FIGURES if _word_of(self, figure) in (WATCH, BAD)]
         about = f"{self.items:,} items, {self.codebooks} codebooks of {self.size:,}"
         if self.pairs:
             about += f"; {self.pairs:,} pairs of items that follow each other in the validation part"
@@ -122,6 +127,9 @@ class Figure:
     bad: float
     form: str
     remark: str
+    remedy: str = ""
+    """What the remark asks for; where that was done already, `remark_else` stands in its place."""
+    remark_else: str = ""
 
     def shown(self, value: float) -> str:
         return self.form.format(value)
@@ -131,6 +139,9 @@ class Figure:
         if sign * value <= sign * self.good:
             return GOOD
         return WATCH if sign * value <= sign * self.bad else BAD
+
+    def advice(self, done: Collection[str]) -> str:
+        return self.remark_else if self.remedy in done else self.remark
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -149,15 +160,19 @@ FIGURES = (
     Figure("largest group", lambda q: float(q.largest_group), 64, 256, "{:,.0f}",
            "A large group of items shares its tokens: nothing that was read tells them apart."),
     Figure("collisions left", lambda q: q.collisions_after, 0.0, 0.02, "{:.1%}",
-           "Items with equal tokens stay tied in every ranking: choose collisions greedy."),
+           "Items with equal tokens stay tied in every ranking: choose collisions greedy.", GREEDY,
+           "Items with equal tokens stay tied in every ranking, as no free ones lay one code away: give more codes."),
     Figure("added by telling apart", lambda q: q.distortion, 0.01, 0.03, "{:+.2%}",
            "Telling items apart moved their tokens far from what they are: fewer collisions would need less of it."),
     Figure("redundancy of codebooks", lambda q: q.redundancy, 0.25, 0.4, "{:.3f}",
            "Codebooks say much the same: split the components between them (decorrelate), or give fewer codebooks."),
     Figure("tokens shared with what follows, times chance", lambda q: q.lift, 3.0, 1.5, "{:.1f}",
-           "Items that follow each other share hardly more tokens than any two: collaborative vectors bring that."),
+           "Items that follow each other share hardly more tokens than any two: collaborative vectors bring that.", MET,
+           "Items that follow each other share hardly more tokens than any two, although collaborative vectors were "
+           "read: there may be too few interactions, or too few codes."),
     Figure("purity of categories, times one group", lambda q: _over(q.purity, q.largest_category), 1.5, 1.15, "{:.2f}",
-           "Codes mix the categories: read categories or texts among the features."),
+           "Codes mix the categories: read categories or texts among the features.", NAMED,
+           "Codes mix the categories, although they or texts were read: give more codes, or fewer other features."),
 )  # fmt: skip
 
 
@@ -236,9 +251,12 @@ def shared_tokens(codes_NM: np.ndarray, pairs_P2: np.ndarray, size: int) -> tupl
 
 
 def purities(codes_NM: np.ndarray, categories_N: np.ndarray) -> tuple[float | None, float | None]:
-    """Share of items whose category is the commonest of their code, mean over books; and the largest category's."""
+    """Share of items whose category is the commonest of their code, mean over books; and the largest category's.
+
+    None where there are no two categories, which every code would keep to.
+    """
     known = categories_N != UNKNOWN
-    if not known.any():
+    if len(np.unique(categories_N[known])) < 2:
         return None, None
     categories, codes = categories_N[known], codes_NM[known]
     count = int(categories.max()) + 1

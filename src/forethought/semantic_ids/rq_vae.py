@@ -20,8 +20,9 @@ moved them. Collisions go as ours do, without the paper's Sinkhorn step.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +34,8 @@ from forethought.semantic_ids.ema_codebooks import EMACodebooks
 from forethought.semantic_ids.kmeans import chosen
 from forethought.semantic_ids.rq_kmeans import residual_codes, residual_costs
 from forethought.semantic_ids.token_contrasts import collaborative_contrast, diversity_contrast, even_groups
-from forethought.semantic_ids.tokenizer import Codebooks, Collisions, Tokenizer, TokenizerConfig
-from forethought.settings import Between, Epochs, Part, Scale, Weight, Width, asked_among
+from forethought.semantic_ids.tokenizer import Codebooks, Collisions, Tokenizer, TokenizerConfig, Unread
+from forethought.settings import Between, Epochs, Part, Scale, Weight, Width
 
 REPAIR_EVERY = 10  # epochs
 
@@ -84,18 +85,13 @@ class RQVAE(TokenizerConfig):
                 f"With {self.size} codes a book diversity_groups is {self.diversity_groups}, but must be at most "
                 f"{self.size // 2}, so that no code is alone in its group."
             )
-        for reads, give, names in self._unread():
-            if asked := asked_among(self, names):
-                raise ConfigError(
-                    f"Without {reads} {' and '.join(asked)} would change nothing: give {give}, or leave that out."
-                )
 
-    def _unread(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """Settings that nothing reads: without what, what would have them read, and their names."""
-        unread = []
-        if not self.diversity_weight:
+    @classmethod
+    def unread(cls, values: Mapping[str, Any]) -> list[Unread]:
+        unread = super().unread(values)
+        if not values.get("diversity_weight", cls.diversity_weight):
             unread.append(("the diversity term", "diversity_weight", ("diversity_groups",)))
-            if not self.collaborative_weight:
+            if not values.get("collaborative_weight", cls.collaborative_weight):
                 both = "collaborative_weight or diversity_weight"
                 unread.append(("a term of LETTER's", both, ("contrast_temperature",)))
         return unread

@@ -9,7 +9,7 @@ Shapes: N items, F inputs, P principal components, M codebooks, C codes a book.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from forethought.data.progress import Report, silent
 from forethought.errors import ConfigError, DataError
 from forethought.memory import check_room
-from forethought.settings import Between, Count, Settings, Width
+from forethought.settings import Between, Count, Settings, Width, asked_among
 
 AT_ONCE = 1024  # rows encoded together, always so many: a code must not depend on who else is encoded
 Collisions = Literal["keep", "greedy", "counter"]
 Codebooks = Annotated[int, Between(1, 128)]
+Unread = tuple[str, str, tuple[str, ...]]  # without what, what would have them read, and settings by name
 CodebookSize = Annotated[int, Between(2, 65_536)]
 
 
@@ -47,6 +48,21 @@ class TokenizerConfig(Settings):
     """Numbers of such a vector."""
     components: Count = 128
     """Principal components of the inputs that are looked at, at most (P)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for reads, give, names in self.unread(vars(self)):
+            if asked := asked_among(self, names):
+                raise ConfigError(
+                    f"Without {reads} {' and '.join(asked)} would change nothing: give {give}, or leave that out."
+                )
+
+    @classmethod
+    def unread(cls, values: Mapping[str, Any]) -> list[Unread]:
+        """What nothing reads beside the other values."""
+        if values.get("collaborative", cls.collaborative) != "none":
+            return []
+        return [("collaborative vectors", "collaborative co_occurrence", ("collaborative_width",))]
 
     def build(self, width: int) -> Tokenizer:
         """An untrained tokenizer of inputs of this width (F), its tensors of the right shapes."""

@@ -109,10 +109,9 @@ class Watch(Quiet):
             self.warned.add(sentence)
 
     def finish(self, progress: state.Progress) -> None:
-        why = "all epochs done" if progress.epoch >= self.epochs else f"no gain for {progress.stale} epochs"
-        epochs = f"{progress.epoch} epoch{'' if progress.epoch == 1 else 's'}"
+        why = "all epochs done" if progress.epoch >= self.epochs else f"no gain for {_epochs(progress.stale)}"
         self.console.print(
-            f"Trained {epochs} in {progress.trained_s:.0f} s ({why}); the best was epoch "
+            f"Trained {_epochs(progress.epoch)} in {progress.trained_s:.0f} s ({why}); the best was epoch "
             f"{progress.best_epoch + 1} with valid {self.chosen} {progress.best:.4f}."
             f"{_advice(progress, self.epochs)}"
         )
@@ -121,6 +120,10 @@ class Watch(Quiet):
         """Give the terminal back, however training ended."""
         if self.console.is_terminal:
             self.bar.stop()
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'' if number == 1 else 's'}"
 
 
 def _told(figures: Mapping[str, float]) -> str:

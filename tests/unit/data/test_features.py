@@ -111,6 +111,14 @@ def test_what_cannot_be_read_is_told(data: Interactions, use: str, error: type[F
         read_features(data, Features(use=use))
 
 
+def test_without_vectors_beside_the_data_another_file_can_be_named(data: Interactions) -> None:
+    """The option that verbs with features have, and not that of intents."""
+    with pytest.raises(
+        DataError, match=r"make them with forethought embed, or name an \.npy file in the place of text"
+    ):
+        read_features(replace(data, texts=None), Features(use="text"))
+
+
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [

@@ -81,6 +81,7 @@ def test_purity_by_brute_force() -> None:
     assert purity == pytest.approx(np.mean(wanted))
     assert largest == pytest.approx(np.bincount(categories[known]).max() / known.sum())
     assert purities(codes, np.full(50, -1)) == (None, None)
+    assert purities(codes, np.minimum(categories, 0)) == (None, None)  # one category, which every code keeps to
 
 
 def test_figures_in_numpy() -> None:
@@ -180,6 +181,17 @@ def test_words_and_their_thresholds(choices: dict, name: str, word: str) -> None
     assert (remark in told.document("t").remarks) == (word != "good")
 
 
+def test_no_remark_asks_for_what_was_done() -> None:
+    poor = {"collisions_after": 0.5, "shared": 0.02, "purity": 0.2}
+    asked = ["choose collisions greedy", "collaborative vectors bring", "read categories or texts"]
+    told = " ".join(some(**poor).document("t").remarks)
+    assert all(each in told for each in asked)
+    for done, said in zip(["greedy", "met", "named"], asked, strict=True):
+        told = some(**poor).document("t", [done])
+        assert len(told.remarks) == 3
+        assert [each for each in asked if each not in " ".join(told.remarks)] == [said]
+
+
 def test_what_cannot_be_measured_is_left_out() -> None:
     names = [each.name for each in some(redundancy=None, shared=None, by_chance=None, purity=None).verdicts()]
     assert len(names) == len(FIGURES) - 3
@@ -196,6 +208,16 @@ class TestTokenize:
         assert read_about(tmp_path / "tokens")["quality"] == json.loads(json.dumps(made.quality.to_json()))
         assert (tmp_path / "tokens" / "tokens.md").read_text().startswith("# Tokens of toy by MPQ\n")
         assert "collisions left" in made.document().text()
+
+    def test_what_was_done_already_is_not_asked_for(self) -> None:
+        split = toy_split()
+        few = replace(CONFIGS["opq"], size=2, codebooks=1, collisions="greedy")  # there are no free tokens
+        told = " ".join(ft.tokenize(split, config=few, features=None).document().remarks)
+        assert "as no free ones lay one code away" in told
+        assert "collaborative vectors bring" not in told
+        kept = replace(few, collisions="keep", collaborative="none", collaborative_width=64)
+        told = " ".join(ft.tokenize(split, config=kept, features=ft.Features(use="size")).document().remarks)
+        assert "choose collisions greedy" in told
 
     def test_without_a_folder_and_without_features(self) -> None:
         made = ft.tokenize(toy_split(), config=CONFIGS["opq"], features=None)

@@ -256,6 +256,18 @@ class TestMPQ:
         other[:, 0] += 1.0
         assert bool(((whole.experts(other) - whole.experts(y)).abs().sum((0, 2)) > 0).all())
 
+    def test_what_nothing_reads_is_refused(self) -> None:
+        for choices, said in [
+            ({"decorrelate": "split", "orthogonality": 0.5}, "decorrelates orthogonality would change nothing"),
+            ({"decorrelate": "none", "orthogonality": 0.5}, "decorrelates orthogonality would change nothing"),
+            ({"soft_temperature": 0.1}, "Without a second stage soft_temperature would change nothing"),
+        ]:
+            with pytest.raises(ConfigError, match=said):
+                MPQ(**choices)
+            told = MPQ().to_json() | choices  # as runs have it that were made before it was refused
+            assert tokenizer_config(told) == MPQ(decorrelate=told["decorrelate"])
+        assert MPQ(decorrelate="cosine", orthogonality=0.5).orthogonality == 0.5
+
     def test_gates_average_one(self) -> None:
         tokenizer, y = self.made()
         gates = tokenizer.gates(y)
@@ -304,6 +316,15 @@ class TestMPQ:
         values = points(200)
         codes = fitted(MPQ(codebooks=5, size=4, components=3, epochs=0), values).encode(values)
         assert [len(codes[:, book].unique()) for book in range(5)] == [4] * 5
+
+
+@pytest.mark.parametrize("cls", TOKENIZERS.values())
+def test_a_width_of_vectors_that_are_not_read(cls: type[TokenizerConfig]) -> None:
+    with pytest.raises(ConfigError, match="Without collaborative vectors collaborative_width would change nothing"):
+        cls(collaborative="none", collaborative_width=32)
+    stored = cls().to_json() | {"collaborative": "none", "collaborative_width": 32}
+    assert tokenizer_config(stored) == cls(collaborative="none")
+    assert tokenizer_config(stored | {"collaborative": "co_occurrence"}).collaborative_width == 32
 
 
 class TestRandom:

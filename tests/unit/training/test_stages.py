@@ -134,6 +134,33 @@ def test_a_stage_may_be_no_candidate(
     assert "all epochs done); the best was epoch 4 with valid ndcg@10 0.3000" in said[-1]
 
 
+@pytest.mark.parametrize(
+    ("patience", "figures", "said"),
+    [(5, (0.1, 0.3), "2 epochs in 0 s (all epochs done)"), (1, (0.1, 0.05), "2 epochs in 0 s (no gain for 1 epoch)")],
+)
+def test_epochs_of_a_stage_alone_are_those_that_are_told(
+    sasrec: SASRec,
+    split: Split,
+    quick: Training,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    patience: int,
+    figures: tuple[float, ...],
+    said: str,
+) -> None:
+    """An alignment's are not those of the training whose other settings it has."""
+    Begun(monkeypatch, Stage(name="only", epochs=2 if patience == 5 else 7, patience=patience))
+    validated(monkeypatch, *figures)
+    out = io.StringIO()
+    long = replace(quick, epochs=50)
+    watch = Watch(Console(file=out, width=200))
+    train(Recipe(method=sasrec, training=long), split, tmp_path / "run", observer=watch)
+    last = out.getvalue().splitlines()[-1]
+    assert said.partition(" in ")[0] in last
+    assert said.partition(" s ")[2] in last
+    assert ("more --epochs may be worth their time" in last) == (patience == 5)
+
+
 def test_each_stage_stops_early_by_itself(
     sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
