@@ -71,8 +71,8 @@ MUTANTS = [
     Mutant(
         "the table of prefixes stays when tokens change",
         "methods/tiger.py",
-        "or not torch.equal(before_NM, codes_NM)",
-        "or before_NM.shape != codes_NM.shape",
+        "or not _same(self._table_codes_NM, codes_NM)",
+        "or self._table_codes_NM.shape != codes_NM.shape",
         f"{TIGER}::test_tokens_that_change_are_searched_anew",
     ),
     # ---- the search along prefixes
