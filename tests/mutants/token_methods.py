@@ -272,7 +272,7 @@ MUTANTS = [
         "starting.py",
         '[] if run.about.get("transferred") else [run.about]',
         "[run.about]",
-        "unit/test_transferring.py::test_a_doubt_names_the_data_that_was_trained_on",
+        "unit/test_transferring.py::test_what_was_trained_on_is_known_however_often_it_is_carried_on",
     ),
     Mutant(
         "a run over tokens of another tokenizer reads its features by means of its own",
