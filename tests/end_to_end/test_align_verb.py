@@ -61,6 +61,14 @@ def test_weights_of_rewards_are_learned_and_told(shell: Shell, paths: Path, tmp_
     assert f"Weights of rewards at the end: step_hit {weights['weight_step_hit']:.3g}, category_hit" in said
 
 
+def test_what_kept_the_old_weights_is_told(shell: Shell, paths: Path, tmp_path: Path) -> None:
+    """NDCG@10 may have been better, and the guard have fallen."""
+    told = shell.run("align", paths, "--out", tmp_path / "run", *BRIEF, "--rate", 1e-9, "--guard", "recall@5")
+    assert told.code == 0, told.err
+    said = " ".join((told.out + told.err).split())
+    assert "No validation was better without a loss of recall@5, so it holds the weights it began with." in said
+
+
 def test_a_reward_is_learned_and_carried_to_another_run(shell: Shell, paths: Path, tmp_path: Path) -> None:
     learning = [*BRIEF, "--path-rewards.learned", 1]
     told = shell.run("align", paths, "--out", tmp_path / "one", *learning)
