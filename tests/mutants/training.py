@@ -193,4 +193,11 @@ MUTANTS = [
         "]",
         f"{SPLIT}::test_one_process_goes_on_where_three_stopped",
     ),
+    Mutant(
+        "an alignment is told by the epochs of its training",
+        "training/settings.py",
+        "epochs=own or self.epochs",
+        "epochs=self.epochs",
+        f"{STAGES}::test_epochs_of_a_stage_alone_are_those_that_are_told",
+    ),
 ]

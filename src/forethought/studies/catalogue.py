@@ -255,6 +255,12 @@ STUDIES: dict[str, Study] = {
             *("reg4rec", "rpg-m-8", "reg4rec-token-alone", "reg4rec-no-category", "reg4rec-decoder"),
             *("reg4rec-steps-8", "reg4rec-tokens", "reg4rec-rqvae", "reg4rec-opq", "reg4rec-random"),
         ),
+        _ablation(
+            "more-tokens",
+            "Deciding 32 tokens one after the other",
+            "Over 8 tokens REG4Rec is level with RPG, which names them all at once (`path-components`). Is it over 32?",
+            *("rpg", "reg4rec-m-32"),
+        ),
         decoding.STUDY,
         path_meaning.STUDY,
         cold_items.STUDY,

@@ -107,9 +107,7 @@ class Fit:
             self.trackers.lines.rewind(self.progress.step - 1 if self.progress.batch else self.progress.step)
         if self.settings.compile:
             self.method.compile_encoder()
-        stages = self.method.stages()
-        own = stages[0].epochs if len(stages) == 1 else None  # of several each is told as it begins
-        self.observer.start(self.progress, replace(self.settings, epochs=own or self.settings.epochs))
+        self.observer.start(self.progress, self.settings.told(self.method.stages()))
         try:
             with Interrupt() as interrupt:
                 rows = windows(self.split.train, self.method.window, every=self.settings.all_windows)

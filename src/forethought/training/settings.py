@@ -5,6 +5,7 @@ The defaults were found on Beauty's validation part (docs/results/tuning.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -103,3 +104,8 @@ class Training(Settings):
         """
         own = {"batch_positions": stage.batch_positions, "precision": stage.precision}
         return replace(self, **{name: value for name, value in own.items() if value is not None})
+
+    def told(self, stages: Sequence[Stage]) -> Training:
+        """With the epochs of a stage that is alone, as an alignment is; of several each is told as it begins."""
+        own = stages[0].epochs if len(stages) == 1 else None
+        return replace(self, epochs=own or self.epochs)
