@@ -6,8 +6,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from forethought.alignment.aligner import Rewards
 from forethought.alignment.feedback_table import read_feedback
+from forethought.alignment.own_rewards import Rewards
 from forethought.alignment.settings import Alignment
 from forethought.config import Recipe
 from forethought.data.splits import Split

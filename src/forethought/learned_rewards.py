@@ -24,6 +24,7 @@ from forethought.run_folder import check_unchanged
 if TYPE_CHECKING:  # importing it takes longer than importing torch
     from lightning_fabric import Fabric
 
+OWN = "of paths of users it was not fitted to"
 FITTED, TAKEN = "reward", "reward_from"  # among what a run refers to
 
 
@@ -72,8 +73,8 @@ def sentence(given: GivenReward) -> str:
     figures = given.reward.figures
     named = {"correlation": "correlation", "within": "within a history", "auc": "AUC of hits"}
     told = [f"{said} {figures[name]:.3f}" for name, said in named.items() if name in figures]
-    of = "learned elsewhere, of" if given.taken else "of"
-    return f"The learned reward, {of} paths of users it was not fitted to: {', '.join(told)}."
+    of = "learned elsewhere, of paths of half of the validation users here" if given.taken else OWN
+    return f"The learned reward, {of}: {', '.join(told)}."
 
 
 def _made(

@@ -375,7 +375,8 @@ def with_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
 
 def described(recipe: Recipe, effort: Effort) -> str:
     """What an effort came to, in a sentence."""
-    parts = [f"{recipe.training.epochs} epochs at most"]
+    epochs = recipe.training.epochs
+    parts = [f"{epochs} epoch{'' if epochs == 1 else 's'} at most"]
     if (dropout := getattr(_encoder(recipe), "dropout", None)) is not None:
         parts.append(f"dropout {dropout:g}")
     if getattr(_encoder(recipe), "width", 0) >= WIDE:

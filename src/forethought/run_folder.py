@@ -258,8 +258,8 @@ def _check_values(folder: Path, before: dict[str, str], now: dict[str, str]) -> 
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """Settings that changed, each as `name: before -> now`."""
+    """Settings that changed, each as `name: before -> now`; of parts of two types the types alone."""
     if isinstance(before, dict) and isinstance(now, dict):
-        keys = {**before, **now}
+        keys = ["type"] if before.get("type") != now.get("type") else {**before, **now}
         return [d for key in keys for d in differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
     return [] if before == now else [f"{path}: {before!r} -> {now!r}"]

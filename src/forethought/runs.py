@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from forethought import machine
-from forethought.alignment.aligner import Rewards
 from forethought.alignment.feedback import Feedback
+from forethought.alignment.own_rewards import Rewards
 from forethought.alignment.parts import GivenReward, to_align
 from forethought.alignment.reward_file import write_reward
 from forethought.backbones.interface import BackboneConfig

@@ -8,6 +8,7 @@ new ones are tokenised by what made them.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,30 @@ def noted(run: Recommender, split: Split) -> dict[str, Any]:
     """What a run folder tells of the run that it began with.
 
     `may_have_seen`: whether that was trained on other data or another split, and hence perhaps on what is tested here.
+    `data` and `data_hash` are of the training that is in doubt: the run's own, or one before it.
     """
     protocol = run.about["protocol"]
     other = run.about["data_hash"] != split.data.data_hash or any(
         protocol.get(key) != split.protocol.get(key) for key in DIVIDES
     )
     before = run.about.get("started_from") or {}
-    return {
-        "weights": run.weights_sum,
-        "data": run.about["data"],
-        "data_hash": run.about["data_hash"],
-        "may_have_seen": bool(other or before.get("may_have_seen")),
-    }
+    doubted = bool(before.get("may_have_seen"))
+    source = before if doubted and not other else trained_on(run)[0]
+    return origin(run, source, may_have_seen=bool(other or doubted))
+
+
+def trained_on(run: Recommender) -> list[dict[str, Any]]:
+    """`data` and `data_hash` of each data set that a run's weights were trained on, the last one first."""
+    before = run.about.get("started_from") or {}
+    parts = [] if run.about.get("transferred") else [run.about]
+    parts += [before] if before else []
+    parts += before.get("earlier", [])
+    named = {part.get("data_hash"): {key: part.get(key) for key in ("data", "data_hash")} for part in parts}
+    return list(named.values())
+
+
+def origin(run: Recommender, source: Mapping[str, Any], *, may_have_seen: bool) -> dict[str, Any]:
+    """A run as what another began with; `earlier` are the other data sets that its weights were trained on, if any."""
+    made = {"weights": run.weights_sum, "data": source["data"], "data_hash": source["data_hash"]}
+    earlier = [each for each in trained_on(run) if each["data_hash"] != source["data_hash"]]
+    return made | {"may_have_seen": may_have_seen} | ({"earlier": earlier} if earlier else {})

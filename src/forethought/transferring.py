@@ -26,10 +26,10 @@ from forethought.recommender import Recommender, load
 from forethought.run_folder import written
 from forethought.semantic_ids.inputs import COLLABORATIVE
 from forethought.settings import check_all
-from forethought.starting import scales_of
+from forethought.starting import origin, scales_of, trained_on
 from forethought.untrained import data_about
 
-ANEW = "train rpg or reg4rec with --tokenizer.collaborative none and features that both data sets have"
+ANEW = "train rpg, reg4rec or tiger with --tokenizer.collaborative none and features that both data sets have"
 
 
 def transfer(run: Recommender | str | Path, split: Split, out: str | Path) -> Recommender:
@@ -112,6 +112,8 @@ def _moved(model: Recommender, split: Split, features: tuple[Feature, ...]) -> R
     method.eval()
     table = split.data.item_table.drop("source_row", strict=False).with_columns(pl.lit(0).alias(TRAIN_COUNT))
     common = bool(split.data.items.ids.is_in(model.items.ids.implode()).any()) if _same_kind(model, split) else False
+    behind = trained_on(model)
+    same = [each for each in behind if each["data_hash"] == split.data.data_hash]
     about: dict[str, Any] = {
         **{name: model.about[name] for name in ("precision", "trained_on") if name in model.about},
         **data_about(model.config, split),
@@ -119,12 +121,7 @@ def _moved(model: Recommender, split: Split, features: tuple[Feature, ...]) -> R
         "evidence": [],
         "tokens": shape.to_json(),
         "references": {"start": model.weights_sum, "tokens": shape.made["checksum"]},
-        "started_from": {
-            "weights": model.weights_sum,
-            "data": model.about["data"],
-            "data_hash": model.about["data_hash"],
-            "may_have_seen": common,
-        },
+        "started_from": origin(model, (same or behind)[0], may_have_seen=common or bool(same)),
         "transferred": True,
     }
     return Recommender(method, model.config, split.data.items, table, about)

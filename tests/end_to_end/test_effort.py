@@ -40,7 +40,7 @@ def test_the_best_effort_has_all_that_may_be_known_of_items(shell: Shell, shop: 
 def test_what_is_said_overrides_an_effort(shell: Shell, shop: Path, tmp_path: Path) -> None:
     words = ("train", "sasrec", "--data", shop, *SMALL)
     small, own = tmp_path / "small", tmp_path / "own"
-    assert "Effort default: 1 epochs at most, dropout 0.5." in shell.run(*words, "--out", small, "--epochs", 1).err
+    assert "Effort default: 1 epoch at most, dropout 0.5." in shell.run(*words, "--out", small, "--epochs", 1).err
     config = config_of(small)
     assert (config["method"]["backbone"]["dropout"], config["training"]["patience"]) == (0.5, 8)
     said = shell.run(*words, "--out", own, "--epochs", 1, "--dropout", 0.1, "--patience", 3)

@@ -341,4 +341,18 @@ MUTANTS = (
         "progress.begun = progress.begun | figures",
         f"{ALIGN}::test_what_it_began_with_is_known_when_signs_of_failure_are_looked_for",
     ),
+    Mutant(
+        "a reward of one's own takes the place of one that there is",
+        "alignment/own_rewards.py",
+        "if name in taken:",
+        "if False:",
+        "unit/alignment/test_own_rewards.py::test_what_is_no_reward_is_refused_and_nothing_is_written",
+    ),
+    Mutant(
+        "a reward of one's own may say anything",
+        "alignment/own_rewards.py",
+        "if said.shape not in (like_BGT.shape, like_BGT.shape[:2]):",
+        "if said.ndim not in (1, 2, 3):",
+        "unit/alignment/test_own_rewards.py::test_an_alignment_ends_with_that_sentence",
+    ),
 )

@@ -261,6 +261,20 @@ MUTANTS = [
         "unit/test_transferring.py::test_tokens_are_made_by_the_runs_tokenizer_of_features_as_it_read_them",
     ),
     Mutant(
+        "weights that come back to their own data have seen nothing of it",
+        "transferring.py",
+        "may_have_seen=common or bool(same)",
+        "may_have_seen=common",
+        "unit/test_transferring.py::test_what_was_trained_on_is_known_however_often_it_is_carried_on",
+    ),
+    Mutant(
+        "weights that were carried on were trained where they were carried to",
+        "starting.py",
+        '[] if run.about.get("transferred") else [run.about]',
+        "[run.about]",
+        "unit/test_transferring.py::test_what_was_trained_on_is_known_however_often_it_is_carried_on",
+    ),
+    Mutant(
         "a run over tokens of another tokenizer reads its features by means of its own",
         "references.py",
         "if scales is None and asked.tokens is not None:",

@@ -11,8 +11,9 @@ import pytest
 import torch
 from small_methods import small
 
+import forethought as ft
 from forethought.backbones.sasrec import SASRec
-from forethought.config import Recipe
+from forethought.config import Recipe, to_json
 from forethought.data.features import Features
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
@@ -22,6 +23,7 @@ from forethought.evaluation.report import Evaluation
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.item_tokens import TokenItems
 from forethought.recommender import Recommender
+from forethought.run_folder import differences
 from forethought.runs import evaluate, train
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
@@ -74,6 +76,14 @@ def test_what_it_may_have_seen_is_said_wherever_its_numbers_are(
     compare({"plain": plain, "started": evaluation}, resamples=50, permutations=50)  # the very question one asks
     again = train(recipe, split, tmp_path / "again", start=tmp_path / "run")
     assert again.about["started_from"]["may_have_seen"]
+
+
+def test_of_parts_of_two_types_the_types_alone_are_told() -> None:
+    """And not each setting that the one has and the other has not."""
+    before, now = ({"tokenizer": to_json(each), "width": width} for each, width in ((ft.MPQ(), 8), (ft.OPQ(), 9)))
+    assert differences(before, now, "method") == ["method.tokenizer.type: 'mpq' -> 'opq'", "method.width: 8 -> 9"]
+    one, other = {"tokenizer": to_json(ft.MPQ())}, {"tokenizer": to_json(ft.MPQ(hidden=8))}
+    assert differences(one, other) == ["tokenizer.hidden: 64 -> 8"]
 
 
 def test_features_are_read_as_those_of_the_run(recipe: Recipe, older: pl.DataFrame, shop: Path, tmp_path: Path) -> None:

@@ -127,6 +127,38 @@ def test_a_training_goes_on_from_there(
     assert transfer(run, other, tmp_path / "other").about["started_from"]["may_have_seen"] is True  # the same names
 
 
+def test_what_was_trained_on_is_known_however_often_it_is_carried_on(
+    run: Recommender, split: Split, renamed: Split, other: Split, tmp_path: Path, quick: Training
+) -> None:
+    """Weights that come back to the data that they were trained on may have seen what is tested there."""
+    moved = transfer(run, renamed, tmp_path / "moved")  # no item in common
+    assert moved.about["started_from"]["data"] == split.data.name
+    back = transfer(moved, split, tmp_path / "back")
+    assert back.about["started_from"] == {
+        "weights": moved.weights_sum,
+        "data": split.data.name,
+        "data_hash": split.data.data_hash,
+        "may_have_seen": True,
+    }
+    again = Recipe(method=run.config.method, training=quick, features=FEATURES)  # type: ignore[arg-type]
+    few = train(again, renamed, tmp_path / "few", start=tmp_path / "moved")
+    assert few.about["started_from"]["may_have_seen"] is False
+    home = transfer(few, split, tmp_path / "home").about["started_from"]
+    assert (home["data"], home["may_have_seen"]) == (split.data.name, True)
+    assert [each["data"] for each in home["earlier"]] == [renamed.data.name]
+
+
+def test_a_doubt_names_the_data_that_was_trained_on(
+    run: Recommender, split: Split, other: Split, tmp_path: Path, quick: Training
+) -> None:
+    """And not the data that weights were carried to, of whose interactions nothing was read."""
+    transfer(run, other, tmp_path / "moved")
+    again = Recipe(method=run.config.method, training=quick, features=FEATURES)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match=rf"are of {split.data.name} \({split.data.data_hash[:8]}\)"):
+        few = train(again, other, tmp_path / "few", start=tmp_path / "moved")
+    assert few.about["started_from"]["data_hash"] == split.data.data_hash
+
+
 def test_what_cannot_carry_over_is_refused_in_a_sentence(
     split: Split, other: Split, quick: Training, tmp_path: Path, trained: Recommender, shop: Path
 ) -> None:

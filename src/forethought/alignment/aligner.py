@@ -13,7 +13,7 @@ Shapes: B cases, G rollouts of each, T choices.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -24,6 +24,7 @@ from forethought.alignment.feedback import NOBODY, Feedback
 from forethought.alignment.kinds import ANCHORS, CASES, policy_of, rewards_of
 from forethought.alignment.learned_reward import LEARNED, LearnedReward
 from forethought.alignment.learned_weights import LearnedWeights
+from forethought.alignment.own_rewards import Rewards, earned, own_rewards
 from forethought.alignment.rewards import ItemRanks, spread, to_go
 from forethought.alignment.settings import Alignment
 from forethought.alignment.signatures import WATCHED, signatures
@@ -44,7 +45,6 @@ FEEDBACK = "feedback"  # what the reward of it is called
 IDLE = 0.95  # of groups without a difference
 GAP, PROMISES = "learned_gap", 0.1  # of a learned reward: what it says less what it should, and how much is too much
 STEADY_SHARE, RARE = 0.98, 0.05  # of the most that consistency can earn, and of choices
-Rewards = Mapping[str, tuple[float, Callable[[Any], Tensor]]]
 
 
 class _Drawn(NamedTuple):
@@ -83,11 +83,10 @@ class Aligner(Method):
         self.window, self.inputs, self.reasoning = method.window, method.inputs, method.reasoning
         self.most_validated = method.most_validated
         self.policy = policy_of(method, settings)
-        self.rewards = rewards_of(self.policy, settings, items, reward) | dict(more or {})
+        self.rewards = rewards_of(self.policy, settings, items, reward)
+        self.rewards |= own_rewards(more, self.rewards)
         self.learned_reward = reward
         self.feedback = feedback
-        if reward is not None and LEARNED in (more or {}):
-            raise ConfigError("A reward of your own is called learned, as the one that is: give it another name.")
         _check_feedback(settings, feedback, self.rewards)
         if not any(weight for weight, _ in self.rewards.values()) and feedback is None:
             raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
@@ -168,7 +167,8 @@ class Aligner(Method):
         rollouts = self.policy.roll_out(case, self.settings.group, self.settings.temperature, future)
         facts = self.policy.facts(case, rollouts, future)
         like = rollouts.log_probs_BGT
-        parts = {name: spread(reward(facts).to(like), like.shape[-1]) for name, (_, reward) in self.rewards.items()}
+        given = {name: earned(name, reward(facts), like) for name, (_, reward) in self.rewards.items()}
+        parts = {name: spread(each, like.shape[-1]) for name, each in given.items()}
         figures = {} if self.learned_reward is None else {GAP: self._gap(facts, parts[LEARNED], shares_B, judged_B)}
         if self.feedback is not None and judged_B is not None:
             known_B11 = (judged_B == NOBODY)[:, None, None]  # what comes next

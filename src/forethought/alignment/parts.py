@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from forethought.alignment.aligner import Aligner, Rewards
+from forethought.alignment.aligner import Aligner
 from forethought.alignment.feedback import Feedback
 from forethought.alignment.held_out import halves, shared_out
 from forethought.alignment.items import item_ranks
 from forethought.alignment.learned_reward import LearnedReward
+from forethought.alignment.own_rewards import Rewards
 from forethought.alignment.settings import Alignment
 from forethought.data.splits import Split
 from forethought.methods.interface import Method

@@ -90,5 +90,8 @@ def run(arguments: list[str]) -> None:
         if weights := outcome.get("reward_weights"):
             each = ", ".join(f"{name.removeprefix('weight_')} {weight:.3g}" for name, weight in weights.items())
             view.print(f"Weights of rewards at the end: {each}.")
-        said = "No validation was better, so it holds the weights it began with. " if kept else ""
+        wanted = f"was better without a loss of {args.alignment.guard}"
+        if options.feedback is not None:
+            wanted = f"kept NDCG@10 and {args.alignment.guard} within --feedback-cost"
+        said = f"No validation {wanted}, so it holds the weights it began with. " if kept else ""
         view.print(f"{said}The run lies in {options.out}; next: forethought evaluate {options.out}")
