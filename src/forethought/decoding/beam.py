@@ -161,8 +161,8 @@ class _Beams:
     @classmethod
     def start(cls, now: Followed, said_BPMC: Tensor) -> _Beams:
         B, P, M, _ = said_BPMC.shape
-        open_BPM = said_BPMC.new_full((B, P, M), -1, dtype=torch.int64)
-        return cls(said_BPMC.new_zeros(B, P), open_BPM, now, said_BPMC)
+        tokens_BPM = said_BPMC.new_full((B, P, M), -1, dtype=torch.int64)
+        return cls(said_BPMC.new_zeros(B, P), tokens_BPM, now, said_BPMC)
 
     def keys(self, keys_MC: Tensor) -> Tensor:
         """What tells the sets of tokens of the paths apart, [B, P]."""
