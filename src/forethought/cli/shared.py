@@ -141,7 +141,8 @@ class ColumnOptions:
     rating: str = "rating"
     """Column with ratings."""
     items: str | None = None
-    """Table with one row an item (title, brand, categories)."""
+    """Table with one row an item (title, brand, categories); its ids stand in a column called as --item says, or
+    item_id."""
 
     def columns(self) -> Columns:
         from forethought.data.columns import Columns

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from forethought.data.columns import AUTO, Columns, missing_column
+from forethought.data.columns import AUTO, Columns
 from forethought.data.encoding import encode
 from forethought.data.filters import minimum_rating as rated_at_least
 from forethought.data.interactions import Interactions
@@ -22,7 +22,7 @@ from forethought.data.sources import OpenTable, describe, open_table, readable
 from forethought.data.texts import VECTORS
 from forethought.data.times import MEND, Clock, clock, doubts, iso
 from forethought.data.vocabulary import IdKind, Vocabulary, id_column
-from forethought.errors import DataError
+from forethought.errors import DataError, shown, some
 
 
 def read(
@@ -178,7 +178,11 @@ def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[p
         names = frame.collect_schema().names()
         column = item if item in names else "item_id"
         if column not in names:
-            raise missing_column("item", column, names, source)
+            called = dict.fromkeys([shown(item), shown("item_id")])
+            raise DataError(
+                f"There is no item column {' or '.join(called)} in the item table, {describe(source)}, which has "
+                f"{some(names, 100) or 'none'}: call its column of item ids as the interactions do."
+            )
         ids, own_kind = id_column(frame, column)
         if own_kind != kind:
             raise DataError(

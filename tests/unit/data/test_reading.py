@@ -228,6 +228,15 @@ def test_the_item_table_may_name_ids_like_the_interactions() -> None:
     assert data.item_table["item_id"].to_list() == ["b", "a"]
 
 
+@pytest.mark.parametrize(("item", "wanted"), [("asin", "'asin' or 'item_id'"), ("item_id", "'item_id'")])
+def test_an_item_table_without_ids_is_told_what_to_call_them(item: str, wanted: str) -> None:
+    """Another name for the interactions' column, which the general advice is, would not help."""
+    table = pl.DataFrame({"user_id": [1, 1], item: ["a", "b"]})
+    told = f"no item column {wanted} in the item table, .* which has 'sku', 'title': call its column of item ids as"
+    with pytest.raises(DataError, match=told):
+        read(table, item=item, items=pl.DataFrame({"sku": ["a"], "title": ["x"]}))
+
+
 def test_a_folder_in_the_uniform_layout_brings_its_items(tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     folder.mkdir()
