@@ -30,6 +30,7 @@ from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
 from forethought.recommender import Recommender, load
 from forethought.run_folder import written
+from forethought.semantic_ids.token_table import TokenTable
 from forethought.settings import check_all
 from forethought.starting import scales_of
 
@@ -86,9 +87,10 @@ def _extended(model: Recommender, new: NewItems) -> Recommender:
     about = model.about | {
         "items": known + count,
         "features": [feature.to_json() for feature in features],
-        "extended": [*model.about.get("extended", []), {"items": count, "weights": model.weights_sum}],
     }
     method = _grown(model, features, known + count)
+    added = {"items": count, "weights": model.weights_sum} | _tied(method, known)
+    about["extended"] = [*model.about.get("extended", []), added]
     know_trained(method, counts.cast(pl.Int64).to_torch())
     method.eval()
     with torch.inference_mode():
@@ -96,6 +98,15 @@ def _extended(model: Recommender, new: NewItems) -> Recommender:
     items = Vocabulary.from_series(ids, model.items.kind)
     table = table.with_columns(counts.alias(TRAIN_COUNT))
     return replace(model, method=method, items=items, item_table=table, about=about, folder=None, index=None)
+
+
+def _tied(method: Method, known: int) -> dict[str, int]:
+    """How many items behind the known ones share all their tokens with another, so that every ranking ties them."""
+    for part in method.modules():
+        if isinstance(part, TokenItems):
+            table = TokenTable(part.codes_NM.cpu(), part.size, part.ordered)
+            return {"tied": int((table.group_sizes()[table.groups_N()[known:]] > 1).sum())}
+    return {}
 
 
 def _wide_enough(feature: Feature, before: dict[str, Any]) -> Feature:

@@ -81,11 +81,13 @@ def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[Sums]:
 
 @contextmanager
 def _nothing_useless(folder: Path) -> Iterator[None]:
-    """Where training ends before there is a state to go on from, or weights, what was written before is removed."""
+    """Where training ends before there is a state to go on from, or weights of an epoch, what was written before is
+    removed: those that an alignment begins with are another run's."""
     try:
         yield
     except BaseException:
-        if not state.exists(folder / STATE_FOLDER) and not (folder / MODEL_FILE).exists():
+        trained = (folder / MODEL_FILE).exists() and (folder / LOG_FILE).exists()
+        if not trained and not state.exists(folder / STATE_FOLDER):
             to_the_end(lambda: _empty(folder))
             (folder / LOCK_FILE).unlink(missing_ok=True)
         raise
@@ -99,6 +101,11 @@ def _empty(folder: Path) -> None:
 
 def _check(run: Recommender, folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Whether a training may begin there, or go on; nothing is written."""
+    if resume and overwrite:
+        raise ConfigError(
+            "resume goes on with what lies in the folder, overwrite removes it (on the command line --resume and "
+            "--overwrite): give one of them."
+        )
     if resume:
         _check_resumable(run, folder)
     else:

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 import torch
 from small_methods import small
+from small_tokens import TOKENIZER
 
+from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.features import Features
 from forethought.data.reading import read
@@ -18,6 +20,7 @@ from forethought.errors import ForethoughtError
 from forethought.extending import extend
 from forethought.methods.items import ItemTable
 from forethought.methods.lightrec import LightRec
+from forethought.methods.rpg import RPG
 from forethought.recipes import METHODS
 from forethought.recommender import Recommender
 from forethought.runs import train
@@ -89,6 +92,19 @@ def test_a_run_takes_items_that_it_never_saw(run: Recommender, tmp_path: Path) -
     assert len(extended.recommend([[*history, "new riddle"]], k=5, **dated)[0].items) == 5
     again = extend(extended, new.with_columns(item_id=pl.Series(["third", "fourth"])), tmp_path / "twice")
     assert len(again.items) == known + 4
+
+
+def test_new_items_without_free_tokens_are_counted(split: Split, quick: Training, tmp_path: Path) -> None:
+    """Twins by the dozen: of 4 tuples most are taken, and those that share one are ties in every ranking."""
+    tokens = replace(TOKENIZER, codebooks=1, size=4)
+    method = RPG(backbone=SASRec(width=16, window=8, ffn_width=32), tokenizer=tokens)
+    run = train(
+        Recipe(method=method, training=replace(quick, epochs=1, device="cpu"), features=FEATURES), split, tmp_path / "a"
+    )
+    new = pl.concat([run.item_table.select("item_id", "categories", "price")[:1]] * 3)
+    extended = extend(run, new.with_columns(item_id=pl.Series(["x", "y", "z"])), tmp_path / "b")
+    assert extended.about["extended"][0]["items"] == 3
+    assert extended.about["extended"][0]["tied"] == 3
 
 
 def test_a_training_begins_with_the_weights_of_a_run(

@@ -20,7 +20,7 @@ from forethought.backbones.sasrec import SASRec
 from forethought.catalogue import ann
 from forethought.config import Recipe
 from forethought.data.splits import Split, leave_last_out
-from forethought.errors import DataError, RunError
+from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.next_item import NextItem
 from forethought.methods.rpg import RPG
@@ -129,6 +129,14 @@ def test_two_trainings_are_kept_apart(split: Split, sasrec: SASRec, quick: Train
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
     # The other one is gone, and so is its lock.
     train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", overwrite=True)
+
+
+def test_to_go_on_and_to_begin_anew_are_not_asked_at_once(
+    split: Split, sasrec: SASRec, quick: Training, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="give one of them"):
+        train(Recipe(method=sasrec, training=quick), split, tmp_path / "run", resume=True, overwrite=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_was_trained_comes_back_on_the_device_of_its_training(

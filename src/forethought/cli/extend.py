@@ -36,10 +36,17 @@ def run(arguments: list[str]) -> None:
     from forethought.extending import extend
 
     model = extend(args.run, args.items, args.out, texts=args.texts, item=args.item)
-    added = model.about["extended"][-1]["items"]
+    made = model.about["extended"][-1]
+    added, tied = made["items"], made.get("tied", 0)
     if args.json:
-        print_json({"run": str(args.out), "items": len(model.items), "new": added})
+        print_json({"run": str(args.out), "items": len(model.items), "new": added, "tied": tied})
     else:
+        if tied:
+            console().print(
+                f"{tied:,} of the new items share all their tokens with another item, so that every ranking ties them: "
+                "no tokens near theirs are free. What tells them apart in the features, or more or larger codebooks, "
+                "would."
+            )
         console().print(
             f"The run in {args.out} knows {len(model.items):,} items, {added:,} of them new; next: "
             f"forethought recommend {args.out} --history ID,ID"

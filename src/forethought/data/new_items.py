@@ -125,7 +125,9 @@ def _cast(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     try:
         return column.cast(dtype)
     except pl.exceptions.PolarsError as error:
+        lists = dtype.is_nested() and not column.dtype.is_nested()
+        how = "give the new items as Parquet, which holds lists" if lists else "cast it"
         raise DataError(
             f"The column {column.name!r} of the new items ({column.dtype}) cannot be read as that of the run "
-            f"({dtype}): cast it."
+            f"({dtype}): {how}."
         ) from error

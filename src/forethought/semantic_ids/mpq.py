@@ -79,6 +79,10 @@ class MPQ(TokenizerConfig):
             unread.append(("a second stage", "behaviour_weight", ("behaviour_epochs", "soft_temperature")))
         if values.get("decorrelate", cls.decorrelate) in ("split", "none"):
             unread.append(("something that decorrelates", "decorrelate split_xcov", ("orthogonality",)))
+        if not values.get("epochs", cls.epochs):
+            second = values.get("behaviour_weight", cls.behaviour_weight)  # a stage that reads the others
+            others = () if second else ("commitment", "learning_rate", "batch", "orthogonality", "gate")
+            unread.append(("passes over the items", "epochs", ("continuous", *others)))
         return unread
 
     @property

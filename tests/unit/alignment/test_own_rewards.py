@@ -95,3 +95,21 @@ def test_an_alignment_ends_with_that_sentence(paths_run: Recommender, split: Spl
     settings = Alignment(group=2, epochs=1, batches=1)
     with pytest.raises(ConfigError, match=r"The reward 'few' gave the shape \[7\]"):
         align(paths_run, split, tmp_path / "run", settings, rewards={"few": (1.0, lambda facts: torch.zeros(7))})
+
+
+def test_a_reward_that_fails_before_anything_was_learned_leaves_no_run(
+    paths_run: Recommender, split: Split, tmp_path: Path
+) -> None:
+    """The weights that an alignment begins with are those of the run that it was to align."""
+
+    def fails(_: Any) -> torch.Tensor:
+        assert (tmp_path / "run" / "model.safetensors").exists()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        align(
+            paths_run, split, tmp_path / "run", Alignment(group=2, epochs=1, batches=1), rewards={"few": (1.0, fails)}
+        )
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    made = align(paths_run, split, tmp_path / "run", Alignment(group=2, epochs=1, batches=1))  # nothing is in its way
+    assert made.folder == tmp_path / "run"

@@ -230,7 +230,7 @@ class TestMPQ:
 
     def test_it_begins_as_product_quantisation(self) -> None:
         """Untrained, with the experts' corrections left out: blocks of components, put back in their places."""
-        tokenizer, y = self.made(epochs=0, initial_scale=1e-6)
+        tokenizer, y = self.made(epochs=0, continuous=MPQ.continuous, batch=MPQ.batch, initial_scale=1e-6)
         product = fitted(OPQ(codebooks=3, size=8, components=6, turns=0), points())
         assert torch.equal(tokenizer.assign(y), product.assign(y))
         torch.testing.assert_close(
@@ -240,7 +240,8 @@ class TestMPQ:
     def test_training_leaves_less(self) -> None:
         errors = []
         for epochs in (0, 40):
-            tokenizer, y = self.made(epochs=epochs, orthogonality=0.0)
+            choices = {"orthogonality": 0.0} if epochs else {"continuous": MPQ.continuous, "batch": MPQ.batch}
+            tokenizer, y = self.made(epochs=epochs, **choices)
             errors.append(float((y - tokenizer.reconstruct(tokenizer.assign(y))).square().sum()))
         assert errors[1] < errors[0]
 
@@ -267,6 +268,13 @@ class TestMPQ:
             told = MPQ().to_json() | choices  # as runs have it that were made before it was refused
             assert tokenizer_config(told) == MPQ(decorrelate=told["decorrelate"])
         assert MPQ(decorrelate="cosine", orthogonality=0.5).orthogonality == 0.5
+
+    def test_without_passes_over_the_items_nothing_reads_what_they_are_trained_by(self) -> None:
+        for choices in ({"learning_rate": 0.1}, {"batch": 8}, {"gate": False}, {"commitment": 1.0}, {"continuous": 2}):
+            with pytest.raises(ConfigError, match=f"passes over the items {next(iter(choices))} would change nothing"):
+                MPQ(epochs=0, **choices)
+            assert tokenizer_config(MPQ().to_json() | choices | {"epochs": 0}) == MPQ(epochs=0)
+        assert MPQ(epochs=0, behaviour_weight=1.0, learning_rate=0.1).learning_rate == 0.1  # the second stage reads it
 
     def test_gates_average_one(self) -> None:
         tokenizer, y = self.made()
