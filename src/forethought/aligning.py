@@ -24,7 +24,8 @@ def aligned(recipe: Recipe, alignment: Alignment) -> Recipe:
     """The recipe by which a run of another recipe is aligned: it halts where stopping is the likelier choice, and reads
     histories as they are."""
     parts: dict[str, Any] = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
-    training = replace(recipe.training, warmup_steps=0, ladq=LADQ(), crop=0.0, earlier_windows=0.0, input_noise=0.0)
+    plain = {"crop": 0.0, "earlier_windows": 0.0, "input_noise": 0.0, "later_targets": 0.0}
+    training = replace(recipe.training, warmup_steps=0, ladq=LADQ(), **plain)
     method = recipe.method
     if is_dataclass(halting := getattr(method, "halting", None)):
         method = replace(method, halting=replace(halting, threshold=EVEN))  # type: ignore[call-arg, type-var]

@@ -88,18 +88,22 @@ def check_inputs(model: Method, settings: Training, split: Split) -> None:
     """Refuse settings of training that do not fit the method or the histories."""
     for metric in (settings.choose_by, *(stage.metric for stage in model.stages())):
         metric_of(metric)  # raises where there is none
-    if settings.input_noise and model.inputs.masked_items:
-        raise ConfigError(
-            "input_noise is for models that name what follows a history, and this one hides items of the history: "
-            "leave it out."
-        )
+    for name in ("input_noise", "later_targets"):
+        if getattr(settings, name) and model.inputs.masked_items:
+            raise ConfigError(
+                f"{name} is for models that name what follows a history, and this one hides items of the history: "
+                "leave it out."
+            )
     longest = int((split.train.lengths - 1).max())
     if settings.earlier_windows and longest <= model.window:
         raise ConfigError(
             f"No history is longer than the window (the longest trains {longest:,} items, and the window has "
             f"{model.window:,}), so that there is no earlier one: leave earlier_windows out, or lower the window."
         )
-    if settings.crop and int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3:
-        raise ConfigError(
-            "No row that is trained on has three items, so that there is nothing for crop to cut: leave it out."
-        )
+    short = int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3
+    for name, does in (("crop", "cut"), ("later_targets", "name")):
+        if short and getattr(settings, name):
+            raise ConfigError(
+                f"No row that is trained on has three items, so that there is nothing for {name} to {does}: leave it "
+                "out."
+            )

@@ -10,6 +10,7 @@ several processes share each batch by taking every n-th row of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -74,6 +75,34 @@ def replace_randomly(rows: Tensor, chance: float, n_rows: int) -> tuple[Tensor, 
     """Each row number, with this chance, replaced by one drawn evenly from all; and where that was."""
     replaced = torch.rand(rows.shape, device=rows.device) < chance
     return torch.where(replaced, torch.randint(n_rows, rows.shape, device=rows.device), rows), replaced
+
+
+def later_targets(targets_BL: Tensor, lengths_B: Tensor, chance: float) -> Tensor:
+    """Each target, replaced with this chance by the one after it, again with this chance by the next, and so on.
+
+    A row ends: of the n targets from a position on, the one j later is drawn with P(j) = p^j (1 - p) / (1 - p^n), so
+    that the last position keeps its own.
+
+    Args:
+        targets_BL: as `Batch` has them; padded slots keep what they hold.
+        chance: p, above 0 and below 1.
+    """
+    at_L = torch.arange(targets_BL.shape[1], device=targets_BL.device)
+    left_BL = (lengths_B[:, None] - at_L).clamp_min(1)
+    u_BL = torch.rand(targets_BL.shape, dtype=torch.float64, device=targets_BL.device)
+    later_BL = torch.floor(torch.log1p(-u_BL * (1 - chance**left_BL)) / math.log(chance)).long()
+    return targets_BL.gather(1, at_L + torch.minimum(later_BL, left_BL - 1))  # where rounding reaches beyond the row
+
+
+def varied(batch: Batch, n_items: int, *, input_noise: float, later: float) -> Batch:
+    """A training batch with items replaced with the first chance (`replace_randomly`), and later targets drawn with the
+    second; 0 leaves them."""
+    assert batch.targets_BL is not None
+    if input_noise:
+        batch = replace(batch, items_BL=replace_randomly(batch.items_BL, input_noise, n_items)[0])
+    if later:
+        batch = replace(batch, targets_BL=later_targets(batch.targets_BL, batch.lengths_B, later))
+    return batch
 
 
 def windows(train: Spans, window: int, *, every: bool = True) -> Spans:

@@ -23,7 +23,7 @@ from forethought.studies import (
 from forethought.studies.shops import MANY_CUSTOMERS
 from forethought.studies.study import Study
 from forethought.studies.tables import results_table
-from forethought.studies.variants import INPUT_NOISE, NOISY_FULL, PRIORS, PROTOTYPES
+from forethought.studies.variants import INPUT_NOISE, LATER_TARGETS, NOISY_FULL, PRIORS, PROTOTYPES
 
 CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat, in every table
 
@@ -178,6 +178,18 @@ STUDIES: dict[str, Study] = {
             "and what is to be named stays? What these keep of their quality under noise is on the page of `noise`.",
             "sasrec",
             *(f"{name}-input-noise-{share}" for name, shares in INPUT_NOISE.items() for share in shares),
+        ),
+        _ablation(
+            "later-targets",
+            "Later items as targets",
+            "What if, in training, a position names the item after the next in its place with some chance, with the "
+            "same chance again the one after that, and so on (`--later-targets`): the later items of REG4Rec's MSRA as "
+            "targets, in the place of rewards? Each other method stands before its own row with a chance of 0.3.",
+            *(
+                row
+                for name, chances in LATER_TARGETS.items()
+                for row in (name, *(f"{name}-later-{p}" for p in chances))
+            ),
         ),
         _ablation(
             "evidence",

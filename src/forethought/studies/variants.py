@@ -39,12 +39,12 @@ def noisy(name: str) -> Callable[[], Recipe]:
     return lambda: replace(METHODS[name](), noise=Noise(kind="replace", share=0.2))
 
 
-def with_input_noise(name: str, chance: float) -> Callable[[], Recipe]:
-    """Shown other items in its training histories, drawn anew in each batch."""
+def trained(name: str, **settings: Any) -> Callable[[], Recipe]:
+    """A variant with other settings of the training loop."""
 
     def make() -> Recipe:
         recipe = VARIANTS[name]()
-        return replace(recipe, training=replace(recipe.training, input_noise=chance))
+        return replace(recipe, training=replace(recipe.training, **settings))
 
     return make
 
@@ -179,6 +179,12 @@ INPUT_NOISE = {
 }
 
 PRIORS = ("", "-0.1", "-1.0")  # weights of the prior of neighbours: .3, and those
+LATER_TARGETS = {
+    "sasrec": (0.1, 0.2, 0.3, 0.5),
+    **dict.fromkeys(("gru4rec", "rearec-prl", "dtrec", "lares", "igr-sr", "rpg-m-8", "reg4rec", "tiger"), (0.3,)),
+    **dict.fromkeys(("sasrec-features", "sasrec-full"), (0.3,)),
+}
+"""Chances with which a position names a later item, by variant."""
 NOISY_FULL = ("sasrec", "rearec-prl", "dtrec", "lares", "igr-sr-no-lid")
 FULL = (
     "sasrec",
@@ -234,7 +240,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     **{f"{m}-{n}": changed(m, backbone={"window": n}) for m in ("sasrec", "igr-sr") for n in (200, 1000)},
     **{f"{name}-noisy": noisy(name) for name in ("sasrec", "rearec-prl", "igr-sr")},
     **{
-        f"{name}-input-noise-{share}": with_input_noise(name, share)
+        f"{name}-input-noise-{share}": trained(name, input_noise=share)
         for name, shares in INPUT_NOISE.items()
         for share in shares
     },
@@ -304,7 +310,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "sasrec-long-level": level("sasrec", epochs=48, backbone=NARROW),  # four times, as LARES takes in FLOPs
     # its second stage would be epochs more than the others have
     "lares-level": level("lares", **NARROW, reinforcement={"epochs": 0}),
-    **{f"{name}-full-input-noise-0.1": with_input_noise(f"{name}-full", 0.1) for name in NOISY_FULL},
+    **{f"{name}-full-input-noise-0.1": trained(f"{name}-full", input_noise=0.1) for name in NOISY_FULL},
     **{f"sasrec-layers-{way}": with_layers("sasrec", settings) for way, settings in LAYERS.items()},
     **{
         f"reg4rec-layers-{way}": with_layers("reg4rec", settings, tokenizer=OPQ(codebooks=4, size=64))
@@ -364,6 +370,12 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
 """Aligned runs: of which variant, and how."""
 VARIANTS |= {name: after(of, **settings) for name, (of, settings) in ALIGNED.items()}
 
+
+VARIANTS |= {
+    f"{name}-later-{chance}": trained(name, later_targets=chance)
+    for name, chances in LATER_TARGETS.items()
+    for chance in chances
+}
 
 MADE_OF: dict[str, tuple[str, str]] = {
     **{f"{name}-from-{run}": (name, run) for name in ("rpg-m-8", "reg4rec") for run in ("sasrec", "sasrec-features")},

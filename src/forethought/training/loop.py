@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from forethought.catalogue.narrow import narrow_products
-from forethought.data.batches import Batch, cropped, earlier, plan, replace_randomly, training_batch, windows
+from forethought.data.batches import Batch, cropped, earlier, plan, training_batch, varied, windows
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
 from forethought.errors import RunError
@@ -266,9 +266,9 @@ class Fit:
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = training_batch(rows, rank=fabric.global_rank, world=fabric.world_size).to(fabric.device)
-        if self.settings.input_noise and not self.method.inputs.masked_items:
-            items_BL, _ = replace_randomly(batch.items_BL, self.settings.input_noise, self.split.data.n_items)
-            batch = replace(batch, items_BL=items_BL)
+        if not self.method.inputs.masked_items:  # which has no other targets than what it hides
+            noise, later = self.settings.input_noise, self.settings.later_targets
+            batch = varied(batch, self.split.data.n_items, input_noise=noise, later=later)
         if self._stage.updates > 1 or type(self.method).begin_batch is not Method.begin_batch:
             self.method.begin_batch(batch)
         made = [self._update(fabric, model, optimiser, batch) for _ in range(self._stage.updates)]

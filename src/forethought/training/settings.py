@@ -63,6 +63,10 @@ class Training(Settings):
     input_noise: Annotated[ShareBelowOne, SearchRange(0.0, 0.3)] = 0.0
     """Chance that an item of a training history is replaced by one drawn evenly from all, anew in each batch; what
     is to be named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
+    later_targets: Annotated[ShareBelowOne, SearchRange(0.0, 0.5)] = 0.0
+    """Chance that a position names the item after the next in its place, with the same chance again the one after that,
+    and so on (w of REG4Rec's MSRA, arXiv 2508.15308, as targets in the place of rewards), drawn anew in each batch.
+    What somebody takes soon is nearly as right an answer as what came first."""
     crop: Share = 0.0
     """Share of the training rows of which a random stretch alone is shown (two items at least, and never all), drawn
     anew in each epoch: what came before it is not read, and what comes after it is not named (the crops of CL4SRec,
