@@ -88,12 +88,21 @@ def check_inputs(model: Method, settings: Training, split: Split) -> None:
     """Refuse settings of training that do not fit the method or the histories."""
     for metric in (settings.choose_by, *(stage.metric for stage in model.stages())):
         metric_of(metric)  # raises where there is none
-    for name in ("input_noise", "later_targets"):
-        if getattr(settings, name) and model.inputs.masked_items:
-            raise ConfigError(
-                f"{name} is for models that name what follows a history, and this one hides items of the history: "
-                "leave it out."
-            )
+    if settings.input_noise and model.inputs.masked_items:
+        raise ConfigError(
+            "input_noise is for models that name what follows a history, and this one hides items of the history: "
+            "leave it out."
+        )
+    if settings.later_targets and not model.inputs.later_targets:
+        raise ConfigError(
+            "later_targets share a softmax over all items with the next one, which this method, its loss or what "
+            "stands beside it (a teacher, a prior) does not allow: leave it out, or choose the loss ce of sasrec, "
+            "gru4rec, hstu, bsarec, rearec, dtrec, lares or igr-sr, or items of rpg or reg4rec."
+        )
+    if settings.later_targets and settings.split_catalogue:
+        raise ConfigError(
+            "later_targets need all item vectors in every process, so the catalogue cannot be split: leave one out."
+        )
     longest = int((split.train.lengths - 1).max())
     if settings.earlier_windows and longest <= model.window:
         raise ConfigError(

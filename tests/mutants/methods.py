@@ -373,7 +373,7 @@ MUTANTS = [
     ),
     Mutant(
         "drawn prefixes do not stand for the others",
-        "methods/igr_sr.py",
+        "methods/igr_sr_cases.py",
         "/ taken_BL.sum(1).clamp_min(1) / batch.weight",
         "/ lengths_B.clamp_min(1) / batch.weight",
         f"{IGR}::test_some_prefixes_stand_for_all",

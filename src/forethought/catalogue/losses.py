@@ -29,6 +29,21 @@ class FewTargets(NamedTuple):
     shares_PK: Tensor
     weight: float | Tensor
 
+    def at(self, rows_R: Tensor) -> FewTargets:
+        """Of some rows."""
+        weight = self.weight[rows_R] if isinstance(self.weight, Tensor) else self.weight
+        return FewTargets(self.items_PK[rows_R], self.shares_PK[rows_R], weight)
+
+    def mixed(self, hard_PD: Tensor, soft_PD: Tensor) -> Tensor:
+        """What stands for the item and for these, in their parts of the target."""
+        weight = self.weight.to(hard_PD) if isinstance(self.weight, Tensor) else self.weight
+        return torch.lerp(hard_PD, soft_PD, weight)
+
+    def mixed_scores(self, hard_P: Tensor, soft_PK: Tensor) -> Tensor:
+        """The same of a number for each."""
+        soft_P = (self.shares_PK.to(hard_P) * soft_PK).sum(-1)
+        return self.mixed(hard_P[:, None], soft_P[:, None])[:, 0]
+
     def moment(self, catalogue: Catalogue) -> Tensor:
         """m_p = sum_i q_pi e_i, [P, D]: differentiable in the items, and no product over all of them."""
         scaled_ND = catalogue.scaled_ND
@@ -53,19 +68,21 @@ def cross_entropy(
         smoothing: share of the target's mass spread evenly over all items; its soft target has the moment
             (1 - s) e_y + s mean(E), so it costs no product.
         added: to the logits, of targets and all others.
-        soft: target in part, beside the item; not with what is added, nor where items are split over processes.
+        soft: target in part, beside the item; not where items are split over processes.
     """
     target_PD = catalogue.scaled_of(targets_P)
     if soft is not None:
-        assert added is None
         assert catalogue.shard is None
-        target_PD = torch.lerp(target_PD, soft.moment(catalogue), soft.weight)
+        target_PD = soft.mixed(target_PD, soft.moment(catalogue))
     if smoothing:
         target_PD = (1 - smoothing) * target_PD + smoothing * catalogue.scaled_mean()
     if added is None:
         return soft_cross_entropy(states_PD, catalogue, target_PD, weights_P)
     total, _ = weighted_lse(states_PD, catalogue, weights_P, added)
-    target_P = (states_PD * target_PD).sum(-1) + (1 - smoothing) * added.of(targets_P)
+    added_P = added.of(targets_P)
+    if soft is not None:
+        added_P = soft.mixed_scores(added_P, added.of_each(soft.items_PK))
+    target_P = (states_PD * target_PD).sum(-1) + (1 - smoothing) * added_P
     if smoothing:
         target_P = target_P + smoothing / len(catalogue) * added.sums()
     return total - (target_P * weights_P).sum()

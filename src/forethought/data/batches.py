@@ -10,9 +10,9 @@ several processes share each batch by taking every n-th row of it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,22 @@ from forethought.data.histories import Cases, Histories, Spans
 
 POOL_BATCHES = 32  # rows of so many batches are sorted by length together
 CROPS, EARLIER = 1, 3  # random numbers of crops and of earlier stretches, which know nothing of those of plans
+MOST_LATER = 3  # items after the next that a target may hold
 CASE_POSITIONS = 65_536  # in an evaluation batch, padding included: windows of 1,000 would take gigabytes else
+
+
+class LaterTargets(NamedTuple):
+    """Items that come after the next one, which have a part of the target.
+
+    Attributes:
+        items_BLK: item rows, int64.
+        shares_BLK: of each in that part, summing to 1, or to 0 where none follows; float64.
+        weight_BL: the part, 0 where none follows; the next item has the rest.
+    """
+
+    items_BLK: Tensor
+    shares_BLK: Tensor
+    weight_BL: Tensor
 
 
 @dataclass
@@ -33,6 +48,7 @@ class Batch:
         items_BL: item rows, int64.
         lengths_B: how many positions of each row are real, int64.
         targets_BL: the item that follows each position, in training; None otherwise.
+        later: items after that which share the target with it, where `later_targets` asks for them.
         times_BL: Unix seconds, int64, or None where the data has only an order.
         users_B: user rows, int64; -1 for somebody unknown.
         weight: supervised positions of the whole (global) batch; losses divide by it.
@@ -46,6 +62,7 @@ class Batch:
     users_B: Tensor | None = None
     weight: int = 0
     starts_B: Tensor | None = None
+    later: LaterTargets | None = None
 
     def valid_BL(self) -> Tensor:
         """True where a position is real."""
@@ -77,31 +94,31 @@ def replace_randomly(rows: Tensor, chance: float, n_rows: int) -> tuple[Tensor, 
     return torch.where(replaced, torch.randint(n_rows, rows.shape, device=rows.device), rows), replaced
 
 
-def later_targets(targets_BL: Tensor, lengths_B: Tensor, chance: float) -> Tensor:
-    """Each target, replaced with this chance by the one after it, again with this chance by the next, and so on.
-
-    A row ends: of the n targets from a position on, the one j later is drawn with P(j) = p^j (1 - p) / (1 - p^n), so
-    that the last position keeps its own.
+def later_targets(targets_BL: Tensor, lengths_B: Tensor, share: float) -> LaterTargets:
+    """What follows each target in its row: of the whole target the one j later has a share in proportion to share^j,
+    0 <= j <= MOST_LATER, as far as the row goes.
 
     Args:
-        targets_BL: as `Batch` has them; padded slots keep what they hold.
-        chance: p, above 0 and below 1.
+        targets_BL: as `Batch` has them.
+        share: of each of them in that of the one before it.
     """
-    at_L = torch.arange(targets_BL.shape[1], device=targets_BL.device)
-    left_BL = (lengths_B[:, None] - at_L).clamp_min(1)
-    u_BL = torch.rand(targets_BL.shape, dtype=torch.float64, device=targets_BL.device)
-    later_BL = torch.floor(torch.log1p(-u_BL * (1 - chance**left_BL)) / math.log(chance)).long()
-    return targets_BL.gather(1, at_L + torch.minimum(later_BL, left_BL - 1))  # where rounding reaches beyond the row
+    steps_K = torch.arange(1, MOST_LATER + 1, device=targets_BL.device)
+    at_LK = torch.arange(targets_BL.shape[1], device=targets_BL.device)[:, None] + steps_K
+    weights_BLK = (at_LK < lengths_B[:, None, None]) * share ** steps_K.double()
+    sums_BL = weights_BLK.sum(-1)
+    shares_BLK = weights_BLK / torch.where(sums_BL > 0, sums_BL, 1.0)[..., None]
+    items_BLK = targets_BL[:, at_LK.clamp_max(targets_BL.shape[1] - 1)]
+    return LaterTargets(items_BLK, shares_BLK, sums_BL / (1 + sums_BL))
 
 
 def varied(batch: Batch, n_items: int, *, input_noise: float, later: float) -> Batch:
-    """A training batch with items replaced with the first chance (`replace_randomly`), and later targets drawn with the
-    second; 0 leaves them."""
+    """A training batch with items replaced with this chance (`replace_randomly`), and with later targets that have this
+    share; 0 leaves them out."""
     assert batch.targets_BL is not None
     if input_noise:
         batch = replace(batch, items_BL=replace_randomly(batch.items_BL, input_noise, n_items)[0])
     if later:
-        batch = replace(batch, targets_BL=later_targets(batch.targets_BL, batch.lengths_B, later))
+        batch = replace(batch, later=later_targets(batch.targets_BL, batch.lengths_B, later))
     return batch
 
 

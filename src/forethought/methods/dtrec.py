@@ -40,6 +40,7 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.later_targets import soft_targets
 from forethought.nn.transformer import last_positions
 from forethought.reasoning.chain import (
     History,
@@ -227,7 +228,7 @@ class DTRecModel(Method):
         self.look = T if config.indicator_clusters is not None else T - 1 if config.indicator_source == "fine" else 0
         self.spread = Spread(counts[self.look], n_items, vector) if config.indicator_source == "refined" else None
         self.window = config.backbone.window
-        self.inputs = Inputs(times=self.backbone.needs_times)
+        self.inputs = Inputs(times=self.backbone.needs_times, later_targets=True)
         self.prototype_weight, self.contrasting = 0.0, False
         self.reasoning = Reasoning(T, config.halting, get_args(Rule))
 
@@ -276,6 +277,9 @@ class DTRecModel(Method):
         r_RD, hard_R, soft_R = r_SPD[of.step_R, of.row_R], hard_SP[of.step_R, of.row_R], soft_S[of.step_R]
         hard_R, soft_R = hard_R * of.scale_R, soft_R * of.scale_R
         target_RD = catalogue.scaled_of(targets_P[of.row_R])
+        if (later := soft_targets(batch)) is not None:
+            later = later.at(of.row_R)
+            target_RD = later.mixed(target_RD, later.moment(catalogue))
         towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
         if lambda_:
             m_RD = self._soft_targets(of, states, targets_P, catalogue)

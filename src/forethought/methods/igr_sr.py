@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
-from typing import Annotated, Literal, NamedTuple, Self, cast
+from typing import Annotated, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
+from forethought.methods.igr_sr_cases import NamedCases, named_cases
 from forethought.methods.interface import (
     DenseStates,
     Inputs,
@@ -164,22 +165,6 @@ class IGRSR(MethodConfig):
         )
 
 
-class Cases(NamedTuple):
-    """What a batch trains on: P states, read off rows of histories.
-
-    Attributes:
-        history: as IDR reads it; whole rows, or one a prefix.
-        targets_P, weights_P, users_P: of each state; the weights of a whole batch sum to 1.
-        ends_P: True for the last state of each row of the batch.
-    """
-
-    history: History
-    targets_P: Tensor
-    weights_P: Tensor
-    users_P: Tensor
-    ends_P: Tensor
-
-
 @dataclass(kw_only=True)
 class IntentStates(DenseStates):
     """Final states with the intents that they leaned on.
@@ -209,7 +194,7 @@ class IGRSRModel(Method):
         self.encoder = build_encoder(config.backbone, n_items, config.loss, config.item_std)
         self.items = ItemTable(n_items, reasoner.width, config.loss, config.item_std)
         self.window = self.encoder.window
-        self.inputs = Inputs(times=config.backbone.needs_times)
+        self.inputs = Inputs(times=config.backbone.needs_times, later_targets=config.loss.kind == "ce")
         if config.intents == "texts" and intents_from is None:
             intents_from = TextProfiles(n_items, config.text_width, config.slots)
         width, asked = config.backbone.width, intents_from is None
@@ -299,12 +284,12 @@ class IGRSRModel(Method):
         """L = L_rec + lambda L_icr (eqs. 5 to 7): 3 products, and 3 of (histories x histories x width)."""
         if self.stage == ENCODER:
             return self.encoder.loss(batch)
-        cases = self._cases(batch)
+        cases = named_cases(batch, self.config.prefixes, self.items.weight.dtype, whole=self.causal)
         intents = self._intents(cases.history)
         intents_BPMD = self.projection(intents.raw_BPMD)
         beside = self.intent_reasoner.beside(intents_BPMD)
         states_PD, weights_PJHM = self._attend_intents(cases.history, beside, everywhere=self.causal)
-        total = named = self.items.loss_of(states_PD, cases.targets_P, cases.weights_P)
+        total = named = self.items.loss_of(states_PD, cases.targets_P, cases.weights_P, soft=cases.soft)
         figures = self._signs(cases, intents, states_PD, weights_PJHM)
         read_PMD = self._read(cases.history, intents_BPMD, everywhere=intents_BPMD.shape[1] > 1)
         same_P = intent_redundancy(read_PMD if self.config.distinct else read_PMD.detach())
@@ -315,29 +300,7 @@ class IGRSRModel(Method):
             total, figures["icr"] = total + self.config.consistency.weight * consistency, consistency.detach()
         return Losses(total, {"loss": total.detach(), "named": named.detach(), **figures})
 
-    def _cases(self, batch: Batch) -> Cases:
-        """Whole rows, all positions of which are read; or a row for each prefix, or for some drawn at random."""
-        assert batch.targets_BL is not None
-        assert batch.users_B is not None
-        history, lengths_B = History(batch.items_BL, batch.lengths_B, batch.times_BL), batch.lengths_B
-        at_BL = torch.arange(batch.items_BL.shape[1], device=lengths_B.device).expand_as(batch.items_BL)
-        taken_BL = at_BL < lengths_B[:, None]
-        if self.config.prefixes:
-            drawn_BL = torch.rand(at_BL.shape, device=at_BL.device).masked_fill(~taken_BL, 2.0)
-            taken_BL = taken_BL & (drawn_BL.argsort(1).argsort(1) < self.config.prefixes)
-        row_P, at_P = taken_BL.nonzero(as_tuple=True)
-        if not self.causal:
-            history = history.select(row_P)._replace(lengths_B=at_P + 1)
-        share_B = lengths_B.to(self.items.weight.dtype) / taken_BL.sum(1).clamp_min(1) / batch.weight
-        return Cases(
-            history,
-            batch.targets_BL[row_P, at_P],
-            share_B[row_P],
-            batch.users_B[row_P],
-            at_P == at_BL.masked_fill(~taken_BL, -1).amax(1)[row_P],
-        )
-
-    def _consistency(self, batch: Batch, cases: Cases, beside: Beside) -> Tensor:
+    def _consistency(self, batch: Batch, cases: NamedCases, beside: Beside) -> Tensor:
         """L_icr: InfoNCE, both ways, between two views with masked intents (eq. 6)."""
         settings, history = self.config.consistency, cases.history
         targets_P, users_P, weights_P = cases.targets_P, cases.users_P, cases.weights_P
@@ -356,7 +319,7 @@ class IGRSRModel(Method):
         return (info_nce_both(one_PD, other_PD, settings.temperature, alike_PP) * weights_P).sum()
 
     @torch.no_grad()
-    def _signs(self, cases: Cases, intents: Intents, states_PD: Tensor, weights_PJHM: Tensor) -> dict[str, Tensor]:
+    def _signs(self, cases: NamedCases, intents: Intents, states_PD: Tensor, weights_PJHM: Tensor) -> dict[str, Tensor]:
         """Means over the batch of what `health` looks at."""
         diffuse_P, weights_P = attention_entropy(weights_PJHM).flatten(1).mean(1), cases.weights_P
         ends_PD = F.normalize(states_PD[cases.ends_P], dim=-1)

@@ -80,11 +80,13 @@ class Inputs:
         times: the time of each interaction.
         users: which user it is: rows of users must be those it was trained on.
         masked_items: it is trained to name items of the histories it reads, not only what follows them.
+        later_targets: its loss takes what follows the next item as a part of the target (`Batch.later`).
     """
 
     times: bool = False
     users: bool = False
     masked_items: bool = False
+    later_targets: bool = False
 
 
 class Centroids(NamedTuple):

@@ -41,8 +41,9 @@ from forethought.catalogue.ranking import rank_of
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig, Reasoning, Stage
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Reasoning, Stage
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.later_targets import soft_targets
 from forethought.nn.dropout import Dropout
 from forethought.nn.positions import CountFrom, Positions
 from forethought.nn.transformer import NORM_EPSILON, Activation, Transformer, at_positions, initialise, last_positions
@@ -170,6 +171,7 @@ class LARESModel(Method):
     def __init__(self, config: LARES, n_items: int) -> None:
         super().__init__()
         self.config, self.window = config, config.window
+        self.inputs = Inputs(later_targets=True)
         self.reasoning = Reasoning(config.mean_recurrence, Halting(rule="fixed"), ("fixed",))
         self.items = ItemTable(n_items, config.width, config.loss, config.item_std)
         self.positions = Positions(config.window, config.width, config.count_from)
@@ -239,7 +241,7 @@ class LARESModel(Method):
         assert batch.targets_BL is not None
         steps, targets_P = self._steps(batch), batch.targets_BL[batch.valid_BL()]
         weights_P = torch.full_like(targets_P, 1.0 / batch.weight, dtype=self.items.weight.dtype)
-        named = self.items.loss_of(steps[-1], targets_P, weights_P)
+        named = self.items.loss_of(steps[-1], targets_P, weights_P, soft=soft_targets(batch))
         total, figures = named, {"named": named.detach()}
         for part, (weight, aligned) in self._aligned(batch, steps, targets_P).items():
             total, figures[part] = total + weight * aligned / batch.weight, aligned.detach() / batch.weight

@@ -21,6 +21,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Stage, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.later_targets import soft_targets
 from forethought.methods.outside import References, SideInformation, SoftTargets
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between, Scale, Share
@@ -76,7 +77,8 @@ class NextItemModel(Method):
         self.items = ItemTable(n_items, config.backbone.width, config.loss, config.item_std)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
-        self.inputs = Inputs(times=self.backbone.needs_times)
+        soft = config.loss.kind == "ce" and config.teacher is None
+        self.inputs = Inputs(times=self.backbone.needs_times, later_targets=soft)
 
     def stages(self) -> tuple[Stage, ...]:
         return tuple(Stage(name="train" if n == 1 else f"round-{n}") for n in range(1, self.rounds + 1))
@@ -94,7 +96,7 @@ class NextItemModel(Method):
         self.taught = side.taught
 
     def loss(self, batch: Batch) -> Losses:
-        soft = None if self.taught is None else self.taught.after(batch, self.teacher_weight)
+        soft = soft_targets(batch) if self.taught is None else self.taught.after(batch, self.teacher_weight)
         return self.items.next_item_loss(self._states(batch), batch, evidence=self.evidence, soft=soft)
 
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:

@@ -36,6 +36,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Reasoning, check_times
 from forethought.methods.items import ItemLoss, ItemTable
+from forethought.methods.later_targets import soft_targets
 from forethought.methods.outside import References, SideInformation
 from forethought.reasoning.chain import (
     History,
@@ -159,7 +160,7 @@ class ReaRecModel(Method):
         self.backbone = config.backbone.build()
         self.step_embeddings = self._new_step_embeddings()
         self.window = config.backbone.window
-        self.inputs = Inputs(times=self.backbone.needs_times)
+        self.inputs = Inputs(times=self.backbone.needs_times, later_targets=config.prior.weight == 0)
         self.contrasting = False
         self.prior: PriorTargets | None = None  # while forethought.train trains it
         rules: tuple[Rule, ...] = ("fixed",)
@@ -204,8 +205,8 @@ class ReaRecModel(Method):
         self, initial_states: InitialStates, chains: list[Tensor], states: list[Tensor], targets_P: Tensor, batch: Batch
     ) -> Losses:
         if self.config.learning == "erl":
-            return self._erl(states, targets_P, batch.weight)
-        named = self._prl(states, targets_P, batch.items_BL[batch.valid_BL()], batch.weight)
+            return self._erl(states, targets_P, batch)
+        named = self._prl(states, targets_P, batch)
         if not self.contrasting:
             return Losses(named, {"loss": named.detach()})
         noise, dropout = self.config.contrast_noise, self.config.reasoning_dropout
@@ -215,12 +216,12 @@ class ReaRecModel(Method):
         total = named + self.config.contrast_weight * contrast
         return Losses(total, {"loss": total.detach(), "named": named.detach(), "contrast": contrast.detach()})
 
-    def _prl(self, states: list[Tensor], targets_P: Tensor, last_P: Tensor, weight: int) -> Tensor:
+    def _prl(self, states: list[Tensor], targets_P: Tensor, batch: Batch) -> Tensor:
         """-sum_k w_k log yhat^(k)[v+], tau_k = tau alpha^(K - k) (eq. 5): 3 (K + 1) products, or 3 with `draw_step`.
 
         A prior adds -sum_k v_k sum_c q_k(c) log yhat^(k)[c] in the same products, v_k its weight over K + 1.
         """
-        K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
+        K, P, catalogue, weight = self.config.steps, len(targets_P), self.items.catalogue(), batch.weight
         early = self.config.progressive_weight * (1.0 if self.config.step_weights == "sum" else 1.0 / K)
         r_SPD = torch.stack(
             [catalogue.scaled(r, self.config.temperature_scale ** (K - k)) for k, r in enumerate(states)]
@@ -231,8 +232,10 @@ class ReaRecModel(Method):
         of = sample_steps(weights_SP, draw=self.config.draw_step)
         soft = None
         if self.prior is not None:
-            mixed_R1 = (guided / weights_S)[of.step_R, None]
+            mixed_R1, last_P = (guided / weights_S)[of.step_R, None], batch.items_BL[batch.valid_BL()]
             soft = self.prior.of(of.step_R, last_P[of.row_R], targets_P[of.row_R], mixed_R1)
+        elif (later := soft_targets(batch)) is not None:
+            soft = later.at(of.row_R)
         return losses.cross_entropy(
             r_SPD[of.step_R, of.row_R],
             catalogue,
@@ -242,15 +245,16 @@ class ReaRecModel(Method):
             soft=soft,
         ) + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
 
-    def _erl(self, states: list[Tensor], targets_P: Tensor, weight: int) -> Losses:
+    def _erl(self, states: list[Tensor], targets_P: Tensor, batch: Batch) -> Losses:
         """CE of the mean state - lambda mean_{i != j} KL(p_j || p_i), p_i held still (eq. 4).
 
         3 products for the mean state, and 4 for each step j or, with `draw_step`, for one drawn.
         """
-        K, P, catalogue = self.config.steps, len(targets_P), self.items.catalogue()
+        K, P, catalogue, weight = self.config.steps, len(targets_P), self.items.catalogue(), batch.weight
         rows = torch.full((P,), 1.0 / weight, dtype=self.step_embeddings.dtype, device=self.step_embeddings.device)
         ensemble = catalogue.scaled(torch.stack(states).mean(0))
-        named = losses.cross_entropy(ensemble, catalogue, targets_P, rows, smoothing=self.config.loss.smoothing)
+        smoothing, soft = self.config.loss.smoothing, soft_targets(batch)
+        named = losses.cross_entropy(ensemble, catalogue, targets_P, rows, smoothing=smoothing, soft=soft)
         named = named + 0 * sum(r.sum() for r in states)  # an empty share of a batch reaches every parameter
         if not self.config.divergence_weight:
             return Losses(named, {"loss": named.detach()})

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from forethought.backbones.all import AnyBackbone
 from forethought.backbones.interface import Chain
 from forethought.backbones.sasrec import SASRec
+from forethought.catalogue.losses import FewTargets
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
@@ -55,6 +56,7 @@ from forethought.methods.interface import (
     check_times,
 )
 from forethought.methods.item_tokens import PathMethod, TokenStates
+from forethought.methods.later_targets import soft_targets
 from forethought.methods.outside import TokensAndCategories
 from forethought.methods.path_policy import PathPolicy
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
@@ -171,7 +173,7 @@ class REG4RecModel(PathMethod[TokenHeads]):
             )
             self.first_D = nn.Parameter(torch.randn(width) * config.token_std)  # BOS
         self.window = config.backbone.window
-        self.inputs = Inputs(times=self.backbone.needs_times)
+        self.inputs = Inputs(times=self.backbone.needs_times, later_targets=config.loss == "items")
         self.reasoning = Reasoning(config.steps, Halting(rule="fixed"), ("fixed",))
         self.confident = False
         self.register_buffer("path_share", torch.tensor(config.path_share))
@@ -207,7 +209,8 @@ class REG4RecModel(PathMethod[TokenHeads]):
     def loss(self, batch: Batch) -> Losses:
         """All positions at once: M + (M - 1) + .. products of (positions x codes x width) over the steps."""
         assert batch.targets_BL is not None
-        return self._loss(*self._everywhere(batch), batch.targets_BL[batch.valid_BL()], batch.weight)
+        soft = soft_targets(batch)
+        return self._loss(*self._everywhere(batch), batch.targets_BL[batch.valid_BL()], batch.weight, soft)
 
     def _loss_at_end(self, batch: Batch, targets_B: Tensor) -> Tensor:
         """Of naming one item behind each row, the mean."""
@@ -215,7 +218,10 @@ class REG4RecModel(PathMethod[TokenHeads]):
         real_B1 = torch.ones_like(state.states_BPD[..., 0], dtype=torch.bool)
         return self._loss(state, real_B1, targets_B, len(targets_B)).total
 
-    def _loss(self, state: PathState, real_BP: Tensor, targets_P: Tensor, weight: int) -> Losses:
+    def _loss(
+        self, state: PathState, real_BP: Tensor, targets_P: Tensor, weight: int, soft: FewTargets | None = None
+    ) -> Losses:
+        """With later items as targets these are named before the first token alone: a path is the next one's."""
         codes_PM = self.tokens.codes_NM[targets_P]
         open_PM = torch.ones_like(codes_PM, dtype=torch.bool)
         drawn_PM = torch.rand(codes_PM.shape, device=codes_PM.device)
@@ -229,7 +235,8 @@ class REG4RecModel(PathMethod[TokenHeads]):
             if self.tokens.names_items and step in named_at:
                 # of decided books too: cheaper than to make those of the others twice
                 logits_PMC = self.tokens.logits(states_PD)
-                items.append(self.tokens.item_losses(logits_PMC, targets_P, opened_PM).sum() / weight)
+                later = None if step else soft
+                items.append(self.tokens.item_losses(logits_PMC, targets_P, opened_PM, soft=later).sum() / weight)
             by_surest = self.confident and step < steps
             named = self.tokens.named(states_PD, codes_PM, opened_PM, logits_PMC=logits_PMC, surest=by_surest)
             tokens.append((named.losses_PM.sum(1) / open_PM.sum(1)).sum() / weight)

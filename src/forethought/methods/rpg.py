@@ -36,6 +36,7 @@ from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
 from forethought.methods.interface import Inputs, Losses, UserRepresentation, check_times
 from forethought.methods.item_tokens import PathMethod, TokenStates, token_scorer
+from forethought.methods.later_targets import soft_targets
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.reasoning.halting import Halting
 
@@ -73,7 +74,7 @@ class RPGModel(PathMethod[TokenHeads]):
         self.tokens = TokenHeads(n_items, config.backbone.width, config)
         self.backbone = config.backbone.build()
         self.window = config.backbone.window
-        self.inputs = Inputs(times=self.backbone.needs_times)
+        self.inputs = Inputs(times=self.backbone.needs_times, later_targets=config.loss == "items")
         self._graph: tuple[Tensor, Tensor, ItemGraph] | None = None  # with the tokens and vectors it was made of
 
     def loss(self, batch: Batch) -> Losses:
@@ -83,7 +84,7 @@ class RPGModel(PathMethod[TokenHeads]):
         states_PD = self.backbone.encode(x_BLD, batch.lengths_B, times=batch.times_BL).states_BLD[real_BL]
         targets_P = batch.targets_BL[real_BL]
         if self.tokens.names_items:
-            named_P = self.tokens.item_losses(self.tokens.logits(states_PD), targets_P)
+            named_P = self.tokens.item_losses(self.tokens.logits(states_PD), targets_P, soft=soft_targets(batch))
         else:
             named_P = self.tokens.named(states_PD, self.tokens.codes_NM[targets_P]).losses_PM.mean(1)
         loss = named_P.sum() / batch.weight

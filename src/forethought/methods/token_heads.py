@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forethought.catalogue.blocks import accumulator
+from forethought.catalogue.losses import FewTargets
 from forethought.catalogue.token_softmax import TokenBags, lse_among, token_lse
 from forethought.methods.item_tokens import TokenItems, TokenLoss, TokenMethodConfig, TokenShape
 from forethought.settings import Scale, SearchRange
@@ -157,7 +158,14 @@ class TokenHeads(TokenItems):
                 believed.append(states_PD.new_zeros(len(states_PD)).index_put((rows,), most))
         return Named(torch.stack(losses, dim=1), torch.stack(believed, dim=1) if surest else None)
 
-    def item_losses(self, logits_PMC: Tensor, items_P: Tensor, open_PM: Tensor | None = None) -> Tensor:
+    def item_losses(
+        self,
+        logits_PMC: Tensor,
+        items_P: Tensor,
+        open_PM: Tensor | None = None,
+        *,
+        soft: FewTargets | None = None,
+    ) -> Tensor:
         """-ln softmax_i( a sum_m ln p_m(c_im | s) )[item], [P]: what is common to all items of a state cancels out.
 
         Items that training never meets are not among those of the softmax: else it would be learned that what they are
@@ -167,12 +175,20 @@ class TokenHeads(TokenItems):
             logits_PMC: what states say, `logits`.
             open_PM: where some books are decided, the softmax is over the items that have the item's tokens there, and
                 the sum tells them apart by the books that are open: -ln p(item | s, those tokens).
+            soft: targets beside the items, where no book is decided.
         """
         bags, row_of_N = self._bags_of(items_P)
-        items_P = items_P if row_of_N is None else row_of_N[items_P]
         logits_PX = logits_PMC.flatten(1)
         table_PX = logits_PX.to(accumulator(logits_PX.dtype)) * self.log_sharpness.exp()
-        own_P = table_PX.gather(1, bags.places_NM[items_P].long()).sum(1)
+
+        def scores_P(named_P: Tensor) -> Tensor:
+            return table_PX.gather(1, bags.places_NM[named_P].long()).sum(1)
+
+        items_P = items_P if row_of_N is None else row_of_N[items_P]
+        own_P = scores_P(items_P)
+        if soft is not None:
+            items_PK = soft.items_PK if row_of_N is None else row_of_N[soft.items_PK]
+            own_P = soft.mixed_scores(own_P, torch.stack([scores_P(each_P) for each_P in items_PK.T], dim=1))
         if open_PM is None:
             return token_lse(table_PX, bags) - own_P
         return lse_among(table_PX, bags, items_P, open_PM) - own_P  # what all have in common cancels

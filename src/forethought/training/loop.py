@@ -266,7 +266,7 @@ class Fit:
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = training_batch(rows, rank=fabric.global_rank, world=fabric.world_size).to(fabric.device)
-        if not self.method.inputs.masked_items:  # which has no other targets than what it hides
+        if not self.method.inputs.masked_items:  # the targets of which are what it hides
             noise, later = self.settings.input_noise, self.settings.later_targets
             batch = varied(batch, self.split.data.n_items, input_noise=noise, later=later)
         if self._stage.updates > 1 or type(self.method).begin_batch is not Method.begin_batch:

@@ -64,9 +64,9 @@ class Training(Settings):
     """Chance that an item of a training history is replaced by one drawn evenly from all, anew in each batch; what
     is to be named stays. It keeps a model from trusting single items (SSE-SE of arXiv 1905.10630, targets aside)."""
     later_targets: Annotated[ShareBelowOne, SearchRange(0.0, 0.5)] = 0.0
-    """Chance that a position names the item after the next in its place, with the same chance again the one after that,
-    and so on (w of REG4Rec's MSRA, arXiv 2508.15308, as targets in the place of rewards), drawn anew in each batch.
-    What somebody takes soon is nearly as right an answer as what came first."""
+    """Share of the item after the next in the target of a position, in units of the next one's; each of the two after
+    that has the same share of the one before it (w of REG4Rec's MSRA, arXiv 2508.15308, as targets in the place of
+    rewards). What somebody takes soon is nearly as right an answer as what came first."""
     crop: Share = 0.0
     """Share of the training rows of which a random stretch alone is shown (two items at least, and never all), drawn
     anew in each epoch: what came before it is not read, and what comes after it is not named (the crops of CL4SRec,

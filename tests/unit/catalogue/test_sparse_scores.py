@@ -48,14 +48,29 @@ def walked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return request.param
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_cross_entropy_and_its_gradients_are_those_of_whole_matrices(walked: str, smoothing: float) -> None:
+def test_cross_entropy_and_its_gradients_are_those_of_whole_matrices(
+    walked: str, smoothing: float, beside: bool
+) -> None:
+    """With two items beside the target of each row as well, in parts of their own."""
     states, items, targets, weights, generator = _setting()
     added, whole = _added(generator)
-    total = losses.cross_entropy(states, Catalogue(items), targets, weights, smoothing=smoothing, added=added)
+    few = losses.FewTargets(
+        torch.randint(N, (P, 2), generator=generator),
+        torch.tensor([0.7, 0.3], dtype=torch.float64).expand(P, 2),
+        torch.rand(P, 1, generator=generator, dtype=torch.float64) if beside else 0.0,
+    )
+    total = losses.cross_entropy(
+        states, Catalogue(items), targets, weights, smoothing=smoothing, added=added, soft=few if beside else None
+    )
     log_p = (states @ items.T + whole).log_softmax(-1)
     soft = torch.full((P, N), smoothing / N, dtype=torch.float64)
-    soft[torch.arange(P), targets] += 1 - smoothing
+    for row in range(P):
+        part = float(few.weight[row]) if isinstance(few.weight, Tensor) else 0.0
+        soft[row, targets[row]] += (1 - smoothing) * (1 - part)
+        for item, share in zip(few.items_PK[row], few.shares_PK[row], strict=True):
+            soft[row, item] += (1 - smoothing) * part * share
     expected = (-(soft * log_p).sum(-1) * weights).sum()
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=1e-12)
     ours = torch.autograd.grad(total, [states, items, added.values_T])
