@@ -212,7 +212,7 @@ MUTANTS = [
     Mutant(
         "a target's own value is not part of its logit",
         "catalogue/losses.py",
-        "+ (1 - smoothing) * added.of(targets_P)",
+        "+ (1 - smoothing) * added_P",
         "",
         f"{SPARSE}::test_cross_entropy_and_its_gradients_are_those_of_whole_matrices",
     ),

@@ -151,8 +151,8 @@ MUTANTS = [
     Mutant(
         "a later step names the item among all items",
         "methods/reg4rec.py",
-        "self.tokens.item_losses(logits_PMC, targets_P, opened_PM)",
-        "self.tokens.item_losses(logits_PMC, targets_P, None)",
+        "self.tokens.item_losses(logits_PMC, targets_P, opened_PM, ",
+        "self.tokens.item_losses(logits_PMC, targets_P, None, ",
         f"{REG4REC}::test_the_loss_is_that_of_a_row_a_prefix",
     ),
     Mutant(

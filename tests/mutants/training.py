@@ -103,9 +103,23 @@ MUTANTS = [
     Mutant(
         "input noise draws for methods that hide items",
         "training/loop.py",
-        "if not self.method.inputs.masked_items:  # which",
-        "if True:  # which",
+        "if not self.method.inputs.masked_items:  #",
+        "if True:  #",
         "unit/training/test_input_noise.py::test_an_encoder_that_hides_items_reads_clean_histories",
+    ),
+    Mutant(
+        "the last target of a row is followed by the next row's",
+        "data/batches.py",
+        "(at_LK < lengths_B[:, None, None])",
+        "(at_LK < lengths_B.max())",
+        "unit/training/test_later_targets.py::test_a_target_holds_what_follows_in_falling_shares",
+    ),
+    Mutant(
+        "later items of tokens are named without their part of the target",
+        "methods/token_heads.py",
+        "own_P = soft.mixed_scores(",
+        "soft.mixed_scores(",
+        "unit/training/test_later_targets.py::test_a_loss_is_the_mixture_of_those_of_each_target",
     ),
     Mutant(
         "a loss that is no number goes on",

@@ -114,10 +114,10 @@ def later_targets(targets_BL: Tensor, lengths_B: Tensor, share: float) -> LaterT
 def varied(batch: Batch, n_items: int, *, input_noise: float, later: float) -> Batch:
     """A training batch with items replaced with this chance (`replace_randomly`), and with later targets that have this
     share; 0 leaves them out."""
-    assert batch.targets_BL is not None
     if input_noise:
         batch = replace(batch, items_BL=replace_randomly(batch.items_BL, input_noise, n_items)[0])
     if later:
+        assert batch.targets_BL is not None
         batch = replace(batch, later=later_targets(batch.targets_BL, batch.lengths_B, later))
     return batch
 

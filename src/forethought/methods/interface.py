@@ -35,11 +35,8 @@ from forethought.settings import Settings
 
 
 class Losses(NamedTuple):
-    """One step's loss: the scalar that is minimised, and its named parts for the log.
-
-    `total` is normalised by `Batch.weight` (the global number of supervised positions), so that gradients
-    summed over processes equal those of one process.
-    """
+    """One step's loss, and its named parts for the log. The total is a sum over `Batch.weight`, the positions that all
+    processes supervise together, so that gradients summed over processes equal those of one."""
 
     total: Tensor
     parts: dict[str, Tensor]

@@ -232,7 +232,8 @@ class ReaRecModel(Method):
         of = sample_steps(weights_SP, draw=self.config.draw_step)
         soft = None
         if self.prior is not None:
-            mixed_R1, last_P = (guided / weights_S)[of.step_R, None], batch.items_BL[batch.valid_BL()]
+            mixed_R1 = (guided / weights_S)[of.step_R, None]
+            last_P = batch.items_BL[batch.valid_BL()]
             soft = self.prior.of(of.step_R, last_P[of.row_R], targets_P[of.row_R], mixed_R1)
         elif (later := soft_targets(batch)) is not None:
             soft = later.at(of.row_R)

@@ -180,11 +180,11 @@ INPUT_NOISE = {
 
 PRIORS = ("", "-0.1", "-1.0")  # weights of the prior of neighbours: .3, and those
 LATER_TARGETS = {
-    "sasrec": (0.1, 0.2, 0.3, 0.5),
-    **dict.fromkeys(("gru4rec", "rearec-prl", "dtrec", "lares", "igr-sr", "rpg-m-8", "reg4rec", "tiger"), (0.3,)),
-    **dict.fromkeys(("sasrec-features", "sasrec-full"), (0.3,)),
+    "sasrec": (0.1, 0.2, 0.3, 0.5, 0.8),
+    **dict.fromkeys(("gru4rec", "rearec-prl", "dtrec", "lares", "igr-sr", "rpg-m-8", "reg4rec"), (0.2,)),
+    **dict.fromkeys(("sasrec-features", "sasrec-full"), (0.2,)),
 }
-"""Chances with which a position names a later item, by variant."""
+"""What a later item has of the share of the one before it in the target, by variant."""
 NOISY_FULL = ("sasrec", "rearec-prl", "dtrec", "lares", "igr-sr-no-lid")
 FULL = (
     "sasrec",
@@ -372,9 +372,9 @@ VARIANTS |= {name: after(of, **settings) for name, (of, settings) in ALIGNED.ite
 
 
 VARIANTS |= {
-    f"{name}-later-{chance}": trained(name, later_targets=chance)
-    for name, chances in LATER_TARGETS.items()
-    for chance in chances
+    f"{name}-later-{share}": trained(name, later_targets=share)
+    for name, shares in LATER_TARGETS.items()
+    for share in shares
 }
 
 MADE_OF: dict[str, tuple[str, str]] = {

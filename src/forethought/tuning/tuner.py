@@ -15,16 +15,18 @@ from forethought import recipes
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, to_json, write_recipe
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, RunError
+from forethought.errors import ConfigError, ForethoughtError, RunError
 from forethought.evaluation.storage import plain
 from forethought.files import check_local, read_json, write_json
 from forethought.folders import LOCK_FILE, alone, writable
 from forethought.methods.interface import MethodConfig
+from forethought.nn.budget import built
+from forethought.run_checks import check_inputs
 from forethought.run_folder import differences
-from forethought.settings import Between, Count, Seed, check_all
+from forethought.settings import Between, Count, SearchRange, Seed, check_all
 from forethought.tuning.report import Tuning, write_report
 from forethought.tuning.search import Search, Trial, check_installed, mend_journal
-from forethought.tuning.space import defaults, parse_settings, restricted, with_values
+from forethought.tuning.space import Space, defaults, parse_settings, restricted, with_values
 from forethought.tuning.trials import TRIALS, Job, carry_out, work
 from forethought.version import __version__
 
@@ -71,7 +73,8 @@ def tune(
     check_budget(minutes, trials, processes)
     check_all(seed=(seed, Seed), settings=(settings, list | tuple))
     full = _as_recipe(recipe, split)
-    full, space = restricted(full, parse_settings(settings, full))
+    full, space = restricted(full, said := parse_settings(settings, full))
+    space = _without_refused(full, space, said, split)
     minutes = MINUTES if minutes is None and trials is None else minutes
     until = None if minutes is None else time.time() + 60 * minutes
     folder = Path(out)
@@ -104,6 +107,28 @@ def _as_recipe(recipe: Any, split: Split) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise ConfigError(f"A recipe, a method or its name is expected, but {type(recipe).__name__} was given.")
     return recipe
+
+
+def _without_refused(recipe: Recipe, space: Space, said: Space, split: Split) -> Space:
+    """Without settings of training that this method on this data refuses, such as input noise of one that hides items.
+
+    Raises:
+        ForethoughtError: what is refused was asked for.
+    """
+    model = built(lambda: recipe.method.build(split.data.sizes), copies=1)  # type: ignore[union-attr]
+    check_inputs(model, recipe.training, split)
+    kept = {}
+    for name, domain in space.items():
+        tried = (domain.least, domain.most) if isinstance(domain, SearchRange) else domain.values
+        try:
+            for value in tried:
+                check_inputs(model, with_values(recipe, {name: value}).training, split)
+        except ForethoughtError:
+            if name in said:
+                raise
+        else:
+            kept[name] = domain
+    return kept
 
 
 @contextmanager

@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 import forethought as ft
+from forethought.backbones.bert4rec import BERT4Rec
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe, read_recipe
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
+from forethought.methods.masked_item import MaskedItem
 from forethought.training.settings import Training
 from forethought.tuning import trials
 from forethought.tuning.search import JOURNAL, Search, neighbours_of
 from forethought.tuning.space import defaults, space_of
-from forethought.tuning.tuner import tune
+from forethought.tuning.tuner import SEARCH_FILE, tune
 
 pytest.importorskip("optuna")
 
@@ -123,6 +125,20 @@ def test_what_is_fitted_in_closed_form_is_tuned_too(split: Split, tmp_path: Path
     tuning = tune("ease", split, tmp_path / "search", trials=4)
     assert {trial.end for trial in tuning.trials} == {"complete"}
     assert tuning.recipe.method.regularisation == tuning.best.values["regularisation"]  # type: ignore[union-attr]
+
+
+def test_what_a_method_refuses_is_not_tried_unless_asked_for(split: Split, quick: Training, tmp_path: Path) -> None:
+    """Half of the trials of an encoder that hides items failed on input noise, which is not for it."""
+    both_ways = BERT4Rec(width=16, layers=1, heads=2, window=8, ffn_width=32)
+    hiding = Recipe(method=MaskedItem(backbone=both_ways), training=replace(quick, epochs=1))
+    assert {"input_noise", "later_targets"} <= space_of(hiding).keys()
+    found = tune(hiding, split, tmp_path / "a", trials=1)
+    tried = json.loads((tmp_path / "a" / SEARCH_FILE).read_text())["space"]
+    assert not {"input_noise", "later_targets"} & tried.keys()
+    assert "mask_share" in tried
+    assert [trial.end for trial in found.trials] == ["complete"]
+    with pytest.raises(ConfigError, match="input_noise is for models that name what follows"):
+        tune(hiding, split, tmp_path / "b", trials=1, settings=["input_noise=0:0.2"])
 
 
 def test_a_trial_that_fails_is_told_and_the_others_go_on(recipe: Recipe, split: Split, tmp_path: Path) -> None:
