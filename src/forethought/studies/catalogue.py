@@ -182,14 +182,10 @@ STUDIES: dict[str, Study] = {
         _ablation(
             "later-targets",
             "Later items as targets",
-            "What if, in training, a position names the item after the next in its place with some chance, with the "
-            "same chance again the one after that, and so on (`--later-targets`): the later items of REG4Rec's MSRA as "
-            "targets, in the place of rewards? Each other method stands before its own row with a chance of 0.3.",
-            *(
-                row
-                for name, chances in LATER_TARGETS.items()
-                for row in (name, *(f"{name}-later-{p}" for p in chances))
-            ),
+            "What if, in training, the item after the next has a part of the target, and the two after that a part as "
+            "much smaller each (`--later-targets`): the later items of REG4Rec's MSRA as targets, in the place of "
+            "rewards? The paper's w is 0.8. Each other method stands before its own row.",
+            *(row for name, shares in LATER_TARGETS.items() for row in (name, *(f"{name}-later-{w}" for w in shares))),
         ),
         _ablation(
             "evidence",
