@@ -79,9 +79,8 @@ class Batch:
         real_BL = torch.arange(length, device=first_B.device) < lengths_B[:, None]
         at_BL = torch.where(real_BL, at_BL, first_B[:, None])
         times_BL = None if self.times_BL is None else self.times_BL.gather(1, at_BL)
-        return replace(
-            self, items_BL=self.items_BL.gather(1, at_BL), lengths_B=lengths_B, targets_BL=None, times_BL=times_BL
-        )
+        items_BL = self.items_BL.gather(1, at_BL)
+        return replace(self, items_BL=items_BL, lengths_B=lengths_B, targets_BL=None, times_BL=times_BL, later=None)
 
     def to(self, device: torch.device) -> Batch:
         parts = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}

@@ -21,8 +21,10 @@ from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
 from forethought.errors import ConfigError
 from forethought.methods.interface import Losses
-from forethought.methods.next_item import NextItemModel
+from forethought.methods.next_item import NextItem, NextItemModel
+from forethought.reasoning.neighbour_prior import NeighbourPrior
 from forethought.recipes import METHODS
+from forethought.run_checks import check_inputs
 from forethought.runs import train
 from forethought.training.settings import Training
 
@@ -130,6 +132,19 @@ def test_losses_that_do_not_take_them_are_refused(name: str, split: Split, quick
     recipe = Recipe(method=small(name), training=replace(quick, later_targets=0.1))
     with pytest.raises(ConfigError, match="later_targets share a softmax over all items"):
         train(recipe, split, tmp_path / "run")
+
+
+def test_a_teacher_a_prior_and_a_split_catalogue_leave_no_room_for_them(split: Split, quick: Training) -> None:
+    training = replace(quick, later_targets=0.1)
+    taught = NextItem(backbone=small("sasrec").backbone, teacher="a run")  # type: ignore[union-attr]
+    prior = replace(small("rearec-prl"), prior=NeighbourPrior(weight=0.5))  # type: ignore[type-var]
+    for config in (taught, prior):
+        with pytest.raises(ConfigError, match="later_targets share a softmax"):
+            check_inputs(config.build(split.data.sizes), training, split)
+    plain = small("sasrec").build(split.data.sizes)
+    with pytest.raises(ConfigError, match="later_targets need all item vectors in every process"):
+        check_inputs(plain, replace(training, split_catalogue=True), split)
+    check_inputs(plain, training, split)
 
 
 def test_rows_without_a_later_item_are_refused(sasrec: SASRec, quick: Training, tmp_path: Path) -> None:
