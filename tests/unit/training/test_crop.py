@@ -54,20 +54,12 @@ def test_draws_depend_on_seed_epoch_and_batch_alone() -> None:
 
 
 def test_what_is_cut_is_neither_read_nor_named(
-    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, trained_on: list[Batch]
 ) -> None:
     """The weight is that of what is left, so that its losses are means of it; positions in the data are its own."""
-    seen: list[Batch] = []
-    loss = NextItemModel.loss
-
-    def losing(self: NextItemModel, batch: Batch) -> Losses:
-        seen.append(batch)
-        return loss(self, batch)
-
-    monkeypatch.setattr(NextItemModel, "loss", losing)
     model = train(Recipe(method=sasrec, training=replace(quick, crop=0.5)), split, tmp_path / "run")
     items = torch.from_numpy(split.train.histories.items.astype(np.int64))
-    for batch in seen:
+    for batch in trained_on:
         assert batch.starts_B is not None
         assert batch.targets_BL is not None
         at_BL = batch.starts_B[:, None] + torch.arange(batch.items_BL.shape[1])
@@ -76,7 +68,7 @@ def test_what_is_cut_is_neither_read_nor_named(
         assert torch.equal(batch.targets_BL[real_BL], items[at_BL[real_BL] + 1])
         assert batch.weight == int(batch.lengths_B.sum())
     rows = windows(split.train, 8)
-    shown = sum(batch.weight for batch in seen) / (quick.epochs * (rows.lengths - 1).sum())
+    shown = sum(batch.weight for batch in trained_on) / (quick.epochs * (rows.lengths - 1).sum())
     assert 0.6 < shown < 0.95
     whole = replace(model, config=replace(model.config, training=replace(quick, crop=0.0)))
     costs = [training_cost(each, split) for each in (model, whole)]
