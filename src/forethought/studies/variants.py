@@ -334,6 +334,8 @@ def after(name: str, **settings: Any) -> Callable[[], Recipe]:
 
 
 HELD_OUT: dict[str, Any] = {"cases": "held_out", "rate": 0.1}
+# at three tenths of the rate of training, long enough that the rate falls to zero
+LONG: dict[str, Any] = {"rate": 0.3, "batches": 100, "epochs": 15, "patience": 15}
 ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     "reg4rec-aligned": ("reg4rec", {}),
     "reg4rec-aligned-control": ("reg4rec", {"policy_weight": 0.0, "kl_weight": 0.0}),
@@ -355,6 +357,8 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     "reg4rec-aligned-held-out-control": ("reg4rec", {**HELD_OUT, "policy_weight": 0.0, "kl_weight": 0.0}),
     "reg4rec-aligned-fast": ("reg4rec", {"rate": 0.3}),
     "reg4rec-aligned-fast-control": ("reg4rec", {"rate": 0.3, "policy_weight": 0.0, "kl_weight": 0.0}),
+    "reg4rec-aligned-long": ("reg4rec", LONG),
+    "reg4rec-aligned-long-control": ("reg4rec", {**LONG, "policy_weight": 0.0, "kl_weight": 0.0}),
     "lares-aligned": ("lares", {}),
     "lares-aligned-control": ("lares", {"policy_weight": 0.0, "kl_weight": 0.0}),
     **{
