@@ -13,6 +13,7 @@ import torch
 from small_methods import small
 from torch import Tensor
 
+from forethought import validation_fits
 from forethought.config import MethodConfig, Recipe
 from forethought.data.batches import Batch, history_batch, lists_batch
 from forethought.data.evidence import Evidence
@@ -26,10 +27,12 @@ from forethought.exporting.program import ScoringProgram
 from forethought.extending import extend
 from forethought.methods.item_tokens import TokenMethod
 from forethought.methods.items import hold_back
+from forethought.methods.reg4rec import REG4RecModel
 from forethought.methods.rpg import RPG
 from forethought.methods.tiger import TIGER
 from forethought.recommender import Recommender, load
 from forethought.runs import train
+from forethought.training.observer import Observer
 from forethought.training.settings import Training
 from forethought.unmet_items import MOST_LOST, TOKEN_GRID, fit_unmet
 
@@ -235,6 +238,32 @@ def test_a_run_keeps_what_was_fitted(name: str, folders: dict[str, Path], held: 
     kept = nats_of(model)
     hold_back(model.method, 0.0)
     assert fit_unmet(model.method, held, exclude_history=model.about["exclude_history"], seed=0) == kept
+
+
+def test_a_share_of_paths_is_chosen_without_them(
+    folders: dict[str, Path], held: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a finished run that goes on comes to the same again, and says it."""
+    run, seen = load(folders["reg4rec"], device="cpu"), list[float]()
+    kept = nats_of(run)
+    hold_back(run.method, 3.0)
+    monkeypatch.setattr(validation_fits, "load", lambda *_, **__: run)
+    monkeypatch.setattr(validation_fits, "write_model", lambda *_: None)
+    monkeypatch.setattr(REG4RecModel, "fit_on_validation", lambda *_: seen.append(nats_of(run)))
+    watcher = Notes()
+    validation_fits.fit_on_validation(run, held, held, {}, watcher)
+    assert seen == [0.0]
+    assert nats_of(run) == kept
+    done = "lifted" if kept < 0 else "held back"
+    assert watcher.said[-1].startswith(f"Items that training never met are {done} by {abs(kept):g} nats")
+
+
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.said.append(sentence)
 
 
 def test_without_items_held_out_nothing_stands_in(folders: dict[str, Path], held: Split, tmp_path: Path) -> None:
