@@ -348,9 +348,10 @@ def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
 def hold_back(method: nn.Module, nats: float) -> None:
     """Set what is taken off the logits of items that training never met; below 0 they are lifted."""
     for part in method.modules():
-        known_by_features = isinstance(part, ItemTable) and part.features is not None
-        if known_by_features or (isinstance(part, TokenItems) and part.shape is not None):
-            part.unmet_nats.fill_(nats)
+        if isinstance(part, ItemTable | TokenItems):
+            told = part.features if isinstance(part, ItemTable) else part.shape
+            if told is not None:
+                part.unmet_nats.fill_(nats)
 
 
 def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[EvidenceShape]) -> AnyMethod:
