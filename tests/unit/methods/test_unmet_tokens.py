@@ -25,7 +25,7 @@ from forethought.decoding.graph import GraphSettings
 from forethought.exporting.check import library_scores
 from forethought.exporting.program import ScoringProgram
 from forethought.extending import extend
-from forethought.methods.item_tokens import TokenMethod
+from forethought.methods.item_tokens import TokenItems, TokenMethod
 from forethought.methods.items import hold_back
 from forethought.methods.reg4rec import REG4RecModel
 from forethought.methods.rpg import RPG
@@ -34,9 +34,10 @@ from forethought.recommender import Recommender, load
 from forethought.runs import train
 from forethought.training.observer import Observer
 from forethought.training.settings import Training
-from forethought.unmet_items import MOST_LOST, TOKEN_GRID, fit_unmet
+from forethought.unmet_items import MOST_LOST, fit_unmet
 
 LIFT = 1.75  # nats
+BACK = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)  # as many may be lifted
 FEATURES = Features(use="categories,brand,price")
 TRAINING = Training(epochs=2, batch_positions=256, learning_rate=5e-3, warmup_steps=5, checkpoint_every_s=0)
 
@@ -191,11 +192,25 @@ def test_a_program_has_them(folders: dict[str, Path], held: Split) -> None:
 
 
 @pytest.mark.parametrize("name", ["rpg", "reg4rec", "tiger"])
-@pytest.mark.parametrize("exclude", [True, False])
+@pytest.mark.parametrize(("exclude", "further"), [(True, 0.0), (False, 0.0), (True, 3.0)])
 def test_they_are_fitted_by_the_validation_part(
-    name: str, exclude: bool, folders: dict[str, Path], held: Split
+    name: str,
+    exclude: bool,
+    further: float,
+    folders: dict[str, Path],
+    held: Split,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Scores of all items, held against each other case by case, with each number of nats."""
+    """Scores of all items, held against each other case by case, with each number of nats; and those of a method that
+    thinks so little of such items (`further` nats less) that they are to be lifted."""
+    own = TokenItems.offsets
+
+    def offsets(tokens: TokenItems) -> Tensor:
+        assert tokens.met_N is not None
+        said = own(tokens)
+        return torch.where(tokens.met_N, 0.0, -further) + (0.0 if said is None else said)
+
+    monkeypatch.setattr(TokenItems, "offsets", offsets)
     model, unmet = load(folders[name], device="cpu"), unmet_of(held)
     hold_back(model.method, 0.0)
     plain, targets = (
@@ -219,12 +234,13 @@ def test_they_are_fitted_by_the_validation_part(
         return float(np.mean(gains)), float(np.mean(hits))
 
     least = (1 - MOST_LOST) * judged(1e6)[1]
-    told = {nats: judged(nats) for nats in TOKEN_GRID}
+    told = {nats: judged(nats) for nats in (*BACK, *(-nats for nats in BACK))}
     fair = {nats: gain for nats, (gain, hits) in told.items() if hits >= least}
     chosen = fit_unmet(model.method, held, exclude_history=exclude)
-    assert chosen in fair or (not fair and chosen == max(TOKEN_GRID))
+    assert chosen in fair or (not fair and chosen == BACK[-1])
     assert not fair or fair[chosen] == pytest.approx(max(fair.values()), abs=1e-3)
     assert nats_of(model) == chosen
+    assert chosen < 0 or not further or name == "tiger"  # whose few epochs tell next to nothing
 
 
 def nats_of(model: Recommender) -> float:
