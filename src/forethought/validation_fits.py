@@ -10,7 +10,8 @@ from forethought.data.splits import Split
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method
-from forethought.methods.items import reads_features
+from forethought.methods.item_tokens import reads_tokens
+from forethought.methods.items import hold_back, reads_features
 from forethought.recommender import Recommender, load
 from forethought.run_files import Sums, write_model
 from forethought.training.evidence_weights import fit_weights, some_cases
@@ -24,23 +25,29 @@ def fit_on_validation(run: Recommender, split: Split, seen: Split, sums: Sums, w
     """What is fitted on the validation part once the best epoch is known, and kept with its weights: what a method
     chooses there, how far items that training never met are held back, and the weights of evidence that are chosen.
 
-    It begins from no evidence whatever the weights are, so that a finished run that goes on comes to the same again.
+    It begins from no evidence, and no nats of tokens, whatever the weights are, so that a finished run that goes on
+    comes to the same again.
     """
     chosen = run.config.evidence is not None and run.config.evidence.fit != "training"
     chooses = type(run.method).fit_on_validation is not Method.fit_on_validation
-    if run.folder is None or not (run.about["features"] or (chosen and run.about["evidence"]) or chooses):
+    tokens = reads_tokens(run.method) and split.config.hold_out_items > 0  # of met items the tokens were trained on
+    fits = (run.about["features"], chosen and run.about["evidence"], chooses, tokens)
+    if run.folder is None or not any(fits):
         return
     exclude, seed = run.about["exclude_history"], run.config.seed
     method = load(run.folder, device=run.config.training.device).method
     if chosen and method.evidence is not None:
         torch.nn.init.zeros_(method.evidence.weights_E)
+    if tokens:
+        hold_back(method, 0.0)
     if chooses:
         ask = partial(rank_cases, method, some_cases(seen.valid, seed), exclude_history=exclude)
         said = method.fit_on_validation(lambda: float(ndcg(ask().ranks, CUT).mean()))
         watcher.note(str(said))
-    if reads_features(method):
+    if tokens or reads_features(method):
         nats = fit_unmet(method, split, exclude_history=exclude, seed=seed)
-        watcher.note(f"Items that training never met are held back by {nats:g} nats, fitted on the validation part.")
+        done = f"{'lifted' if nats < 0 else 'held back'} by {abs(nats):g} nats"
+        watcher.note(f"Items that training never met are {done}, fitted on the validation part.")
     if chosen and method.evidence is not None:
         fitted = fit_weights(method, seen.valid, exclude_history=exclude, seed=seed)
         kinds = zip(method.evidence.shapes, fitted.weights, strict=True)

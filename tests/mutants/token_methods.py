@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants import Mutant
 
+UNMET = "unit/methods/test_unmet_tokens.py"
 TIGER, RPG = "unit/methods/test_tiger.py", "unit/methods/test_rpg.py"
 PREFIXES = "unit/decoding/test_prefix_scores.py"
 
@@ -31,6 +32,34 @@ MUTANTS = [
         "        self._bags = None  # the memory",
         "        # the memory",
         f"{RPG}::test_which_items_are_met_may_be_told_anew",
+    ),
+    Mutant(
+        "items that training never met are lifted where they are listed, and not where a target is scored",
+        "decoding/token_scores.py",
+        "            scores_BK.add_(self.offsets_N[items_BM])",
+        "            pass",
+        f"{UNMET}::test_ranks_lists_and_single_scores_are_of_the_same_numbers",
+    ),
+    Mutant(
+        "what is lifted is said to be of the tokens",
+        "explaining/token_paths.py",
+        "+ apart + offsets[k]",
+        "+ apart",
+        f"{UNMET}::test_an_explanation_has_them_as_a_summand",
+    ),
+    Mutant(
+        "items that training never met are never lifted",
+        "unmet_items.py",
+        "(*GRID, *(-nats for nats in GRID[1:]))",
+        "(*GRID, *(nats for nats in GRID[1:]))",
+        f"{UNMET}::test_they_are_fitted_by_the_validation_part",
+    ),
+    Mutant(
+        "nats are fitted behind those that a finished run already has",
+        "validation_fits.py",
+        "    if tokens:\n        hold_back(method, 0.0)\n",
+        "",
+        f"{UNMET}::test_a_share_of_paths_is_chosen_without_them",
     ),
     # ---- TIGER
     Mutant(

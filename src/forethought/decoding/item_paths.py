@@ -4,6 +4,8 @@ The score of an item is ln sum_p w_p exp(s_p) over the paths of a row, s_p the s
 With r_p, the share of path p in it, the score comes apart into a summand for each token and one for the paths:
 
     score = sum_m sum_p r_p L_p[m, c_m]  -  KL(r | w)
+
+and one more for items that training never met, where these are held back or lifted.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class ItemPaths:
         codes_NM: the tokens of the items.
         categories: names of those that a path believes in; none where it believes in none.
         sharpness: a token adds this times its log-probability.
+        offsets_N: added to the scores of the items, whatever the history; None: nothing.
     """
 
     paths: Paths
@@ -34,6 +37,7 @@ class ItemPaths:
     codes_NM: Tensor
     categories: tuple[str, ...] = ()
     sharpness: float = 1.0
+    offsets_N: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -47,13 +51,19 @@ class ItemPaths:
     def alone(self, path: int) -> TokenScorer:
         """One path of the first row."""
         table_11MC = self.table_BPMC[:1, path : path + 1]
-        return TokenScorer(table_11MC, table_11MC.new_zeros(1, 1), self.codes_NM)
+        return TokenScorer(table_11MC, table_11MC.new_zeros(1, 1), self.codes_NM, offsets_N=self.offsets_N)
+
+    def offsets(self, items_K: Tensor) -> Tensor:
+        """Of some items, [K]."""
+        if self.offsets_N is None:
+            return torch.zeros(len(items_K), dtype=torch.float64, device=items_K.device)
+        return self.offsets_N[items_K].double()
 
     def summands(self, items_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What each token of some items adds to their scores in the first row, and what the paths take away.
 
         Returns:
-            [K, M] and [K], which sum to the scores without evidence, and r, [P, K].
+            [K, M] and [K], which with the offsets sum to the scores without evidence, and r, [P, K].
         """
         scorer = self.first()
         said_PKM = scorer.contributions(items_K[None])[0].double()

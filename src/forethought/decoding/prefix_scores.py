@@ -51,11 +51,13 @@ class PrefixScorer:
         levels: one a book.
         places_MN: which continuation an item is at each level (`PrefixTable.places`); -1: its score is -inf.
         added: to the scores of a few items of each row.
+        offsets_N: added to the scores of the items in every row, inside the beam and outside; None: nothing.
     """
 
     levels: tuple[ScoredLevel, ...]
     places_MN: Tensor
     added: SparseScores | None = None
+    offsets_N: Tensor | None = None
     shard = None
 
     @property
@@ -76,6 +78,8 @@ class PrefixScorer:
         places_MN = self.places_MN[:, items]
         n_rows = len(levels[0].scores_BPW)
         scores_RN = _looked_up(levels, places_MN[:, None].expand(-1, n_rows, -1))
+        if self.offsets_N is not None:
+            scores_RN.add_(self.offsets_N[items])
         if self.added is not None:
             self.added.add_(scores_RN, rows, items)
         return scores_RN
@@ -83,6 +87,8 @@ class PrefixScorer:
     def scores_of(self, items_BM: Tensor) -> Tensor:
         """The same numbers as `scores` has for them."""
         scores_BM = _looked_up(self.levels, self.places_MN[:, items_BM])
+        if self.offsets_N is not None:
+            scores_BM.add_(self.offsets_N[items_BM])
         return scores_BM if self.added is None else self.added.add_each_(scores_BM, items_BM)
 
 

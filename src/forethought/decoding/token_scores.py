@@ -37,6 +37,7 @@ class TokenScorer:
         codes_NM: the tokens of the items, any integers.
         merge: what becomes of a row's paths, the mixture of their probabilities or the best of them.
         added: to the scores of a few items of each row.
+        offsets_N: added to the scores of the items in every row, behind the mixture; None: nothing.
     """
 
     log_probs_BPMC: Tensor
@@ -44,6 +45,7 @@ class TokenScorer:
     codes_NM: Tensor
     merge: Merge = "mixture"
     added: SparseScores | None = None
+    offsets_N: Tensor | None = None
     shard = None
 
     def __post_init__(self) -> None:
@@ -83,6 +85,8 @@ class TokenScorer:
             for part_RN, table_XS in zip(block_RN.split(together), groups, strict=True):
                 sums_SN = _sums(table_XS, at_NM)
                 part_RN.copy_(merged(sums_SN.view(P, *part_RN.shape), self.merge))
+        if self.offsets_N is not None:
+            scores_RN.add_(self.offsets_N[items])
         if self.added is not None:
             self.added.add_(scores_RN, rows, items)
         return scores_RN
@@ -98,6 +102,8 @@ class TokenScorer:
             said_BPK = table_BPX.gather(2, at_BPK)
             sums_BPK = said_BPK if book == 0 else sums_BPK.add_(said_BPK)
         scores_BK = merged(sums_BPK.transpose(0, 1), self.merge)
+        if self.offsets_N is not None:
+            scores_BK.add_(self.offsets_N[items_BM])
         return scores_BK if self.added is None else self.added.add_each_(scores_BK, items_BM)
 
     def contributions(self, items_BK: Tensor) -> Tensor:

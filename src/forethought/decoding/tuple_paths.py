@@ -27,7 +27,7 @@ class TuplePaths(ItemPaths):
     """How the first row of histories came to its ranking.
 
     Attributes:
-        searched: the scores that the search came to.
+        searched: the scores that the search came to, without offsets.
         rows: what the model says along a tuple.
     """
 
@@ -35,7 +35,9 @@ class TuplePaths(ItemPaths):
     rows: Rows = field(repr=False)
 
     @classmethod
-    def of(cls, searched: PrefixScorer, rows: Rows, codes_NM: Tensor, items_K: Tensor) -> TuplePaths:
+    def of(
+        cls, searched: PrefixScorer, rows: Rows, codes_NM: Tensor, items_K: Tensor, offsets_N: Tensor | None = None
+    ) -> TuplePaths:
         """The tuples of some items as paths, the most probable first."""
         codes_PM = torch.unique(codes_NM[items_K], dim=0)
         table_PMC = rows(codes_PM)
@@ -52,19 +54,20 @@ class TuplePaths(ItemPaths):
             jensen_shannon_BPT=torch.full_like(table_1PMC[..., 0], torch.nan),
             pruned=None,
         )
-        return cls(paths, table_1PMC, codes_NM, searched=searched, rows=rows)
+        return cls(paths, table_1PMC, codes_NM, offsets_N=offsets_N, searched=searched, rows=rows)
 
     def alone(self, path: int) -> TokenScorer:
         """The items of one tuple, and no others."""
         codes_1M = self.paths.tokens_BPT[:1, path]
         table_1MC = torch.full_like(self.table_BPMC[:1, path], -torch.inf).scatter(2, codes_1M[..., None], 0.0)
-        return TokenScorer(table_1MC[:, None], table_1MC.new_zeros(1, 1), self.codes_NM)
+        return TokenScorer(table_1MC[:, None], table_1MC.new_zeros(1, 1), self.codes_NM, offsets_N=self.offsets_N)
 
     def summands(self, items_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """ln p of each token of some items along their own tuples, what the search takes away, and whose path it is.
 
         Returns:
-            [K, M] and [K], which sum to the scores without evidence, and [P, K], 1 where a path is the item's own.
+            [K, M] and [K], which with the offsets sum to the scores without evidence, and [P, K], 1 where a path is the
+            item's own.
         """
         codes_KM = self.codes_NM[items_K]
         said_KM = _along(self.rows(codes_KM), codes_KM).double()

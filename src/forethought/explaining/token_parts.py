@@ -111,12 +111,13 @@ class TokenShare:
 
 @dataclass(frozen=True)
 class TokenSum:
-    """A score as the sum that it is: of its tokens, and of `paths`.
+    """A score as the sum that it is: of its tokens, of `paths`, and of `unmet`.
 
     Attributes:
         tokens: in order of the codebooks.
         paths: 0 where all paths speak for the item alike, below it where few of them do.
         carried_by: the share in the score that each path has which is told of.
+        unmet: of an item that training never met, how far it is lifted; below 0 where it is held back.
     """
 
     item: Any
@@ -125,3 +126,4 @@ class TokenSum:
     tokens: list[TokenShare]
     paths: float
     carried_by: list[float]
+    unmet: float

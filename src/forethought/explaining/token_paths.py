@@ -213,6 +213,7 @@ class TokenStory:
         """Of the items, with what each of their tokens adds."""
         codes_NM, (scores_KM, paths_K, r_PK) = self.item_paths.codes_NM, self.summands
         codes_KM = codes_NM[self.tracked_K]
+        offsets = self.item_paths.offsets(self.tracked_K).tolist()
         overall_KM = torch.stack([(codes_NM == codes_M).double().mean(0) for codes_M in codes_KM])
         sums = []
         for k, of in enumerate(named):
@@ -222,8 +223,8 @@ class TokenStory:
                 for book, (token, score, overall) in enumerate(each)
             ]
             apart, carried_by = float(paths_K[k]), r_PK[self.told, k].tolist()
-            score = float(scores_KM[k].sum()) + apart
-            sums.append(TokenSum(of.item, of.title, score, shares, apart, carried_by))
+            score = float(scores_KM[k].sum()) + apart + offsets[k]
+            sums.append(TokenSum(of.item, of.title, score, shares, apart, carried_by, offsets[k]))
         return sums
 
 

@@ -57,6 +57,7 @@ def token_sums(sums: list[TokenSum]) -> RenderableType:
     for each in sums:
         lines = _shares(each.tokens)
         lines += _carrier(each.carried_by)
+        lines += _unmet(each.unmet)
         table.add_row(*named_cells(each), Text("\n".join(lines)))
     legend = (
         "How likely the model finds the tokens of an item, written codebook:token. Against: less likely than for "
@@ -71,6 +72,11 @@ def _carrier(carried_by: list[float]) -> list[str]:
         return []
     share, path = max((share, -number) for number, share in enumerate(carried_by, start=1))
     return [f"{_percent(share)} of it by path {-path}" if share >= 0.5 else "most of it by other paths"]
+
+
+def _unmet(nats: float) -> list[str]:
+    """Of an item that training never met."""
+    return [f"{'lifted' if nats > 0 else 'held back'} by {abs(nats):g} nats, as training never met it"] if nats else []
 
 
 def _shares(tokens: list[TokenShare]) -> list[str]:

@@ -28,6 +28,7 @@ class ScoringProgram(nn.Module):
     """
 
     places_NM: Tensor
+    offsets_N: Tensor | None
 
     def __init__(self, method: Method, k: int | None = None, *, exclude_history: bool = False) -> None:
         super().__init__()
@@ -39,6 +40,7 @@ class ScoringProgram(nn.Module):
         if isinstance(self.method, PathMethod):
             tokens = self.method.tokens
             self.register_buffer("places_NM", tokens.places(torch.arange(tokens.n_items)))
+            self.register_buffer("offsets_N", tokens.offsets())
 
     def forward(self, items: Tensor, lengths: Tensor, times: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Scores [B, N], or the rows [B, k] of the best items and their scores.
@@ -78,6 +80,8 @@ class ScoringProgram(nn.Module):
         sums_BN = table_BX[:, self.places_NM[:, 0]]
         for places_N in self.places_NM.T[1:]:
             sums_BN = sums_BN + table_BX[:, places_N]
+        if self.offsets_N is not None:
+            sums_BN = sums_BN + self.offsets_N
         return sums_BN + represented.weights_BP
 
 

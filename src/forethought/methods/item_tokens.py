@@ -88,12 +88,16 @@ class TokenItems(nn.Module):
     """The tokens of all items with their vectors, and what made them.
 
     It is empty until `know`, because what it holds goes with the tokens and not with the configuration alone.
+
+    An item that training never meets (`know_trained`) is scored by its tokens as any other. Once the method is trained,
+    `unmet_nats` are taken off its score; below 0 they lift it.
     """
 
     item_dims: ClassVar[Mapping[str, int]] = {"codes_NM": 0, "category_N": 0}
     codes_NM: Tensor
     category_N: Tensor
     met_N: Tensor | None
+    unmet_nats: Tensor
 
     def __init__(self, n_items: int, width: int, config: TokenMethodConfig) -> None:
         super().__init__()
@@ -114,16 +118,24 @@ class TokenItems(nn.Module):
         self.codebooks, self.size, self.ordered = table.codebooks, table.size, table.ordered
         self.register_buffer("codes_NM", table.codes_NM)
         self.register_buffer("category_N", torch.zeros(self.n_items, dtype=torch.int64))
+        self.register_buffer("unmet_nats", torch.zeros(()))
+        self.register_load_state_dict_pre_hook(know_no_nats)
         self.weight = nn.Parameter(torch.randn(self.codebooks * self.size, self.width) * self.std)
 
     def know_trained(self, train_counts_N: Tensor) -> None:
-        """Which items training meets, where a loss over all items is to leave the others out."""
+        """Which items training meets: a loss over all items leaves the others out, and `unmet_nats` are theirs."""
         met_N = train_counts_N > 0
         self.met_N = None if met_N.all() or not met_N.any() else met_N.to(self.codes_NM.device)
 
     def met_alone(self, targets: Tensor) -> Tensor | None:
         """The items that training meets, [N], where it leaves some out and all of these targets are among them."""
         return self.met_N if self.met_N is not None and bool(self.met_N[targets].all()) else None
+
+    def offsets(self) -> Tensor | None:
+        """What is added to the scores of the items, [N], 0 for those that training meets; None where it is nothing."""
+        if self.met_N is None or self.training or not self.unmet_nats.item():
+            return None
+        return torch.where(self.met_N, 0.0, -self.unmet_nats)
 
     def take(self, known: TokensAndCategories) -> None:
         """The tokens as they were made, before training."""
@@ -275,14 +287,21 @@ class PathMethod(TokenMethod[Tokens]):
 
 def token_scorer(tokens: TokenItems, states: TokenStates) -> TokenScorer:
     """All items, scored by the tokens they are made of."""
-    return TokenScorer(states.table_BPMC, states.weights_BP, tokens.codes_NM, added=states.added)
+    return TokenScorer(
+        states.table_BPMC, states.weights_BP, tokens.codes_NM, added=states.added, offsets_N=tokens.offsets()
+    )
 
 
 def item_paths(tokens: TokenItems, states: TokenStates) -> ItemPaths:
     """The paths of states, where there is none all that is said at once, beside the items."""
     paths = Paths.unstepped(states.table_BPMC) if states.paths is None else states.paths
     categories = () if tokens.shape is None else tokens.shape.categories
-    return ItemPaths(paths, states.table_BPMC, tokens.codes_NM, categories, tokens.sharpness)
+    return ItemPaths(paths, states.table_BPMC, tokens.codes_NM, categories, tokens.sharpness, tokens.offsets())
+
+
+def know_no_nats(part: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights of before `unmet_nats` have none."""
+    weights.setdefault(f"{prefix}unmet_nats", torch.zeros(()))
 
 
 def with_tokens(method: Model, shape: TokenShape | None) -> Model:

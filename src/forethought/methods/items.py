@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from forethought.errors import ConfigError
 from forethought.methods.interface import Losses, Method
 from forethought.methods.item_evidence import ItemEvidence
 from forethought.methods.item_features import ItemFeatures
-from forethought.methods.item_tokens import TokenItems
+from forethought.methods.item_tokens import TokenItems, know_no_nats
 from forethought.settings import Between, Scale, SearchRange, Settings, Share, Weight
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -111,7 +111,7 @@ class ItemTable(nn.Module):
         n_items, width = self.weight.shape
         self.features = ItemFeatures(shapes, n_items, width, self.std)
         self.register_buffer("unmet_nats", torch.zeros(()))
-        self.register_load_state_dict_pre_hook(_know_no_nats)
+        self.register_load_state_dict_pre_hook(know_no_nats)
 
     def know_trained(self, train_counts_N: Tensor) -> None:
         """Which items training meets, where features tell something of the others."""
@@ -309,11 +309,6 @@ class ItemTable(nn.Module):
         return drawn if self.shard is None else self.shard.first(drawn)
 
 
-def _know_no_nats(table: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Weights of before `unmet_nats` have none."""
-    weights.setdefault(f"{prefix}unmet_nats", torch.zeros(()))
-
-
 def with_features(method: Model, shapes: Sequence[FeatureShape]) -> Model:
     """The same method, all of whose tables of items read these features."""
     for part in list(method.modules()) if shapes else ():
@@ -351,10 +346,12 @@ def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
 
 
 def hold_back(method: nn.Module, nats: float) -> None:
-    """Set what is taken off the logits of items that training never met."""
+    """Set what is taken off the logits of items that training never met; below 0 they are lifted."""
     for part in method.modules():
-        if isinstance(part, ItemTable) and part.features is not None:
-            part.unmet_nats.fill_(nats)
+        if isinstance(part, ItemTable | TokenItems):
+            told = part.features if isinstance(part, ItemTable) else part.shape
+            if told is not None:
+                part.unmet_nats.fill_(nats)
 
 
 def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[EvidenceShape]) -> AnyMethod:

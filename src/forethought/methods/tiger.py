@@ -181,7 +181,7 @@ class SearchedStates(UserRepresentation):
     """What histories came to: encoded, and searched for the items that follow.
 
     Attributes:
-        all_items: the scores that the search came to.
+        all_items: the scores that the search came to, of items that training never met as of the others.
         chain: the encoded histories, for another search among fewer items.
     """
 
@@ -324,16 +324,17 @@ class TIGERModel(TokenMethod[DecodedItems]):
 
     def scorer(self, represented: UserRepresentation, purpose: str) -> ranking.Scorer:
         assert isinstance(represented, SearchedStates)
-        return replace(represented.all_items, added=represented.added)
+        return replace(represented.all_items, added=represented.added, offsets_N=self.tokens.offsets())
 
     def token_paths(self, represented: UserRepresentation) -> TuplePaths:
         """The tuples of the first row's best items, as many as are followed."""
         assert isinstance(represented, SearchedStates)
-        searched = represented.all_items
+        searched, offsets_N = represented.all_items, self.tokens.offsets()
         some = min(self.n_items, self.config.beams)
-        items_1K, _ = ranking.best(searched.take(torch.zeros(1, dtype=torch.int64, device=self.device)), some)
-        items_K = items_1K[items_1K >= 0]
-        return TuplePaths.of(searched, partial(self._said, represented.chain), self.tokens.codes_NM, items_K)
+        first = searched.take(torch.zeros(1, dtype=torch.int64, device=self.device))
+        items_1K, _ = ranking.best(replace(first, offsets_N=offsets_N), some)
+        items_K, said = items_1K[items_1K >= 0], partial(self._said, represented.chain)
+        return TuplePaths.of(searched, said, self.tokens.codes_NM, items_K, offsets_N)
 
     def _said(self, chain: DecoderChain, codes_KM: Tensor) -> Tensor:
         """ln p of every code behind the first row's history and along some tuples, [K, M, C]."""
@@ -359,7 +360,8 @@ class TIGERModel(TokenMethod[DecodedItems]):
             return super().recommend(represented, k, excluded, allowed_N)
         table = PrefixTable.of(self.tokens.codes_NM, self.tokens.size, allowed_N)
         searched = self._searched(represented.chain, table, table.places(self.n_items))
-        return ranking.best(replace(searched, added=represented.added), k, excluded, allowed_N)
+        scorer = replace(searched, added=represented.added, offsets_N=self.tokens.offsets())
+        return ranking.best(scorer, k, excluded, allowed_N)
 
 
 @dataclass(frozen=True, eq=False)

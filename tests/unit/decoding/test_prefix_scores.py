@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -104,6 +106,17 @@ def test_evidence_is_added_and_lifts_what_is_outside() -> None:
     assert torch.equal(scorer.scores_of(torch.tensor([[9, 4]] * ROWS)), wanted_BN[:, [9, 4]])
     swapped = scorer.take(torch.tensor([1, 0]))
     assert torch.equal(all_scores(swapped), wanted_BN[[1, 0]])
+
+
+@pytest.mark.parametrize("beams", [2, N])
+def test_offsets_are_added_inside_the_beam_and_outside(beams: int) -> None:
+    plain, offsets_N = searched(beams), torch.linspace(-3, 3, N)
+    moved = replace(plain, offsets_N=offsets_N)
+    scores_BN = all_scores(moved)
+    torch.testing.assert_close(scores_BN, all_scores(plain) + offsets_N)
+    items_BM = torch.tensor([[9, 4, 0]] * ROWS)
+    assert torch.equal(moved.scores_of(items_BM), scores_BN.gather(1, items_BM))
+    assert torch.equal(all_scores(moved.take(torch.tensor([1, 0]))), scores_BN[[1, 0]])
 
 
 def test_items_that_are_not_in_the_table_are_no_candidates() -> None:

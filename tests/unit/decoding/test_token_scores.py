@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,20 @@ def test_evidence_is_added_behind_the_mixture() -> None:
     np.testing.assert_allclose(all_scores(of).numpy(), brute_force(of), rtol=1e-11)
     rows = torch.tensor([4, 0, 7])
     np.testing.assert_allclose(all_scores(of.take(rows)).numpy(), brute_force(of)[rows], rtol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("evidence", [False, True])
+def test_offsets_are_added_to_items_behind_the_mixture(dtype: torch.dtype, evidence: bool) -> None:
+    of = with_evidence(scorer(dtype=dtype)) if evidence else scorer(dtype=dtype)
+    offsets_N = torch.randn(N, generator=torch.Generator().manual_seed(3))
+    moved, within = replace(of, offsets_N=offsets_N), 1e-4 if dtype == torch.float32 else 1e-11
+    wanted = brute_force(of) + offsets_N.double().numpy()
+    np.testing.assert_allclose(all_scores(moved).numpy(), wanted, rtol=within, atol=within)
+    items = torch.randint(N, (9, 40), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(moved.scores_of(items), all_scores(moved).gather(1, items))
+    rows = torch.tensor([4, 0, 7])
+    assert torch.equal(all_scores(moved.take(rows)), all_scores(moved)[rows])
 
 
 @pytest.mark.parametrize("kind", CODE_TYPES, ids=str)

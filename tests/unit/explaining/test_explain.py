@@ -342,7 +342,7 @@ KEYS = {
     Token: ["codebook", "token", "size", "items", "category", "brand"],
     Belief: ["category", "probability"],
     PrunedToken: ["step", "token", "before", "after", "moved", "kept"],
-    TokenSum: ["item", "title", "score", "tokens", "paths", "carried_by"],
+    TokenSum: ["item", "title", "score", "tokens", "paths", "carried_by", "unmet"],
     TokenShare: ["codebook", "token", "score", "probability", "overall"],
     Contribution: ["item", "title", "score", "by", "met", "near", "cosine"],
     EvidenceUse: ["name", "weight", "gate", "most", "read", "window", "directed", "weeks"],
