@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
 import torch
@@ -25,14 +25,16 @@ from forethought.folders import check_empty
 from forethought.methods.interface import Method
 from forethought.methods.item_features import ItemFeatures
 from forethought.methods.item_tokens import TokenItems, token_shape, with_tokens
-from forethought.methods.items import know_trained, with_evidence, with_features
+from forethought.methods.items import hold_back, know_trained, with_evidence, with_features
 from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
 from forethought.recommender import Recommender, load
 from forethought.run_folder import written
 from forethought.semantic_ids.token_table import TokenTable
-from forethought.settings import check_all
+from forethought.settings import Between, check_all
 from forethought.starting import scales_of
+
+Lift = Annotated[float, Between(-100, 100)]
 
 
 def extend(
@@ -42,6 +44,7 @@ def extend(
     *,
     texts: str | Path | None = None,
     item: str = "item_id",
+    lift: float | None = None,
 ) -> Recommender:
     """A run with further items behind those that it knows, in a folder of its own.
 
@@ -51,6 +54,8 @@ def extend(
         out: the folder to be made, absent or empty; it appears whole or not at all.
         texts: an .npy with a text vector for each row of `items`, where the run reads texts.
         item: name of the column of ids.
+        lift: nats that are added to the scores of all items that training never met, these among them; below 0 they are
+            held back. None: as the run has it, which was fitted on the validation part.
 
     Raises:
         ConfigError: the run reads no features, or its method keeps what cannot be made for new items.
@@ -58,7 +63,7 @@ def extend(
         RunError: there is no such run, or it is damaged.
     """
     check_all(run=(run, Recommender | str | Path), out=(out, str | Path))
-    check_all(texts=(texts, str | Path | None), item=(item, str))
+    check_all(texts=(texts, str | Path | None), item=(item, str), lift=(lift, Lift | None))
     model = run if isinstance(run, Recommender) else load(run, device="cpu")
     out = Path(out)
     check_empty(out)
@@ -72,10 +77,10 @@ def extend(
         )
     read = list(zip(map(feature_shape, shapes), scales_of(model).values(), strict=True))
     new = read_new_items(items, model.items, model.item_table, read, item=item, texts=texts)
-    return written(_extended(model, new), out, device=str(model.device))
+    return written(_extended(model, new, lift), out, device=str(model.device))
 
 
-def _extended(model: Recommender, new: NewItems) -> Recommender:
+def _extended(model: Recommender, new: NewItems, lift: float | None) -> Recommender:
     """The same run with the new items."""
     known, count = len(model.items), len(new.table)
     ids = pl.concat([model.items.ids, new.table["item_id"].alias(model.items.ids.name)])
@@ -89,9 +94,12 @@ def _extended(model: Recommender, new: NewItems) -> Recommender:
         "features": [feature.to_json() for feature in features],
     }
     method = _grown(model, features, known + count)
-    added = {"items": count, "weights": model.weights_sum} | _tied(method, known)
+    added: dict[str, Any] = {"items": count, "weights": model.weights_sum} | _tied(method, known)
     about["extended"] = [*model.about.get("extended", []), added]
     know_trained(method, counts.cast(pl.Int64).to_torch())
+    if lift is not None:
+        hold_back(method, -lift)
+        added["lift"] = lift
     method.eval()
     with torch.inference_mode():
         method.join_items(known)

@@ -94,6 +94,23 @@ def test_a_run_takes_items_that_it_never_saw(run: Recommender, tmp_path: Path) -
     assert len(again.items) == known + 4
 
 
+def test_new_items_are_lifted_as_far_as_is_said(run: Recommender, tmp_path: Path) -> None:
+    """All scores but theirs stay, whatever validation had chosen."""
+    new = run.item_table.select("item_id", "categories", "price")[3:5]
+    new = new.with_columns(item_id=pl.Series(["new twin", "another"]))
+    history = run.items.id_list([0, 5, 7])
+    dated = {"times": [[1, 2, 3]]} if run.method.inputs.times else {}
+    scores = []
+    for lift in (-0.5, 0.75):
+        extended = extend(run, new, tmp_path / f"{lift}", lift=lift)
+        assert extended.about["extended"][-1]["lift"] == lift
+        (best,) = extended.recommend([history], k=len(extended.items), exclude_history=False, **dated)
+        scores.append(dict(zip(best.items, best.scores, strict=True)))
+    nat = tables(run)[0].loss.temperature if tables(run) else 1.0  # scores are told as they are before it
+    moved = {item: (score - scores[0][item]) / nat for item, score in scores[1].items()}
+    assert moved == pytest.approx({item: 1.25 if item in ("new twin", "another") else 0.0 for item in moved}, abs=1e-4)
+
+
 def test_new_items_without_free_tokens_are_counted(split: Split, quick: Training, tmp_path: Path) -> None:
     """Twins by the dozen: of 4 tuples most are taken, and those that share one are ties in every ranking."""
     tokens = replace(TOKENIZER, codebooks=1, size=4)

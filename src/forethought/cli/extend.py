@@ -23,6 +23,9 @@ class Extend:
     """An .npy with a text vector for each row of --items, where the run reads texts (forethought embed makes it)."""
     item: str = "item_id"
     """Column with item ids."""
+    lift: float | None = None
+    """Nats added to the scores of all items that training never met, these among them; below 0 they are held back.
+    By default as the run has it, from its validation part."""
     json: bool = False
     """Print what was made as JSON."""
 
@@ -35,7 +38,7 @@ def run(arguments: list[str]) -> None:
     args = parse(Extend, arguments, "extend", about)
     from forethought.extending import extend
 
-    model = extend(args.run, args.items, args.out, texts=args.texts, item=args.item)
+    model = extend(args.run, args.items, args.out, texts=args.texts, item=args.item, lift=args.lift)
     made = model.about["extended"][-1]
     added, tied = made["items"], made.get("tied", 0)
     if args.json:
