@@ -359,6 +359,7 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     "reg4rec-aligned-fast-control": ("reg4rec", {"rate": 0.3, "policy_weight": 0.0, "kl_weight": 0.0}),
     "reg4rec-aligned-long": ("reg4rec", LONG),
     "reg4rec-aligned-long-control": ("reg4rec", {**LONG, "policy_weight": 0.0, "kl_weight": 0.0}),
+    "reg4rec-aligned-long-h-1": ("reg4rec", {**LONG, "path_rewards": {"future": 1}}),
     "lares-aligned": ("lares", {}),
     "lares-aligned-control": ("lares", {"policy_weight": 0.0, "kl_weight": 0.0}),
     **{
