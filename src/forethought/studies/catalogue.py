@@ -29,11 +29,21 @@ CLOSED_FORM = ("popular", "itemknn", "ease")  # what everybody must beat, in eve
 
 
 def _ablation(
-    name: str, title: str, question: str, first: str, *others: str, shops: Mapping[str, Shop] | None = None
+    name: str,
+    title: str,
+    question: str,
+    first: str,
+    *others: str,
+    about: str = "",
+    shops: Mapping[str, Shop] | None = None,
 ) -> Study:
-    """The others are held against the first, and all against what no training goes into."""
+    """The others are held against the first, and all against what no training goes into.
+
+    Args:
+        about: as of `results_table`.
+    """
     variants = tuple(dict.fromkeys((first, *CLOSED_FORM, *others)))
-    write = partial(results_table, study=name)
+    write = partial(results_table, study=name, about=about)
     return Study(name, title, question, variants, write, shops=shops or {}, anywhere=shops is not None)
 
 
@@ -186,6 +196,7 @@ STUDIES: dict[str, Study] = {
             "much smaller each (`--later-targets`): the later items of REG4Rec's MSRA as targets, in the place of "
             "rewards? The paper's w is 0.8. Each other method stands before its own row.",
             *(row for name, shares in LATER_TARGETS.items() for row in (name, *(f"{name}-later-{w}" for w in shares))),
+            about="-later-",
         ),
         _ablation(
             "evidence",

@@ -13,12 +13,19 @@ from forethought.studies.page import Page, number
 from forethought.studies.results import DatasetKey, Result
 
 
-def results_table(page: Page, runs_of: Mapping[str, Sequence[Result]], study: str) -> None:
-    """A table and a plot for each place; where hardly anything was done there are none, if another place has more."""
+def results_table(page: Page, runs_of: Mapping[str, Sequence[Result]], study: str, about: str = "") -> None:
+    """A table and a plot for each place; where hardly anything was done there are none, if another place has more.
+
+    Args:
+        study: its name, by which its differences are found.
+        about: what is in the names of the variants that it is about; where none of them ran, nothing was done.
+    """
     first, places = next(iter(runs_of)), results.places(runs_of)
     by_dataset = {dataset: results.at(runs_of, dataset) for dataset in places}
     begun = {
-        dataset: runs_here for dataset, runs_here in by_dataset.items() if first in runs_here and len(runs_here) > 1
+        dataset: runs_here
+        for dataset, runs_here in by_dataset.items()
+        if first in runs_here and len(runs_here) > 1 and any(about in variant for variant in runs_here)
     }
     for dataset, runs_here in (begun or by_dataset).items():
         page.heading(dataset)

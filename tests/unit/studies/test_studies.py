@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from forethought.studies.catalogue import STUDIES
 from forethought.studies.decoding import ways
 from forethought.studies.results import DatasetKey
 from forethought.studies.runner import StudyContext, carry_out, write_page
+from forethought.studies.tables import results_table
 from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
@@ -535,3 +537,24 @@ def test_what_was_not_run_is_named_and_cuts_of_the_same_data_stand_side_by_side(
     rows = {line.split("|")[1].strip(): line.split("|")[at].strip() for line in table if line.startswith("| ")}
     assert rows["sasrec"] == "0.0400"
     assert rows["dtrec"] == "0.0500 (+25.0%)"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_place_where_nothing_of_the_study_ran_is_left_out(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All ran with ties in file order, and what the study is not about with ties shuffled as well."""
+    for module in (variants, runner):
+        monkeypatch.setitem(module.VARIANTS, "popular", lambda: Recipe(method=Popular()))
+    asked = study("sasrec", "dtrec", "popular", write=partial(results_table, study="x", about="pop"))
+    carry_out(asked, context, seeds=[0])
+    for path in (context.results / "runs").glob("*.json"):
+        parts = json.loads(path.read_text())
+        if parts["variant"] != "popular":
+            shuffled = path.with_name(path.name.replace("-file-", "-shuffle-"))
+            shuffled.write_text(json.dumps(parts | {"ties": "shuffle"}))
+    page = write_page(asked, context.results).read_text()
+    assert ", ties in file order\n" in page
+    assert ", ties shuffled\n" not in page
+    page = write_page(replace(asked, write=partial(results_table, study="x")), context.results).read_text()
+    assert ", ties shuffled\n" in page
