@@ -40,11 +40,12 @@ def run(arguments: list[str]) -> None:
 
     model = extend(args.run, args.items, args.out, texts=args.texts, item=args.item, lift=args.lift)
     made = model.about["extended"][-1]
-    added, tied = made["items"], made.get("tied", 0)
+    added = made["items"]
     if args.json:
-        print_json({"run": str(args.out), "items": len(model.items), "new": added, "tied": tied})
+        tied = {"tied": made["tied"]} if "tied" in made else {}  # of methods over tokens
+        print_json({"run": str(args.out), "items": len(model.items), "new": added, **tied})
     else:
-        if tied:
+        if tied := made.get("tied"):
             console().print(
                 f"{tied:,} of the new items share all their tokens with another item, so that every ranking ties them: "
                 "no tokens near theirs are free. What tells them apart in the features, or more or larger codebooks, "

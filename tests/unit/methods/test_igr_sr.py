@@ -25,6 +25,7 @@ from forethought.data.histories import Histories
 from forethought.errors import ConfigError
 from forethought.methods import igr_sr
 from forethought.methods.igr_sr import IGRSR, Consistency, IGRSRModel
+from forethought.methods.igr_sr_cases import named_cases
 from forethought.reasoning.chain import History
 from forethought.reasoning.diagnostics import of_intents
 from forethought.reasoning.intent_reasoner import Reasoner
@@ -138,7 +139,7 @@ def test_some_prefixes_stand_for_all() -> None:
     torch.manual_seed(3)
     with torch.no_grad():
         whole = model.loss(batch).total.item()
-        drawn = [some._cases(batch) for _ in range(50)]
+        drawn = [named_cases(batch, 2, some.items.weight.dtype, whole=False) for _ in range(50)]
         told = np.mean([some.loss(batch).total.item() for _ in range(600)])
     assert told == pytest.approx(whole, rel=0.02)
     for cases in drawn:
