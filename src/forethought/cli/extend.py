@@ -42,8 +42,8 @@ def run(arguments: list[str]) -> None:
     made = model.about["extended"][-1]
     added = made["items"]
     if args.json:
-        tied = {"tied": made["tied"]} if "tied" in made else {}  # of methods over tokens
-        print_json({"run": str(args.out), "items": len(model.items), "new": added, **tied})
+        ties = {name: made[name] for name in ("tied",) if name in made}  # of methods over tokens
+        print_json({"run": str(args.out), "items": len(model.items), "new": added, **ties})
     else:
         if tied := made.get("tied"):
             console().print(
