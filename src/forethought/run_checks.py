@@ -18,6 +18,8 @@ from forethought.run_folder import check_unchanged
 from forethought.settings import check
 from forethought.training.settings import Training
 
+NEED_THREE = {"crop": "cut", "later_targets": "name"}  # items in a row, and what they are for
+
 
 def check_run(recipe: Recipe, split: Split, resumed: Path | None = None) -> None:
     """Refuse what `train` would refuse of a configuration on this data, without training or writing anything.
@@ -109,10 +111,8 @@ def check_inputs(model: Method, settings: Training, split: Split) -> None:
             f"No history is longer than the window (the longest trains {longest:,} items, and the window has "
             f"{model.window:,}), so that there is no earlier one: leave earlier_windows out, or lower the window."
         )
-    short = int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3
-    for name, does in (("crop", "cut"), ("later_targets", "name")):
-        if short and getattr(settings, name):
-            raise ConfigError(
-                f"No row that is trained on has three items, so that there is nothing for {name} to {does}: leave it "
-                "out."
-            )
+    asked = [f"{name} to {does}" for name, does in NEED_THREE.items() if getattr(settings, name)]
+    if asked and int(windows(split.train, model.window, every=settings.all_windows).lengths.max()) < 3:
+        raise ConfigError(
+            f"No row that is trained on has three items, so that there is nothing for {asked[0]}: leave it out."
+        )

@@ -26,7 +26,7 @@ from forethought.run_folder import differences
 from forethought.settings import Between, Count, SearchRange, Seed, check_all
 from forethought.tuning.report import Tuning, write_report
 from forethought.tuning.search import Search, Trial, check_installed, mend_journal
-from forethought.tuning.space import Space, defaults, parse_settings, restricted, with_values
+from forethought.tuning.space import Space, defaults, parse_settings, restricted, settings_of, with_values
 from forethought.tuning.trials import TRIALS, Job, carry_out, work
 from forethought.version import __version__
 
@@ -117,8 +117,10 @@ def _without_refused(recipe: Recipe, space: Space, said: Space, split: Split) ->
     """
     model = built(lambda: recipe.method.build(split.data.sizes), copies=1)  # type: ignore[union-attr]
     check_inputs(model, recipe.training, split)
-    kept = {}
+    settings, refused = settings_of(recipe), set()
     for name, domain in space.items():
+        if settings[name].path[0] != "training":
+            continue
         tried = (domain.least, domain.most) if isinstance(domain, SearchRange) else domain.values
         try:
             for value in tried:
@@ -126,9 +128,8 @@ def _without_refused(recipe: Recipe, space: Space, said: Space, split: Split) ->
         except ForethoughtError:
             if name in said:
                 raise
-        else:
-            kept[name] = domain
-    return kept
+            refused.add(name)
+    return {name: domain for name, domain in space.items() if name not in refused}
 
 
 @contextmanager
