@@ -269,9 +269,10 @@ STUDIES: dict[str, Study] = {
             "Components of REG4Rec",
             "What does deciding tokens one after the other add to naming all at once over the same tokens (RPG), and "
             "what does each part contribute: the state that is carried along, MPQ's tokens, the category task, and a "
-            "decoder of its own in place of a single stack? Orders of decoding and pruning are on the page of "
-            "`token-decoding`.",
-            *("reg4rec", "rpg-m-8", "reg4rec-token-alone", "reg4rec-no-category", "reg4rec-decoder"),
+            "decoder of its own in place of a single stack? And does twice the training part them (`-long`)? Orders of "
+            "decoding and pruning are on the page of `token-decoding`.",
+            *("reg4rec", "rpg-m-8", "reg4rec-long", "rpg-m-8-long"),
+            *("reg4rec-token-alone", "reg4rec-no-category", "reg4rec-decoder"),
             *("reg4rec-steps-8", "reg4rec-tokens", "reg4rec-rqvae", "reg4rec-opq", "reg4rec-random"),
         ),
         _ablation(

@@ -298,6 +298,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "reg4rec-token-alone": changed("reg4rec", carries_state=False),
     "reg4rec-steps-8": changed("reg4rec", steps=8),
     **{f"reg4rec-epochs-{n}": lasting("reg4rec", n) for n in (2, 5)},  # less well taught heads
+    **{f"{name}-long": lasting(name, 28) for name in ("reg4rec", "rpg-m-8")},
     "reg4rec-decoder": changed("reg4rec", decoder_layers=1),
     "reg4rec-no-category": changed("reg4rec", category_weight=0.0),
     **{f"{name}-full": knowing(name, Features(), Evidence()) for name in ("tiger", "rpg", "reg4rec")},
