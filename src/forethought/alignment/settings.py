@@ -131,16 +131,16 @@ class Alignment(Settings):
     last state that loses no more is kept, as validation does not know what they said."""
     anchor: Weight | None = None
     """Weight of the run's own loss beside the rewards'; None: 0 for halting, else 0.5."""
-    rate: Positive = 0.03
-    """The learning rate, as a share of the run's own."""
+    rate: Positive = 0.3
+    """The learning rate, as a share of the run's own; it falls to zero over all epochs."""
     batch_positions: Annotated[int, Between(1, 2**24)] = 1024
     """Positions in a batch; one of each history is drawn."""
-    batches: Count = 50
+    batches: Count = 100
     """Between two validations."""
-    epochs: Epochs = 6
+    epochs: Epochs = 15
     """Validations at most."""
-    patience: Epochs = 3
-    """Validations without a better one before it stops."""
+    patience: Epochs = 15
+    """Validations without a better one before it stops; while the rate is high, validation is lower than at first."""
     guard: str = "recall@50"
     """A metric that must not fall on validation, beside NDCG@10; else the weights it began with are kept."""
 

@@ -39,6 +39,8 @@ HEARD = Alignment(
     feedback_cost=COST,
     batch_positions=512,
     group=8,
+    rate=0.03,  # people name few choices, and at more validation falls before anything is heard
+    batches=50,
     epochs=4,
     patience=4,
 )

@@ -27,6 +27,7 @@ from forethought.methods.interface import Method
 from forethought.reasoning.halting import INDICATORS, Halting, Trace
 from forethought.recommender import Recommender
 from forethought.studies import first_exits, misread
+from forethought.studies.aligned_variants import ALIGNED
 from forethought.studies.halting_page import write
 from forethought.studies.halting_points import CHOSEN, FITTED, FIXED
 from forethought.studies.oracle import beside as oracle_beside
@@ -34,7 +35,6 @@ from forethought.studies.oracle import learnt, oracle
 from forethought.studies.shops import MANY_CUSTOMERS
 from forethought.studies.step_groups import sizes_of, steps_by
 from forethought.studies.study import Study
-from forethought.studies.variants import ALIGNED
 
 DELTAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 QUANTILES = (0.15, 0.3, 0.5, 0.7, 0.85)

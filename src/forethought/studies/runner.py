@@ -38,11 +38,12 @@ from forethought.references import resolve
 from forethought.run_files import CONFIG_FILE, METRICS_FILE
 from forethought.runs import evaluate, train
 from forethought.studies import results
+from forethought.studies.aligned_variants import ALIGNED
 from forethought.studies.differences import COMPARED, paired
 from forethought.studies.page import Page
 from forethought.studies.results import TEMPORAL, DatasetKey, Result, run_name
 from forethought.studies.study import Study
-from forethought.studies.variants import ALIGNED, MADE_OF, VARIANTS, canonical
+from forethought.studies.variants import MADE_OF, VARIANTS, canonical
 from forethought.training import state
 from forethought.training.observer import Observer
 from forethought.training.settings import Training

@@ -21,6 +21,7 @@ from forethought.semantic_ids.random_tokens import RandomTokens
 from forethought.semantic_ids.rq_kmeans import RQKMeans
 from forethought.semantic_ids.rq_vae import RQVAE
 from forethought.semantic_ids.tokenizer import TokenizerConfig
+from forethought.studies.aligned_variants import ALIGNED
 
 
 def changed(name: str, **settings: Any) -> Callable[[], Recipe]:
@@ -320,9 +321,6 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
 }
 
 
-PARS = ("step_hit", "category_hit", "consistency", "path")
-
-
 def after(name: str, **settings: Any) -> Callable[[], Recipe]:
     """A run of a variant aligned with rewards; `path_rewards` and the like stand for settings of theirs."""
 
@@ -334,48 +332,7 @@ def after(name: str, **settings: Any) -> Callable[[], Recipe]:
     return make
 
 
-HELD_OUT: dict[str, Any] = {"cases": "held_out", "rate": 0.1}
-# at three tenths of the rate of training, long enough that the rate falls to zero
-LONG: dict[str, Any] = {"rate": 0.3, "batches": 100, "epochs": 15, "patience": 15}
-ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
-    "reg4rec-aligned": ("reg4rec", {}),
-    "reg4rec-aligned-control": ("reg4rec", {"policy_weight": 0.0, "kl_weight": 0.0}),
-    "reg4rec-aligned-no-anchor": ("reg4rec", {"anchor": 0.0}),
-    **{
-        f"reg4rec-aligned-only-{name}": ("reg4rec", {"path_rewards": {other: 0.0 for other in PARS if other != name}})
-        for name in PARS
-    },
-    "reg4rec-aligned-first-2": ("reg4rec", {"path_rewards": dict.fromkeys(PARS[2:], 0.0)}),  # 3: the one without path
-    **{f"reg4rec-aligned-no-{name}": ("reg4rec", {"path_rewards": {name: 0.0}}) for name in PARS},
-    **{f"reg4rec-aligned-h-{h}": ("reg4rec", {"path_rewards": {"future": h}}) for h in (1, 5)},
-    **{f"reg4rec-aligned-w-{w}": ("reg4rec", {"path_rewards": {"decay": w}}) for w in (0.4, 1.0)},
-    **{f"reg4rec-aligned-g-{g}": ("reg4rec", {"group": g}) for g in (4, 64)},
-    **{f"reg4rec-aligned-mu-{n}": ("reg4rec", {"updates": n}) for n in (1, 4)},
-    "reg4rec-aligned-learned-weights": ("reg4rec", {"learn_weights": True}),
-    # beside the other four: what they are worth to it is asked, and alone it knows no truth to begin with
-    "reg4rec-aligned-learned-reward": ("reg4rec", {"path_rewards": {"learned": 1.0}}),
-    "reg4rec-aligned-held-out": ("reg4rec", HELD_OUT),
-    "reg4rec-aligned-held-out-control": ("reg4rec", {**HELD_OUT, "policy_weight": 0.0, "kl_weight": 0.0}),
-    "reg4rec-aligned-fast": ("reg4rec", {"rate": 0.3}),
-    "reg4rec-aligned-fast-control": ("reg4rec", {"rate": 0.3, "policy_weight": 0.0, "kl_weight": 0.0}),
-    "reg4rec-aligned-long": ("reg4rec", LONG),
-    "reg4rec-aligned-long-control": ("reg4rec", {**LONG, "policy_weight": 0.0, "kl_weight": 0.0}),
-    "reg4rec-aligned-long-h-1": ("reg4rec", {**LONG, "path_rewards": {"future": 1}}),
-    "lares-aligned": ("lares", {}),
-    "lares-aligned-control": ("lares", {"policy_weight": 0.0, "kl_weight": 0.0}),
-    **{
-        f"{name}-aligned{suffix}": (name, {"rate": 1.0, "kl_weight": 0.0, **settings})
-        for name in ("dtrec", "dtrec-wide")
-        for suffix, settings in (
-            ("", {}),
-            ("-free", {"halting_rewards": {"step_price": 0.0}}),
-            ("-dear", {"halting_rewards": {"step_price": 0.01}}),
-        )
-    },
-}
-"""Aligned runs: of which variant, and how."""
 VARIANTS |= {name: after(of, **settings) for name, (of, settings) in ALIGNED.items()}
-
 
 VARIANTS |= {
     f"{name}-later-{share}": trained(name, later_targets=share)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from forethought.alignment.settings import Alignment
+from forethought.studies.aligned_variants import ALIGNED
 from forethought.studies.alignment import _how_it_went, epochs_of
 from forethought.studies.page import Page
 from forethought.studies.results import DatasetKey, Result
 
 FIRST = {"reward_step_hit": 0.25, "reward_path": 0.5, "kl": 0.001, "valid_ndcg@10": 0.4, "valid_recall@50": 0.9}
 LAST = {"reward_step_hit": 0.75, "reward_path": 0.625, "kl": 0.0625, "valid_ndcg@10": 0.375, "valid_recall@50": 0.875}
+
+
+def test_the_rows_named_long_are_what_align_does_by_default() -> None:
+    of, settings = ALIGNED["reg4rec-aligned-long"]
+    assert of == "reg4rec"
+    assert replace(Alignment(), **settings) == Alignment()
+    short = replace(Alignment(), **ALIGNED["reg4rec-aligned"][1])
+    assert (short.rate, short.batches, short.epochs, short.patience) == (0.03, 50, 6, 3)  # as published
 
 
 def test_epochs_are_read_off_the_log_of_aligning(tmp_path: Path) -> None:
