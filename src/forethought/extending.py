@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import polars as pl
 import torch
 
+from forethought.config import to_json
 from forethought.data.evidence import evidence_shape
 from forethought.data.features import Feature, feature_shape
 from forethought.data.interactions import DataSizes
@@ -25,11 +26,11 @@ from forethought.folders import check_empty
 from forethought.methods.interface import Method
 from forethought.methods.item_features import ItemFeatures
 from forethought.methods.item_tokens import TokenItems, token_shape, with_tokens
-from forethought.methods.items import hold_back, know_trained, with_evidence, with_features
+from forethought.methods.items import held_back, hold_back, know_trained, with_evidence, with_features
 from forethought.methods.take_over import take_over
 from forethought.nn.budget import built
 from forethought.recommender import Recommender, load
-from forethought.run_folder import written
+from forethought.run_folder import differences, written
 from forethought.semantic_ids.token_table import TokenTable
 from forethought.settings import Between, check_all
 from forethought.starting import scales_of
@@ -45,6 +46,7 @@ def extend(
     texts: str | Path | None = None,
     item: str = "item_id",
     lift: float | None = None,
+    lift_from: Recommender | str | Path | None = None,
 ) -> Recommender:
     """A run with further items behind those that it knows, in a folder of its own.
 
@@ -56,14 +58,18 @@ def extend(
         item: name of the column of ids.
         lift: nats that are added to the scores of all items that training never met, these among them; below 0 they are
             held back. None: as the run has it, which was fitted on the validation part.
+        lift_from: a run of the same method that was trained without some of its items (`hold_out_items`): new items are
+            lifted or held back as those were. Of methods over tokens nothing else tells how far.
 
     Raises:
-        ConfigError: the run reads no features, or its method keeps what cannot be made for new items.
+        ConfigError: the run reads no features, or its method keeps what cannot be made for new items; or a lift is
+            given twice, or by a run that has none.
         DataError: the items are not what they should be, or the folder is not empty.
         RunError: there is no such run, or it is damaged.
     """
     check_all(run=(run, Recommender | str | Path), out=(out, str | Path))
     check_all(texts=(texts, str | Path | None), item=(item, str), lift=(lift, Lift | None))
+    check_all(lift_from=(lift_from, Recommender | str | Path | None))
     model = run if isinstance(run, Recommender) else load(run, device="cpu")
     out = Path(out)
     check_empty(out)
@@ -75,6 +81,12 @@ def extend(
             "The run reads no features of its items, so that nothing it has learned tells of items that no training "
             "met: train one with --features (text, or columns of the item table), and extend that."
         )
+    if lift_from is not None:
+        if lift is not None:
+            raise ConfigError(
+                "There are both lift and lift_from, and each says how far new items are lifted: give one."
+            )
+        lift = _fitted_lift(lift_from, model)
     read = list(zip(map(feature_shape, shapes), scales_of(model).values(), strict=True))
     new = read_new_items(items, model.items, model.item_table, read, item=item, texts=texts)
     return written(_extended(model, new, lift), out, device=str(model.device))
@@ -106,6 +118,31 @@ def _extended(model: Recommender, new: NewItems, lift: float | None) -> Recommen
     items = Vocabulary.from_series(ids, model.items.kind)
     table = table.with_columns(counts.alias(TRAIN_COUNT))
     return replace(model, method=method, items=items, item_table=table, about=about, folder=None, index=None)
+
+
+def _fitted_lift(run: Recommender | str | Path, extended: Recommender) -> float:
+    """How far the validation part of another run of the same method lifted items that its training never met.
+
+    Raises:
+        ConfigError: it is of another method, trained with all of its items, or was told how far.
+        RunError: there is no such run, or it is damaged.
+    """
+    other = run if isinstance(run, Recommender) else load(run, device="cpu")
+    mine, theirs = (to_json(each.config) for each in (extended, other))
+    unlike = [key for part in ("method", "features") for key in differences(mine[part], theirs[part], part)]
+    if unlike:
+        raise ConfigError(
+            f"lift_from is configured otherwise than the run ({', '.join(unlike)}), and what lifts in one may hold "
+            "back in the other: give a run of the same method with the same settings."
+        )
+    if not other.about["protocol"].get("hold_out_items"):
+        raise ConfigError(
+            "lift_from was trained with all of its items, so that nothing was found out of new ones: give a run that "
+            "was trained with --hold-out-items (hold_out_items of the split), or say how far with --lift."
+        )
+    if any("lift" in each for each in other.about.get("extended", [])):
+        raise ConfigError("lift_from is an extended run that was told how far to lift: give the run it was made of.")
+    return -held_back(other.method)
 
 
 def _tied(method: Method, known: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from forethought.config import Recipe
 from forethought.data.features import Features
 from forethought.data.reading import read
 from forethought.data.splits import Split, leave_last_out
-from forethought.errors import ForethoughtError
+from forethought.errors import ConfigError, ForethoughtError
 from forethought.extending import extend
-from forethought.methods.items import ItemTable
+from forethought.methods.items import ItemTable, held_back, hold_back
 from forethought.methods.lightrec import LightRec
 from forethought.methods.rpg import RPG
 from forethought.recipes import METHODS
@@ -109,6 +110,27 @@ def test_new_items_are_lifted_as_far_as_is_said(run: Recommender, tmp_path: Path
     nat = tables(run)[0].loss.temperature if tables(run) else 1.0  # scores are told as they are before it
     moved = {item: (score - scores[0][item]) / nat for item, score in scores[1].items()}
     assert moved == pytest.approx({item: 1.25 if item in ("new twin", "another") else 0.0 for item in moved}, abs=1e-4)
+
+
+def test_new_items_are_lifted_as_in_a_run_that_held_items_out(run: Recommender, tmp_path: Path) -> None:
+    new = run.item_table.select("item_id", "categories", "price")[3:4].with_columns(item_id=pl.Series(["new twin"]))
+    about = run.about | {"protocol": run.about["protocol"] | {"hold_out_items": 0.1}}
+    held = replace(run, method=deepcopy(run.method), about=about)
+    hold_back(held.method, -0.75)
+    extended = extend(run, new, tmp_path / "a", lift_from=held)
+    assert extended.about["extended"][-1]["lift"] == 0.75
+    assert held_back(extended.method) == -0.75
+    assert held_back(extend(run, new, tmp_path / "b").method) == held_back(run.method)
+    with pytest.raises(ConfigError, match="give one"):
+        extend(run, new, tmp_path / "c", lift=1.0, lift_from=held)
+    with pytest.raises(ConfigError, match="hold-out-items"):
+        extend(run, new, tmp_path / "c", lift_from=run)
+    with pytest.raises(ConfigError, match="was told how far"):
+        extend(run, new, tmp_path / "c", lift_from=replace(extended, about=extended.about | about))
+    other = replace(held.config, features=Features(use="price"))
+    with pytest.raises(ConfigError, match="configured otherwise than the run .features.use: "):
+        extend(run, new, tmp_path / "c", lift_from=replace(held, config=other))
+    assert not (tmp_path / "c").exists()
 
 
 def test_new_items_without_free_tokens_are_counted(split: Split, quick: Training, tmp_path: Path) -> None:

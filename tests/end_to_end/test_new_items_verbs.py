@@ -8,6 +8,9 @@ from pathlib import Path
 import polars as pl
 from shell import TINY, Shell, tree
 
+from forethought.methods.items import held_back
+from forethought.recommender import load
+
 FEATURES = ["--features", "categories,brand,price"]
 
 
@@ -32,12 +35,24 @@ def test_a_run_is_extended_and_recommends_what_is_new(shell: Shell, shop: Path, 
     assert not (tmp_path / "x").exists()
 
 
-def test_held_out_items_are_evaluated_apart(shell: Shell, shop: Path, tmp_path: Path) -> None:
+def test_held_out_items_are_evaluated_apart_and_say_how_far_new_ones_are_lifted(
+    shell: Shell, shop: Path, tmp_path: Path
+) -> None:
     run, held = tmp_path / "run", ["--hold-out-items", 0.2, "--hold-out-seed", 1]
     shell.ok("train", "sasrec", "--data", shop, "--out", run, *TINY, *FEATURES, *held)
     said = " ".join(shell.ok("evaluate", run).split())
     assert "20% of the items held out of training (seed 1)" in said
     assert "recall@10 by chance" in said
+    whole, more = tmp_path / "whole", tmp_path / "new.parquet"
+    shell.ok("train", "sasrec", "--data", shop, "--out", whole, *TINY, *FEATURES)
+    pl.read_parquet(shop / "items.parquet").head(1).with_columns(item_id=pl.lit("n1")).write_parquet(more)
+    words = ["extend", whole, "--items", more, "--out", tmp_path / "more"]
+    assert "give one" in shell.wrong(*words, "--lift", 1, "--lift-from", run)
+    assert "--hold-out-items" in shell.wrong(*words, "--lift-from", whole)
+    told = " ".join(shell.run(*words, "--lift-from", run).err.split())
+    lift = load(tmp_path / "more").about["extended"][-1]["lift"]
+    assert f"by {abs(lift):g} nats" in told
+    assert lift == -held_back(load(run).method)
     groups = shell.json("evaluate", run)["groups"]["target"]
     assert set(groups) == {"warm", "cold"}
     assert groups["cold"]["chance"] > 0

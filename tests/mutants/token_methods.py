@@ -55,6 +55,13 @@ MUTANTS = [
         f"{UNMET}::test_they_are_fitted_by_the_validation_part",
     ),
     Mutant(
+        "new items are held back where another run lifted its own",
+        "extending.py",
+        "    return -held_back(other.method)",
+        "    return held_back(other.method)",
+        "conformance/test_new_items.py::test_new_items_are_lifted_as_in_a_run_that_held_items_out[rpg]",
+    ),
+    Mutant(
         "nats are fitted behind those that a finished run already has",
         "validation_fits.py",
         "    if tokens:\n        hold_back(method, 0.0)\n",

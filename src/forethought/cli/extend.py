@@ -26,6 +26,8 @@ class Extend:
     lift: float | None = None
     """Nats added to the scores of all items that training never met, these among them; below 0 they are held back.
     By default as the run has it, from its validation part."""
+    lift_from: Path | None = None
+    """A run of the same method, trained with --hold-out-items: as far as its validation part lifted those."""
     json: bool = False
     """Print what was made as JSON."""
 
@@ -38,12 +40,13 @@ def run(arguments: list[str]) -> None:
     args = parse(Extend, arguments, "extend", about)
     from forethought.extending import extend
 
-    model = extend(args.run, args.items, args.out, texts=args.texts, item=args.item, lift=args.lift)
+    lifts = {"lift": args.lift, "lift_from": args.lift_from}
+    model = extend(args.run, args.items, args.out, texts=args.texts, item=args.item, **lifts)
     made = model.about["extended"][-1]
     added = made["items"]
     if args.json:
-        ties = {name: made[name] for name in ("tied",) if name in made}  # of methods over tokens
-        print_json({"run": str(args.out), "items": len(model.items), "new": added, **ties})
+        told = {name: made[name] for name in ("tied", "lift") if name in made}
+        print_json({"run": str(args.out), "items": len(model.items), "new": added, **told})
     else:
         if tied := made.get("tied"):
             console().print(
@@ -51,6 +54,9 @@ def run(arguments: list[str]) -> None:
                 "no tokens near theirs are free. What tells them apart in the features, or more or larger codebooks, "
                 "would."
             )
+        if args.lift_from:
+            moved = "lifted" if made["lift"] >= 0 else "held back"
+            console().print(f"New items are {moved} by {abs(made['lift']):g} nats, as they are in {args.lift_from}.")
         console().print(
             f"The run in {args.out} knows {len(model.items):,} items, {added:,} of them new; next: "
             f"forethought recommend {args.out} --history ID,ID"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
@@ -347,11 +347,22 @@ def know_trained(method: nn.Module, train_counts_N: Tensor) -> None:
 
 def hold_back(method: nn.Module, nats: float) -> None:
     """Set what is taken off the logits of items that training never met; below 0 they are lifted."""
+    for part in _told_items(method):
+        part.unmet_nats.fill_(nats)
+
+
+def held_back(method: nn.Module) -> float:
+    """What `hold_back` has set."""
+    return next((part.unmet_nats.item() for part in _told_items(method)), 0.0)
+
+
+def _told_items(method: nn.Module) -> Iterator[ItemTable | TokenItems]:
+    """What knows items by more than their ids."""
     for part in method.modules():
         if isinstance(part, ItemTable | TokenItems):
             told = part.features if isinstance(part, ItemTable) else part.shape
             if told is not None:
-                part.unmet_nats.fill_(nats)
+                yield part
 
 
 def with_evidence(method: AnyMethod, config: Evidence | None, shapes: Sequence[EvidenceShape]) -> AnyMethod:
