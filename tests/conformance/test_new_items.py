@@ -128,7 +128,7 @@ def test_new_items_are_lifted_as_in_a_run_that_held_items_out(run: Recommender, 
     with pytest.raises(ConfigError, match="was told how far"):
         extend(run, new, tmp_path / "c", lift_from=replace(extended, about=extended.about | about))
     other = replace(held.config, features=Features(use="price"))
-    with pytest.raises(ConfigError, match="configured otherwise than the run .features.use: "):
+    with pytest.raises(ConfigError, match=r"configured otherwise than the run \(features\.use: "):
         extend(run, new, tmp_path / "c", lift_from=replace(held, config=other))
     assert not (tmp_path / "c").exists()
 

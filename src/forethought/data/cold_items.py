@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from forethought.data.histories import Cases, Histories, Spans
+from forethought.data.hold_out import held_protocol, hold_out
 from forethought.data.splits import Split
 from forethought.errors import DataError
 
@@ -45,6 +46,17 @@ def without_items(split: Split, gone_N: np.ndarray) -> Split:
             f"Without {gone_N.sum():,} of {data.n_items:,} items a part of the split is empty: leave fewer out."
         )
     return replace(split, data=left, train=train, valid=valid, test=test)
+
+
+def holding_out(split: Split, share: float, seed: int) -> Split:
+    """The same split with a share of the items held out of its training, as `hold_out_items` does; they stay in the
+    catalogue and in the cases."""
+    return replace(
+        split,
+        train=hold_out(split.data, split.train, share, seed),
+        protocol=split.protocol | held_protocol(share, seed),
+        config=replace(split.config, hold_out_items=share, hold_out_seed=seed),
+    )
 
 
 def moved(cases: Cases, row_of_N: np.ndarray) -> Cases:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from forethought.data.hold_out import drawn_items
@@ -32,7 +32,10 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
         "tokenizer sees an interaction, a feature or a row of theirs. Then they join by `forethought extend`, known by "
         "their features alone, and tokenised by the fitted tokenizer. All test cases are ranked among all items; a "
         "case is cold that is to find such an item. The bound is the same recipe trained on everything. In brackets "
-        "95% intervals over users, which know nothing of the luck of a draw or of a seed."
+        "95% intervals over users, which know nothing of the luck of a draw or of a seed. Rows with nats: the same run "
+        "with `extend --lift-from` a third training of the recipe, which holds out a tenth of the items that were "
+        "left; new items are lifted by as much, or held back where it is below 0. Methods over tokens lift nothing of "
+        "themselves; others hold back by what they found of items shown without ids."
     )
     for dataset in results.places(runs_of):
         here = results.at(runs_of, dataset)
@@ -59,16 +62,16 @@ def _of_data(page: Page, dataset: DatasetKey, runs: Sequence[tuple[Result, Figur
             f"{cases['warm']:,} another.{by_chance}"
         )
     page.say("**Cold targets.** Once the items have joined, beside the bound on the same cases:")
-    head = ["variant", "seed", RECALL, "bound", "of the bound", NDCG, "bound", "of the bound", "times chance"]
-    page.table(head, [[run.variant, run.seed, *_cold(told)] for run, told in runs])
+    head = ["variant", "seed", "nats", RECALL, "bound", "of the bound", NDCG, "bound", "of the bound", "times chance"]
+    page.table(head, [[*of, *_cold(told, late)] for of, told, late in _joined(runs)])
     page.say(
         "**Warm targets.** Trained with fewer items and with the new ones among the candidates; barred: the same "
         f"ranking without the new ones, so that the difference is what they cost. Places: the share of all lists of "
         f"{CUT} that the new items take, beside what they take when trained on, and their share of the targets."
     )
-    head = ["variant", "seed", RECALL, "barred", "bound", NDCG, "barred", "bound"]
+    head = ["variant", "seed", "nats", RECALL, "barred", "bound", NDCG, "barred", "bound"]
     head += ["places of cold items", "when trained on", "share of targets"]
-    page.table(head, [[run.variant, run.seed, *_warm(told)] for run, told in runs])
+    page.table(head, [[*of, *_warm(told, late)] for of, told, late in _joined(runs)])
     page.say(
         "**Cold users.** Everything trained on; users by the length of their history, the shortest fifth first. "
         f"{NDCG}, in brackets how long histories are:"
@@ -76,9 +79,17 @@ def _of_data(page: Page, dataset: DatasetKey, runs: Sequence[tuple[Result, Figur
     _lengths(page, runs)
 
 
-def _cold(told: Figures) -> list[object]:
+def _joined(runs: Sequence[tuple[Result, Figures]]) -> Iterator[tuple[list[object], Figures, Figures | None]]:
+    """A row a run whose items joined, and one more where another run told how far they are lifted."""
+    for run, told in runs:
+        yield [run.variant, run.seed, ""], told, told["joined"]
+        if lifted := told.get("lifted"):
+            yield [run.variant, run.seed, f"{lifted['lift']:+g}"], told, lifted
+
+
+def _cold(told: Figures, late: Figures | None) -> list[object]:
     """Without features no item can join, so that none is ever found."""
-    late, cells = told["joined"], list[object]()
+    cells = list[object]()
     for metric in METRICS:
         bound = _mean(told["bound"]["cold"], metric)
         cells += ["0 (cannot)" if late is None else _mean(late["cold"], metric), bound]
@@ -88,8 +99,8 @@ def _cold(told: Figures) -> list[object]:
     return [*cells, f"{late['cold'][RECALL]['mean'] / told['chance'][RECALL]:.0f} x"]
 
 
-def _warm(told: Figures) -> list[object]:
-    late, cells = told["joined"], list[object]()
+def _warm(told: Figures, late: Figures | None) -> list[object]:
+    cells = list[object]()
     for metric in METRICS:
         own = ["", ""] if late is None else [_mean(late["warm"], metric), _mean(late["barred"], metric)]
         cells += [*own, _mean(told["bound"]["warm"], metric)]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from forethought.config import Recipe
-from forethought.data.cold_items import moved, without_items
+from forethought.data.cold_items import holding_out, moved, without_items
 from forethought.data.features import TEXT
 from forethought.data.histories import Cases
 from forethought.data.splits import Split
@@ -34,6 +34,7 @@ from forethought.run_files import CONFIG_FILE
 from forethought.runs import evaluate, train
 from forethought.training import state
 
+SHARE, HOLD_OUT_SEED = 0.1, 1  # of the items that one more training holds out, to find how far the others are lifted
 CUT = 10
 METRICS = {f"recall@{CUT}": recall, f"ndcg@{CUT}": ndcg}
 
@@ -47,7 +48,8 @@ def measured(model: Recommender, split: Split, cold_N: np.ndarray) -> dict[str, 
 
     Returns:
         How many `items` are cold and how many `cases`; figures of the `bound`; `by_length`, the groups of users; and
-        `joined`, figures of the run that the items joined, None where it can take none.
+        figures of the run that the items joined, as it has them (`joined`) and lifted or held back as another training
+        says that holds items out (`lifted`), None where it can take none.
     """
     exclude, cases = bool(model.about["exclude_history"]), split.test
     cold = cold_N[cases.targets]
@@ -59,45 +61,62 @@ def measured(model: Recommender, split: Split, cold_N: np.ndarray) -> dict[str, 
         "bound": _figures(bound.ranks, cold, cases) | {"lists": _taken(bound, cold_N)},
         "by_length": _by_length(model, split),
         "joined": None,
+        "lifted": None,
     }
     if not model.about["features"]:
         return told
-    with tempfile.TemporaryDirectory() as folder:
-        late = joined(model, split, cold_N, Path(folder))
-        row_of_N = late.items.index_of(split.data.items.ids)
-        theirs, late_N = moved(cases, row_of_N), np.zeros(len(row_of_N), bool)
-        late_N[row_of_N[cold_N]] = True
-        ranked = rank_cases(late.method, theirs, exclude_history=exclude, k=min(CUT + int(cold_N.sum()), len(cold_N)))
-    told["joined"] = {
+    earlier = without_items(split, cold_N)
+    before = trained_again(model, earlier, f"without-{cold_N.sum()}")
+    held = trained_again(model, holding_out(earlier, SHARE, HOLD_OUT_SEED), f"without-{cold_N.sum()}-held-out")
+    for name, lift_from in (("joined", None), ("lifted", held)):
+        with tempfile.TemporaryDirectory() as folder:
+            late = joined(before, split, cold_N, Path(folder), lift_from)
+            told[name] = _of_joined(late, split, cold_N, bound) | late.about["extended"][-1]
+    return told
+
+
+def _of_joined(late: Recommender, split: Split, cold_N: np.ndarray, bound: Ranked) -> dict[str, Any]:
+    """Figures of a run that items joined, beside those of one that was trained on them."""
+    cases, row_of_N = split.test, late.items.index_of(split.data.items.ids)
+    cold, exclude = cold_N[cases.targets], bool(late.about["exclude_history"])
+    theirs, late_N = moved(cases, row_of_N), np.zeros(len(row_of_N), bool)
+    late_N[row_of_N[cold_N]] = True
+    ranked = rank_cases(late.method, theirs, exclude_history=exclude, k=min(CUT + int(cold_N.sum()), len(cold_N)))
+    return {
         **_figures(ranked.ranks, cold, cases),
         "lists": _taken(ranked, late_N),
         "of_bound": _shares(ranked.ranks, bound.ranks, cold, cases),
         "barred": _figures(barred_ranks(ranked, late_N, theirs.targets), cold, cases)["warm"],
     }
-    return told
 
 
-def joined(model: Recommender, split: Split, cold_N: np.ndarray, folder: Path) -> Recommender:
-    """The same recipe trained on data without some items, which have then joined it.
-
-    The training lies beside the model's own folder, where it goes on if it was stopped.
-
-    Args:
-        folder: for what is needed meanwhile.
-    """
+def trained_again(model: Recommender, split: Split, name: str) -> Recommender:
+    """The same recipe trained on other data, beside the model's own folder, where it goes on if it was stopped."""
     assert model.folder is not None
     parts = {each.name: getattr(model.config, each.name) for each in fields(Recipe)}
     recipe = replace(Recipe(**parts), exclude_history=bool(model.about["exclude_history"]))
-    before = model.folder.with_name(f"{model.folder.name}-without-{cold_N.sum()}")
-    going_on = state.exists(before / "state")
-    overwrite = not going_on and (before / CONFIG_FILE).is_file()
-    run = train(recipe, without_items(split, cold_N), before, resume=going_on, overwrite=overwrite)
-    names, texts = [each["name"] for each in run.about["features"]], None
+    folder = model.folder.with_name(f"{model.folder.name}-{name}")
+    going_on = state.exists(folder / "state")
+    overwrite = not going_on and (folder / CONFIG_FILE).is_file()
+    return train(recipe, split, folder, resume=going_on, overwrite=overwrite)
+
+
+def joined(
+    before: Recommender, split: Split, cold_N: np.ndarray, folder: Path, lift_from: Recommender | None = None
+) -> Recommender:
+    """A run of data without some items, which have now joined it.
+
+    Args:
+        folder: for what is needed meanwhile.
+        lift_from: says how far they are lifted or held back; None: the run itself.
+    """
+    names, texts = [each["name"] for each in before.about["features"]], None
     table = split.data.item_table.filter(cold_N)
     if TEXT in names and TEXT not in table.columns:
         texts = folder / "texts.npy"
         write_texts(texts, item_texts(split.data)[cold_N])
-    return extend(run, table.drop("source_row", strict=False), folder / "joined", texts=texts)
+    new = table.drop("source_row", strict=False)
+    return extend(before, new, folder / "joined", texts=texts, lift_from=lift_from)
 
 
 def chances(cases: Cases, n_items: int, history_excluded: bool) -> dict[str, float] | None:

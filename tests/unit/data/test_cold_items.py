@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forethought.data.cold_items import moved, without_items
+from forethought.data.cold_items import holding_out, moved, without_items
 from forethought.data.histories import Histories
 from forethought.data.hold_out import drawn_items
 from forethought.data.interactions import Interactions
@@ -94,3 +94,14 @@ def test_something_must_be_left() -> None:
     gone_N[:1] = False
     with pytest.raises(DataError, match="Without 11 of 12 items a part of the split is empty: leave fewer out"):
         without_items(leave_last_out(made()), gone_N)
+
+
+def test_holding_out_afterwards_is_holding_out_at_once() -> None:
+    at_once, after = leave_last_out(made(), hold_out_items=0.25, hold_out_seed=3), leave_last_out(made())
+    held = holding_out(after, 0.25, 3)
+    assert [row.tolist() for row in held.train] == [row.tolist() for row in at_once.train]
+    assert sum(len(row) for row in held.train) < sum(len(row) for row in after.train)
+    assert held.test.targets.tolist() == after.test.targets.tolist()
+    for name in ("hold_out_items", "hold_out_seed"):
+        assert held.protocol[name] == at_once.protocol[name]
+    assert held.config == at_once.config

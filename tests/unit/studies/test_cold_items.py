@@ -14,18 +14,20 @@ import torch
 from forethought.backbones.sasrec import SASRec
 from forethought.cli import study as verb
 from forethought.config import Recipe
+from forethought.data.cold_items import without_items
 from forethought.data.features import Features
 from forethought.data.hold_out import drawn_items
 from forethought.data.shop import Shop
 from forethought.data.splits import Split
 from forethought.data.texts import item_texts
 from forethought.evaluation.ranking import Ranked
+from forethought.methods.items import held_back
 from forethought.methods.rpg import RPG
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train
 from forethought.semantic_ids.opq import OPQ
 from forethought.studies import cold_items, runner, variants
-from forethought.studies.cold_measuring import barred_ranks, chances, joined, measured
+from forethought.studies.cold_measuring import barred_ranks, chances, joined, measured, trained_again
 from forethought.studies.page import Page
 from forethought.studies.results import DatasetKey, Result
 from forethought.studies.shops import shop_split, word_vectors
@@ -87,12 +89,12 @@ def test_nothing_of_the_items_is_known_before_they_join(
     runs: dict[str, Recommender], texts_split: Split, name: str, tmp_path: Path
 ) -> None:
     cold_N = drawn_items(texts_split.data.n_items, 0.2, seed=1)
-    late = joined(runs[name], texts_split, cold_N, tmp_path)
+    before = trained_again(runs[name], without_items(texts_split, cold_N), f"without-{cold_N.sum()}")
+    late = joined(before, texts_split, cold_N, tmp_path)
     ids = texts_split.data.items.ids
     count = len(ids) - int(cold_N.sum())
     assert late.items.ids.to_list() == [*ids.filter(~cold_N), *ids.filter(cold_N)]
     assert late.item_table["train_count"].to_list()[count:] == [0] * int(cold_N.sum())
-    before = load(runs[name].folder.with_name(f"{name}-without-{cold_N.sum()}"))  # type: ignore[union-attr]
     assert before.items.ids.to_list() == ids.filter(~cold_N).to_list()
     assert "text" in [each["name"] for each in before.about["features"]]
     if name == "rpg":
@@ -125,8 +127,13 @@ def test_probe_and_page(runs: dict[str, Recommender], texts_split: Split, tmp_pa
     page, key = Page(tmp_path, "cold-items", "t", "q"), DatasetKey("shop-cold", "file")
     cold_items.write(page, {name: [Result(name, key, 0, {}, each)] for name, each in told.items()})
     text = page.write().read_text()
-    assert "| sasrec | 0 | 0 (cannot) |" in text
-    assert text.count("| rpg | 0 |") == 3
+    assert "| sasrec | 0 |  | 0 (cannot) |" in text
+    lift = told["rpg"]["lifted"]["lift"]
+    held = load(runs["rpg"].folder.with_name(f"rpg-without-{cold_N.sum()}-held-out"))  # type: ignore[union-attr]
+    assert held.about["protocol"]["hold_out_items"] == 0.1
+    assert lift == -held_back(held.method)
+    assert text.count("| rpg | 0 |") == 5
+    assert text.count(f"| rpg | 0 | {lift:+g} |") == 2
 
 
 def test_what_is_measured_of_cold_targets_in_lists(
@@ -135,7 +142,8 @@ def test_what_is_measured_of_cold_targets_in_lists(
     """The joined run recommends for the same histories of ids: a hit is a hit."""
     cold_N = drawn_items(texts_split.data.n_items, 0.2, seed=1)
     figures = measured(runs["sasrec-features"], texts_split, cold_N)
-    late = joined(runs["sasrec-features"], texts_split, cold_N, tmp_path)
+    before = trained_again(runs["sasrec-features"], without_items(texts_split, cold_N), f"without-{cold_N.sum()}")
+    late = joined(before, texts_split, cold_N, tmp_path)
     ids, cases, hits, taken = texts_split.data.items.ids.to_list(), texts_split.test, [], []
     for row, target in enumerate(cases.targets):
         found = late.recommend([[ids[item] for item in cases.history[row]]], k=10)[0].items
@@ -159,7 +167,7 @@ def test_the_study_from_its_shop_to_its_page_and_on_other_data(
     places = ["--quiet", "--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
     verb.run(["cold-items", *places])
     text = (tmp_path / "results" / "cold-items.md").read_text()
-    assert "| sasrec | 0 | 0 (cannot) |" in text
+    assert "| sasrec | 0 |  | 0 (cannot) |" in text
     assert "shop-cold, ties in file order" in text
     assert (tmp_path / "runs" / "shops" / "shop-cold" / "item_text_embeddings.npy").is_file()
     verb.run(["cold-items", "--data", str(shop), *places])
