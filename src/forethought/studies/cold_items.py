@@ -32,10 +32,10 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
         "tokenizer sees an interaction, a feature or a row of theirs. Then they join by `forethought extend`, known by "
         "their features alone, and tokenised by the fitted tokenizer. All test cases are ranked among all items; a "
         "case is cold that is to find such an item. The bound is the same recipe trained on everything. In brackets "
-        "95% intervals over users, which know nothing of the luck of a draw or of a seed. Rows with nats: the same run "
-        "with `extend --lift-from` a third training of the recipe, which holds out a tenth of the items that were "
-        "left; new items are lifted by as much, or held back where it is below 0. Methods over tokens lift nothing of "
-        "themselves; others hold back by what they found of items shown without ids."
+        "95% intervals over users, which know nothing of the luck of a draw or of a seed. By the nats new "
+        "items are lifted, or held back where that is below 0: first as the run itself has it (0 of methods over "
+        "tokens; others found it with items shown without ids), then with `extend --lift-from` a third training of "
+        "the recipe, which held out a tenth of the items that were left."
     )
     for dataset in results.places(runs_of):
         here = results.at(runs_of, dataset)
@@ -82,9 +82,10 @@ def _of_data(page: Page, dataset: DatasetKey, runs: Sequence[tuple[Result, Figur
 def _joined(runs: Sequence[tuple[Result, Figures]]) -> Iterator[tuple[list[object], Figures, Figures | None]]:
     """A row a run whose items joined, and one more where another run told how far they are lifted."""
     for run, told in runs:
-        yield [run.variant, run.seed, ""], told, told["joined"]
-        if lifted := told.get("lifted"):
-            yield [run.variant, run.seed, f"{lifted['lift']:+g}"], told, lifted
+        for late in (told["joined"], told.get("lifted")):
+            if late or late is told["joined"]:
+                nats = f"{late['lift']:+g}" if late and "lift" in late else ""  # of before has no figure
+                yield [run.variant, run.seed, nats], told, late
 
 
 def _cold(told: Figures, late: Figures | None) -> list[object]:

@@ -29,6 +29,7 @@ from forethought.evaluation.report import Evaluation, Group
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, estimate_means, interval
 from forethought.extending import extend
+from forethought.methods.items import held_back
 from forethought.recommender import Recommender
 from forethought.run_files import CONFIG_FILE
 from forethought.runs import evaluate, train
@@ -71,7 +72,7 @@ def measured(model: Recommender, split: Split, cold_N: np.ndarray) -> dict[str, 
     for name, lift_from in (("joined", None), ("lifted", held)):
         with tempfile.TemporaryDirectory() as folder:
             late = joined(before, split, cold_N, Path(folder), lift_from)
-            told[name] = _of_joined(late, split, cold_N, bound) | late.about["extended"][-1]
+            told[name] = _of_joined(late, split, cold_N, bound) | {"lift": -held_back(late.method)}
     return told
 
 
