@@ -54,6 +54,11 @@ class RPG(TokenHeadsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.loss == "items" and self.temperature != type(self).temperature:
+            raise ConfigError(
+                f"temperature is {self.temperature:g}, and would change nothing: the loss is of items, where the scale "
+                "of cosines is learned. Leave it out, or choose loss='tokens' (on the command line --loss tokens)."
+            )
         if self.decoding == "exact" and self.graph != GraphSettings():
             raise ConfigError(
                 "A graph is set, but all items are to be scored, so that nothing would search it: choose "

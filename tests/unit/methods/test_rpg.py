@@ -24,6 +24,7 @@ from forethought.methods.rpg import RPG, RPGModel
 from forethought.recommender import load
 from forethought.runs import evaluate, train
 from forethought.training.settings import Training
+from forethought.tuning.space import space_of
 
 GRAPH = GraphSettings(edges=4, beams=6, rounds=2)
 
@@ -175,6 +176,15 @@ def test_a_run_with_a_graph_says_so(split: Split, quick: Training, tmp_path: Pat
     assert "search graph of 4 neighbours, 2 rounds with 6 items, no ranks beyond" in in_words(report.protocol)
     history = run.items.id_list([3, 1, 4])
     assert load(tmp_path / "run").recommend([history], k=4)[0].items == run.recommend([history], k=4)[0].items
+
+
+def test_a_temperature_that_a_learned_scale_undoes_is_refused() -> None:
+    """With the loss of items logits are times a learned scale, which began so that the temperature falls out."""
+    with pytest.raises(ConfigError, match="scale of cosines is learned"):
+        RPG(temperature=0.2)
+    assert RPG(temperature=0.2, loss="tokens").temperature == 0.2
+    assert "temperature" not in space_of(Recipe(method=RPG()))
+    assert "temperature" in space_of(Recipe(method=RPG(loss="tokens")))
 
 
 def test_a_graph_that_nothing_searches_is_refused() -> None:
