@@ -15,6 +15,7 @@ from forethought.training import state
 from forethought.training.settings import Training
 
 JUDGED_BY = re.compile(r"reward\w*|valid_steps|valid_(?!ndcg@10$)\w+@\d+")  # beside the loss and NDCG@10
+NUMBER = re.compile(r"-?\d[\d.,]*")
 
 
 class Quiet:
@@ -75,7 +76,7 @@ class Watch(Quiet):
             self.console.print(f"Going on at epoch {progress.epoch + 1}, batch {progress.batch + 1}.")
 
     def begin_stage(self, stage: Stage, ends: int) -> None:
-        self.epochs = ends
+        self.epochs, self.warned = ends, set()
         self.console.print(f"Stage {stage.name}: up to epoch {ends}.", highlight=False)
 
     def begin_epoch(self, epoch: int, batches: int, done: int) -> None:
@@ -104,9 +105,10 @@ class Watch(Quiet):
         self.console.print(sentence, highlight=False)
 
     def warn(self, sentence: str) -> None:
-        if sentence not in self.warned:  # once is enough
+        what = NUMBER.sub("", sentence)
+        if what not in self.warned:  # once is enough, whatever its figures come to later; the log has them all
             self.console.print(f"  warning: {sentence}", style="yellow", highlight=False)
-            self.warned.add(sentence)
+            self.warned.add(what)
 
     def finish(self, progress: state.Progress) -> None:
         why = "all epochs done" if progress.epoch >= self.epochs else f"no gain for {_epochs(progress.stale)}"
