@@ -142,7 +142,7 @@ def _fitted_lift(run: Recommender | str | Path, extended: Recommender) -> float:
         )
     if any("lift" in each for each in other.about.get("extended", [])):
         raise ConfigError("lift_from is an extended run that was told how far to lift: give the run it was made of.")
-    return -held_back(other.method)
+    return 0.0 - held_back(other.method)  # no -0
 
 
 def _tied(method: Method, known: int) -> dict[str, int]:

@@ -57,8 +57,8 @@ MUTANTS = [
     Mutant(
         "new items are held back where another run lifted its own",
         "extending.py",
-        "    return -held_back(other.method)",
-        "    return held_back(other.method)",
+        "    return 0.0 - held_back(other.method)",
+        "    return 0.0 + held_back(other.method)",
         "conformance/test_new_items.py::test_new_items_are_lifted_as_in_a_run_that_held_items_out",
     ),
     Mutant(

@@ -84,7 +84,7 @@ def _joined(runs: Sequence[tuple[Result, Figures]]) -> Iterator[tuple[list[objec
     for run, told in runs:
         for late in (told["joined"], told.get("lifted")):
             if late or late is told["joined"]:
-                nats = f"{late['lift']:+g}" if late and "lift" in late else ""  # of before has no figure
+                nats = f"{late['lift'] + 0.0:+g}" if late and "lift" in late else ""  # of before has no figure
                 yield [run.variant, run.seed, nats], told, late
 
 
