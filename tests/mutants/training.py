@@ -46,15 +46,15 @@ MUTANTS = [
     ),
     Mutant(
         "the last epoch is kept, not the best",
-        "training/loop.py",
-        "best = improved and self._stage.candidate and (",
+        "training/selection.py",
+        "best = improved and self.stage.candidate and (",
         "best = True or (",
         f"{LOOP}::test_early_stopping_keeps_the_best_epoch",
     ),
     Mutant(
         "a stage that is no candidate is one",
-        "training/loop.py",
-        "best = improved and self._stage.candidate and (",
+        "training/selection.py",
+        "best = improved and self.stage.candidate and (",
         "best = improved and (",
         f"{STAGES}::test_a_stage_may_be_no_candidate",
     ),
@@ -81,7 +81,7 @@ MUTANTS = [
     ),
     Mutant(
         "patience is never lost",
-        "training/loop.py",
+        "training/selection.py",
         "progress.stale += 1",
         "pass",
         f"{LOOP}::test_early_stopping_keeps_the_best_epoch",
@@ -124,7 +124,7 @@ MUTANTS = [
     Mutant(
         "a loss that is no number goes on",
         "training/loop.py",
-        "if leapt or not all(map(math.isfinite, sums)):",
+        "if leapt or not all(map(math.isfinite, losses.values())):",
         "if leapt:",
         f"{LOOP}::test_a_diverging_loss_ends_in_a_sentence",
     ),
@@ -166,9 +166,9 @@ MUTANTS = [
     ),
     Mutant(
         "NDCG@10 selects whatever a stage says",
-        "training/loop.py",
-        "valid[self._quality], valid[self._selects]",
-        "valid[self._quality], valid[self._quality]",
+        "training/selection.py",
+        "figures[self.quality], figures[self.selects]",
+        "figures[self.quality], figures[self.quality]",
         f"{OWN}::test_the_metric_of_a_stage_selects_and_stops_in_it",
     ),
     Mutant(
