@@ -153,8 +153,8 @@ MUTANTS = [
     ),
     Mutant(
         "prototype_temperature is ignored",
-        "methods/dtrec.py",
-        "as_states(t, catalogue, self.config.prototype_temperature)[present]",
+        "reasoning/prototype_targets.py",
+        "as_states(t, catalogue, temperature)[present]",
         "as_states(t, catalogue, 1.0)[present]",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
@@ -223,9 +223,9 @@ MUTANTS = [
     ),
     Mutant(
         "indicators in training are of another temperature",
-        "methods/dtrec.py",
-        "self._guessed_stats(r.detach(), last_P, catalogue) for r in r_SPD",
-        "self._guessed_stats(r.detach() * 2, last_P, catalogue) for r in r_SPD",
+        "reasoning/indicator_stats.py",
+        "self(r.detach(), last_P, catalogue) for r in r_SPD",
+        "self(r.detach() * 2, last_P, catalogue) for r in r_SPD",
         f"{DTREC}::test_loss_and_gradients_are_those_of_whole_matrices",
     ),
     Mutant(
