@@ -31,7 +31,7 @@ from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation.storage import plain
 from forethought.explaining.categories import Categories
 from forethought.files import first_line, read_json
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.methods.item_tokens import kept_tokens, reads_tokens
 from forethought.methods.outside import References, SideInformation, SoftTargets, TokensAndCategories
 from forethought.recommender import Recommender, load

@@ -35,7 +35,8 @@ from forethought.evaluation.settings import EvaluationConfig, RankingConfig
 from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.learned_rewards import learned_reward, sentence
-from forethought.methods.interface import Method, MethodConfig
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import Method
 from forethought.methods.item_tokens import idle_books, token_shape_of, with_tokens
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation

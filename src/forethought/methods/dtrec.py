@@ -27,16 +27,8 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
-from forethought.methods.interface import (
-    Centroids,
-    DenseStates,
-    Inputs,
-    Losses,
-    Method,
-    MethodConfig,
-    Reasoning,
-    check_times,
-)
+from forethought.methods.configuration import MethodConfig, check_times
+from forethought.methods.interface import Centroids, DenseStates, Inputs, Losses, Method, Reasoning
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.later_targets import soft_targets
 from forethought.nn.transformer import last_positions

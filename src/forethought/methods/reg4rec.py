@@ -49,12 +49,8 @@ from forethought.decoding.decoder import ChainState
 from forethought.decoding.drawing import drawn_path_loss
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
-from forethought.methods.interface import (
-    Inputs,
-    Losses,
-    Reasoning,
-    check_times,
-)
+from forethought.methods.configuration import check_times
+from forethought.methods.interface import Inputs, Losses, Reasoning
 from forethought.methods.item_tokens import PathMethod, TokenStates
 from forethought.methods.later_targets import soft_targets
 from forethought.methods.outside import TokensAndCategories
