@@ -26,7 +26,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation import protocol as protocols
 from forethought.evaluation.own_groups import own_groups
-from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
+from forethought.evaluation.ranking import Ranked, among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.settings import EvaluationConfig, RankingConfig
 from forethought.files import read_json, replace_file
@@ -306,17 +306,10 @@ def evaluate(
     read, batch = _histories(cases, split, config), config.batch
     cost = answering_cost(model.method, read[0], exclude_history=exclude, halting=halting, batch=batch)
     groups = own_groups(config.groups_by, cases, split, users)
-    lists = config.lists or any(each.reads_lists for each in config.metrics)
-    k = min(max(LIST_LENGTH, *config.cutoffs), split.data.n_items) if lists and config.sample is None else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed % 2**63)
         begin = time.perf_counter()
-        ask = partial(rank_cases, model.method, exclude_history=exclude, halting=halting, k=k, batch=batch)
-        ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
-        if config.sample is not None:
-            popularity = split.train.item_counts(split.data.n_items)
-            ask = partial(among_negatives, model.method, read[0], popularity, exclude_history=exclude, halting=halting)
-            ranked = [ask(ranked[0], config.sample)]
+        ranked = _ranked(model.method, read, split, config, exclude, halting, report)
     evaluation = summarise(
         ranked,
         cases,
@@ -342,6 +335,27 @@ def evaluate(
         "training": training_cost(model, split),
     }
     return replace(evaluation, cost=evaluation.cost | cost, weights=model.weights_sum)
+
+
+def _ranked(
+    method: Method,
+    read: list[Cases],
+    split: Split,
+    config: EvaluationConfig,
+    exclude: bool,
+    halting: Halting | None,
+    report: Callable[[int, int], None] | None,
+) -> list[Ranked]:
+    """Each draw of the histories ranked among all items, or the one there is among sampled negatives."""
+    lists = config.lists or any(each.reads_lists for each in config.metrics)
+    k = min(max(LIST_LENGTH, *config.cutoffs), split.data.n_items) if lists and config.sample is None else None
+    how: dict[str, Any] = {"exclude_history": exclude, "halting": halting}
+    ask = partial(rank_cases, method, k=k, batch=config.batch, **how)
+    ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
+    if config.sample is None:
+        return ranked
+    popularity = split.train.item_counts(split.data.n_items)
+    return [among_negatives(method, read[0], popularity, ranked[0], config.sample, **how)]
 
 
 def split_of(model: Recommender, source: Any = None, items: Any = None) -> Split:

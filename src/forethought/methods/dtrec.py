@@ -278,14 +278,9 @@ class DTRecModel(Method):
             target_RD = later.mixed(target_RD, later.moment(catalogue))
         towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
         if lambda_:
+            choice, temperature = self.config.prototype_choice, self.config.prototype_temperature
             m_RD = prototype_targets(
-                self.prototypes,
-                of,
-                states,
-                targets_P,
-                catalogue,
-                choice=self.config.prototype_choice,
-                temperature=self.config.prototype_temperature,
+                self.prototypes, of, states, targets_P, catalogue, choice=choice, temperature=temperature
             )
             towards = towards + (soft_R * (r_RD * m_RD).sum(-1)).sum()
         if lse_SP is None or self.config.draw_step:
