@@ -251,9 +251,8 @@ class DTRecModel(Method):
         width) a level.
         """
         assert batch.targets_BL is not None
-        initial_states = initial_states_everywhere(
-            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
-        )
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        initial_states = initial_states_everywhere(self.backbone, self.items, history)
         chains = reason(self.backbone, initial_states, self.step_embeddings, dropout=self.config.reasoning_dropout)
         thoughts = states = [state[initial_states.real_BP] for state in chains]
         alike = mean_cosine(states[1], states[-1]) / batch.weight
@@ -347,15 +346,12 @@ class DTRecModel(Method):
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or self.config.halting
         step_embeddings = self.step_embeddings[: halting.steps(self.config.max_steps)]
-        initial_states = initial_states_at_end(
-            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
-        )
-        readout = self.config.readout
+        history, readout = History(batch.items_BL, batch.lengths_B, batch.times_BL), self.config.readout
+        initial_states = initial_states_at_end(self.backbone, self.items, history)
         policy = self.policy(batch.items_BL.gather(1, last_positions(batch.lengths_B))[:, 0])
-        reasoned = reason_until(
+        states_BD, steps_B, traced = reason_until(
             self.backbone, initial_states, step_embeddings, policy, halting, readout=readout, trace=trace
         )
-        states_BD, steps_B, traced = reasoned
         return DenseStates(steps_B, states_BD, traced)
 
     def rl_policy(self) -> ExitPolicy:

@@ -324,12 +324,10 @@ class REG4RecModel(PathMethod[TokenHeads]):
         decoder, share = self.path_decoder(batch), float(self.path_share) if steps else 0.0
         table_BPMC = decoder.log_probs(decoder.first)
         paths = Paths.unstepped(table_BPMC if constraints is None else constraints.applied(table_BPMC))
+        table_BPMC = first_B1MC = paths.table_BPMC
         if steps and (share or trace):
-            first_B1MC = paths.table_BPMC
             paths = search(decoder, len(batch.lengths_B), self._search_settings(), steps, constraints)
             table_BPMC = _blended(first_B1MC, paths.table_BPMC, share)
-        else:
-            table_BPMC = paths.table_BPMC
         steps_B = torch.full_like(batch.lengths_B, paths.books_BPT.shape[2])
         table_BPMC = self.tokens.table(table_BPMC)
         return TokenStates(steps_B, table_BPMC, paths.weights_BP, paths if trace else None)
