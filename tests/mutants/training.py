@@ -122,6 +122,13 @@ MUTANTS = [
         "unit/training/test_later_targets.py::test_a_loss_is_the_mixture_of_those_of_each_target",
     ),
     Mutant(
+        "of losses that are read together the first stands for all",
+        "training/step_losses.py",
+        "for each in unread]).double()",
+        "for _ in unread for each in unread[:1]]).double()",
+        f"{LOOP}::test_losses_that_are_read_rarely_are_the_same",
+    ),
+    Mutant(
         "a loss that is no number goes on",
         "training/loop.py",
         "if leapt or not all(map(math.isfinite, losses.values())):",
