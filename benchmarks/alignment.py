@@ -25,7 +25,7 @@ from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
 from forethought.decoding.rollouts import DrawnPaths, draw_paths, replay_paths
 from forethought.methods.item_tokens import token_shape_of, with_tokens
-from forethought.methods.reg4rec import PathDecoder, REG4RecModel
+from forethought.methods.reg4rec import REG4RecModel
 from forethought.reasoning.grpo import advantages, clipped_gain, estimated_kl, exact_kl
 from forethought.reasoning.policy import Future, Rollouts
 from forethought.references import resolve
@@ -87,15 +87,15 @@ def _ours(model: REG4RecModel, case: Batch) -> None:
     drawn = _drawn(model, case)
     apart = _apart(drawn.log_probs_BGT)
     with torch.no_grad():
-        reference = replay_paths(PathDecoder(model, model._at_end(case)), drawn)[1]
+        reference = replay_paths(model.path_decoder(case), drawn)[1]
     for _ in range(UPDATES):
-        now, every = replay_paths(PathDecoder(model, model._at_end(case)), drawn)
+        now, every = replay_paths(model.path_decoder(case), drawn)
         gain = clipped_gain(now, drawn.log_probs_BGT, apart, LOW, HIGH).gain.mean()
         _learn(model, BETA * exact_kl(every, reference).mean() - gain)
 
 
 def _drawn(model: REG4RecModel, case: Batch) -> DrawnPaths:
-    return draw_paths(PathDecoder(model, model._at_end(case)), len(case.lengths_B), GROUP, STEPS)
+    return draw_paths(model.path_decoder(case), len(case.lengths_B), GROUP, STEPS)
 
 
 def _apart(log_probs_BGT: torch.Tensor) -> torch.Tensor:
@@ -109,7 +109,7 @@ def _plain(model: REG4RecModel, case: Batch) -> None:
     paths, old = [], []
     with torch.no_grad():
         for _ in range(GROUP):
-            drawn = draw_paths(PathDecoder(model, model._at_end(case)), len(case.lengths_B), 1, STEPS)
+            drawn = draw_paths(model.path_decoder(case), len(case.lengths_B), 1, STEPS)
             paths.append((drawn.books_BGT, drawn.tokens_BGT))
             old.append(drawn.log_probs_BGT)
         reference = [_said(model, case, *path) for path in paths]
@@ -125,7 +125,7 @@ def _plain(model: REG4RecModel, case: Batch) -> None:
 
 def _said(model: REG4RecModel, case: Batch, books_B1T: torch.Tensor, tokens_B1T: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of the tokens of one path of each history, all heads asked at each step, [B, T]."""
-    decoder = PathDecoder(model, model._at_end(case))
+    decoder = model.path_decoder(case)
     state, said = decoder.begin(len(case.lengths_B)), []
     rows = torch.arange(len(case.lengths_B))
     for step in range(STEPS):

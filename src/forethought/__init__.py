@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     from forethought.exporting.export import Exported, export
     from forethought.extending import extend
     from forethought.methods.all import *
+    from forethought.methods.configuration import MethodConfig
     from forethought.methods.igr_sr import Consistency
-    from forethought.methods.interface import Method, MethodConfig
+    from forethought.methods.interface import Method
     from forethought.methods.items import ItemLoss
     from forethought.methods.lares import Reinforcement
     from forethought.noise_curves import RobustnessConfig, robustness
@@ -105,7 +106,8 @@ _ROOMS = {
     "exporting.export": ("Exported", "export"),
     "extending": ("extend",),
     "methods.igr_sr": ("Consistency",),
-    "methods.interface": ("Method", "MethodConfig"),
+    "methods.configuration": ("MethodConfig",),
+    "methods.interface": ("Method",),
     "methods.items": ("ItemLoss",),
     "methods.lares": ("Reinforcement",),
     "publishing": ("pull", "push"),

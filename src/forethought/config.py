@@ -23,7 +23,7 @@ from forethought.data.splits import SplitConfig
 from forethought.errors import ConfigError, RunError, nearest
 from forethought.files import read_json, write_json
 from forethought.methods.all import METHODS, AnyMethod
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.methods.masked_item import MaskedItem
 from forethought.methods.next_item import NextItem
 from forethought.plugins import class_of, is_own, is_path, path_of

@@ -20,9 +20,10 @@ from forethought.config import to_json
 from forethought.errors import ConfigError, ForethoughtError, MissingExtraError, RunError
 from forethought.files import first_line, read_json
 from forethought.folders import check_own, replace_folder
-from forethought.recommender import FORMAT, Recommender, load
+from forethought.recommender import Recommender, load
 from forethought.reports.model_card import BARE, model_card
 from forethought.run_files import CARD_FILE, CONFIG_FILE, ITEMS_FILE, LOG_FILE, METRICS_FILE, MODEL_FILE, REWARD_FILE
+from forethought.saved_run import FORMAT
 from forethought.settings import check_all
 
 NEEDED = (CONFIG_FILE, ITEMS_FILE, MODEL_FILE)

@@ -17,7 +17,7 @@ from forethought.data.features import Features
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, nearest
 from forethought.methods import all as methods
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.methods.items import ItemLoss
 from forethought.methods.lares import Reinforcement
 from forethought.methods.rearec import Learning

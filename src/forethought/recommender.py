@@ -15,54 +15,30 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors import SafetensorError
 
-from forethought import config as configuration
-from forethought import plugins
 from forethought.catalogue.ann import Index, choose_index
 from forethought.config import RunConfig, name_of
-from forethought.data.interactions import DataSizes
 from forethought.data.popularity import TRAIN_COUNT
-from forethought.data.sources import read_parquet
 from forethought.data.titles import titles as titles_of
-from forethought.data.vocabulary import UNKNOWN, IdKind, Vocabulary
+from forethought.data.vocabulary import UNKNOWN, Vocabulary
 from forethought.devices import Device, resolve_device
-from forethought.errors import ConfigError, DataError, ForethoughtError, HistoryError, RunError
+from forethought.errors import ConfigError, DataError, HistoryError, RunError
 from forethought.explaining.explain import ItemMetadata, explain
 from forethought.explaining.explanation import Explanation
 from forethought.explaining.steering import Steered, steer
-from forethought.files import first_line, read_json, replace_file, short_of_memory, write_json
 from forethought.history_rows import Unknown, history_lists, history_rows, history_times
 from forethought.item_lists import candidates, known_items
-from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
-from forethought.methods.items import (
-    check_evidence,
-    hears_evidence,
-    know_trained,
-)
-from forethought.nn.budget import built
+from forethought.methods.items import hears_evidence
 from forethought.precision import report
 from forethought.precision.inference import Narrow, narrow_layers
 from forethought.reasoning.halting import Halting
 from forethought.row_ranking import RankedList, RankingRequest, batch_of, rank_rows
-from forethought.run_files import (
-    CONFIG_FILE,
-    ITEMS_FILE,
-    MODEL_FILE,
-    STATE_FOLDER,
-    Sums,
-    bound_sums,
-    not_a_run,
-    read_model,
-    write_model,
-)
-from forethought.settings import Count, check, check_all, check_keys
+from forethought.run_files import STATE_FOLDER, write_model
+from forethought.saved_run import read_run, write_bound
+from forethought.settings import Count, check, check_all
 from forethought.tables.table import Document
 from forethought.training.state import load_progress
-from forethought.untrained import untrained
-
-FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -344,7 +320,9 @@ class Recommender:
     def save(self, folder: str | Path) -> Path:
         """Write a run folder that `load` reads: configuration, weights, items. Existing files are replaced."""
         folder = Path(folder)
-        write_model(folder, self.method.state_dict(), write_bound(folder, self))
+        write_model(
+            folder, self.method.state_dict(), write_bound(folder, self.config, self.items, self.item_table, self.about)
+        )
         return folder
 
 
@@ -368,77 +346,6 @@ def load(
         >>> model = load("runs/sasrec-beauty")  # doctest: +SKIP
     """
     folder, there = Path(folder), resolve_device(device)
-    if not folder.is_dir():
-        raise RunError(f"There is no run folder {str(folder)!r}: train one first (forethought train --help).")
-    parts = read_json(folder / CONFIG_FILE, not_a_run(folder))
-    if not isinstance(parts, dict) or parts.get("format") != FORMAT:
-        raise RunError(
-            f"{folder / CONFIG_FILE} is not a run of this version (format {FORMAT}, whose files have checksums): train "
-            "it anew."
-        )
-    if not (folder / ITEMS_FILE).is_file():
-        raise RunError(f"{folder} has no {ITEMS_FILE}, which it was made with: copy or train it again.")
-    if not (folder / MODEL_FILE).is_file():
-        raise RunError(
-            f"{folder} has no {MODEL_FILE}: its training has not finished a first epoch; go on with --resume."
-        )
-    try:
-        with plugins.allowing(allow_plugins):
-            plugins.check_recorded(parts.get("plugins"), configuration.KINDS)
-            run = _read(folder, parts, mapped)
-        run.method.to(there)
-        return run
-    except (RunError, ShortOfMemoryError):
-        raise
-    except (*DAMAGED, ForethoughtError) as error:
-        if short_of_memory(error):
-            raise
-        said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".:")
-        raise RunError(f"The run folder {folder} is damaged ({said}): copy or train it again.") from error
-
-
-# What broken files make of themselves; a Rust panic of polars is no Exception.
-DAMAGED = (
-    *(SafetensorError, OSError, KeyError, RuntimeError, TypeError, ValueError),
-    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
-)
-
-
-def _read(folder: Path, parts: dict[str, Any], mapped: bool) -> Recommender:
-    weights, contents = read_model(folder)  # and with it that the other files are those it was trained with
-    config = configuration.from_json(RunConfig, parts["config"])
-    kind: IdKind = parts["id_kind"]
-    about = check_keys(parts["about"], configuration.ABOUT, "about")
-    table = read_parquet(folder / ITEMS_FILE)
-    items = Vocabulary.from_series(table["item_id"], kind)
-    method = built(lambda: untrained(config, about, DataSizes(len(items), about["users"])))
-    # What is as large as all pairs is not held twice.
-    method.load_state_dict(weights, assign=mapped or not method.stages())
-    if TRAIN_COUNT in table.columns:
-        know_trained(method, table[TRAIN_COUNT].cast(pl.Int64).to_torch())
-    if not all(tensor.isfinite().all() for tensor in method.state_dict().values()):
-        raise ValueError("its weights hold NaN or infinity")
-    check_evidence(method)
-    return Recommender(method.eval(), config, items, table, about, folder, weights_sum=contents)
-
-
-def write_bound(folder: Path, run: Recommender) -> Sums:
-    """Write what is known before training, `config.json` and `items.parquet`; their checksums bind what comes later."""
-    write_about(folder, run.config, run.items.kind, run.about)
-    write_items(folder, run.items, run.item_table)
-    return bound_sums(folder)
-
-
-def write_about(folder: Path, config: RunConfig, id_kind: IdKind, about: dict[str, Any]) -> None:
-    """`config.json`: the configuration, and what the run was trained on."""
-    from forethought.version import __version__
-
-    parts = {"format": FORMAT, "forethought": __version__, "config": configuration.to_json(config)}
-    own = plugins.recorded_of(parts["config"], about.get("members", []))
-    write_json(folder / CONFIG_FILE, {**parts, **({"plugins": own} if own else {}), "id_kind": id_kind, "about": about})
-
-
-def write_items(folder: Path, items: Vocabulary, item_table: pl.DataFrame) -> None:
-    """`items.parquet`: the vocabulary, row i being item i, with all that is known of the items."""
-    table = item_table.with_columns(items.ids.alias("item_id"))
-    replace_file(folder / ITEMS_FILE, table.write_parquet)
+    saved = read_run(folder, there, mapped=mapped, allow_plugins=allow_plugins)
+    known = saved.items, saved.item_table, saved.about
+    return Recommender(saved.method, saved.config, *known, folder, weights_sum=saved.weights_sum)

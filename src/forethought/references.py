@@ -20,7 +20,7 @@ from torch import Tensor
 from forethought.backbones.all import BACKBONES
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
-from forethought.data.evidence import Evidence, read_evidence
+from forethought.data.evidence import Evidence, EvidenceTable, read_evidence
 from forethought.data.features import AUTO, Feature, Features, FeatureScale, feature_shape, read_features
 from forethought.data.neighbours import co_occurrence
 from forethought.data.sources import read_parquet
@@ -31,7 +31,7 @@ from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation.storage import plain
 from forethought.explaining.categories import Categories
 from forethought.files import first_line, read_json
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.methods.item_tokens import kept_tokens, reads_tokens
 from forethought.methods.outside import References, SideInformation, SoftTargets, TokensAndCategories
 from forethought.recommender import Recommender, load
@@ -92,9 +92,7 @@ def resolve(
         hashes["texts"] = checksum({"texts": texts})
     if asked.teacher_run is not None:
         taught, hashes["teacher_run"] = _taught(asked.teacher_run, asked.teacher_items, split, device)
-    for feature in known:
-        tensors = {"values": torch.from_numpy(feature.values), "known": torch.from_numpy(feature.known_N)}
-        hashes[f"features.{feature.shape.name}"] = checksum(tensors)
+    hashes |= _feature_hashes(known)
     if start is None:
         tokens = _tokens(asked, split, known, collaborative)
     else:
@@ -105,11 +103,7 @@ def resolve(
     if collaborative is not None:
         hashes["collaborative_from"] = str(collaborative.of["weights"])
     tables = () if evidence is None else read_evidence(split, evidence)
-    for each in tables:
-        arrays = {"items": each.table.items_NK, "values": each.table.values_NK}
-        hashes[f"evidence.{each.shape.name}"] = checksum({name: torch.from_numpy(a) for name, a in arrays.items()})
-        if each.vectors_sum is not None:
-            hashes[f"vectors.{each.shape.name}"] = each.vectors_sum
+    hashes |= _evidence_hashes(tables)
     near = co_occurrence(split.train, split.data.n_items, most=asked.neighbours) if asked.neighbours else None
     if near is not None:
         hashes["neighbours"] = checksum({"items": torch.from_numpy(near.items_NK)})
@@ -126,6 +120,25 @@ def resolve(
         near=near,
         hashes=hashes,
     )
+
+
+def _feature_hashes(features: tuple[Feature, ...]) -> dict[str, str]:
+    hashes = {}
+    for each in features:
+        tensors = {"values": torch.from_numpy(each.values), "known": torch.from_numpy(each.known_N)}
+        hashes[f"features.{each.shape.name}"] = checksum(tensors)
+    return hashes
+
+
+def _evidence_hashes(tables: Sequence[EvidenceTable]) -> dict[str, str]:
+    """Of the tables, and of the vectors that some were made of."""
+    hashes = {}
+    for each in tables:
+        arrays = {"items": each.table.items_NK, "values": each.table.values_NK}
+        hashes[f"evidence.{each.shape.name}"] = checksum({name: torch.from_numpy(a) for name, a in arrays.items()})
+        if each.vectors_sum is not None:
+            hashes[f"vectors.{each.shape.name}"] = each.vectors_sum
+    return hashes
 
 
 def _tokens(

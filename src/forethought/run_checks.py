@@ -12,7 +12,8 @@ from forethought.data.batches import windows
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation.metrics import metric_of
-from forethought.methods.interface import Method, MethodConfig
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import Method
 from forethought.nn.budget import built
 from forethought.run_folder import check_unchanged
 from forethought.settings import check

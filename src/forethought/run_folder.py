@@ -12,7 +12,7 @@ from forethought.config import ABOUT, RunConfig, from_json, to_json
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.files import BESIDE, ENDING, TEMPORARY, read_json, refuse_special, sweep, to_the_end
 from forethought.folders import LOCK_FILE, alone, replace_folder, writable
-from forethought.recommender import FORMAT, Recommender, load, write_bound
+from forethought.recommender import Recommender, load
 from forethought.reports.model_card import model_card
 from forethought.run_files import (
     CARD_FILE,
@@ -29,6 +29,7 @@ from forethought.run_files import (
     bound_sums,
     check_sums,
 )
+from forethought.saved_run import FORMAT, write_bound
 from forethought.settings import Whole, check, check_keys
 from forethought.training import state
 from forethought.training.tracking import check_log
@@ -76,7 +77,7 @@ def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[Sums]:
         else:
             _empty(run.folder)
             with _nothing_useless(run.folder):
-                yield write_bound(run.folder, run)
+                yield write_bound(run.folder, run.config, run.items, run.item_table, run.about)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,21 +20,19 @@ from forethought.alignment.parts import GivenReward, to_align
 from forethought.alignment.reward_file import write_reward
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, to_json
-from forethought.data.batches import plan, windows
 from forethought.data.histories import Cases
 from forethought.data.popularity import TRAIN_COUNT, with_counts
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation import protocol as protocols
-from forethought.evaluation.flops import flops_per_epoch, flops_per_history, look_ups_per_history
 from forethought.evaluation.own_groups import own_groups
-from forethought.evaluation.ranking import among_negatives, in_turn, rank_cases
+from forethought.evaluation.ranking import Ranked, among_negatives, in_turn, rank_cases
 from forethought.evaluation.report import Evaluation, summarise
 from forethought.evaluation.settings import EvaluationConfig, RankingConfig
-from forethought.evaluation.timing import ms_per_history
 from forethought.files import read_json, replace_file
 from forethought.learned_rewards import learned_reward, sentence
-from forethought.methods.interface import Method, MethodConfig
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import Method
 from forethought.methods.item_tokens import idle_books, token_shape_of, with_tokens
 from forethought.methods.items import know_trained, walks_items, with_evidence, with_features
 from forethought.methods.outside import SideInformation
@@ -46,6 +43,7 @@ from forethought.recommender import Recommender, load
 from forethought.references import check_same_split, features_of_auto, resolve
 from forethought.reports.model_card import model_card
 from forethought.run_checks import check_inputs, checked
+from forethought.run_costs import answering_cost, training_cost
 from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.run_vectors import check_makes_tokens, collaborative_of
@@ -306,21 +304,12 @@ def evaluate(
         )
     cases, exclude, halting = to_rank(model, split, config)
     read, batch = _histories(cases, split, config), config.batch
-    flops = flops_per_history(model.method, read[0], halting=halting, batch=batch)  # first: it warms up what is timed
-    look_ups = look_ups_per_history(model.method, read[0], halting=halting)
-    ms = ms_per_history(model.method, read[0], exclude_history=exclude, halting=halting, batch=batch)
+    cost = answering_cost(model.method, read[0], exclude_history=exclude, halting=halting, batch=batch)
     groups = own_groups(config.groups_by, cases, split, users)
-    lists = config.lists or any(each.reads_lists for each in config.metrics)
-    k = min(max(LIST_LENGTH, *config.cutoffs), split.data.n_items) if lists and config.sample is None else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed % 2**63)
         begin = time.perf_counter()
-        ask = partial(rank_cases, model.method, exclude_history=exclude, halting=halting, k=k, batch=batch)
-        ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
-        if config.sample is not None:
-            popularity = split.train.item_counts(split.data.n_items)
-            ask = partial(among_negatives, model.method, read[0], popularity, exclude_history=exclude, halting=halting)
-            ranked = [ask(ranked[0], config.sample)]
+        ranked = _ranked(model.method, read, split, config, exclude, halting, report)
     evaluation = summarise(
         ranked,
         cases,
@@ -337,52 +326,36 @@ def evaluate(
         resamples=config.resamples,
         seed=config.seed,
     )
-    cost = {
-        "flops_per_history": flops,
-        **({"look_ups_per_history": look_ups} if look_ups else {}),
-        "ms_per_history": evaluation.cost["ms_per_history"] | ms,
+    cost |= {
+        "ms_per_history": evaluation.cost["ms_per_history"] | cost["ms_per_history"],
         "parameters": model.n_parameters,
         "wall_s": time.perf_counter() - begin,
         "machine": {"device": model.device.type, "threads": torch.get_num_threads(), "batch": batch}
         | ({"layers": narrow} if (narrow := formats_of(model.method)) else {}),
+        "training": training_cost(model, split),
     }
-    cost |= {"training": training_cost(model, split)}
     return replace(evaluation, cost=evaluation.cost | cost, weights=model.weights_sum)
 
 
-def training_cost(model: Recommender, split: Split) -> dict[str, float] | None:
-    """`epochs`, `trained_s` and `s_per_epoch` as they were, over all stages; `flops_per_epoch` counted anew, as in the
-    best epoch; of an aligned run neither of the last two, because its epochs are some batches and no pass.
-
-    None where no training state lies beside the model; of a method without stages there are no epochs to count. The
-    model and the random generators stay as they are.
-    """
-    progress, seed = model.progress(), model.config.seed
-    if progress and not model.method.stages():
-        return {"epochs": 0, "trained_s": progress["trained_s"]}
-    if progress and model.config.alignment is not None:
-        return {"epochs": progress["epoch"], "trained_s": progress["trained_s"]}
-    if not progress or progress["best_epoch"] < 0:
-        return None
-    settings, stages, starts = model.config.training, model.method.stages(), progress.get("stages", [0])
-    rows = windows(split.with_noise(model.config.noise).train, model.method.window, every=settings.all_windows)
-    last = settings.of(stages[len(starts) - 1]).batch_positions
-    epochs = progress["epoch"] + progress["batch"] / len(plan(rows.lengths - 1, last, seed, progress["epoch"]))
-    at = bisect_right(starts, progress["best_epoch"]) - 1
-    return {
-        "epochs": progress["epoch"],
-        "trained_s": progress["trained_s"],
-        "s_per_epoch": progress["trained_s"] / epochs,
-        "flops_per_epoch": flops_per_epoch(
-            model.method,
-            rows,
-            positions=settings.of(stages[at]).batch_positions,
-            seed=seed,
-            epoch=progress["best_epoch"] - starts[at],
-            stage=stages[at].name,
-            crop=settings.crop,
-        ),
-    }
+def _ranked(
+    method: Method,
+    read: list[Cases],
+    split: Split,
+    config: EvaluationConfig,
+    exclude: bool,
+    halting: Halting | None,
+    report: Callable[[int, int], None] | None,
+) -> list[Ranked]:
+    """Each draw of the histories ranked among all items, or the one there is among sampled negatives."""
+    lists = config.lists or any(each.reads_lists for each in config.metrics)
+    k = min(max(LIST_LENGTH, *config.cutoffs), split.data.n_items) if lists and config.sample is None else None
+    how: dict[str, Any] = {"exclude_history": exclude, "halting": halting}
+    ask = partial(rank_cases, method, k=k, batch=config.batch, **how)
+    ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
+    if config.sample is None:
+        return ranked
+    popularity = split.train.item_counts(split.data.n_items)
+    return [among_negatives(method, read[0], popularity, ranked[0], config.sample, **how)]
 
 
 def split_of(model: Recommender, source: Any = None, items: Any = None) -> Split:

@@ -16,7 +16,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
 from forethought.evaluation.protocol import may_have_seen
 from forethought.folders import writable
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.run_vectors import OPTION, collaborative_of
 from forethought.semantic_ids.inputs import COLLABORATIVE, Collaborative, input_scales, tokenizer_inputs
 from forethought.semantic_ids.item_tokens import ItemTokens, encode_new, fit_to, known_inputs

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from shell import TINY, Shell
 
-from forethought import recommender
+from forethought import saved_run
 from forethought.files import replace_file
 from forethought.training import state
 
@@ -57,7 +57,7 @@ def test_short_memory_is_not_a_damaged_run(
     shell: Shell, run: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(recommender, "read_model", no_memory)
+        patch.setattr(saved_run, "read_model", no_memory)
         assert "Memory ran out" in shell.wrong("recommend", run, "--history", "i00001")
     words = ["train", "sasrec", "--data", shop, "--out", tmp_path / "new", *TINY, "--quiet"]
     shell.ok(*words)

@@ -10,6 +10,13 @@ RECOMMENDER = "unit/test_recommender.py"
 
 MUTANTS = [
     Mutant(
+        "FLOPs of an epoch are those of the first stage",
+        "run_costs.py",
+        "stage=stages[at].name",
+        "stage=stages[0].name",
+        "unit/test_evaluate.py::test_training_cost_is_that_of_the_stage_the_weights_come_from",
+    ),
+    Mutant(
         "unknown users are known",
         "runs.py",
         "return [each.of_unknown_users() for each in read] if config.unknown_users else read",

@@ -8,7 +8,8 @@ import torch
 
 from forethought.data.features import Features
 from forethought.data.splits import Split
-from forethought.methods.interface import Method, MethodConfig
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import Method
 from forethought.methods.item_tokens import TokenItems, token_shape_of, with_tokens
 from forethought.methods.outside import SideInformation
 from forethought.references import resolve

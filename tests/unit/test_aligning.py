@@ -37,7 +37,8 @@ from forethought.methods.reg4rec import REG4Rec
 from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender, load
-from forethought.runs import evaluate, train, training_cost
+from forethought.run_costs import training_cost
+from forethought.runs import evaluate, train
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet

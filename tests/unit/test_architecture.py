@@ -22,7 +22,7 @@ OPTIONAL += ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "promethe
 ALIASES = {"torch.utils.tensorboard": "tensorboard"}
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines; the aim is 400 and 60
+LONGEST_FILE, LONGEST_FUNCTION = 405, 80  # lines; the aim is 400 and 60
 
 
 def name_of(path: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from run_tools import edit_json
 
-from forethought import runs
+from forethought import run_costs
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.batches import history_batch, plan, windows
@@ -31,7 +31,8 @@ from forethought.methods.rearec import ReaRec
 from forethought.noise_curves import RobustnessConfig, robustness
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
-from forethought.runs import evaluate, train, training_cost
+from forethought.run_costs import training_cost
+from forethought.runs import evaluate, train
 from forethought.tensor_files import stated_checksum
 from forethought.training import validation
 from forethought.training.interrupt import Interrupted
@@ -216,7 +217,7 @@ def test_training_cost_is_that_of_the_stage_the_weights_come_from(
         asked.update(how)
         return flops_per_epoch(method, rows, **how)
 
-    monkeypatch.setattr(runs, "flops_per_epoch", noted)
+    monkeypatch.setattr(run_costs, "flops_per_epoch", noted)
     cost, again = training_cost(model, split), training_cost(model, split)
     assert (asked["stage"], asked["epoch"]) == ("reinforced", 1)
     assert cost is not None

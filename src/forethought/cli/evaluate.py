@@ -109,18 +109,12 @@ def run(arguments: list[str]) -> None:
     _refuse_own_split(args)
     from dataclasses import replace
 
-    from forethought.data.noise import Draws
     from forethought.files import check_replaceable
     from forethought.folders import writable
     from forethought.recommender import load
     from forethought.runs import split_of
-    from forethought.settings import check
 
-    noise = args.noising.of(curve=args.noise_curve)
-    if args.noise_seeds is not None:
-        check(args.noise_seeds, Draws, "--noise-seeds")
-        if noise is None and not args.noise_curve:
-            raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
+    noise = _noise(args)
     _check_fit(args)
     model = load(args.run, device=args.device)
     if args.precision != "32":
@@ -150,6 +144,19 @@ def run(arguments: list[str]) -> None:
         sys.stdout.flush()
     finally:
         _keep(args, model, result, own)
+
+
+def _noise(args: Evaluate) -> Noise | None:
+    """That of the histories that are read, once its seeds go with it."""
+    from forethought.data.noise import Draws
+    from forethought.settings import check
+
+    noise = args.noising.of(curve=args.noise_curve)
+    if args.noise_seeds is not None:
+        check(args.noise_seeds, Draws, "--noise-seeds")
+        if noise is None and not args.noise_curve:
+            raise ConfigError("--noise-seeds needs noise: give a kind of it with --noise, or ask for --noise-curve.")
+    return noise
 
 
 def _check_fit(args: Evaluate) -> None:

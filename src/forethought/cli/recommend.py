@@ -78,17 +78,9 @@ def run(arguments: list[str]) -> None:
         "          forethought recommend runs/dtrec --history i00042,i00007 --halt fixed --steps 1"
     )
     args = parse(Recommend, arguments, "recommend", about)
-    from forethought.errors import ConfigError
     from forethought.recommender import load
 
-    if bool(args.history) == (args.input is not None):
-        raise ConfigError("Give either --history ID,ID or --input FILE.")
-    if args.history and args.out is not None:
-        raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
-    if args.out is not None and args.out.is_dir():
-        raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one file: name it in --out.")
-    if args.history and _columns(args):
-        raise ConfigError(f"--{next(iter(_columns(args)))} names a column of --input: leave it out with --history.")
+    _check(args)
     steering = args.steering.choices()
     model = load(args.run, device=args.device)
     if args.precision != "32":
@@ -112,7 +104,26 @@ def run(arguments: list[str]) -> None:
     times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
     lists = _said(lambda: model.recommend(histories, args.k, times=times, **choices))
     _tell_unmet(lists, model)
-    if args.json:
+    _show(lists, model, json=args.json)
+
+
+def _check(args: Recommend) -> None:
+    """Whether the options go together."""
+    from forethought.errors import ConfigError
+
+    if bool(args.history) == (args.input is not None):
+        raise ConfigError("Give either --history ID,ID or --input FILE.")
+    if args.history and args.out is not None:
+        raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
+    if args.out is not None and args.out.is_dir():
+        raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one file: name it in --out.")
+    if args.history and _columns(args):
+        raise ConfigError(f"--{next(iter(_columns(args)))} names a column of --input: leave it out with --history.")
+
+
+def _show(lists: list[Recommendation], model: Any, *, json: bool) -> None:
+    """Print the lists, with titles where there are any."""
+    if json:
         print_json(
             [
                 {

@@ -7,7 +7,6 @@ import inspect
 import itertools
 import sys
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -17,6 +16,7 @@ import tyro
 from forethought.cli.auto import train_auto
 from forethought.cli.evidence import EvidenceTables
 from forethought.cli.final_report import cutoffs_of, tell_outcome
+from forethought.cli.recipe import recipe_and_effort
 from forethought.cli.several import asks_for_several, check_several, train_several
 from forethought.cli.shared import (
     CHOICES,
@@ -34,7 +34,6 @@ from forethought.cli.shared import (
 if TYPE_CHECKING:
     from forethought.config import Recipe
     from forethought.data.evidence import Evidence
-    from forethought.recipes import Effort
 
 
 AUTO = "auto"  # in place of a method: the best of a few good recipes
@@ -144,7 +143,7 @@ def _train(name: str, arguments: list[str]) -> None:
     from forethought.training.progress import Quiet, Watch
     from forethought.training.tracking import Trackers
 
-    recipe, effort, arguments = _recipe_and_effort(name, arguments)
+    recipe, effort, arguments = recipe_and_effort(name, arguments)
     args = _parsed(recipe, name, arguments)
     options = args.options
     if is_path(by := getattr(args.training, "choose_by", "")):
@@ -254,34 +253,6 @@ def _evidence(options: SteppedOptions, own: Evidence | None) -> Evidence | None:
     return replace(own, use=options.evidence, fit=fit, gate=gate, **options.tables.given())
 
 
-def _recipe_and_effort(name: str, arguments: list[str]) -> tuple[Recipe, Effort, list[str]]:
-    """What the words that decide on the defaults of all others come to, and those others."""
-    from forethought import recipes
-
-    from_file = value_of(arguments, "recipe")[0] is not None
-    recipe, arguments = recipe_of(name, arguments)
-    _check_tokens(recipe, arguments)
-    recipe, arguments = _with_tokenizer(recipe, name, arguments)
-    said = _effort_of(arguments)
-    effort: Effort = said or ("fast" if from_file else recipes.usual_effort(recipe, name))
-    if said is not None or effort != "fast":
-        recipe = recipes.with_effort(recipe, effort, name)
-    return recipe, effort, arguments
-
-
-def _effort_of(arguments: list[str]) -> Effort | None:
-    """What `--effort` says, which decides on the defaults of all other options; a wrong word is left to the parser."""
-    from forethought import recipes
-
-    words = [word.partition("=") for word in arguments]
-    said = [
-        end if joined else "".join(arguments[n + 1 : n + 2])
-        for n, (w, joined, end) in enumerate(words)
-        if w == "--effort"
-    ]
-    return next((effort for effort in recipes.EPOCHS if said[-1:] == [effort]), None)
-
-
 def _with_defaults(recipe: Recipe) -> Any:
     """Options whose features, evidence and seed are the recipe's."""
     described, plain_text = _docstrings(SteppedOptions), str | None
@@ -296,107 +267,6 @@ def _with_defaults(recipe: Recipe) -> Any:
         (name, Annotated[kind, tyro.conf.arg(help=described[name])], field(default=value)) for name, kind, value in own
     ]
     return make_dataclass("SteppedOptions", parts, bases=(SteppedOptions,), kw_only=True) if parts else SteppedOptions
-
-
-def recipe_of(name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
-    """The recipe of a method, or that of `--recipe FILE`, its values being defaults; and the other words.
-
-    Raises:
-        ConfigError: the file is of another method, or an option beside it would choose what it has chosen.
-    """
-    from forethought import recipes
-    from forethought.config import read_recipe
-    from forethought.errors import ConfigError
-
-    own = recipes.named(name)
-    file, rest = value_of(arguments, "recipe")
-    if file is None:
-        return on_backbone(own, name, arguments)
-    if not file:
-        raise ConfigError("--recipe needs a value: a file that forethought tune has written, or a run folder.")
-    given = {word.partition("=")[0] for word in rest}
-    if doubled := sorted(given & {"--backbone", "--tokenizer", "--effort"}):
-        raise ConfigError(f"--recipe says all of that already: leave {doubled[0]} out, or the recipe.")
-    recipe = read_recipe(file)
-    if not recipes.is_of(recipe, name):
-        names = [each for each in recipes.METHODS if recipes.is_of(recipe, each)]
-        called = f" ({' or '.join(names)})" if names else ""
-        raise ConfigError(f"{file} is the recipe of another method{called}, not of {name}: name that one.")
-    if recipe.alignment is not None:
-        raise ConfigError(f"{file} is the recipe of an alignment: forethought align takes a run to begin with.")
-    return recipe, rest
-
-
-def value_of(arguments: list[str], option: str) -> tuple[str | None, list[str]]:
-    """The value of an option that decides on others, None where it is not given, and the arguments without it."""
-    at = next((n for n, word in enumerate(arguments) if word.partition("=")[0] == f"--{option}"), None)
-    if at is None:
-        return None, arguments
-    _, joined, value = arguments[at].partition("=")
-    end = at + 1 if joined else at + 2
-    return value if joined else " ".join(arguments[at + 1 : end]), arguments[:at] + arguments[end:]
-
-
-def on_backbone(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
-    """The recipe on the backbone of `--backbone NAME`, whose options are then the command's, and what else was said."""
-    from forethought import recipes
-    from forethought.plugins import entry_points
-
-    choices = recipes.backbones_of(name)
-    choices = (*choices, *entry_points("forethought.backbones")) if choices else ()
-    chosen, rest = _chosen(arguments, "backbone", choices, name, own=True)
-    return recipe if chosen is None else recipes.on_backbone(recipe, chosen), rest
-
-
-def _with_tokenizer(recipe: Recipe, name: str, arguments: list[str]) -> tuple[Recipe, list[str]]:
-    """The recipe with the tokenizer of `--tokenizer NAME`, likewise."""
-    from forethought.semantic_ids import all as tokenizers
-
-    own = getattr(recipe.method, "tokenizer", None)
-    chosen, rest = _chosen(arguments, "tokenizer", () if own is None else tuple(TOKENIZERS), name)
-    if chosen is None:
-        return recipe, rest
-    cls = getattr(tokenizers, TOKENIZERS[chosen])
-    return replace(recipe, method=replace(recipe.method, tokenizer=cls())), rest  # type: ignore[type-var]
-
-
-def _check_tokens(recipe: Recipe, arguments: list[str]) -> None:
-    """Refuse a tokenizer beside tokens that are made already.
-
-    Raises:
-        ConfigError: both are given.
-    """
-    from forethought.errors import ConfigError
-
-    names = [word.partition("=")[0] for word in arguments]
-    making = [name for name in names if name.startswith(("--tokenizer", "--no-tokenizer"))]
-    if hasattr(recipe.method, "tokenizer") and "--tokens" in names and making:
-        raise ConfigError(
-            f"--tokens names tokens that are made already, so that {making[0]} would change nothing: leave one of the "
-            "two out."
-        )
-
-
-def _chosen(
-    arguments: list[str], option: str, choices: Sequence[str], name: str, *, own: bool = False
-) -> tuple[str | None, list[str]]:
-    """What an option chooses that decides on other options, and the arguments without it.
-
-    With `own` an import path may stand for a choice.
-    """
-    from forethought.errors import ConfigError, nearest
-    from forethought.plugins import is_path
-
-    chosen, rest = value_of(arguments, option)
-    if chosen is None:
-        return None, arguments
-    if not choices:
-        raise ConfigError(f"{name} has no choice of a {option}: leave --{option} out.")
-    if chosen not in choices and not (own and is_path(chosen)):
-        raise ConfigError(
-            f"--{option} is {chosen!r}, but must be one of {', '.join(choices)}.{nearest(chosen, choices)}"
-        )
-    return chosen, rest
 
 
 def _flat(cls: Any) -> Any:

@@ -59,7 +59,7 @@ class SpaceOptions:
 
 def run(arguments: list[str]) -> None:
     from forethought import recipes
-    from forethought.cli.train import on_backbone
+    from forethought.cli.recipe import on_backbone
     from forethought.errors import ConfigError
 
     names = ", ".join(recipes.METHODS)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from forethought.data.histories import Cases, Histories, Spans
-from forethought.data.times import moment
+from forethought.data.parts import Divided
+from forethought.data.times import iso, moment
 from forethought.errors import DataError
 
 Targets = Literal["first", "last", "all"]
@@ -40,6 +41,42 @@ def places(histories: Histories, begin: int, end: int | None, targets: Targets) 
         return stop[active] - 1
     lengths = (stop - first)[active]
     return np.repeat(first[active] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+
+
+def by_periods(
+    train: Spans,
+    histories: Histories,
+    valid_at: int,
+    test_at: int,
+    targets: Targets,
+    *,
+    drop_users: bool,
+    drop_items: bool,
+) -> Divided:
+    """The parts of a temporal split; the protocol counts the cases of each period, the cold ones and those left out.
+
+    Args:
+        train: what training sees, from before `valid_at`.
+        histories: all of them.
+        valid_at, test_at: where the periods begin, Unix seconds.
+        drop_users, drop_items: leave out cases of users, or with targets, that training has not met.
+
+    Raises:
+        DataError: a part is left empty.
+    """
+    drop = {"drop_users": drop_users, "drop_items": drop_items}
+    valid, of_valid = cases(train, histories, places(histories, valid_at, test_at, targets), **drop)
+    test, of_test = cases(train, histories, places(histories, test_at, None, targets), **drop)
+    sizes = {"training": train.lengths.sum(), "valid": len(valid), "test": len(test)}
+    for part, size in sizes.items():
+        if size == 0:
+            times = train.histories.dated()
+            raise DataError(
+                f"The {part} part is empty when validation begins at {iso(valid_at)} and testing at {iso(test_at)}; "
+                f"the data runs from {iso(times.min())} to {iso(times.max())}: choose moments within, or shares such "
+                "as 0.8 and 0.9."
+            )
+    return Divided(train, valid, test, {"valid": of_valid, "test": of_test})
 
 
 def cases(

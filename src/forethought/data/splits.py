@@ -30,7 +30,7 @@ from forethought.data.parts import (
     session_parts,
 )
 from forethought.data.parts import by_session as by_session_parts
-from forethought.data.periods import Targets, bound, cases, first_since, places
+from forethought.data.periods import Targets, bound, by_periods, first_since
 from forethought.data.ties import Ties, order_ties
 from forethought.data.times import iso
 from forethought.errors import ConfigError, DataError, nearest
@@ -379,15 +379,14 @@ def temporal(
     valid_at, test_at = (bound(histories, *each) for each in (("valid_from", valid_from), ("test_from", test_from)))
     if valid_at >= test_at:
         raise DataError(f"valid_from ({iso(valid_at)}) must come before test_from ({iso(test_at)}).")
-    train_ends = first_since(histories, valid_at)
-    train = Spans(histories, np.arange(len(histories)), histories.starts, train_ends)
-    trained = hold_out(data, train, hold_out_items, hold_out_seed) if hold_out_items else train
+    train = Spans(histories, np.arange(len(histories)), histories.starts, first_since(histories, valid_at))
+    if hold_out_items:
+        train = hold_out(data, train, hold_out_items, hold_out_seed)
     protocol = {"split": "temporal", "ties": ties, "seed": seed if ties == "shuffle" else None}
     protocol |= {"valid_from": iso(valid_at), "test_from": iso(test_at), "targets": targets}
     protocol |= {"cold_users": cold_users, "cold_items": cold_items} | held_protocol(hold_out_items, hold_out_seed)
     drop = {"drop_users": cold_users == "drop", "drop_items": cold_items == "drop"}
-    valid, protocol["valid"] = cases(trained, histories, places(histories, valid_at, test_at, targets), **drop)
-    test, protocol["test"] = cases(trained, histories, places(histories, test_at, None, targets), **drop)
+    divided = by_periods(train, histories, valid_at, test_at, targets, **drop)
     config = SplitConfig(
         kind="temporal",
         ties=ties,
@@ -400,18 +399,4 @@ def temporal(
         hold_out_items=hold_out_items,
         hold_out_seed=hold_out_seed,
     )
-    split = Split(data, trained, valid, test, protocol, config)
-    _refuse_empty(split)
-    return split
-
-
-def _refuse_empty(split: Split) -> None:
-    times, protocol = split.train.histories.dated(), split.protocol
-    sizes = {"training": split.train.lengths.sum(), "valid": len(split.valid), "test": len(split.test)}
-    for part, size in sizes.items():
-        if size == 0:
-            raise DataError(
-                f"The {part} part is empty when validation begins at {protocol['valid_from']} and testing at "
-                f"{protocol['test_from']}; the data runs from {iso(times.min())} to {iso(times.max())}: choose moments "
-                "within, or shares such as 0.8 and 0.9."
-            )
+    return Split(data, divided.train, divided.valid, divided.test, protocol | divided.protocol, config)

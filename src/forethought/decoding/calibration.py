@@ -22,6 +22,12 @@ class Calibration:
     theta: float
     ndcgs: dict[float, float]
 
+    def described(self) -> str:
+        """In a sentence."""
+        ndcgs = ", ".join(f"{value:.4f} at {theta:.3g}" for theta, value in sorted(self.ndcgs.items()))
+        kept = "nothing is pruned" if self.theta == NEVER else f"paths are pruned at theta {self.theta:g}"
+        return f"By NDCG@10 of paths alone on the validation part ({ndcgs}) {kept} (CORP)."
+
 
 def calibrate_theta(ndcg: Callable[[float], float], thetas: Iterable[float] = THETAS) -> Calibration:
     """The theta with the highest NDCG@10 on the validation part.

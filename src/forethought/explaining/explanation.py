@@ -16,7 +16,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from forethought.escaping import printable
-from forethought.explaining.cells import named_cells, narrow, or_blank, short, titled, typical
+from forethought.explaining.cells import named_cells, or_blank, titled, typical
+from forethought.explaining.evidence_view import item_sums, speakers
 from forethought.explaining.frames import answer_frame
 from forethought.explaining.parts import (
     Candidate,
@@ -47,7 +48,6 @@ Sum = TypeVar("Sum", ItemSum, TokenSum)
 
 WIDTH = 100  # columns of plain text
 SHOWN = 8  # items of a history, the last ones
-SPEAKING = 3  # items of a history that are shown to speak for one of the answer
 MOVED = 10  # items whose ranks are shown, beside the target
 
 
@@ -143,9 +143,10 @@ def _view(explanation: Explanation) -> RenderableType:
     if explanation.token_sums is not None:
         parts.append(token_sums(_asked(explanation, explanation.token_sums)))
     if explanation.sums is not None:
-        parts.append(_sums(explanation, explanation.sums))
+        parts.append(item_sums(_asked(explanation, explanation.sums), explanation.evidence))
     if explanation.contributions is not None and explanation.read:
-        parts.append(_contributions(explanation, explanation.contributions))
+        each = zip(explanation.movements, explanation.contributions, strict=True)
+        parts.append(speakers(list(each), explanation.evidence, _asked_items(explanation)))
     if explanation.paths is not None:
         parts += token_paths(explanation.paths)
     if explanation.pruned:
@@ -228,94 +229,14 @@ def _why(explanation: Explanation) -> str:
     return f" by the rule {halting.rule!r}"
 
 
-def _contributions(explanation: Explanation, contributions_of: list[list[Contribution]]) -> RenderableType:
-    """The items of the answer, and the target where it is none of them; kinds of evidence one below the other."""
-    kinds = [kind.name for kind in explanation.evidence] or [None]
-    table = titled("What speaks for them", "item", "title", by="left")
-    table.show_header = False
-    if explanation.evidence:
-        narrow(table)
-    asked = [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
-    for named, contributions in zip(explanation.movements, contributions_of, strict=True):
-        if named.item in asked:
-            by = {kind: [each for each in contributions if each.by == kind] for kind in kinds}
-            lines = [_speakers(kind, speaking) for kind, speaking in by.items() if speaking]
-            nothing = "the model alone" if explanation.evidence else "nothing"
-            table.add_row(*named_cells(named), Text("\n".join(lines) or nothing))
-    legend = _counted(explanation, [each for row in contributions_of for each in row])
-    return Group(table, *([Text(legend, style="dim")] if legend else []))
-
-
-def _speakers(kind: str | None, contributions: list[Contribution]) -> str:
-    told = [f"{each.score:+.3f} {_spoken(each)}" for each in contributions[:SPEAKING]]
-    if len(contributions) > SPEAKING:
-        told.append(f"{sum(each.score for each in contributions[SPEAKING:]):+.3f} others")
-    return "; ".join(told) if kind is None else f"{_called(kind)}: {'; '.join(told)}"
-
-
-def _spoken(of: Contribution) -> str:
-    """Who speaks, and by what; what is popular speaks for itself, and needs no name."""
-    return f"met {of.met:,}" if of.met is not None and of.near is None else f"{short(of)}{_basis(of)}"
-
-
-def _basis(of: Contribution) -> str:
-    """What a contribution is made of, in brackets."""
-    if of.near is not None:
-        return f" (met {of.met:,}, near {of.near:,})"
-    return "" if of.cosine is None else f" (cosine {of.cosine:.2f})"
-
-
-def _counted(explanation: Explanation, contributions: list[Contribution]) -> str:
-    """What the brackets say."""
-    legend = []
-    for kind in explanation.evidence:
-        if kind.window is not None:
-            side = "behind it" if kind.directed else "from it"
-            most = f"{kind.window} place{'s' * (kind.window > 1)} {side}"
-            legend.append(
-                f"Met: how often training has that item; near: how often the recommended one stands at most {most} "
-                "there, in pairs of places, close ones weighing more."
-            )
-        if any(each.met is not None and each.near is None and each.by == kind.name for each in contributions):
-            when = "" if kind.weeks is None else f"in the last {kind.weeks:g} week{'s' * (kind.weeks != 1)} of "
-            legend.append(f"{_called(kind.name).capitalize()}: met so many times {when or 'in '}training.")
-    if any(each.cosine is not None for each in contributions):
-        legend.append("Cosine: how alike the two items' vectors are.")
-    if explanation.evidence:
-        last = max(kind.read for kind in explanation.evidence)
-        legend.append(
-            f"The last {last} items speak, later ones louder." if last > 1 else "The last item speaks." * last
-        )
-    return " ".join(legend)
-
-
-def _sums(explanation: Explanation, sums: list[ItemSum]) -> RenderableType:
-    """Of the answer and the target."""
-    kinds = [kind.name for kind in explanation.evidence]
-    numbers = {"model": "model", "rank": "its rank"} | {f"+ {kind}": f"+ {_called(kind)}" for kind in kinds}
-    table = narrow(titled("Sums", "item", "title", **numbers, score="= score"))
-    for each in _asked(explanation, sums):
-        rank = "no" if each.model_rank is None else f"{each.model_rank:g}"
-        added = [f"{each.added[kind]:.3f}" if each.added[kind] else "" for kind in kinds]
-        table.add_row(*named_cells(each), f"{each.model:.3f}", rank, *added, f"{each.score:.3f}")
-    weights = "; ".join(map(_weighed, explanation.evidence))
-    return Group(table, Text(f"Most that evidence adds: {weights}.", style="dim"))
-
-
 def _asked(explanation: Explanation, sums: list[Sum]) -> list[Sum]:
     """Those of the answer and of the target."""
-    asked = [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
+    asked = _asked_items(explanation)
     return [each for each in sums if each.item in asked]
 
 
-def _weighed(kind: EvidenceUse) -> str:
-    gate = "" if kind.gate is None else f" x gate {kind.gate:.2f}"
-    return f"{_called(kind.name)} {kind.most:.3f} (weight {kind.weight:.2f}{gate})"
-
-
-def _called(kind: str) -> str:
-    """A kind of evidence, by its name."""
-    return printable(kind).replace("_", "-")
+def _asked_items(explanation: Explanation) -> list[Any]:
+    return [each.item for each in (*explanation.answer, *([explanation.target] if explanation.target else []))]
 
 
 def _certainty(explanation: Explanation) -> RenderableType:

@@ -6,7 +6,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 
 # The order in which they are listed to whoever may choose.
 # isort: off

@@ -13,7 +13,6 @@ paper's summary as we count them (docs/methods.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,22 +22,13 @@ from torch import Tensor, nn
 from forethought.backbones.all import AnyBackbone
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.catalogue import Catalogue
-from forethought.catalogue.moments import moments, weighted_lse
-from forethought.catalogue.soft_targets import soft_target
+from forethought.catalogue.moments import weighted_lse
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, RunError
-from forethought.methods.interface import (
-    Centroids,
-    DenseStates,
-    Inputs,
-    Losses,
-    Method,
-    MethodConfig,
-    Reasoning,
-    check_times,
-)
+from forethought.methods.configuration import MethodConfig, check_times
+from forethought.methods.interface import Centroids, DenseStates, Inputs, Losses, Method, Reasoning
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.later_targets import soft_targets
 from forethought.nn.transformer import last_positions
@@ -68,19 +58,19 @@ from forethought.reasoning.halting import (
     Trace,
     halting_weights,
     reason_until,
-    softmax_stats,
 )
 from forethought.reasoning.halting_head import HaltingHead, ponder, soft_steps
 from forethought.reasoning.halting_rollouts import ExitPolicy, check_exits
+from forethought.reasoning.indicator_stats import IndicatorStats
+from forethought.reasoning.prototype_targets import PrototypeChoice, prototype_targets
 from forethought.reasoning.prototypes import Prototypes, cluster_counts
 from forethought.reasoning.readouts import Readout
 from forethought.reasoning.spread import Spread
-from forethought.reasoning.step_sampling import SampledSteps, sample_steps
+from forethought.reasoning.step_sampling import sample_steps
 from forethought.settings import Between, Epoch, Scale, SearchRange, Steps, Weight, Width, asked_among, without_unread
 
 Supervision = Literal["dynamic", "fixed", "none"]
 IndicatorSource = Literal["coarse", "refined", "fine", "exact"]
-PrototypeChoice = Literal["target", "nearest"]
 HaltingInputs = Literal["pooled", "per_step"]
 Clusters = Annotated[int, Between(2, 1_000_000)]
 OF_CONTRAST = "contrast_noise", "contrast_from"
@@ -236,6 +226,10 @@ class DTRecModel(Method):
     def uses_prototypes(self) -> bool:
         return self.config.supervision != "none" or self.config.indicator_source != "exact"
 
+    @property
+    def indicator_stats(self) -> IndicatorStats:
+        return IndicatorStats(self.prototypes, self.look, self.spread, self.config.indicator_source == "exact")
+
     def begin_epoch(self, epoch: int) -> None:
         """Cluster the items anew, and warm the prototype loss up: lambda(e) = lambda_p min(1, e / 10) (eq. 11)."""
         warm = min(1.0, epoch / self.config.warmup_epochs) if self.config.warmup_epochs else 1.0
@@ -257,9 +251,8 @@ class DTRecModel(Method):
         width) a level.
         """
         assert batch.targets_BL is not None
-        initial_states = initial_states_everywhere(
-            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
-        )
+        history = History(batch.items_BL, batch.lengths_B, batch.times_BL)
+        initial_states = initial_states_everywhere(self.backbone, self.items, history)
         chains = reason(self.backbone, initial_states, self.step_embeddings, dropout=self.config.reasoning_dropout)
         thoughts = states = [state[initial_states.real_BP] for state in chains]
         alike = mean_cosine(states[1], states[-1]) / batch.weight
@@ -268,9 +261,11 @@ class DTRecModel(Method):
         targets_P = batch.targets_BL[batch.valid_BL()]
         catalogue = self.catalogue()
         r_SPD = torch.stack([self._scaled(state, t, catalogue) for t, state in enumerate(states)])
-        w_PT, lse_SP = self._halting_weights(states, r_SPD, batch.items_BL[batch.valid_BL()], catalogue)
+        last_P, gradients = batch.items_BL[batch.valid_BL()], not self.config.draw_step
+        stats, lse_SP = self.indicator_stats.of_steps(r_SPD, last_P, catalogue, gradients=gradients)
 
         T, lambda_, first = self.config.max_steps, self.prototype_weight, self.config.halting.min_steps
+        w_PT = halting_weights(self.head, stats, states, len(catalogue), first)
         hard_SP = (nn.functional.pad(w_PT.T, (0, 0, first, 0)) + self.config.base_weight / (T + 1)) / batch.weight
         soft_S = catalogue.vectors_ND.new_tensor([0.0] + [lambda_ / T / batch.weight] * T)
         of = sample_steps(hard_SP + soft_S[:, None], draw=self.config.draw_step)
@@ -282,7 +277,10 @@ class DTRecModel(Method):
             target_RD = later.mixed(target_RD, later.moment(catalogue))
         towards = (hard_R * (r_RD * target_RD).sum(-1)).sum()
         if lambda_:
-            m_RD = self._soft_targets(of, states, targets_P, catalogue)
+            choice, temperature = self.config.prototype_choice, self.config.prototype_temperature
+            m_RD = prototype_targets(
+                self.prototypes, of, states, targets_P, catalogue, choice=choice, temperature=temperature
+            )
             towards = towards + (soft_R * (r_RD * m_RD).sum(-1)).sum()
         if lse_SP is None or self.config.draw_step:
             lse, lse_R = weighted_lse(r_RD, catalogue, hard_R + soft_R)
@@ -317,53 +315,9 @@ class DTRecModel(Method):
             of.warnings.clear()  # all levels are alike on purpose
         return together(diagnostics, of, Diagnostics({"prototype_weight": self.prototype_weight}))
 
-    def _halting_weights(
-        self, states: list[Tensor], r_SPD: Tensor, last_P: Tensor, catalogue: Catalogue
-    ) -> tuple[Tensor, Tensor | None]:
-        """w_t from p_halt of each step's indicators, [P, T], or [P, T + 1] where a row may stop before the first step.
-
-        And the lse of every state, [T + 1, P] with gradient, where the exact indicators have made it for all.
-        """
-        S, P, _ = r_SPD.shape
-        lse_SP = None
-        if self.config.indicator_source == "exact":
-            with nullcontext() if not self.config.draw_step else torch.no_grad():
-                of = moments(r_SPD.flatten(0, 1), catalogue)
-            lse_SP = of.lse_P.view(S, P)
-            parts = (part.detach() for part in (r_SPD, lse_SP, of.mean_PD.view_as(r_SPD)))
-            stats = [SoftmaxStats(*each) for each in zip(*parts, strict=True)]
-        else:
-            stats = [self._guessed_stats(r.detach(), last_P, catalogue) for r in r_SPD]
-        return halting_weights(self.head, stats, states, len(catalogue), self.config.halting.min_steps), lse_SP
-
     def _scaled(self, state: Tensor, step: int, catalogue: Catalogue) -> Tensor:
         """A step's state, scaled at its own temperature tau_t."""
         return catalogue.scaled(state, self.config.temperature_scale ** (self.config.max_steps - step))
-
-    def _guessed_stats(self, r_PD: Tensor, last_P: Tensor, catalogue: Catalogue) -> SoftmaxStats:
-        """What clusters say of all items, for scaled states whose histories end with these items."""
-        if self.spread is not None:
-            return self.spread.stats(r_PD, last_P, catalogue)
-        centres, sizes = self.prototypes.level(self.look)
-        return softmax_stats(r_PD, Catalogue(centres.to(r_PD.dtype)), sizes)
-
-    def _soft_targets(self, of: SampledSteps, states: list[Tensor], targets_P: Tensor, catalogue: Catalogue) -> Tensor:
-        """m_q of the prototype of each target's cluster at its step's level, [R, D]; step 0 has none (eqs. 5 and 6).
-
-        Or, with `prototype_choice="nearest"`, of the one nearest to the state. Only those in the batch predict.
-        """
-        e_ND = catalogue.scaled_ND
-        m_RD = e_ND.new_zeros(len(of.step_R), e_ND.shape[1])
-        for t in range(self.config.max_steps):
-            at = (of.step_R == t + 1).nonzero()[:, 0]
-            if self.config.prototype_choice == "target":
-                clusters = self.prototypes.clusters_of(t, targets_P[of.row_R[at]])
-            else:
-                clusters = self.prototypes.nearest(t, catalogue.comparable(states[t + 1].detach()[of.row_R[at]]))
-            present, which = clusters.unique(return_inverse=True)
-            centres = self.prototypes.as_states(t, catalogue, self.config.prototype_temperature)[present]
-            m_RD = m_RD.index_copy(0, at, nn.functional.embedding(which, soft_target(centres, catalogue)))
-        return m_RD
 
     def _contrast(
         self, roots: InitialStates, chains: list[Tensor], thoughts: list[Tensor], targets_P: Tensor, batch: Batch
@@ -392,15 +346,12 @@ class DTRecModel(Method):
     def user_states(self, batch: Batch, halting: Halting | None = None, *, trace: bool = False) -> DenseStates:
         halting = halting or self.config.halting
         step_embeddings = self.step_embeddings[: halting.steps(self.config.max_steps)]
-        initial_states = initial_states_at_end(
-            self.backbone, self.items, History(batch.items_BL, batch.lengths_B, batch.times_BL)
-        )
-        readout = self.config.readout
+        history, readout = History(batch.items_BL, batch.lengths_B, batch.times_BL), self.config.readout
+        initial_states = initial_states_at_end(self.backbone, self.items, history)
         policy = self.policy(batch.items_BL.gather(1, last_positions(batch.lengths_B))[:, 0])
-        reasoned = reason_until(
+        states_BD, steps_B, traced = reason_until(
             self.backbone, initial_states, step_embeddings, policy, halting, readout=readout, trace=trace
         )
-        states_BD, steps_B, traced = reasoned
         return DenseStates(steps_B, states_BD, traced)
 
     def rl_policy(self) -> ExitPolicy:
@@ -428,8 +379,7 @@ class DTRecModel(Method):
                     "This DTRec looks at prototypes to see when it may stop, and has none before its training begins: "
                     "train it, or load a run of it."
                 )
-            r_PD = self._scaled(states_PD, step, catalogue)
-            return softmax_stats(r_PD, catalogue) if exact else self._guessed_stats(r_PD, last_B[rows_P], catalogue)
+            return self.indicator_stats(self._scaled(states_PD, step, catalogue), last_B[rows_P], catalogue)
 
         return HaltingPolicy(stats_of, catalogue, self.head)
 

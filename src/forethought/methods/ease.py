@@ -30,7 +30,7 @@ from forethought.data.linear import LEAVE, REGULARISATION, item_regression
 from forethought.data.splits import Split
 from forethought.memory import check_room
 from forethought.methods.closed_form import ItemToItemModel, WeightedHistory
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between, SearchRange, Window
 

@@ -29,16 +29,8 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
-from forethought.methods.interface import (
-    DenseStates,
-    Inputs,
-    Method,
-    MethodConfig,
-    Spoken,
-    Stage,
-    UserRepresentation,
-    dense_states,
-)
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import DenseStates, Inputs, Method, Spoken, Stage, UserRepresentation, dense_states
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between
 

@@ -35,19 +35,9 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
+from forethought.methods.configuration import MethodConfig, check_mask, check_times
 from forethought.methods.igr_sr_cases import NamedCases, named_cases
-from forethought.methods.interface import (
-    DenseStates,
-    Inputs,
-    IntentWeights,
-    Losses,
-    Method,
-    MethodConfig,
-    Stage,
-    UserRepresentation,
-    check_mask,
-    check_times,
-)
+from forethought.methods.interface import DenseStates, Inputs, IntentWeights, Losses, Method, Stage, UserRepresentation
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.outside import References, SideInformation
 from forethought.methods.pretrained import build_encoder, load_pretrained, rest, train_parts

@@ -10,28 +10,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from forethought.backbones.interface import BackboneConfig
 from forethought.catalogue import losses, ranking
 from forethought.catalogue.catalogue import Catalogue
 from forethought.catalogue.drawing import draw_items
 from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.histories import Spans
-from forethought.data.interactions import DataSizes
-from forethought.data.splits import Split
 from forethought.decoding.constraints import Constraints
 from forethought.decoding.item_paths import ItemPaths
-from forethought.errors import ConfigError, DataError
+from forethought.errors import ConfigError
 from forethought.methods.item_evidence import ItemEvidence, Spoken
 from forethought.methods.item_features import ItemFeatures
-from forethought.methods.outside import References, SideInformation
+from forethought.methods.outside import SideInformation
 from forethought.methods.representation import DenseStates, UserRepresentation, dense_states
 from forethought.methods.stage import Stage
-from forethought.plugins import is_own
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting, Rule
 from forethought.reasoning.policy import Policy
-from forethought.settings import Settings
 
 
 class Losses(NamedTuple):
@@ -388,62 +383,3 @@ class Method(nn.Module):
     def scores_of(self, represented: UserRepresentation, items_BM: Tensor) -> Tensor:
         """The scores of some items of each row, [B, M], as ranking compares them."""
         return self.scorer(represented, "Ranking among sampled negatives").scores_of(items_BM)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodConfig(Settings):
-    """A frozen dataclass that builds its method, and says what that needs.
-
-    A subclass whose method is fitted in closed form says `closed_form = True`.
-    """
-
-    closed_form = False
-    """The method is fitted at once (`Method.fit_closed_form`): it has no stages, and reads no setting of training but
-    the device."""
-
-    @classmethod
-    def stands_for(cls, kind: type) -> bool:
-        """Of somebody's own: for any."""
-        return is_own(cls) > is_own(kind) and issubclass(kind, MethodConfig)
-
-    def build(self, sizes: DataSizes) -> Method:
-        """The untrained method for so many items and users."""
-        raise NotImplementedError
-
-    def check(self, split: Split) -> None:
-        """Raise a `ForethoughtError` where the data cannot serve this method (times it needs, say)."""
-
-    def references(self) -> References:
-        """What it refers to outside of itself; most refer to nothing."""
-        return References()
-
-
-def check_times(backbone: BackboneConfig, split: Split) -> None:
-    """For `MethodConfig.check`.
-
-    Raises:
-        DataError: the backbone reads times and the data has none.
-    """
-    if backbone.needs_times and split.train.histories.times is None:
-        raise DataError(
-            f"{type(backbone).__name__} as configured needs the time of each interaction, but this data has only an "
-            "order: choose use_times=False where the backbone has it (on the command line --no-use-times), or another "
-            "backbone."
-        )
-
-
-def check_mask(backbone: BackboneConfig) -> None:
-    """For `MethodConfig.check`, where a [MASK] is put behind a history.
-
-    Raises:
-        ConfigError: the window has no slot for anything else, or the backbone reads times, and a [MASK] has none.
-    """
-    if not backbone.causal and backbone.needs_times:
-        raise ConfigError(
-            f"{type(backbone).__name__} as configured needs the time of each interaction, and a [MASK] has none: "
-            "choose another backbone."
-        )
-    if not backbone.causal and backbone.window < 2:
-        raise ConfigError(
-            f"{type(backbone).__name__}'s window counts the [MASK] too and must be 2 at least, not {backbone.window}."
-        )

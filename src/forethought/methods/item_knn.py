@@ -22,7 +22,7 @@ from forethought.data.histories import Spans
 from forethought.data.interactions import DataSizes
 from forethought.data.neighbours import co_occurrence
 from forethought.methods.closed_form import ItemToItemModel, WeightedHistory
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between, SearchChoices, SearchRange, Window
 

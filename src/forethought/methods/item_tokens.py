@@ -23,7 +23,8 @@ from forethought.decoding.constraints import Constraints
 from forethought.decoding.item_paths import ItemPaths
 from forethought.decoding.paths import Paths
 from forethought.decoding.token_scores import TokenScorer
-from forethought.methods.interface import Method, MethodConfig, UserRepresentation
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import Method, UserRepresentation
 from forethought.methods.outside import References, SideInformation, TokensAndCategories
 from forethought.reasoning.halting import Halting
 from forethought.semantic_ids.all import AnyTokenizer

@@ -41,7 +41,8 @@ from forethought.catalogue.ranking import rank_of
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Reasoning, Stage
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Reasoning, Stage
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.later_targets import soft_targets
 from forethought.nn.dropout import Dropout

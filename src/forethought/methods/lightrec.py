@@ -43,7 +43,8 @@ from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Losses, Method, MethodConfig, Stage
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import DenseStates, Losses, Method, Stage
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.reasoning.diagnostics import Diagnostics
 from forethought.reasoning.halting import Halting

@@ -23,7 +23,8 @@ from forethought.catalogue.split import Shard
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, check_mask
+from forethought.methods.configuration import MethodConfig, check_mask
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.nn.transformer import initialise
 from forethought.reasoning.halting import Halting

@@ -19,7 +19,8 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Stage, check_times
+from forethought.methods.configuration import MethodConfig, check_times
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Stage
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.later_targets import soft_targets
 from forethought.methods.outside import References, SideInformation, SoftTargets

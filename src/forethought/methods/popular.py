@@ -20,7 +20,8 @@ from forethought.data.popularity import counts
 from forethought.data.splits import Split
 from forethought.errors import DataError
 from forethought.methods.closed_form import ClosedFormModel
-from forethought.methods.interface import MethodConfig, UserRepresentation
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import UserRepresentation
 from forethought.reasoning.halting import Halting
 from forethought.settings import Between
 

@@ -34,7 +34,8 @@ from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, Reasoning, check_times
+from forethought.methods.configuration import MethodConfig, check_times
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method, Reasoning
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.methods.later_targets import soft_targets
 from forethought.methods.outside import References, SideInformation

@@ -36,28 +36,23 @@ import torch
 from torch import Tensor, nn
 
 from forethought.backbones.all import AnyBackbone
-from forethought.backbones.interface import Chain
 from forethought.backbones.sasrec import SASRec
 from forethought.catalogue.losses import FewTargets
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
 from forethought.decoding.beam import PAPERS_THETA, BeamSettings, search
-from forethought.decoding.calibration import NEVER, calibrate_theta
+from forethought.decoding.calibration import calibrate_theta
 from forethought.decoding.constraints import Constraints
-from forethought.decoding.decoder import ChainState
 from forethought.decoding.drawing import drawn_path_loss
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
-from forethought.methods.interface import (
-    Inputs,
-    Losses,
-    Reasoning,
-    check_times,
-)
+from forethought.methods.configuration import check_times
+from forethought.methods.interface import Inputs, Losses, Reasoning
 from forethought.methods.item_tokens import PathMethod, TokenStates
 from forethought.methods.later_targets import soft_targets
 from forethought.methods.outside import TokensAndCategories
+from forethought.methods.path_decoder import PathDecoder, PathState
 from forethought.methods.path_policy import PathPolicy
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig
 from forethought.nn.decoder import Decoder, DecoderChain
@@ -143,10 +138,6 @@ class REG4Rec(TokenHeadsConfig):
 
     def check(self, split: Split) -> None:
         check_times(self.backbone, split)
-
-
-PathState = ChainState[Chain | DecoderChain]
-"""Where paths stand."""
 
 
 class REG4RecModel(PathMethod[TokenHeads]):
@@ -317,24 +308,26 @@ class REG4RecModel(PathMethod[TokenHeads]):
 
     # ---- inference
 
+    def path_decoder(self, batch: Batch) -> PathDecoder:
+        """What searches and draws paths behind each row's last position."""
+        return PathDecoder(self.tokens, self._advanced, self._at_end(batch))
+
     def drawn_loss(self, batch: Batch) -> Tensor:
         """Of a path, as `Method.drawn_loss`: one token after the other, the books in a random order."""
-        decoder = PathDecoder(self, self._at_end(batch))
+        decoder = self.path_decoder(batch)
         return drawn_path_loss(decoder, len(batch.lengths_B), self.config.steps)
 
     def constrained_states(
         self, batch: Batch, constraints: Constraints | None, halting: Halting | None = None, *, trace: bool = False
     ) -> TokenStates:
         steps = self.config.steps if halting is None else halting.steps(self.config.steps)
-        decoder, share = PathDecoder(self, self._at_end(batch)), float(self.path_share) if steps else 0.0
+        decoder, share = self.path_decoder(batch), float(self.path_share) if steps else 0.0
         table_BPMC = decoder.log_probs(decoder.first)
         paths = Paths.unstepped(table_BPMC if constraints is None else constraints.applied(table_BPMC))
+        table_BPMC = first_B1MC = paths.table_BPMC
         if steps and (share or trace):
-            first_B1MC = paths.table_BPMC
             paths = search(decoder, len(batch.lengths_B), self._search_settings(), steps, constraints)
             table_BPMC = _blended(first_B1MC, paths.table_BPMC, share)
-        else:
-            table_BPMC = paths.table_BPMC
         steps_B = torch.full_like(batch.lengths_B, paths.books_BPT.shape[2])
         table_BPMC = self.tokens.table(table_BPMC)
         return TokenStates(steps_B, table_BPMC, paths.weights_BP, paths if trace else None)
@@ -343,7 +336,7 @@ class REG4RecModel(PathMethod[TokenHeads]):
         return PathPolicy(
             tokens=self.tokens,
             method=self,
-            decoder=lambda batch: PathDecoder(self, self._at_end(batch)),
+            decoder=self.path_decoder,
             steps=self.config.steps,
             loss_at_end=self._loss_at_end,
         )
@@ -381,9 +374,7 @@ class REG4RecModel(PathMethod[TokenHeads]):
 
         chosen = calibrate_theta(of)
         self.theta.fill_(chosen.theta)
-        ndcgs = ", ".join(f"{value:.4f} at {theta:.3g}" for theta, value in sorted(chosen.ndcgs.items()))
-        kept = "nothing is pruned" if chosen.theta == NEVER else f"paths are pruned at theta {chosen.theta:g}"
-        return f"By NDCG@10 of paths alone on the validation part ({ndcgs}) {kept} (CORP). "
+        return f"{chosen.described()} "
 
 
 def _know_no_theta(model: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -410,35 +401,3 @@ def _seen(history: History) -> Tensor:
     """What the one path of each row sees, [B, 1, L]."""
     at_L = torch.arange(history.items_BL.shape[1], device=history.items_BL.device)
     return (at_L < history.lengths_B.clamp_min(1)[:, None])[:, None]
-
-
-@dataclass(frozen=True, eq=False)
-class PathDecoder:
-    """A batch of histories as `decoding.beam.search` asks it."""
-
-    model: REG4RecModel
-    first: PathState
-
-    @property
-    def codebooks(self) -> int:
-        return self.model.tokens.codebooks
-
-    @property
-    def size(self) -> int:
-        return self.model.tokens.size
-
-    def begin(self, rows: int) -> PathState:
-        assert rows == len(self.first.states_BPD)
-        return self.first
-
-    def log_probs(self, state: PathState) -> Tensor:
-        return self.model.tokens.log_probs(state.states_BPD)
-
-    def category_log_probs(self, state: PathState) -> Tensor | None:
-        return self.model.tokens.category_log_probs(state.states_BPD)
-
-    def log_probs_of(self, state: PathState, books_BP: Tensor) -> Tensor:
-        return self.model.tokens.log_probs_of(state.states_BPD, books_BP)
-
-    def advance(self, state: PathState, books_BP: Tensor, tokens_BP: Tensor) -> PathState:
-        return self.model._advanced(state, self.model.tokens.vectors(books_BP, tokens_BP))

@@ -34,7 +34,8 @@ from forethought.decoding.constraints import Constraints
 from forethought.decoding.graph import GraphLists, GraphSettings, ItemGraph, search_graph
 from forethought.decoding.paths import Paths
 from forethought.errors import ConfigError
-from forethought.methods.interface import Inputs, Losses, UserRepresentation, check_times
+from forethought.methods.configuration import check_times
+from forethought.methods.interface import Inputs, Losses, UserRepresentation
 from forethought.methods.item_tokens import PathMethod, TokenStates, token_scorer
 from forethought.methods.later_targets import soft_targets
 from forethought.methods.token_heads import TokenHeads, TokenHeadsConfig

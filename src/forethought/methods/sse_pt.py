@@ -39,7 +39,8 @@ from forethought.catalogue.catalogue import Catalogue
 from forethought.data.batches import Batch, replace_randomly
 from forethought.data.interactions import DataSizes
 from forethought.errors import ConfigError
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig
+from forethought.methods.configuration import MethodConfig
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.reasoning.halting import Halting
 from forethought.settings import Scale, SearchRange, Share, Width

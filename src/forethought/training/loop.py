@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ from forethought.catalogue.narrow import narrow_products
 from forethought.data.batches import Batch, cropped, earlier, plan, training_batch, varied, windows
 from forethought.data.histories import Spans
 from forethought.data.splits import Split
-from forethought.errors import RunError
-from forethought.evaluation.metrics import metric_of, ndcg
+from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Losses, Method, Stage
 from forethought.reasoning.diagnostics import FIRST
@@ -37,29 +36,17 @@ from forethought.training.layer_precision import LayerPrecision
 from forethought.training.observer import Observer
 from forethought.training.optimiser import adamw, learning_rate
 from forethought.training.precision import Precision
+from forethought.training.selection import Selection
 from forethought.training.settings import Training
 from forethought.training.split_items import SplitItems
 from forethought.training.state import Progress
+from forethought.training.step_losses import Diverged, StepLosses, read, reads_every
 from forethought.training.tracking import Trackers
 from forethought.training.validation import validation_figures
-
-MAY_LOSE = 0.01  # of NDCG@10 where steps have a price
-READ_EVERY = 8  # steps between two readings of the loss, where reading means waiting
 
 if TYPE_CHECKING:  # importing it takes longer than importing torch
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
-
-
-class Diverged(RunError):
-    """A loss that is no number any more, or far from all before it."""
-
-
-class StepLosses(NamedTuple):
-    """This process's share of a step's loss parts, not yet copied, and the positions they are a mean of."""
-
-    parts: dict[str, Tensor]
-    weight: int
 
 
 @dataclass
@@ -169,6 +156,7 @@ class Fit:
         self._stage, self._stages_left = stages[progress.stage], len(stages) - progress.stage - 1
         if self._stage.metric == Stage.metric:
             self._stage = replace(self._stage, metric=self.settings.choose_by)
+        self._selection = Selection(self._stage, self.settings.choose_by)
         self._epochs = self._stage.epochs or self.settings.epochs
         self._batch_positions = self.settings.of(self._stage).batch_positions
         self._steps_an_epoch = len(self._plan(rows))
@@ -195,30 +183,17 @@ class Fit:
         """Where an epoch must not lose what the stage began with, that is measured, and is the best so far."""
         if self._stage.guard is None:
             return
-        progress, figures = self.progress, fabric.broadcast(self._validate(fabric))
-        progress.begun = dict(figures)
-        progress.floor, progress.stage_best = figures[f"valid_{self._stage.guard}"], figures[self._selects]
-        progress.floor *= 1 - (self._stage.may_lose or 0.0)
-        if self._stage.candidate and figures[self._quality] > progress.best:
-            progress.best = progress.best_before = figures[self._quality]
+        figures = fabric.broadcast(self._validate(fabric))
+        if self._selection.begin(figures, self.progress):
             weights = self._weights()
             if fabric.is_global_zero:
                 self.keep_best(weights)
-        lost = self._stage.may_lose
+        lost, selects = self._stage.may_lose, self._selection.selects
         apart = "" if lost is None else f" by more than {lost:.0%} of it"
         self.observer.note(
-            f"It begins with {self._selects.removeprefix('valid_')} {progress.stage_best:.4f} and {self._stage.guard} "
+            f"It begins with {selects.removeprefix('valid_')} {figures[selects]:.4f} and {self._stage.guard} "
             f"{figures[f'valid_{self._stage.guard}']:.4f} on validation; what falls below either{apart} is not kept."
         )
-
-    @property
-    def _selects(self) -> str:
-        return f"valid_{metric_of(self._stage.metric).name}" + " less steps" * (self._stage.step_price > 0)
-
-    @property
-    def _quality(self) -> str:
-        """What stages are compared by."""
-        return f"valid_{metric_of(self.settings.choose_by).name}"
 
     def _tell_precision(self) -> None:
         """Once, and again where a stage changes it."""
@@ -245,7 +220,7 @@ class Fit:
             unread.append(self._step(fabric, model, optimiser, cropped(moved, self.settings.crop, *draw), len(unread)))
             due = time.perf_counter() - saved_at > self.settings.checkpoint_every_s > 0
             hurry = fabric.world_size == 1 and (due or interrupt.asked)
-            if len(unread) < self._reads_every(fabric) and at < len(batches) and not hurry:
+            if len(unread) < reads_every(fabric) and at < len(batches) and not hurry:
                 continue
             stop, save = self._read(fabric, unread, interrupt.asked, due)
             unread = []
@@ -290,32 +265,21 @@ class Fit:
         optimiser.zero_grad(set_to_none=True)
         return losses
 
-    def _reads_every(self, fabric: Fabric) -> int:
-        """One process on a CPU reads its losses for nothing; others wait for a device or for each other."""
-        return 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else READ_EVERY
-
     def _read(self, fabric: Fabric, unread: list[StepLosses], stop: bool, save: bool) -> tuple[bool, bool]:
-        """Copy the loss parts of the steps since the last reading, and add them up; whether to stop or to save.
-
-        All processes read at the same step and are told the same.
+        """Read the losses of the steps since the last reading, and add them up; whether to stop or to save.
 
         Raises:
             RunError: one of them is no number.
         """
-        progress, names = self.progress, list(unread[0].parts)
-        wishes = torch.tensor([stop, save], dtype=torch.float64)
-        parts = torch.stack([torch.stack([each.parts[name] for name in names]) for each in unread]).double().cpu()
-        totals = cast("Tensor", fabric.all_reduce(torch.cat([parts.flatten(), wishes]), reduce_op="sum"))
-        *_, stops, saves = totals.tolist()
-        for sums, (_, weight) in zip(totals[:-2].view(len(unread), -1).tolist(), unread, strict=True):
-            losses = dict(zip(names, sums, strict=True))
+        progress, reading = self.progress, read(fabric, unread, stop=stop, save=save)
+        for losses, (_, weight) in zip(reading.losses, unread, strict=True):
             progress.batch, progress.step, progress.positions = (
                 progress.batch + 1,
                 progress.step + 1,
                 progress.positions + weight,
             )
             leapt = self.layers is not None and self.layers.diverged(next(iter(losses.values())))
-            if leapt or not all(map(math.isfinite, sums)):
+            if leapt or not all(map(math.isfinite, losses.values())):
                 raise Diverged(
                     f"The loss became {losses} in epoch {progress.epoch + 1}, step {progress.step}: "
                     "try a lower learning_rate or a smaller clip_norm."
@@ -323,7 +287,7 @@ class Fit:
             for name, value in losses.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value * weight
             self.observer.step(losses, weight)
-        return stops > 0, saves > 0
+        return reading.stop, reading.save
 
     def _end_epoch(self, fabric: Fabric) -> bool:
         """Validate, log, keep the best, and decide whether to go on; True where the stage is over."""
@@ -331,7 +295,6 @@ class Fit:
         figures = {name: total / max(progress.positions, 1) for name, total in progress.sums.items()}
         begin = time.perf_counter()
         figures |= (valid := fabric.broadcast(self._validate(fabric)))
-        quality, selects = valid[self._quality], valid[self._selects]
         figures |= {
             "epoch": progress.epoch + 1,
             "trained_s": progress.trained_s,
@@ -343,18 +306,7 @@ class Fit:
         figures |= diagnostics.figures
         if progress.stage or self._stages_left:  # one of several
             figures["stage"] = progress.stage + 1
-        kept = self._stage.guard is None or valid[f"valid_{self._stage.guard}"] >= progress.floor
-        may_lose = MAY_LOSE if self._stage.step_price else self._stage.may_lose
-        if may_lose is not None:
-            kept = kept and quality >= (1 - may_lose) * progress.best_before
-        improved = kept and (self._stage.may_lose is not None or selects > progress.stage_best)
-        best = improved and self._stage.candidate and (may_lose is not None or quality > progress.best_before)
-        if improved:
-            progress.stage_best, progress.stale = selects, 0
-        else:
-            progress.stale += 1
-        if best:
-            progress.best, progress.best_epoch = quality, progress.epoch
+        improved, best = self._selection.judge(valid, progress)
         passes_on = improved and self._stages_left > 0
         weights = self._weights() if best or passes_on else {}
         if fabric.is_global_zero:
@@ -386,16 +338,12 @@ class Fit:
             figures = validation_figures(
                 self.method,
                 self.split.valid,
-                filter(None, (self._stage.metric, self._stage.guard, self.settings.choose_by, *self._stage.watched)),
+                self._selection.asked(),
                 self.split.data.n_items,
                 exclude_history=self.exclude_history,
                 seed=self.seed,
             )
-        if price := self._stage.step_price:
-            figures[self._selects] = (
-                figures[f"valid_{metric_of(self._stage.metric).name}"] - price * figures["valid_steps"]
-            )
-        return figures
+        return self._selection.priced(figures)
 
     def _weights(self) -> Mapping[str, Tensor]:
         """The method's; of items that are split all, in the first process."""

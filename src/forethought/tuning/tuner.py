@@ -19,7 +19,7 @@ from forethought.errors import ConfigError, ForethoughtError, RunError
 from forethought.evaluation.storage import plain
 from forethought.files import check_local, read_json, write_json
 from forethought.folders import LOCK_FILE, alone, writable
-from forethought.methods.interface import MethodConfig
+from forethought.methods.configuration import MethodConfig
 from forethought.nn.budget import built
 from forethought.run_checks import check_inputs
 from forethought.run_folder import differences

@@ -11,7 +11,8 @@ from forethought.backbones.sasrec import SASRec
 from forethought.data.batches import Batch
 from forethought.data.interactions import DataSizes
 from forethought.data.splits import Split
-from forethought.methods.interface import DenseStates, Inputs, Losses, Method, MethodConfig, check_times
+from forethought.methods.configuration import MethodConfig, check_times
+from forethought.methods.interface import DenseStates, Inputs, Losses, Method
 from forethought.methods.items import ItemLoss, ItemTable
 from forethought.reasoning.halting import Halting
 

@@ -15,7 +15,7 @@ from forethought.data.batches import Batch, history_batch
 from forethought.data.splits import Split
 from forethought.decoding.path_facts import PathFacts
 from forethought.decoding.rollouts import DrawnPaths, draw_paths, replay_paths
-from forethought.methods.reg4rec import PathDecoder, REG4Rec, REG4RecModel
+from forethought.methods.reg4rec import REG4Rec, REG4RecModel
 from forethought.reasoning.policy import Future
 
 SMALL: dict[str, Any] = {"width": 16, "window": 12, "dropout": 0.0, "ffn_width": 32}
@@ -32,8 +32,8 @@ def made(split: Split, **settings: Any) -> tuple[REG4RecModel, Batch]:
 def test_what_is_replayed_is_what_was_drawn(split: Split, action: Any, layers: int) -> None:
     model, batch = made(split, decoder_layers=layers)
     torch.manual_seed(1)
-    drawn = draw_paths(PathDecoder(model, model._at_end(batch)), 4, 5, 2, action=action)
-    said_BGT, all_BGTX = replay_paths(PathDecoder(model, model._at_end(batch)), drawn, action)
+    drawn = draw_paths(model.path_decoder(batch), 4, 5, 2, action=action)
+    said_BGT, all_BGTX = replay_paths(model.path_decoder(batch), drawn, action)
     torch.testing.assert_close(said_BGT, drawn.log_probs_BGT, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(all_BGTX.exp().sum(-1), torch.ones(4, 5, 2, dtype=all_BGTX.dtype))
     assert (drawn.books_BGT[..., 0] != drawn.books_BGT[..., 1]).all()  # a book is decided once
@@ -45,7 +45,7 @@ def test_one_path_step_by_step(split: Split) -> None:
     """The most confident open book, the row it stood with, and the other books after the last token."""
     model, batch = made(split)
     torch.manual_seed(2)
-    drawn = draw_paths(PathDecoder(model, model._at_end(batch)), 4, 3, 2)
+    drawn = draw_paths(model.path_decoder(batch), 4, 3, 2)
     tokens, b, g = tokens_of(model), 2, 1
     one = Batch(batch.items_BL[b : b + 1, : batch.lengths_B[b]], batch.lengths_B[b : b + 1])
     state, open_books = model._at_end(one), list(range(tokens.codebooks))
@@ -71,7 +71,7 @@ def test_tokens_are_drawn_by_their_probability(split: Split) -> None:
     torch.manual_seed(3)
     one = Batch(batch.items_BL[:1], batch.lengths_B[:1])
     for temperature in (1.0, 0.5):
-        drawn = draw_paths(PathDecoder(model, model._at_end(one)), 1, 20_000, 1, temperature=temperature)
+        drawn = draw_paths(model.path_decoder(one), 1, 20_000, 1, temperature=temperature)
         book = int(drawn.books_BGT[0, 0, 0])
         rows_MC = tokens_of(model).log_probs(model._at_end(one).states_BPD)[0, 0].detach()
         wanted_C = (rows_MC[book] / temperature).softmax(0)

@@ -2,109 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
-import uuid
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from explained import HISTORY, TARGET, ids, rows, told
 
 from forethought.backbones.hstu import HSTU
-from forethought.backbones.sasrec import SASRec
-from forethought.config import MethodConfig, Recipe
+from forethought.config import Recipe
 from forethought.data.batches import lists_batch
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
-from forethought.explaining.explanation import Explanation
 from forethought.explaining.parts import (
-    Candidate,
-    Category,
-    Centroid,
-    Certainty,
-    Contribution,
-    EvidenceUse,
-    Intent,
     ItemRef,
-    ItemSum,
-    Plane,
-    PlanePoint,
-    RankChange,
-    Steering,
-    Step,
-)
-from forethought.explaining.token_parts import (
-    Belief,
-    PrunedToken,
-    Token,
-    TokenPath,
-    TokenShare,
-    TokenStep,
-    TokenSum,
 )
 from forethought.methods.dtrec import DTRec
-from forethought.methods.igr_sr import IGRSR
-from forethought.methods.items import ItemLoss
 from forethought.methods.lares import LARES, Reinforcement
-from forethought.methods.next_item import NextItem
-from forethought.methods.rearec import ReaRec
 from forethought.reasoning.halting import Halting, Rule
-from forethought.reasoning.intent_reasoner import Reasoner
 from forethought.recommender import Recommender
 from forethought.runs import train
 from forethought.training.settings import Training
-
-BACKBONE = SASRec(width=16, layers=1, window=8, ffn_width=32, input_norm=True)
-FEW = {"first_clusters": 4, "most_clusters": 12}
-DOT = ItemLoss(cosine=False, temperature=1.0, bias=True)
-METHODS: dict[str, MethodConfig] = {
-    "plain": NextItem(backbone=BACKBONE),
-    "prl": ReaRec(backbone=BACKBONE, learning="prl"),
-    "erl": ReaRec(backbone=BACKBONE, learning="erl"),
-    "dtrec": DTRec(backbone=BACKBONE, **FEW),
-    "igr-sr": IGRSR(backbone=BACKBONE, reasoner=Reasoner(width=16, ffn_width=32)),
-    "dtrec of dot products": DTRec(backbone=BACKBONE, loss=DOT, readout="last", indicator_source="exact", **FEW),
-}
-HISTORY = [3, 17, 5, 3, 30]
-TARGET = 11
-
-
-@pytest.fixture(scope="module")
-def models(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recommender]:
-    """One of each kind, its weights made larger, so that probabilities differ and mistakes show."""
-    folder, made = tmp_path_factory.mktemp("explained"), {}
-    for name, config in METHODS.items():
-        made[name] = train(Recipe(method=config, training=replace(quick, epochs=1)), split, folder / name)
-        torch.manual_seed(0)
-        for parameter in made[name].method.parameters():
-            parameter.data += 0.2 * torch.randn_like(parameter)
-        made[name].method.begin_epoch(5)
-    return made
-
-
-@pytest.fixture(params=METHODS)
-def model(request: pytest.FixtureRequest, models: dict[str, Recommender]) -> Recommender:
-    return models[request.param]
-
-
-@pytest.fixture
-def dtrec(models: dict[str, Recommender]) -> Recommender:
-    return models["dtrec"]
-
-
-def ids(model: Recommender, rows: list[int]) -> list[Any]:
-    return model.items.id_list(rows)
-
-
-def rows(model: Recommender, named: list[Any]) -> list[int]:
-    return model.items.index_of([each.item for each in named]).tolist()
-
-
-def told(model: Recommender, **choices: Any) -> Explanation:
-    return model.explain(ids(model, HISTORY), target=ids(model, [TARGET])[0], **choices)
 
 
 class Whole:
@@ -326,111 +247,6 @@ def test_intents_lead_to_what_the_model_would_recommend_by_them_alone(models: di
     assert "Intents" in text
     assert f"{max(intent.weight for intent in said.intents):.0%}" in text
     assert all(told(models[name]).intents == [] for name in ("plain", "dtrec"))
-
-
-# ---- JSON and text
-
-KEYS = {
-    Explanation: [
-        *("history", "dropped", "read", "history_excluded", "halting", "centroid", "answer", "answer_step"),
-        *("steps", "movements", "target", "plane", "intents", "contributions"),
-        *("evidence", "sums", "certainty", "paths", "pruned", "token_sums", "steering"),
-    ],
-    Steering: ["only", "never", "forbidden", "wanted", "candidates"],
-    TokenPath: ["weight", "carries", "steps", "items"],
-    TokenStep: ["step", "token", "probability", "confidence", "belief", "moved"],
-    Token: ["codebook", "token", "size", "items", "category", "brand"],
-    Belief: ["category", "probability"],
-    PrunedToken: ["step", "token", "before", "after", "moved", "kept"],
-    TokenSum: ["item", "title", "score", "tokens", "paths", "carried_by", "unmet"],
-    TokenShare: ["codebook", "token", "score", "probability", "overall"],
-    Contribution: ["item", "title", "score", "by", "met", "near", "cosine"],
-    EvidenceUse: ["name", "weight", "gate", "most", "read", "window", "directed", "weeks"],
-    ItemSum: ["item", "title", "score", "model", "model_rank", "added"],
-    Certainty: ["entropy_nats", "entropy", "on_history"],
-    Intent: ["number", "weight", "items", "category"],
-    Step: [
-        *("step", "taken", "stopped", "items", "entropy_nats", "entropy", "on_history", "consistency", "change"),
-        *("halt", "read", "centroids", "n_centroids"),
-    ],
-    Candidate: ["item", "title", "score", "probability"],
-    RankChange: ["item", "title", "ranks", "rank"],
-    Centroid: ["number", "similarity", "probability", "size", "central", "category"],
-    Category: ["label", "path", "share", "overall"],
-    Plane: ["share", "points"],
-    PlanePoint: ["kind", "label", "x", "y", "step"],
-}
-"""What programs rely on: a key is added, never renamed or taken away."""
-
-
-def test_json_is_complete_and_has_no_nan(model: Recommender) -> None:
-    said = told(model)
-    plain = json.loads(json.dumps(said.to_json(), allow_nan=False))
-    assert list(plain) == KEYS[Explanation]
-    assert all(list(step) == KEYS[Step] for step in plain["steps"])
-    assert plain == said.to_json()
-    assert plain["steps"][0]["halt"] is None
-    assert [point["kind"] for point in plain["plane"]["points"]].count("target") == 1
-
-
-def test_keys_stay_and_are_documented() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "explain.md").read_text(encoding="utf-8")
-    for cls, keys in KEYS.items():
-        assert [field.name for field in fields(cls)] == keys
-        assert [key for key in keys if f"`{key}`" not in page] == []
-
-
-def test_json_of_other_values() -> None:
-    """UUIDs as text, what is no number as null; whole numbers stay."""
-    key = uuid.UUID(int=5)
-    empty: Any = Explanation([ItemRef(key, None), ItemRef(7, "x")], [], 2, False, None, None, [], 0, [], [], None, None)  # type: ignore[arg-type]
-    plain = replace(empty, read=math.nan).to_json()
-    assert plain["history"] == [{"item": str(key), "title": None}, {"item": 7, "title": "x"}]
-    assert plain["read"] is None
-
-
-def test_text_says_the_same(model: Recommender) -> None:
-    said = told(model)
-    text = str(said)
-    for named in (*said.history, *said.answer):
-        assert str(named.item) in text
-        assert str(named.title)[:30] in text
-    assert f"> {ids(model, [TARGET])[0]}" in text
-    assert all(f"{step.entropy_nats:.2f} nats" in text for step in said.steps)
-    assert ("Nearest prototypes" in text) == (said.centroid is not None)
-    assert ("p(halt)" in text) == (said.steps[-1].halt is not None)
-    assert ("stops here" in text) == (len(said.steps) > 1 and said.answer_step is not None)
-    assert max(map(len, text.splitlines())) <= 100
-
-
-def test_text_of_an_early_exit(dtrec: Recommender) -> None:
-    text = str(told(dtrec, halting=Halting(threshold=0.0)))
-    assert "It stopped after step 1 of 3, where the halting net said 0." in text
-    assert text.count("not taken") == 2
-
-
-def test_a_target_in_the_history_has_no_rank(dtrec: Recommender) -> None:
-    said = dtrec.explain(ids(dtrec, HISTORY), target=ids(dtrec, [17])[0])
-    (moved,) = [m for m in said.movements if m.item == ids(dtrec, [17])[0]]
-    assert (moved.ranks, moved.rank) == ([None] * 4, None)
-    assert "It is in the history, so it is no candidate and has no rank." in str(said)
-    kept = dtrec.explain(ids(dtrec, HISTORY), target=ids(dtrec, [17])[0], exclude_history=False)
-    assert all(m.rank is not None for m in kept.movements)
-
-
-def test_only_the_window_is_read(dtrec: Recommender) -> None:
-    said = dtrec.explain(ids(dtrec, [*range(20), *HISTORY]))
-    assert (len(said.history), said.read) == (25, 8)
-    assert "The model reads the last 8 of 25 items." in str(said)
-
-
-def test_a_shop_without_titles_and_categories(dtrec: Recommender) -> None:
-    bare = replace(dtrec, item_table=dtrec.item_table.select("item_id"))
-    said = told(bare)
-    assert said.history[0] == ItemRef(ids(dtrec, [3])[0], None)
-    assert all(each.category is None for step in said.steps for each in step.centroids)
-    assert str(said)
-    assert [m.ranks for m in said.movements] == [m.ranks for m in told(dtrec).movements]
 
 
 # ---- wrong input

@@ -23,7 +23,8 @@ from forethought.errors import ConfigError
 from forethought.evaluation.flops import look_ups_per_history
 from forethought.methods.item_tokens import token_shape_of, with_tokens
 from forethought.methods.next_item import NextItem
-from forethought.methods.reg4rec import PathDecoder, PathState, REG4Rec, REG4RecModel, _next
+from forethought.methods.path_decoder import PathState
+from forethought.methods.reg4rec import REG4Rec, REG4RecModel, _next
 from forethought.methods.rpg import RPG
 from forethought.reasoning.halting import Halting
 from forethought.references import resolve
@@ -279,7 +280,7 @@ def test_a_path_may_be_shorter_but_never_longer_than_the_books(split: Split) -> 
         config("single", steps=4)
     model = token_model(config("single"), split).eval()
     batch = history_batch(split.test.history.take(np.arange(3)), model.window)
-    decoder = PathDecoder(model, model._at_end(batch))
+    decoder = model.path_decoder(batch)
     assert (decoder.codebooks, decoder.size) == (3, 6)
     assert model.user_states(batch).steps_B.tolist() == [3, 3, 3]
     assert model.user_states(batch, Halting(rule="fixed", max_steps=1)).steps_B.tolist() == [1, 1, 1]

@@ -22,7 +22,8 @@ from forethought.methods.rearec import ReaRec, ReaRecModel
 from forethought.reasoning.halting import Halting
 from forethought.reasoning.neighbour_prior import NeighbourPrior
 from forethought.recommender import load
-from forethought.runs import train, training_cost
+from forethought.run_costs import training_cost
+from forethought.runs import train
 from forethought.training.settings import Training
 from row_per_prefix import chain_states, logits, prefix_rows
 

@@ -97,7 +97,7 @@ def test_a_diverging_loss_ends_in_a_sentence(sasrec: SASRec, split: Split, quick
 def read_rarely(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """As where losses lie on a device: read every few steps. How many each reading told of."""
     read, told = Fit._read, []
-    monkeypatch.setattr(Fit, "_reads_every", lambda *_: 3)
+    monkeypatch.setattr(loop, "reads_every", lambda *_: 3)
     monkeypatch.setattr(
         Fit, "_read", lambda fit, fabric, unread, *rest: told.append(len(unread)) or read(fit, fabric, unread, *rest)
     )

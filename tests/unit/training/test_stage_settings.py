@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from forethought import runs
+from forethought import run_costs
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.batches import plan, windows
@@ -25,7 +25,8 @@ from forethought.evaluation.flops import flops_per_epoch
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Stage
 from forethought.methods.next_item import NextItemModel
-from forethought.runs import train, training_cost
+from forethought.run_costs import training_cost
+from forethought.runs import train
 from forethought.training import loop, precision, validation
 from forethought.training.precision import choose_for_stages
 from forethought.training.progress import Quiet, Watch
@@ -94,7 +95,7 @@ def test_a_stage_has_batches_of_its_own(
         counted.update(how)
         return flops_per_epoch(*args, **how)
 
-    monkeypatch.setattr(runs, "flops_per_epoch", counting)
+    monkeypatch.setattr(run_costs, "flops_per_epoch", counting)
     assert training_cost(run, split)
     assert counted["positions"] == (32 if counted["stage"] == "second" else quick.batch_positions)
 
