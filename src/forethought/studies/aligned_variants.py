@@ -37,6 +37,7 @@ OF_PATHS: dict[str, dict[str, Any]] = {
     "-long-control": {**LONG, **CONTROL},
     "-long-h-1": {**LONG, "path_rewards": {"future": 1}},
     **{f"-long-no-{name}": {**LONG, "path_rewards": {name: 0.0}} for name in PARS},
+    "-long-only-step_hit": {**LONG, "path_rewards": dict.fromkeys(PARS[1:], 0.0)},
     **{f"-long-rate-{rate}": {**LONG, "rate": rate} for rate in (0.1, 1.0)},
     "-long-no-anchor": {**LONG, "anchor": 0.0},
     "-long-learned-weights": {**LONG, "learn_weights": True},
