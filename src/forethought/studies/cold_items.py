@@ -82,10 +82,10 @@ def _of_data(page: Page, dataset: DatasetKey, runs: Sequence[tuple[Result, Figur
 def _joined(runs: Sequence[tuple[Result, Figures]]) -> Iterator[tuple[list[object], Figures, Figures | None]]:
     """A row a run whose items joined, and one more where another run told how far they are lifted."""
     for run, told in runs:
-        for late in (told["joined"], told.get("lifted")):
-            if late or late is told["joined"]:
-                nats = f"{late['lift'] + 0.0:+g}" if late and "lift" in late else ""  # of before has no figure
-                yield [run.variant, run.seed, nats], told, late
+        lifted = told.get("lifted")
+        for late in (told["joined"], *([lifted] if lifted else [])):
+            nats = f"{late['lift'] + 0.0:+g}" if late and "lift" in late else ""  # figures of before have none
+            yield [run.variant, run.seed, nats], told, late
 
 
 def _cold(told: Figures, late: Figures | None) -> list[object]:

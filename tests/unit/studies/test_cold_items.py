@@ -133,6 +133,7 @@ def test_probe_and_page(runs: dict[str, Recommender], texts_split: Split, tmp_pa
     assert held.about["protocol"]["hold_out_items"] == 0.1
     assert lift == -held_back(held.method)
     assert text.count("| rpg | 0 |") == 5
+    assert text.count("| sasrec | 0 |") == 3
     assert told["rpg"]["joined"]["lift"] == 0.0
     assert text.count(f"| rpg | 0 | {lift:+g} |") == (2 if lift else 4)
 
