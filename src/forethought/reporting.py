@@ -54,7 +54,9 @@ def report(
     for place, (name, folder) in enumerate(named.items()):
         model = load(folder)
         first = model if first is None else first
-        known.append(ReportedRun(name, _evaluation(folder, name, notes), _log(folder / LOG_FILE), model.about))
+        known.append(
+            ReportedRun(name, _evaluation(folder, name, model.about, notes), _log(folder / LOG_FILE), model.about)
+        )
         if progress is not None:
             progress(place + 1, len(named))
     assert first is not None
@@ -88,9 +90,11 @@ def _named(runs: object) -> dict[str, Path]:
     return named
 
 
-def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
+def _evaluation(folder: Path, name: str, about: Mapping[str, Any], notes: list[str]) -> Evaluation | None:
     if not (folder / METRICS_FILE).is_file():
-        notes.append(f"{name} was never evaluated: forethought evaluate on its folder makes up for it.")
+        extended = "it was extended by items that its data does not have, so name the run that it was extended from"
+        plain = "forethought evaluate on its folder makes up for it"
+        notes.append(f"{name} was never evaluated: {extended if about.get('extended') else plain}.")
         return None
     return Evaluation.read(folder)
 

@@ -19,11 +19,13 @@ from forethought.data.evidence import Evidence
 from forethought.data.features import Features, read_features
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
-from forethought.errors import ConfigError, DataError, ForethoughtError
+from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
+from forethought.evaluation.report import Evaluation
 from forethought.extending import extend
 from forethought.methods.igr_sr import IGRSR
 from forethought.reasoning.intent_reasoner import Reasoner
 from forethought.recommender import Recommender, load
+from forethought.reporting import report
 from forethought.runs import evaluate, train
 from forethought.training.settings import Training
 
@@ -216,6 +218,11 @@ def test_runs_and_folders_that_are_not_taken(
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match=r"was extended to .*: evaluate the run that it was extended from"):
         evaluate(extend(run, new, tmp_path / "out", texts=texts), leave_last_out(read(rich)))
+    # nor are comparisons and reports told to evaluate it
+    with pytest.raises(RunError, match=r"no metrics.json, for it was extended .*: take the run that it was extended"):
+        Evaluation.read(tmp_path / "out")
+    (note,) = [note for note in report([tmp_path / "out"], examples=0).notes if "never evaluated" in note]
+    assert "name the run that it was extended from" in note
 
 
 def test_ids_stand_under_the_name_that_the_runs_own_data_had_or_under_the_one_that_is_given(
