@@ -46,6 +46,6 @@ def low_rate(total_steps: int, settings: Training) -> str | None:
         return None
     return (
         f"The learning rate comes to {highest:.0%} of what was set at most, because it rises for the first "
-        f"{settings.warmup_steps:,} steps (warmup_steps) and there are {total_steps:,}: fewer of them, or more epochs, "
-        "teach more."
+        f"{settings.warmup_steps:,} steps (warmup_steps) and the training has {total_steps:,}: fewer of them, or "
+        "more epochs, teach more."
     )
