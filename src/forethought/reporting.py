@@ -11,13 +11,14 @@ import numpy as np
 
 from forethought.data.doctor import diagnose
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, ForethoughtError, shown
+from forethought.errors import ConfigError, DataError, ForethoughtError, RunError, shown
 from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
 from forethought.files import check_path
 from forethought.recommender import Recommender, load
 from forethought.reports.run_report import Example, ReportedRun, RunReport
 from forethought.run_files import LOG_FILE, METRICS_FILE
+from forethought.run_folder import unfinished
 from forethought.runs import split_of
 from forethought.settings import check
 
@@ -54,6 +55,7 @@ def report(
     for place, (name, folder) in enumerate(named.items()):
         model = load(folder)
         first = model if first is None else first
+        notes += _not_ended(model, name)
         known.append(
             ReportedRun(name, _evaluation(folder, name, model.about, notes), _log(folder / LOG_FILE), model.about)
         )
@@ -88,6 +90,14 @@ def _named(runs: object) -> dict[str, Path]:
         check_path(Path(folder))
         named[str(name)] = Path(folder)
     return named
+
+
+def _not_ended(model: Recommender, name: str) -> list[str]:
+    try:
+        said = unfinished(model)
+    except RunError as error:  # a damaged state hinders a resume, and nothing here
+        said = str(error)
+    return [] if said is None else [f"{name}: {said}"]
 
 
 def _evaluation(folder: Path, name: str, about: Mapping[str, Any], notes: list[str]) -> Evaluation | None:
