@@ -20,6 +20,7 @@ from forethought.data.features import Feature, feature_shape
 from forethought.data.interactions import DataSizes
 from forethought.data.new_items import NewItems, read_new_items
 from forethought.data.popularity import TRAIN_COUNT
+from forethought.data.stored import recorded_columns
 from forethought.data.vocabulary import Vocabulary
 from forethought.errors import ConfigError
 from forethought.folders import check_empty
@@ -44,7 +45,7 @@ def extend(
     out: str | Path,
     *,
     texts: str | Path | None = None,
-    item: str = "item_id",
+    item: str | None = None,
     lift: float | None = None,
     lift_from: Recommender | str | Path | None = None,
 ) -> Recommender:
@@ -55,7 +56,7 @@ def extend(
         items: whatever `read` takes as a table, one row a new item, with the columns that the run reads.
         out: the folder to be made, absent or empty; it appears whole or not at all.
         texts: an .npy with a text vector for each row of `items`, where the run reads texts.
-        item: name of the column of ids.
+        item: name of the column of ids. None: what ids of items were called in the run's own data, else item_id.
         lift: nats that are added to the scores of all items that training never met, these among them; below 0 they are
             held back. None: as the run has it, which was fitted on the validation part.
         lift_from: a run of the same method that was trained without some of its items (`hold_out_items`): new items are
@@ -68,7 +69,7 @@ def extend(
         RunError: there is no such run, or it is damaged.
     """
     check_all(run=(run, Recommender | str | Path), out=(out, str | Path))
-    check_all(texts=(texts, str | Path | None), item=(item, str), lift=(lift, Lift | None))
+    check_all(texts=(texts, str | Path | None), item=(item, str | None), lift=(lift, Lift | None))
     check_all(lift_from=(lift_from, Recommender | str | Path | None))
     model = run if isinstance(run, Recommender) else load(run, device="cpu")
     out = Path(out)
@@ -88,7 +89,8 @@ def extend(
             )
         lift = _fitted_lift(lift_from, model)
     read = list(zip(map(feature_shape, shapes), scales_of(model).values(), strict=True))
-    new = read_new_items(items, model.items, model.item_table, read, item=item, texts=texts)
+    usual = recorded_columns(model.about).get("item", "item_id")
+    new = read_new_items(items, model.items, model.item_table, read, item=item, usual=usual, texts=texts)
     return written(_extended(model, new, lift), out, device=str(model.device))
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from forethought.data.doctor import diagnose
 from forethought.data.splits import Split
-from forethought.errors import ConfigError, DataError, ForethoughtError, shown
+from forethought.errors import ConfigError, DataError, ForethoughtError, RunError, shown
 from forethought.evaluation.compare import compare
 from forethought.evaluation.report import Evaluation
 from forethought.files import check_path
 from forethought.recommender import Recommender, load
 from forethought.reports.run_report import Example, ReportedRun, RunReport
 from forethought.run_files import LOG_FILE, METRICS_FILE
+from forethought.run_folder import unfinished
 from forethought.runs import split_of
 from forethought.settings import check
 
@@ -54,7 +55,10 @@ def report(
     for place, (name, folder) in enumerate(named.items()):
         model = load(folder)
         first = model if first is None else first
-        known.append(ReportedRun(name, _evaluation(folder, name, notes), _log(folder / LOG_FILE), model.about))
+        notes += _not_ended(model, name)
+        known.append(
+            ReportedRun(name, _evaluation(folder, name, model.about, notes), _log(folder / LOG_FILE), model.about)
+        )
         if progress is not None:
             progress(place + 1, len(named))
     assert first is not None
@@ -88,9 +92,19 @@ def _named(runs: object) -> dict[str, Path]:
     return named
 
 
-def _evaluation(folder: Path, name: str, notes: list[str]) -> Evaluation | None:
+def _not_ended(model: Recommender, name: str) -> list[str]:
+    try:
+        said = unfinished(model)
+    except RunError as error:  # a damaged state hinders a resume, and nothing here
+        said = str(error)
+    return [] if said is None else [f"{name}: {said}"]
+
+
+def _evaluation(folder: Path, name: str, about: Mapping[str, Any], notes: list[str]) -> Evaluation | None:
     if not (folder / METRICS_FILE).is_file():
-        notes.append(f"{name} was never evaluated: forethought evaluate on its folder makes up for it.")
+        extended = "it was extended by items that its data does not have, so name the run that it was extended from"
+        plain = "forethought evaluate on its folder makes up for it"
+        notes.append(f"{name} was never evaluated: {extended if about.get('extended') else plain}.")
         return None
     return Evaluation.read(folder)
 

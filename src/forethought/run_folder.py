@@ -59,6 +59,19 @@ def written(run: Recommender, out: Path, *, device: str) -> Recommender:
     return load(out, device=device)
 
 
+def unfinished(run: Recommender) -> str | None:
+    """What is said of a run whose training has not ended, and whose figures are not those of its recipe."""
+    progress, evidence = run.progress(), run.method.evidence
+    if not progress or progress["done"]:
+        return None
+    silent = evidence is not None and evidence.silent()
+    fits = "; the weights of its evidence are not chosen yet, so that it is ranked without any" if silent else ""
+    return (
+        f"The training of this run has not ended (it stands in epoch {progress['epoch'] + 1}), and what is ranked are "
+        f"the best weights so far{fits}: the same command with --resume goes on to the end."
+    )
+
+
 @contextmanager
 def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[Sums]:
     """The folder is the training's own meanwhile, and holds what is known before it: checksums of that.

@@ -53,9 +53,10 @@ def start_from(folder: str | Path, out: Path, config: RunConfig, split: Split) -
     if other:
         raise ConfigError(f"The run in {str(folder)!r} is configured otherwise ({', '.join(other)}): {MEND}.")
     if config.alignment is not None and not np.array_equal(run.items.ids, split.data.items.ids):
-        raise DataError(
-            f"The run in {str(folder)!r} knows other items than the data: align it on what it was trained on."
-        )
+        what = "knows other items than the data: align it on what it was trained on"
+        if run.about.get("extended"):
+            what = "was extended by items that the data does not have: align the run that it was extended from"
+        raise DataError(f"The run in {str(folder)!r} {what}.")
     scales_of(run)
     items = split.data.items
     if run.items.kind != items.kind:

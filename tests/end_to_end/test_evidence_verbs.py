@@ -136,7 +136,7 @@ def test_a_stopped_run_says_that_its_evidence_has_no_weight_yet(
         "--evidence",
         "auto",
     )
-    said = "stopped before the weights of its evidence were chosen"
+    said = "the weights of its evidence are not chosen yet"
 
     def stop(self: Quiet, epoch: int, *_: object) -> None:
         if epoch == 2:

@@ -184,7 +184,7 @@ TUNE = ("tune", "sasrec", "--data", "SHOP", "--out", "OUT")
         ((*TUNE, "--trials", "0"), "trials is 0"),
         ((*TUNE, "--processes", "0"), "processes is 0"),
         ((*TUNE, "--set", "dropout=2"), "dropout is 2"),
-        (("tune", "popular", "--data", "SHOP", "--out", "OUT"), "No setting is left to be tuned"),
+        (("tune", "popular", "--data", "SHOP", "--out", "OUT"), "no setting that is tuned by itself"),
         (("tune", "ease", "--data", "SHOP", "--out", "OUT", "--features", "auto"), "ease reads no features"),
         ((*TUNE, "--set", "choose_by=no_such_module:x"), "The module no_such_module is not here"),
         ((*TRAIN, "--set", "choose_by=no_such_module:x"), "The module no_such_module is not here"),

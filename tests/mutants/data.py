@@ -10,6 +10,21 @@ LEAKAGE, FILTERS = "unit/data/test_leakage.py", "unit/data/test_filters.py"
 
 MUTANTS = [
     Mutant(
+        "a name of a column of ids that is not there is exchanged for another",
+        "data/new_items.py",
+        'candidates = (usual, "item_id") if item is None else (item,)',
+        'candidates = (item or usual, "item_id")',
+        "unit/test_extending.py"
+        "::test_ids_stand_under_the_name_that_the_runs_own_data_had_or_under_the_one_that_is_given",
+    ),
+    Mutant(
+        "a training that was stopped passes for one that ended",
+        "run_folder.py",
+        'if not progress or progress["done"]:',
+        "if True:",
+        "unit/test_run_folder.py::test_a_training_that_has_not_ended_is_said_where_it_is_measured",
+    ),
+    Mutant(
         "training sees the validation item",
         "data/splits.py",
         "ends[long_enough] -= 2",

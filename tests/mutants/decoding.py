@@ -10,6 +10,14 @@ SCORES, BEAM, CORP, PREFIXES, GRAPH, CONSTRAINTS, CALIBRATION = (
 )
 
 MUTANTS = [
+    # ---- explained
+    Mutant(
+        "paths that count for nothing have a part in the answer",
+        "decoding/item_paths.py",
+        "bool((table_PMC == table_PMC[:1]).all())",
+        "False",
+        "unit/explaining/test_token_paths.py::test_paths_that_count_for_nothing_have_no_part_in_the_answer",
+    ),
     # ---- scores
     Mutant(
         "paths weigh the same",

@@ -10,6 +10,13 @@ CROP, SPLIT = "unit/training/test_crop.py", "unit/training/test_split_training.p
 
 MUTANTS = [
     Mutant(
+        "a warm-up that outlasts the training is not told",
+        "training/optimiser.py",
+        "if highest >= 0.5:",
+        "if highest >= 0.0:",
+        f"{SETTINGS}::test_a_rate_that_never_rises_is_told",
+    ),
+    Mutant(
         "the optimiser's moments are lost on resume",
         "training/state.py",
         '_load_optimiser(optimiser, _below(tensors, "optimiser/"))',

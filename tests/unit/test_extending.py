@@ -19,11 +19,13 @@ from forethought.data.evidence import Evidence
 from forethought.data.features import Features, read_features
 from forethought.data.reading import read
 from forethought.data.splits import leave_last_out
-from forethought.errors import ConfigError, DataError, ForethoughtError
+from forethought.errors import ConfigError, DataError, ForethoughtError, RunError
+from forethought.evaluation.report import Evaluation
 from forethought.extending import extend
 from forethought.methods.igr_sr import IGRSR
 from forethought.reasoning.intent_reasoner import Reasoner
 from forethought.recommender import Recommender, load
+from forethought.reporting import report
 from forethought.runs import evaluate, train
 from forethought.training.settings import Training
 
@@ -129,7 +131,7 @@ def without(name: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
         (lambda new: new.rename({"categories": "categorie"}), r"no column 'categories', .* Did you mean 'categorie'"),
         (lambda new: new.with_columns(stock=1), r"a column 'stock' that the run does not know"),
         (lambda new: new.with_columns(train_count=9), r"a column 'train_count' that the run does not know"),
-        (lambda new: new.with_columns(item_id=pl.lit("n1")), "lists some ids more than once"),
+        (lambda new: new.with_columns(item_id=pl.lit("n1")), r"lists some ids more than once \('n1'\)"),
         (
             lambda new: new.with_columns(item_id=pl.Series([1, 2, 3])),
             "of kind integer, but those of the run of kind string",
@@ -141,7 +143,7 @@ def without(name: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
             r"knows 2 of the 3 new items already",
         ),
         (lambda new: new.clear(), "has no rows"),
-        (without("item_id"), "no column 'item_id' of ids"),
+        (without("item_id"), r"no column 'item_id' of ids; it has .*: say which it is with item=... .* --item"),
         (lambda new: new.with_columns(price=pl.lit(float("nan"))), "'price' holds NaN"),
         (
             lambda new: new.with_columns(price=pl.lit("dear")),
@@ -216,6 +218,39 @@ def test_runs_and_folders_that_are_not_taken(
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match=r"was extended to .*: evaluate the run that it was extended from"):
         evaluate(extend(run, new, tmp_path / "out", texts=texts), leave_last_out(read(rich)))
+    # nor are comparisons and reports told to evaluate it
+    with pytest.raises(RunError, match=r"no metrics.json, for it was extended .*: take the run that it was extended"):
+        Evaluation.read(tmp_path / "out")
+    (note,) = [note for note in report([tmp_path / "out"], examples=0).notes if "never evaluated" in note]
+    assert "name the run that it was extended from" in note
+
+
+def test_ids_stand_under_the_name_that_the_runs_own_data_had_or_under_the_one_that_is_given(
+    rich: Path, sasrec: SASRec, quick: Training, tmp_path: Path
+) -> None:
+    visits = pl.read_parquet(rich / "interactions.parquet").rename({"item_id": "Waren Nr"})
+    goods = pl.read_parquet(rich / "items.parquet").rename({"item_id": "Waren Nr"})
+    visits.write_parquet(tmp_path / "visits.parquet")
+    goods.write_parquet(tmp_path / "goods.parquet")
+    data = read(tmp_path / "visits.parquet", item="Waren Nr", items=tmp_path / "goods.parquet")
+    recipe = Recipe(method=sasrec, training=quick, features=Features(use="brand"))
+    run = train(recipe, leave_last_out(data), tmp_path / "run")
+    new = pl.DataFrame({"Waren Nr": ["n1"], "brand": ["x"]})
+    assert extend(run, new, tmp_path / "own").items.id_list([-1]) == ["n1"]
+    assert extend(run, new.rename({"Waren Nr": "item_id"}), tmp_path / "plain").items.id_list([-1]) == ["n1"]
+    other = new.rename({"Waren Nr": "sku"})
+    assert extend(run, other, tmp_path / "named", item="sku").items.id_list([-1]) == ["n1"]
+    with pytest.raises(DataError, match=r"no column 'Waren Nr' of ids; it has 'sku', 'brand': say which"):
+        extend(run, other, tmp_path / "out")
+    # a name that is given is not exchanged for another
+    with pytest.raises(DataError, match=r"no column 'skus' of ids.* Did you mean 'sku'"):
+        extend(run, other, tmp_path / "out", item="skus")
+    with pytest.raises(DataError, match="no column 'sku' of ids; it has 'item_id'"):
+        extend(run, new.rename({"Waren Nr": "item_id"}), tmp_path / "out", item="sku")
+    twice = pl.DataFrame({"Waren Nr": ["n1", "n1"], "brand": ["x", "y"]})
+    with pytest.raises(DataError, match="'Waren Nr' of the new items lists some ids more than once"):
+        extend(run, twice, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", ["integer", "uuid"])

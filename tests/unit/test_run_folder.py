@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stopping import StopsAt
 
 from forethought import SASRec, runs
 from forethought.config import Recipe
+from forethought.data.batches import plan, windows
 from forethought.data.splits import Split
 from forethought.errors import RunError
 from forethought.folders import writable
 from forethought.recommender import Recommender, load
+from forethought.reporting import report
+from forethought.run_folder import unfinished
+from forethought.training.interrupt import Interrupted
 from forethought.training.settings import Training
 
 
@@ -136,3 +141,19 @@ def test_a_table_of_items_that_is_a_long_hole_is_refused_at_once(trained: Recomm
     os.truncate(folder / "items.parquet", 1 << 40)
     with pytest.raises(RunError, match=r"is damaged \(items\.parquet is no Parquet file\)"):
         load(folder)
+
+
+def test_a_training_that_has_not_ended_is_said_where_it_is_measured(
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    recipe, folder = Recipe(method=sasrec, training=replace(quick, epochs=3)), tmp_path / "run"
+    steps = len(plan(windows(split.train, sasrec.window).lengths - 1, quick.batch_positions, 0, 0))
+    with pytest.raises(Interrupted):
+        runs.train(recipe, split, folder, observer=StopsAt(steps + 1))
+    said = unfinished(load(folder))
+    assert said is not None
+    assert "has not ended (it stands in epoch 2)" in said
+    assert f"run: {said}" in report([folder], examples=0).notes
+    runs.train(recipe, split, folder, resume=True)
+    assert unfinished(load(folder)) is None
+    assert not any("not ended" in note for note in report([folder], examples=0).notes)

@@ -1,6 +1,7 @@
 """Feedback as people hand it in: a plain table, checked row by row.
 
-user_id or history   whose it is, or the item ids it is of, oldest first (a list, or text with commas)
+user_id or history   whose it is (may be called as in the run's own data), or the item ids it is of, oldest first (a
+                     list, or text with commas)
 kind                 token, path or category
 value                3:17 (book and token), 3:17 0:5 (the tokens of a path), or a category by its name
 accepted             true or false
@@ -51,7 +52,7 @@ def read_feedback(source: Any, method: Method, split: Split) -> Feedback:
     told = f"The feedback in {describe(source)}"
     with readable(source):
         table = open_table(source).frame.collect()
-    owner = _owner_column(table, told)
+    table, owner = _with_owner(table, split, told)
     if not len(table):
         raise DataError(f"{told} has no rows: give at least one that accepts or rejects something.")
     rows, row_of = _histories(table[owner], owner, method, split, told)
@@ -62,15 +63,20 @@ def read_feedback(source: Any, method: Method, split: Split) -> Feedback:
     return reader.feedback(rows, method.window)
 
 
-def _owner_column(table: pl.DataFrame, told: str) -> str:
+def _with_owner(table: pl.DataFrame, split: Split, told: str) -> tuple[pl.DataFrame, str]:
+    """The table, with the column that says whose a row is under one of two names."""
+    origin = split.data.origin
+    usual = "user_id" if origin is None else origin.columns.user
+    if usual in table.columns and usual not in (*OWNERS, *JUDGED) and "user_id" not in table.columns:
+        table = table.rename({usual: "user_id"})
     owners = [name for name in OWNERS if name in table.columns]
     missing = [name for name in JUDGED if name not in table.columns]
     if missing or len(owners) != 1:
         raise DataError(
             f"{told} has the columns {some(table.columns, 8)}, but needs kind, value, accepted and either user_id or "
-            "history."
+            "history: rename its columns so."
         )
-    return owners[0]
+    return table, owners[0]
 
 
 def _histories(column: pl.Series, owner: str, method: Method, split: Split, told: str) -> tuple[Spans, np.ndarray]:

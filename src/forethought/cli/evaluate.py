@@ -112,6 +112,7 @@ def run(arguments: list[str]) -> None:
     from forethought.files import check_replaceable
     from forethought.folders import writable
     from forethought.recommender import load
+    from forethought.run_folder import unfinished
     from forethought.runs import split_of
 
     noise = _noise(args)
@@ -119,7 +120,7 @@ def run(arguments: list[str]) -> None:
     model = load(args.run, device=args.device)
     if args.precision != "32":
         console().print(model.set_precision(args.precision))
-    if said := _not_weighed(model):
+    if said := unfinished(model):
         console().print(said)
     halting = _asked(args, model)
     config = _config(args, halting, noise)
@@ -273,17 +274,6 @@ def _evaluate_scores(args: Evaluate, scores: str) -> None:
     if args.out is not None:
         result.write(args.out)
         console().print(f"Written to {args.out}; next: forethought compare RUN {args.out}")
-
-
-def _not_weighed(model: Recommender) -> str | None:
-    """What is said of a run that stopped before the weights of its evidence were chosen."""
-    evidence, progress = model.method.evidence, model.progress()
-    if evidence is None or not evidence.silent() or not progress or progress["done"]:
-        return None
-    return (
-        "This run stopped before the weights of its evidence were chosen, so that it is ranked without any: "
-        "forethought train with --resume goes on to the end and chooses them."
-    )
 
 
 def _config(args: Evaluate, halting: Halting | None, noise: Noise | None) -> EvaluationConfig | RobustnessConfig:

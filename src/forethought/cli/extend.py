@@ -21,8 +21,8 @@ class Extend:
     """Run folder to be made."""
     texts: Path | None = None
     """An .npy with a text vector for each row of --items, where the run reads texts (forethought embed makes it)."""
-    item: str = "item_id"
-    """Column with item ids."""
+    item: str | None = None
+    """Column with item ids; by default what they were called in the run's own data, else item_id."""
     lift: float | None = None
     """Nats added to the scores of all items that training never met, these among them; below 0 they are held back.
     By default as the run has it, from its validation part."""

@@ -177,9 +177,13 @@ def _read(
         return of_vectors(Path(name).stem, item_texts(data, name).astype(np.float32), scale)
     if name not in data.item_table.columns:
         known = [column for column in data.item_table.columns if column not in ("item_id", "source_row")]
+        if not known:
+            raise DataError(
+                f"Nothing is known of the items, and so there is no column {name!r} to be a feature: name a table of "
+                "them with items=... (on the command line --items FILE)."
+            )
         raise DataError(
-            f"The item table has no column {name!r} to be a feature; it has {', '.join(known) or 'none'}."
-            f"{nearest(name, known)}"
+            f"The item table has no column {name!r} to be a feature; it has {', '.join(known)}.{nearest(name, known)}"
         )
     column = data.item_table[name]
     return of_column(name, column, kind or _kind_of(column.dtype), scale)
@@ -275,7 +279,10 @@ def _tags(name: str, column: pl.Series, scale: FeatureScale | None) -> Feature:
         count = Counter(chain.from_iterable(rows))
         scale = FeatureScale("tags", labels=tuple(label for label, n in count.most_common() if n > 1))
         if not scale.labels:
-            raise DataError(f"The column {name!r} has no tag that two items share: leave it out.")
+            raise DataError(
+                f"The column {name!r} has no tag that two items share: leave it out, or, if it holds texts, make "
+                "vectors of it with forethought embed."
+            )
     labels = scale.labels
     row_of = {label: row for row, label in enumerate(labels)}
     kept = [sorted(row_of[word] for word in words if word in row_of)[:MOST_TAGS] for words in rows]

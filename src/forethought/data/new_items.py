@@ -35,7 +35,8 @@ def read_new_items(
     own: pl.DataFrame,
     read: Sequence[tuple[FeatureShape, FeatureScale]],
     *,
-    item: str = "item_id",
+    item: str | None = None,
+    usual: str = "item_id",
     texts: str | Path | None = None,
 ) -> NewItems:
     """New items as a run takes them.
@@ -45,7 +46,8 @@ def read_new_items(
         known: the items of the run.
         own: its table of them, whose columns new ones may have.
         read: the features that it reads; each in a column of its name, vectors also in `texts`.
-        item: name of the column of ids.
+        item: name of the column of ids; None: as they were called in the run's own data, else item_id.
+        usual: what they were called there.
         texts: an .npy with a text vector for each row of the source.
 
     Raises:
@@ -59,7 +61,7 @@ def read_new_items(
             f"The run reads no text vectors ({TEXT}) but {', '.join(names)}, so that texts would change nothing: leave "
             "them out."
         )
-    table = _table(source, item, known)
+    table = _table(source, item, usual, known)
     _check_columns(table, own, names)
     features = []
     for shape, scale in read:
@@ -81,14 +83,18 @@ def read_new_items(
     return NewItems(pl.DataFrame(rows), tuple(features))
 
 
-def _table(source: Any, item: str, known: Vocabulary) -> pl.DataFrame:
+def _table(source: Any, item: str | None, usual: str, known: Vocabulary) -> pl.DataFrame:
     """The rows of the source, ids as the run has them, none of which it knows."""
     with readable(source):
         opened = open_table(source)
         names = opened.frame.collect_schema().names()
-        column = item if item in names else "item_id"
-        if column not in names:
-            raise DataError(f"The table of new items has no column {item!r} of ids; it has {', '.join(names)}.")
+        candidates = (usual, "item_id") if item is None else (item,)
+        column = next((name for name in candidates if name in names), None)
+        if column is None:
+            raise DataError(
+                f"The table of new items has no column {candidates[0]!r} of ids; it has {some(names, 100) or 'none'}: "
+                f"say which it is with item=... (on the command line --item).{nearest(candidates[0], names)}"
+            )
         ids, kind = id_column(opened.frame, column)
         if kind != known.kind:
             raise DataError(
@@ -99,6 +105,12 @@ def _table(source: Any, item: str, known: Vocabulary) -> pl.DataFrame:
     if not len(table):
         raise DataError("The table of new items has no rows: there is nothing to add.")
     table = table.with_columns(_cast(table["item_id"], known.ids.dtype))
+    twice = table["item_id"].drop_nulls().value_counts().filter(pl.col("count") > 1)["item_id"]
+    if len(twice):
+        raise DataError(
+            f"The column {column!r} of the new items lists some ids more than once ({some(sorted(twice), 3)}): keep "
+            "one row for each."
+        )
     new = Vocabulary.from_series(table["item_id"], known.kind)
     met = np.flatnonzero(known.index_of(new.ids) != UNKNOWN)
     if len(met):

@@ -64,7 +64,8 @@ def _checked(opened: Split, about: Mapping[str, Any], source: str) -> Split:
     if opened.data.data_hash != about.get("data_hash"):
         raise DataError(
             f"{source} is not the data the run was trained on: its hash is {opened.data.data_hash}, "
-            f"the run's is {about.get('data_hash')}."
+            f"the run's is {about.get('data_hash')}. Give the data as it was then (on the command line --data), or "
+            "train a run on this."
         )
     return opened
 

@@ -44,6 +44,12 @@ class ItemPaths:
         """Codes a book."""
         return self.paths.table_BPMC.shape[3]
 
+    @property
+    def idle(self) -> bool:
+        """Whether tokens were decided that count for nothing: all paths of the first row say the same."""
+        table_PMC = self.table_BPMC[0]
+        return self.paths.books_BPT.shape[2] > 0 and len(table_PMC) > 1 and bool((table_PMC == table_PMC[:1]).all())
+
     def first(self) -> TokenScorer:
         """The first row."""
         return TokenScorer(self.table_BPMC[:1], self.paths.weights_BP[:1], self.codes_NM)

@@ -56,6 +56,11 @@ class TuplePaths(ItemPaths):
         )
         return cls(paths, table_1PMC, codes_NM, offsets_N=offsets_N, searched=searched, rows=rows)
 
+    @property
+    def idle(self) -> bool:
+        """Never: each item has its score along its own tuple."""
+        return False
+
     def alone(self, path: int) -> TokenScorer:
         """The items of one tuple, and no others."""
         codes_1M = self.paths.tokens_BPT[:1, path]

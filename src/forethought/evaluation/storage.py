@@ -14,7 +14,7 @@ import polars as pl
 from forethought.data.sources import read_parquet
 from forethought.errors import RunError
 from forethought.files import checked, first_line, read_json, replace_file, sha256_of, verified, write_json
-from forethought.run_files import CASES_FILE, METRICS_FILE, MODEL_FILE
+from forethought.run_files import CASES_FILE, CONFIG_FILE, METRICS_FILE, MODEL_FILE
 from forethought.settings import Number, Seed, Share, Whole, check, check_keys
 from forethought.tensor_files import stated_checksum
 
@@ -50,7 +50,7 @@ def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     """
     metrics, cases = folder / METRICS_FILE, folder / CASES_FILE
     if not metrics.exists():
-        raise RunError(f"{folder} has no {METRICS_FILE}: evaluate the run first.")
+        raise RunError(never_evaluated(folder))
     parts = verified(read_json(metrics, MEND), metrics, MEND)
     try:
         if sha256_of(cases) != parts.pop("cases_sha256", None):
@@ -63,6 +63,20 @@ def read(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         raise RunError(f"{cases} is damaged ({first_line(error)}): {MEND}.") from error
     except (ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise RunError(f"{cases} is not readable Parquet ({first_line(error)}): {MEND}.") from error
+
+
+def never_evaluated(folder: Path) -> str:
+    """What to say where there are no metrics; a run with items that its data lacks never has any."""
+    try:
+        extended = read_json(folder / CONFIG_FILE, MEND)["about"].get("extended")
+    except (RunError, KeyError, AttributeError, TypeError, OSError):
+        extended = None
+    if extended:
+        return (
+            f"{folder} has no {METRICS_FILE}, for it was extended by items that its data does not have: take the run "
+            "that it was extended from."
+        )
+    return f"{folder} has no {METRICS_FILE}: evaluate the run first (forethought evaluate)."
 
 
 def _check_weights(folder: Path, ranked_with: object) -> None:

@@ -62,7 +62,8 @@ class TokenPath:
 
     Attributes:
         weight: how likely its tokens are, as a share over all paths.
-        carries: its share in the scores of the answer, the mean over the items by their probabilities.
+        carries: its share in the scores of the answer, the mean over the items by their probabilities; 0 of every path
+            where paths count for nothing.
         steps: none where all tokens are named at once.
         items: the best candidates by this path alone.
     """

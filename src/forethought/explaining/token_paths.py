@@ -126,7 +126,7 @@ class TokenStory:
         tracked_K: the items.
         summands: of their scores, as `ItemPaths` has them.
         told: numbers of the paths that are told of, the one that carries most of the answer first.
-        carries_P: of each path.
+        carries_P: of each path; 0 where paths count for nothing, as REG4Rec's validation may have it.
     """
 
     item_paths: ItemPaths
@@ -143,7 +143,10 @@ class TokenStory:
         summands = item_paths.summands(items_K)
         weights_P = item_paths.paths.weights_BP[0].double().exp()
         carries_P = summands[2][:, : len(p_K)] @ p_K / p_K.sum() if len(p_K) else weights_P
-        order = carries_P.argsort(descending=True, stable=True)[:MOST_PATHS].tolist()
+        order_P = carries_P
+        if item_paths.idle:
+            carries_P, order_P = torch.zeros_like(carries_P), weights_P
+        order = order_P.argsort(descending=True, stable=True)[:MOST_PATHS].tolist()
         return cls(item_paths, metadata, items_K, summands, [p for p in order if weights_P[p] > 0], carries_P)
 
     def token(self, codebook: int, token: int) -> Token:
@@ -222,7 +225,7 @@ class TokenStory:
                 TokenShare(book, token, score, math.exp(score / self.item_paths.sharpness), overall)
                 for book, (token, score, overall) in enumerate(each)
             ]
-            apart, carried_by = float(paths_K[k]), r_PK[self.told, k].tolist()
+            apart, carried_by = float(paths_K[k]), r_PK[self.told, k].tolist() if self.carries_P.any() else []
             score = float(scores_KM[k].sum()) + apart + offsets[k]
             sums.append(TokenSum(of.item, of.title, score, shares, apart, carried_by, offsets[k]))
         return sums

@@ -24,7 +24,12 @@ BRIEF = 24  # letters of a title among several
 def token_sentences(paths: list[TokenPath], certainty: Certainty | None) -> Iterator[str]:
     """What a score is, and how sure the answer."""
     steps = max((len(path.steps) for path in paths), default=0)
-    if steps:
+    if steps and not any(path.carries for path in paths):
+        yield (
+            "A score is how likely the item's tokens are, all named at once from the history: paths were found to "
+            "count for nothing, and show what would be decided."
+        )
+    elif steps:
         yield f"A score is how likely the item's tokens are, with {steps} of them decided on each path."
     else:
         yield "A score is how likely the item's tokens are, all named at once from the history."
@@ -108,7 +113,8 @@ def token_paths(paths: list[TokenPath]) -> list[RenderableType]:
 
 
 def _path(number: int, path: TokenPath) -> RenderableType:
-    title = f"Path {number}: {_percent(path.carries)} of the answer, {_percent(path.weight)} of the weight"
+    carries = f"{_percent(path.carries)} of the answer, " if path.carries else ""
+    title = f"Path {number}: {carries}{_percent(path.weight)} of the weight"
     believes = any(step.belief for step in path.steps)
     columns = {"sure": "sure"} | ({"belief": "left", "moved": "moved"} if believes else {})
     table = titled(title, "step", "token", what="left", **columns)
@@ -120,6 +126,8 @@ def _path(number: int, path: TokenPath) -> RenderableType:
         table.add_row(*row)
     if believes:
         table.columns[4].header = "before it"
+    if not path.carries:  # the answer has nothing of it
+        return table
     leads = "; ".join(short(each) for each in path.items)
     return Group(table, Text(f"It leads to: {leads or 'no candidate'}"))
 

@@ -34,7 +34,7 @@ from forethought.training import state
 from forethought.training.interrupt import Interrupt, Interrupted
 from forethought.training.layer_precision import LayerPrecision
 from forethought.training.observer import Observer
-from forethought.training.optimiser import adamw, learning_rate
+from forethought.training.optimiser import adamw, learning_rate, low_rate
 from forethought.training.precision import Precision
 from forethought.training.selection import Selection
 from forethought.training.settings import Training
@@ -167,6 +167,9 @@ class Fit:
         if len(stages) > 1:
             self.observer.begin_stage(self._stage, progress.stages[-1] + self._epochs)
         self._tell_precision()
+        low = low_rate(self._steps_an_epoch * self._epochs, self.settings)
+        if low is not None and progress.step == progress.stage_step:
+            self.observer.note(low)
         self.method.to(fabric.device)
         self.method.begin_stage(self._stage.name)
         if self.layers is not None:

@@ -175,6 +175,8 @@ def restricted(recipe: Recipe, said: Mapping[str, SearchDomain]) -> tuple[Recipe
     space = {name: domain for name, domain in (space_of(recipe) | dict(said)).items() if name not in fixed}
     for name, value in ((n, v) for n, d in said.items() if isinstance(d, SearchChoices) for v in d.values):
         with_values(recipe, {name: value})  # what does not go with the rest is refused now, and not trial by trial
+    if not space and not said:
+        raise ConfigError("This method has no setting that is tuned by itself: say with --set what is to be tried.")
     if not space:
         raise ConfigError("No setting is left to be tuned: leave a --set out, or give it several values.")
     return recipe, space
@@ -201,4 +203,6 @@ def shown_value(value: Value) -> str:
 def _unknown(name: str, known: Mapping[str, Setting]) -> str:
     if name == "seed":
         return "A seed is no setting: a tuning takes one with --seed, and a training several with --seeds 0 1 2."
-    return f"There is no setting {shown(name)} of this method or its training.{nearest(name, known)}"
+    near = nearest(name, known)
+    every = "" if near else " Settings are called as the options of forethought train, whose --help has all of them."
+    return f"There is no setting {shown(name)} of this method or its training.{near}{every}"

@@ -218,7 +218,8 @@ def _said(trial: Trial) -> str:
     if trial.end == "failed":
         return f"{what}; it failed: {trial.said}"
     quality = "no epoch" if trial.valid is None else f"valid ndcg@10 {trial.valid:.4f}"
-    end = "" if trial.end == "complete" else f", {trial.end} after {trial.epochs} epochs"
+    epochs = f" after {trial.epochs:,} epoch{'s' * (trial.epochs != 1)}" if trial.epochs else ""
+    end = "" if trial.end == "complete" else f", {trial.end}{epochs}"
     return f"{what}; {quality}{end}, {trial.seconds:.0f} s"
 
 

@@ -23,7 +23,9 @@ from forethought.alignment.settings import Alignment, PathRewards
 from forethought.backbones.sasrec import SASRec
 from forethought.config import Recipe
 from forethought.data.batches import history_batch, training_batch, windows
+from forethought.data.columns import Columns
 from forethought.data.features import Features
+from forethought.data.origin import Origin
 from forethought.data.shop import ShopPeople
 from forethought.data.splits import Split
 from forethought.decoding.path_facts import PathFacts
@@ -169,6 +171,20 @@ def test_feedback_is_of_users_or_of_histories(split: Split, tmp_path: Path) -> N
     other = read_feedback(table(*listed[:2], (items, "path", "0:2 1:0", False), owner="history"), model, split)
     assert other.checksum != feedback.checksum
     assert isinstance(other, Feedback)
+
+
+def test_users_stand_under_the_name_that_the_runs_own_data_had(split: Split, few: pl.DataFrame, tmp_path: Path) -> None:
+    model = token_model(METHOD, split)
+    named = replace(split.data, origin=Origin(str(tmp_path), Columns(user="Kunde Nr", item="Waren Nr")))
+    renamed = replace(split, data=named)
+    wanted = read_feedback(few, model, split).checksum
+    assert read_feedback(few.rename({"user_id": "Kunde Nr"}), model, renamed).checksum == wanted
+    assert read_feedback(few, model, renamed).checksum == wanted
+    with pytest.raises(DataError, match=r"either user_id or history: rename its columns so"):
+        read_feedback(few.rename({"user_id": "Kunde"}), model, renamed)
+    both = few.rename({"user_id": "Kunde Nr"}).with_columns(history=pl.lit("i00000"))
+    with pytest.raises(DataError, match="either user_id or history"):
+        read_feedback(both, model, renamed)
 
 
 def test_what_is_no_feedback_is_refused(

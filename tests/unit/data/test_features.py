@@ -111,6 +111,12 @@ def test_what_cannot_be_read_is_told(data: Interactions, use: str, error: type[F
         read_features(data, Features(use=use))
 
 
+def test_a_feature_without_a_table_of_items_is_told_where_it_comes_from(data: Interactions) -> None:
+    bare = replace(data, item_table=data.item_table.select("item_id"))
+    with pytest.raises(DataError, match=r"no column 'brand' to be a feature: name a table of them .* --items FILE"):
+        read_features(bare, Features(use="brand"))
+
+
 def test_without_vectors_beside_the_data_another_file_can_be_named(data: Interactions) -> None:
     """The option that verbs with features have, and not that of intents."""
     with pytest.raises(
@@ -124,7 +130,7 @@ def test_without_vectors_beside_the_data_another_file_can_be_named(data: Interac
     [
         ("price", [1.0, float("nan"), 2.0, 3.0], "holds NaN, infinity"),
         ("price", [2.0] * 4, "the same number for all items"),
-        ("brand", ["a", "b", "c", "d"], "no tag that two items share"),
+        ("brand", ["a", "b", "c", "d"], "no tag that two items share: leave it out, or, .* forethought embed"),
         ("image", [[1.0], [1.0, 2.0], [3.0], [4.0]], "several lengths"),
         ("image", [[1.0], [float("inf")], [3.0], [4.0]], "holds NaN, infinity"),
         ("image", [[0.0], None, [0.0], [0.0]], "No item has a vector"),

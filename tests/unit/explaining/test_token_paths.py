@@ -406,3 +406,31 @@ def test_a_run_that_was_read_again_says_the_same(reg4rec: Recommender) -> None:
     again = load(reg4rec.folder)  # type: ignore[arg-type]
     fresh = load(reg4rec.folder)  # type: ignore[arg-type]
     assert str(told(again)) == str(told(fresh))
+
+
+def test_paths_that_count_for_nothing_have_no_part_in_the_answer(models: dict[str, Recommender]) -> None:
+    """The weights of paths are not passed off for shares in scores that no path has touched."""
+    model = models["decoder"]
+    assert isinstance(model.method, REG4RecModel)
+    items = model.items.id_list(HISTORY)
+    among = model.explain(items, k=3)
+    assert sum(path.carries for path in among.paths) > 0.1
+    assert "of the answer" in str(among)
+    before = model.method.path_share.clone()
+    try:
+        model.method.path_share.fill_(0.0)
+        alone = model.explain(items, k=3)
+        named = model.recommend([items], k=3)[0]
+    finally:
+        model.method.path_share.copy_(before)
+    assert [each.item for each in alone.answer] == named.items
+    assert [path.carries for path in alone.paths] == [0.0] * len(alone.paths)
+    assert alone.paths[0].steps
+    weights = [path.weight for path in alone.paths]
+    assert weights == sorted(weights, reverse=True)
+    assert all(each.carried_by == [] for each in alone.token_sums or [])
+    text = str(alone)
+    assert "count for nothing" in " ".join(text.split())
+    assert "of the answer" not in text
+    assert "of it by path" not in text
+    assert "It leads to" not in text

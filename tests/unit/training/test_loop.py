@@ -63,6 +63,23 @@ def test_the_same_seed_gives_the_same_weights(
     )
 
 
+def test_a_warm_up_that_outlasts_the_training_is_said_once(
+    sasrec: SASRec, split: Split, quick: Training, tmp_path: Path
+) -> None:
+    class Hears(Quiet):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def note(self, sentence: str) -> None:
+            self.said.append(sentence)
+
+    for warmup, times in ((100_000, 1), (0, 0)):
+        hears = Hears()
+        recipe = Recipe(method=sasrec, training=replace(quick, warmup_steps=warmup))
+        train(recipe, split, tmp_path / f"warm-{warmup}", observer=hears)
+        assert sum("learning rate comes to" in each for each in hears.said) == times
+
+
 def test_what_an_epoch_begins_with_is_part_of_its_cost(
     sasrec: SASRec, split: Split, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from forethought.training.optimiser import adamw, learning_rate
+from forethought.training.optimiser import adamw, highest_rate, learning_rate, low_rate
 from forethought.training.settings import Schedule, Training
 
 
@@ -29,6 +29,20 @@ def test_learning_rate(schedule: Schedule, warmup: int) -> None:
     settings = Training(learning_rate=3e-3, schedule=schedule, warmup_steps=warmup)
     for step in range(20):
         assert learning_rate(step, 20, settings) == pytest.approx(naive(step, 20, 3e-3, warmup, schedule), abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(
+    ("total", "warmup"), [(12, 100), (112, 100), (112, 60), (112, 56), (40, 19), (9, 0), (5000, 7000)]
+)
+def test_a_rate_that_never_rises_is_told(schedule: Schedule, total: int, warmup: int) -> None:
+    settings = Training(learning_rate=3e-3, schedule=schedule, warmup_steps=warmup)
+    wanted = max(naive(step, total, 1.0, warmup, schedule) for step in range(total))
+    told = low_rate(total, settings)
+    assert (told is not None) == (wanted < 0.5)
+    if told is not None:
+        assert highest_rate(total, settings) == pytest.approx(wanted, rel=1e-3)
+        assert f"comes to {wanted:.0%} of what was set" in told
 
 
 def test_the_rate_ends_at_zero_and_stays_there() -> None:

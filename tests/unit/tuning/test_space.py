@@ -89,6 +89,7 @@ def test_one_value_stays_and_leaves_the_space() -> None:
     [
         (["seed=1,2"], "A seed is no setting: a tuning takes one with --seed, and a training several with --seeds"),
         (["dropuot=1"], "There is no setting 'dropuot' of this method or its training. Did you mean 'dropout'?"),
+        (["nix=3"], "There is no setting 'nix' of this method or its training. Settings are called as the options of"),
         (["dropout"], "--set has 'dropout', but must be like dropout=0.2,0.5"),
         (["dropout="], "--set has 'dropout='"),
         (["dropout=0.1,0.2", "dropout=0.3"], "--set has dropout twice"),
@@ -115,6 +116,9 @@ def test_nothing_left_to_tune_is_refused() -> None:
     ease = recipes.METHODS["ease"]()
     with pytest.raises(ConfigError, match="No setting is left to be tuned"):
         restricted(ease, parse_settings(["regularisation=10", "recency=0.5"], ease))
+    # nothing was said that could be left out
+    with pytest.raises(ConfigError, match="no setting that is tuned by itself: say with --set"):
+        restricted(recipes.METHODS["popular"](), {})
 
 
 @pytest.mark.parametrize(("value", "text"), [(True, "true"), (None, "none"), (0.001, "0.001"), (3, "3"), ("ce", "ce")])

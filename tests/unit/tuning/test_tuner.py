@@ -20,9 +20,9 @@ from forethought.errors import ConfigError, RunError
 from forethought.methods.masked_item import MaskedItem
 from forethought.training.settings import Training
 from forethought.tuning import trials
-from forethought.tuning.search import JOURNAL, Search, neighbours_of
+from forethought.tuning.search import JOURNAL, Search, Trial, neighbours_of
 from forethought.tuning.space import defaults, space_of
-from forethought.tuning.tuner import SEARCH_FILE, tune
+from forethought.tuning.tuner import SEARCH_FILE, _said, tune
 
 pytest.importorskip("optuna")
 
@@ -108,6 +108,13 @@ def test_the_time_ends_a_search_and_the_best_is_kept(recipe: Recipe, split: Spli
     assert tuning.trials[-1].end == "out of time"
     assert tuning.best.valid is not None
     assert "out of time" in tuning.document().text()
+
+
+def test_how_far_a_trial_came_is_said_in_words() -> None:
+    trial = Trial(0, {"dropout": 0.5}, "out of time", 0.25, 1, 2.0)
+    assert _said(trial).endswith("valid ndcg@10 0.2500, out of time after 1 epoch, 2 s")
+    assert _said(replace(trial, epochs=3)).endswith("out of time after 3 epochs, 2 s")
+    assert _said(replace(trial, valid=None, epochs=0)).endswith("no epoch, out of time, 2 s")
 
 
 def test_without_time_for_an_epoch_it_says_so(recipe: Recipe, split: Split, tmp_path: Path) -> None:
