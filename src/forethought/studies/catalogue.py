@@ -109,6 +109,7 @@ STUDIES: dict[str, Study] = {
             "temperatures by step with and without prototypes.",
             *("dtrec", "dtrec-nearest", "dtrec-exit-0", "dtrec-contrast", "dtrec-tau", "dtrec-no-hps"),
             *("dtrec-tau-no-hps", "dtrec-refined"),
+            about="dtrec-",
             shops=MANY_CUSTOMERS,
         ),
         _ablation(
