@@ -76,7 +76,7 @@ def never_evaluated(folder: Path) -> str:
             f"{folder} has no {METRICS_FILE}, for it was extended by items that its data does not have: take the run "
             "that it was extended from."
         )
-    return f"{folder} has no {METRICS_FILE}: evaluate the run first (forethought evaluate)."
+    return f"{folder} has no {METRICS_FILE}: evaluate the run first."
 
 
 def _check_weights(folder: Path, ranked_with: object) -> None:
