@@ -113,6 +113,12 @@ def test_halting_is_aligned(shell: Shell, halting: Path, tmp_path: Path) -> None
     assert load(tmp_path / "run").config.method.halting.threshold == 0.5  # type: ignore[attr-defined]
 
 
+def test_old_weights_that_stop_elsewhere_are_told_of(shell: Shell, halting: Path, tmp_path: Path) -> None:
+    told = shell.run("align", halting, "--out", tmp_path / "run", *BRIEF, "--rate", 1e-9)
+    said = " ".join((told.out + told.err).split())
+    assert "it holds the weights it began with. But it stops at the threshold 0.5 and that run at 0.3" in said
+
+
 def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Path, run: Path, tmp_path: Path) -> None:
     wrong = [
         (run, [], "makes no choices"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from forethought.cli.shared import console, parse, print_json
+
+if TYPE_CHECKING:
+    from forethought.recommender import Recommender
 
 
 @dataclass(kw_only=True)
@@ -93,5 +96,16 @@ def run(arguments: list[str]) -> None:
         wanted = f"was better without a loss of {args.alignment.guard}"
         if options.feedback is not None:
             wanted = f"kept NDCG@10 and {args.alignment.guard} within --feedback-cost"
-        said = f"No validation {wanted}, so it holds the weights it began with. " if kept else ""
+        said = (
+            f"No validation {wanted}, so it holds the weights it began with. {_stops(trained, model)}" if kept else ""
+        )
         view.print(f"{said}The run lies in {options.out}; next: forethought evaluate {options.out}")
+
+
+def _stops(trained: Recommender, aligned: Recommender) -> str:
+    """Where the same weights stop thinking at another threshold: their answers are not the same."""
+    halting = (getattr(each.config.method, "halting", None) for each in (trained, aligned))
+    before, now = (getattr(each, "threshold", None) for each in halting)
+    if before == now:
+        return ""
+    return f"But it stops at the threshold {now:g} and that run at {before:g}, so keep that run. "
