@@ -46,7 +46,7 @@ class Page:
         self.lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
         self.lines.append("")
 
-    def plot(self, name: str, text: str, axes: int = 1, across: int = 0) -> Plot:
+    def plot(self, name: str, text: str, axes: int = 1, across: int = 0, names: int = 0) -> Plot:
         """A plot to draw in, `with page.plot(...) as axes`; it stands where it was begun.
 
         Args:
@@ -54,10 +54,11 @@ class Page:
             text: what it shows, for those who cannot see it.
             axes: how many, side by side.
             across: at most so many side by side, and the others below; 0: all.
+            names: how many stand below each other, each with room of its own.
         """
         file = f"{self.name}-{name}.svg"
         self.lines += [f"!{link(text, file)}", ""]
-        return Plot(self.folder / file, axes, across)
+        return Plot(self.folder / file, axes, across, names)
 
     def write(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,12 +72,13 @@ class Page:
 class Plot:
     """A figure that is saved when its `with` ends well."""
 
-    def __init__(self, path: Path, axes: int, across: int) -> None:
-        self.path, self.n_axes, self.across = path, axes, across or axes
+    def __init__(self, path: Path, axes: int, across: int, names: int) -> None:
+        self.path, self.n_axes, self.across, self.names = path, axes, across or axes, names
 
     def __enter__(self) -> list[Axes]:
         rows = math.ceil(self.n_axes / self.across)
-        size = ((5.6 if rows == 1 else 3.6) * self.across, (3.8 if rows == 1 else 3.2) * rows)
+        height = max(3.8 if rows == 1 else 3.2, 0.8 + 0.2 * self.names)
+        size = ((5.6 if rows == 1 else 3.6) * self.across, height * rows)
         self.figure = new_figure(size, "Drawing the plots of a study", layout="constrained")
         all_axes = [self.figure.add_subplot(rows, self.across, n + 1) for n in range(self.n_axes)]
         for axes in all_axes:

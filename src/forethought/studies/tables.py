@@ -135,7 +135,8 @@ def _against(runs: Sequence[Result] | None, first: Sequence[Result] | None) -> s
 
 
 def _plot(page: Page, runs_of: Mapping[str, Sequence[Result]], dataset: DatasetKey) -> None:
-    with page.plot(f"{dataset.data}-{dataset.cut}", f"NDCG@10 of every variant on {dataset}: a dot a seed") as (axes,):
+    text = f"NDCG@10 of every variant on {dataset}: a dot a seed"
+    with page.plot(f"{dataset.data}-{dataset.cut}", text, names=len(runs_of)) as (axes,):
         for at, runs in enumerate(runs_of.values()):
             values = [run.mean("ndcg@10") for run in runs]
             low, high = (
@@ -145,4 +146,4 @@ def _plot(page: Page, runs_of: Mapping[str, Sequence[Result]], dataset: DatasetK
             axes.scatter(values, [-at] * len(values), s=22, color="#0072B2", zorder=2)
         axes.set_yticks([-n for n in range(len(runs_of))], list(runs_of))
         axes.locator_params(axis="x", nbins=5)  # five figures each want room
-        axes.set_xlabel("test NDCG@10; grey: 95% interval over users")
+        axes.set_xlabel("test NDCG@10; grey: 95% interval over users", loc="right")  # names may leave little width

@@ -52,3 +52,14 @@ def test_a_page_without_aligned_runs_has_no_such_table(tmp_path: Path) -> None:
     before = list(page.lines)
     _how_it_went(page, DatasetKey("shop-paths", "file"), [Result("reg4rec", DatasetKey("a", "file"), 0, {}, {})])
     assert page.lines == before
+
+
+def test_many_rows_have_room_in_a_picture(tmp_path: Path) -> None:
+    page, heights = Page(tmp_path, "alignment", "t", "q"), []
+    for names in (3, 30):
+        plot = page.plot(f"of-{names}", "t", names=names)
+        with plot:
+            heights.append(plot.figure.get_figheight())
+    few, many = heights
+    assert few == 3.8
+    assert many >= 30 * 0.2
