@@ -6,6 +6,8 @@ and what was left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,7 @@ def read(
         columns = asked.resolve(frame, source)
         frame = rated_at_least(frame, minimum_rating, rating) if minimum_rating is not None else frame
         rows, kinds, unit = _plain_rows(frame, columns)
+        unread = _unread(frame, columns) if asked.time == AUTO else []
         n, user_ids, item_ids = _survey(rows, frame, columns, source)
         users = Vocabulary(user_ids.sort(), kinds[0])
         own = None if items is not None else _beside(source, "items.parquet") or source.items
@@ -88,7 +91,7 @@ def read(
         sessions = _sessions(rows) if columns.session else None
         encoded = encode(rows, n, users, vocabulary, per_second=per_second, sessions=sessions, cache=cache)
         histories, carried = encoded
-    notes = (*_order_notes(columns, unit, histories.times), *doubts(histories.times), *extra)
+    notes = (*_order_notes(columns, unit, histories.times, unread), *doubts(histories.times), *extra)
     known = name or source.name or "interactions"
     marks = {"parts": carried.get("part"), "sessions": carried.get("session")}
     return Interactions(histories, users, vocabulary, table, known, notes, texts, table_rows, origin, **marks)
@@ -204,9 +207,20 @@ def _item_table(source: Any, item: str, met: pl.Series, kind: IdKind) -> tuple[p
     return pl.concat([known, unknown], how="diagonal"), table.height, tuple(notes)
 
 
-def _order_notes(columns: Columns, unit: Clock | None, times: Any) -> tuple[str, ...]:
+def _unread(frame: pl.LazyFrame, columns: Columns) -> list[str]:
+    """Columns of the table that have no part in what is read."""
+    return [name for name in frame.collect_schema().names() if name not in asdict(columns).values()]
+
+
+def _order_notes(columns: Columns, unit: Clock | None, times: Any, unread: Sequence[str]) -> tuple[str, ...]:
+    """What the order of histories is.
+
+    Args:
+        unread: columns that may hold the times, under names that nobody looks for.
+    """
     by = f"column {columns.position!r}" if columns.position else "order of the rows"
     if unit is None:
-        return (f"there are no times: each history follows the {by}",)
+        named = f"; if one of {some(unread, 5)} holds them, name it with time=... (--time)" if unread else ""
+        return (f"there are no times: each history follows the {by}{named}",)
     span = f"from {iso(times.min())} to {iso(times.max())}"
     return (f"{unit.note} (column {columns.time!r}, {span}); equal times follow the {by}",)

@@ -345,3 +345,16 @@ def test_two_tables_of_ids_that_read_alike_in_a_row_hash_apart() -> None:
     by_hand += b"items 1\n" + bytes(4) + b"offsets 2\n" + bytes(8) + b"\1" + bytes(7) + b"times none\n"
     one = read(pl.DataFrame({"user_id": ["x"], "item_id": ["ab"]}))
     assert one.data_hash == hashlib.sha256(by_hand).hexdigest()[:16]
+
+
+def test_times_under_a_name_that_nobody_looks_for_are_asked_for() -> None:
+    """Else a table with times would be read in the order of its rows, for want of a word."""
+    table = pl.DataFrame({"user_id": [1, 1], "item_id": ["a", "b"], "wann": [2, 1]})
+    (note,) = read(table).notes
+    assert note == (
+        "there are no times: each history follows the order of the rows; if one of 'wann' holds them, name it with "
+        "time=... (--time)"
+    )
+    plain = "there are no times: each history follows the order of the rows"
+    assert read(table.drop("wann")).notes == (plain,)
+    assert read(table, time=None).notes == (plain,)
