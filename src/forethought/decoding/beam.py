@@ -195,7 +195,8 @@ class _Beams:
         books, tokens = ([getattr(step, name) for step in steps] for name in ("books_BS", "tokens_BS"))
         books_BPT, rows_BPTC = torch.stack(books, dim=2), torch.stack([step.rows_BSC for step in steps], dim=2)
         B, P, T, C = rows_BPTC.shape
-        table_BPMC = rows_BPTC.new_empty(B, P, self.tokens_BPM.shape[2], C)
+        # a path that is dead may decide one book twice and another never, whose numbers must be some
+        table_BPMC = rows_BPTC.new_zeros(B, P, self.tokens_BPM.shape[2], C)
         if table_BPMC.shape[2] > T:  # what is left open is read behind the last token
             table_BPMC = taken(self.said_BPMC, order_BP)
         table_BPMC.scatter_(2, books_BPT[..., None].expand_as(rows_BPTC), rows_BPTC)

@@ -101,3 +101,15 @@ def test_items_of_categories() -> None:
     assert items_of(categories, only=[1, 2]).tolist() == [False, True, True, True, False]
     assert items_of(categories, never=[0]).tolist() == [False, True, True, True, False]
     assert items_of(categories, only=[0, 1], never=[1]).tolist() == [True, False, False, False, True]
+
+
+def test_dead_paths_read_no_memory_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some decide one book twice and another never: what lay there before came into scores, now and then as NaN."""
+
+    def poisoned(tensor: torch.Tensor, *shape: int) -> torch.Tensor:
+        return torch.full(shape, torch.nan, dtype=tensor.dtype)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
+    constraints = Constraints.of(CODES, C, forbidden_tokens=[(0, 1), (0, 2), (2, 3)])
+    paths = search(DECODER, ROWS, BeamSettings(beams=4, order="joint", theta=0.0), M, constraints)
+    assert not bool(paths.table_BPMC.isnan().any())
