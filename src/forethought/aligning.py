@@ -21,8 +21,8 @@ EVEN = 0.5  # whoever would rather stop than go on stops
 
 
 def aligned(recipe: Recipe, alignment: Alignment) -> Recipe:
-    """The recipe by which a run of another recipe is aligned: it halts where stopping is the likelier choice, and reads
-    histories as they are."""
+    """The recipe by which a run of another recipe is aligned: it reads histories as they are, and halts where stopping
+    is the likelier choice, which is where the run stopped (`starting.begin_with` moves its halting net)."""
     parts: dict[str, Any] = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
     plain = {"crop": 0.0, "earlier_windows": 0.0, "input_noise": 0.0, "later_targets": 0.0}
     training = replace(recipe.training, warmup_steps=0, ladq=LADQ(), **plain)

@@ -23,6 +23,7 @@ from forethought.errors import ConfigError, DataError, RunError, some
 from forethought.methods.interface import Method
 from forethought.methods.items import hold_back
 from forethought.methods.take_over import take_over
+from forethought.reasoning.halting_head import HaltingHead
 from forethought.recommender import Recommender, load
 from forethought.references import DIVIDES
 from forethought.run_folder import differences
@@ -96,12 +97,26 @@ def begin_with(method: Method, run: Recommender, split: Split, *, whole: bool = 
     """
     if whole:
         method.load_state_dict(run.method.state_dict())
+        _stop_alike(method, run.method)
         return
     rows = split.data.items.index_of(run.items.ids).copy()
     take_over(method, run.method, torch.from_numpy(rows), trains=True)
     hold_back(method, 0.0)
     if method.evidence is not None and not method.evidence.trained:
         torch.nn.init.zeros_(method.evidence.weights_E)  # until they are fitted anew
+
+
+def _stop_alike(method: Method, start: Method) -> None:
+    """Where a halting net is held against another threshold than before, rows stop where they stopped.
+
+    At 0 or less everybody stopped, at 1 or more nobody: no move of the net says so at another threshold.
+    """
+    now, before = (getattr(getattr(each, "config", None), "halting", None) for each in (method, start))
+    if now is None or before is None or not 0 < before.threshold < 1:
+        return
+    for part in method.modules():
+        if isinstance(part, HaltingHead):
+            part.rebase(before.threshold, now.threshold)
 
 
 def noted(run: Recommender, split: Split) -> dict[str, Any]:

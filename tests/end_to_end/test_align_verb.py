@@ -113,10 +113,25 @@ def test_halting_is_aligned(shell: Shell, halting: Path, tmp_path: Path) -> None
     assert load(tmp_path / "run").config.method.halting.threshold == 0.5  # type: ignore[attr-defined]
 
 
-def test_old_weights_that_stop_elsewhere_are_told_of(shell: Shell, halting: Path, tmp_path: Path) -> None:
+def test_old_weights_stop_where_they_stopped(shell: Shell, halting: Path, tmp_path: Path) -> None:
     told = shell.run("align", halting, "--out", tmp_path / "run", *BRIEF, "--rate", 1e-9)
     said = " ".join((told.out + told.err).split())
-    assert "it holds the weights it began with. But it stops at the threshold 0.5 and that run at 0.3" in said
+    assert "it holds the weights it began with. The run lies in" in said
+    metrics = [shell.json("evaluate", each, "--out", tmp_path / each.name) for each in (halting, tmp_path / "run")]
+    assert metrics[0]["metrics"] == metrics[1]["metrics"]
+    assert metrics[0]["cost"]["steps"] == metrics[1]["cost"]["steps"]
+
+
+@pytest.mark.parametrize("beyond", [0.0, 1.0])
+def test_old_weights_that_stop_elsewhere_are_told_of(
+    beyond: float, halting: Path, shop: Path, shell: Shell, tmp_path: Path
+) -> None:
+    small = ["--most-clusters", 8, "--first-clusters", 4, "--halting.threshold", beyond]
+    words = ["--data", shop, "--from", halting, "--out", tmp_path / "extreme", *TINY]
+    assert shell.run("train", "dtrec", *words, *small).code == 0
+    told = shell.run("align", tmp_path / "extreme", "--out", tmp_path / "run", *BRIEF, "--rate", 1e-9)
+    said = " ".join((told.out + told.err).split())
+    assert f"it holds the weights it began with. But it stops at the threshold 0.5 and that run at {beyond:g}" in said
 
 
 def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Path, run: Path, tmp_path: Path) -> None:

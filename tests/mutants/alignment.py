@@ -355,4 +355,11 @@ MUTANTS = (
         "if said.ndim not in (1, 2, 3):",
         "unit/alignment/test_own_rewards.py::test_an_alignment_ends_with_that_sentence",
     ),
+    Mutant(
+        "aligned halting begins where nobody stopped",
+        "starting.py",
+        "part.rebase(before.threshold, now.threshold)",
+        "part.rebase(now.threshold, before.threshold)",
+        f"{ALIGN}::test_aligned_halting_begins_where_the_run_stopped",
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 import forethought.studies.alignment as study
 import forethought.studies.decoding as decoding_study
-from forethought.aligning import align
+from forethought.aligning import align, aligned
 from forethought.alignment.aligner import Aligner
 from forethought.alignment.held_out import shared_out
 from forethought.alignment.items import item_ranks
@@ -39,6 +40,7 @@ from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender, load
 from forethought.run_costs import training_cost
 from forethought.runs import evaluate, train
+from forethought.starting import begin_with
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
 from forethought.training.progress import Quiet
@@ -221,6 +223,22 @@ def test_the_halting_net_alone_learns(halting_run: Recommender, split: Split, tm
     assert run.config.method.halting.threshold == 0.5  # type: ignore[attr-defined]
     before, after = halting_run.method.state_dict(), run.method.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("head."))
+
+
+@pytest.mark.parametrize("before", [0.05, 0.3, 0.42, 0.9])
+def test_aligned_halting_begins_where_the_run_stopped(
+    before: float, halting_run: Recommender, split: Split, batch: Batch
+) -> None:
+    config = halting_run.config.method
+    was: Any = replace(config, halting=replace(config.halting, threshold=before)).build(split.data.sizes)  # type: ignore[attr-defined, type-var]
+    was.load_state_dict(halting_run.method.state_dict())
+    now: Any = aligned(Recipe(method=config), BRIEF).method.build(split.data.sizes)
+    begin_with(now, replace(halting_run, method=was), split, whole=True)
+    was, now = was.eval(), now.eval()
+    indicators_BT3 = now.rl_policy().traced(batch).indicators_PT3
+    moved = now.head.logits(indicators_BT3) - was.head.logits(indicators_BT3)
+    torch.testing.assert_close(moved, torch.full_like(moved, -math.log(before / (1 - before))))
+    assert torch.equal(was.user_states(batch).steps_B, now.user_states(batch).steps_B)
 
 
 def test_a_price_makes_rows_stop(halting_run: Recommender, split: Split, batch: Batch) -> None:

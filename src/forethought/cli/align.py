@@ -103,9 +103,12 @@ def run(arguments: list[str]) -> None:
 
 
 def _stops(trained: Recommender, aligned: Recommender) -> str:
-    """Where the same weights stop thinking at another threshold: their answers are not the same."""
+    """Where the same weights stop thinking at another threshold: their answers are not the same.
+
+    Between 0 and 1 the halting net is moved with the threshold, and they are.
+    """
     halting = (getattr(each.config.method, "halting", None) for each in (trained, aligned))
     before, now = (getattr(each, "threshold", None) for each in halting)
-    if before == now:
+    if before == now or before is None or 0 < before < 1:
         return ""
     return f"But it stops at the threshold {now:g} and that run at {before:g}, so keep that run. "

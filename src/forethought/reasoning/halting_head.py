@@ -68,6 +68,12 @@ class HaltingHead(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # weights of the steps are to sum to 1
             return self.down(self.up(standard.clamp(-OUTLIER, OUTLIER)).relu())[..., 0]
 
+    @torch.no_grad()
+    def rebase(self, before: float, now: float) -> None:
+        """Rows that were over one threshold are over the other: ln p / (1 - p) is moved by the difference."""
+        old, new = self.down.bias.new_tensor([before, now], dtype=torch.float64).logit()
+        self.down.bias.add_(new - old)
+
     def usual(self, first: int, steps: int = 1) -> tuple[Tensor, Tensor]:
         """Running mean and standard deviation of each indicator, [3], or of so many steps, [S, 3]."""
         return self._of_steps(self.mean, first, steps), self._of_steps(self.deviations(), first, steps)
