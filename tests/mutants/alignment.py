@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants import Mutant
 
 GRPO, ALIGN = "unit/reasoning/test_grpo.py", "unit/test_aligning.py"
+HALTS = "unit/test_aligning_halting.py"
 HEARD = "unit/alignment/test_feedback.py"
 LATENT = "unit/alignment/test_latent.py"
 LEARNED = "unit/alignment/test_learned_weights.py"
@@ -108,7 +109,7 @@ MUTANTS = (
         "alignment/aligner.py",
         "self.method.requires_grad_(False)",
         "pass",
-        f"{ALIGN}::test_the_halting_net_alone_learns",
+        f"{HALTS}::test_the_halting_net_alone_learns",
     ),
     Mutant(
         "what a run began with is no candidate",
@@ -129,14 +130,14 @@ MUTANTS = (
         "training/selection.py",
         '- price * figures["valid_steps"]',
         "",
-        f"{ALIGN}::test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned",
+        f"{HALTS}::test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned",
     ),
     Mutant(
         "halting is learned from what thoughts were trained on",
         "alignment/held_out.py",
         "cases.ends + 1).last(window + 1)",
         "cases.ends).last(window + 1)",
-        f"{ALIGN}::test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_other",
+        f"{HALTS}::test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_other",
     ),
     Mutant(
         "a trajectory is worth what the deepest one came to",
@@ -360,6 +361,20 @@ MUTANTS = (
         "starting.py",
         "part.rebase(before.threshold, now.threshold)",
         "part.rebase(now.threshold, before.threshold)",
-        f"{ALIGN}::test_aligned_halting_begins_where_the_run_stopped",
+        f"{HALTS}::test_aligned_halting_begins_where_the_run_stopped",
+    ),
+    Mutant(
+        "whoever stops before the first step is rewarded for the first",
+        "reasoning/halting_rollouts.py",
+        "made.steps_BG - made.first",
+        "made.steps_BG.clamp_min(1) - made.first",
+        f"{HALTS}::test_whether_to_think_at_all_is_a_choice_too",
+    ),
+    Mutant(
+        "the choice before the first step is read off the net of later ones",
+        "reasoning/halting_rollouts.py",
+        "start_B1 = head.logits_at_start(indicators_BE3[:, :1]).flatten(1)",
+        "start_B1 = head.logits(indicators_BE3[:, :1].nan_to_num())",
+        f"{HALTS}::test_rollouts_stop_as_often_as_the_net_says",
     ),
 )

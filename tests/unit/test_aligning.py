@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aligners import BRIEF, SMALL, aligner, halting_method
 from small_tokens import TOKENIZER
 from stopping import StopsAt
 from torch import Tensor
 
 import forethought.studies.alignment as study
 import forethought.studies.decoding as decoding_study
-from forethought.aligning import align, aligned
+from forethought.aligning import align
 from forethought.alignment.aligner import Aligner
 from forethought.alignment.held_out import shared_out
 from forethought.alignment.items import item_ranks
@@ -31,23 +31,17 @@ from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.features import Features
 from forethought.data.splits import Split
 from forethought.decoding.path_facts import PathFacts
-from forethought.errors import ConfigError, DataError, RunError
+from forethought.errors import ConfigError, RunError
 from forethought.evaluation.settings import EvaluationConfig
 from forethought.methods.dtrec import DTRec
 from forethought.methods.reg4rec import REG4Rec
-from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender, load
 from forethought.run_costs import training_cost
 from forethought.runs import evaluate, train
-from forethought.starting import begin_with
 from forethought.training import loop
 from forethought.training.interrupt import Interrupted
-from forethought.training.progress import Quiet
 from forethought.training.settings import Training
-
-SMALL: dict[str, Any] = {"width": 16, "window": 8, "ffn_width": 32, "dropout": 0.2}
-BRIEF = Alignment(batches=2, epochs=2, group=4, rate=0.3, batch_positions=128)
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +53,12 @@ def paths_run(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def halting_run(split: Split, quick: Training, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    method = DTRec(backbone=SASRec(input_norm=True, **SMALL), most_clusters=8, first_clusters=4)
-    return train(Recipe(method=method, training=quick), split, tmp_path_factory.mktemp("dtrec") / "run")
+    return train(Recipe(method=halting_method(), training=quick), split, tmp_path_factory.mktemp("dtrec") / "run")
 
 
 @pytest.fixture
 def batch(split: Split) -> Batch:
     return training_batch(windows(split.train, 8).take(np.arange(12)))
-
-
-def aligner(run: Recommender, split: Split, settings: Alignment = BRIEF, **more: Any) -> Aligner:
-    assert run.folder is not None
-    made = Aligner(load(run.folder).method, settings, item_ranks(split), **more)
-    made.begin_stage("align")
-    return made.train()
 
 
 def change(model: Aligner) -> None:
@@ -189,76 +175,6 @@ def test_rollouts_are_drawn_once_for_all_updates(paths_run: Recommender, split: 
     assert float(moved.parts["kl"]) > 0
 
 
-def test_what_halting_earns_is_read_where_each_rollout_stopped(
-    halting_run: Recommender, split: Split, batch: Batch
-) -> None:
-    model = aligner(halting_run, split)
-    policy, case = model.policy, Batch(batch.items_BL, batch.lengths_B)
-    assert isinstance(policy, ExitPolicy)
-    assert batch.targets_BL is not None
-    last_B1 = batch.lengths_B[:, None] - 1
-    targets_B1 = batch.targets_BL.gather(1, last_B1)
-    rollouts = policy.roll_out(case, 6, 1.0)
-    facts = policy.facts(case, rollouts, Future(targets_B1, torch.ones_like(targets_B1, dtype=torch.bool)))
-    for steps in range(1, facts.most + 1):
-        halting = replace(halting_run.config.method.halting, rule="fixed", max_steps=steps)  # type: ignore[attr-defined]
-        states = model.method.user_states(case, halting)
-        ranks_B = model.method.rank_of(states, targets_B1[:, 0])
-        for b, g in (facts.steps_BG == steps).nonzero().tolist():
-            assert float(facts.ranks_BG[b, g]) == float(ranks_B[b])
-    real_BGT = torch.arange(1, facts.most) <= facts.steps_BG[..., None]
-    assert torch.equal(rollouts.real_BGT, real_BGT)
-
-
-def test_the_halting_net_alone_learns(halting_run: Recommender, split: Split, tmp_path: Path) -> None:
-    assert halting_run.folder is not None
-    settings = replace(
-        BRIEF, rate=1.0, kl_weight=0.0, guard="recall@10", halting_rewards=HaltingRewards(step_price=0.5)
-    )
-    model = Aligner(load(halting_run.folder).method, settings, item_ranks(split))
-    model.begin_stage("align")
-    learns = {name for name, parameter in model.method.named_parameters() if parameter.requires_grad}
-    assert learns == {name for name, _ in model.method.named_parameters() if name.startswith("head.")}
-    run = align(halting_run, split, tmp_path / "run", settings)
-    assert run.config.method.halting.threshold == 0.5  # type: ignore[attr-defined]
-    before, after = halting_run.method.state_dict(), run.method.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("head."))
-
-
-@pytest.mark.parametrize("before", [0.05, 0.3, 0.42, 0.9])
-def test_aligned_halting_begins_where_the_run_stopped(
-    before: float, halting_run: Recommender, split: Split, batch: Batch
-) -> None:
-    config = halting_run.config.method
-    was: Any = replace(config, halting=replace(config.halting, threshold=before)).build(split.data.sizes)  # type: ignore[attr-defined, type-var]
-    was.load_state_dict(halting_run.method.state_dict())
-    now: Any = aligned(Recipe(method=config), BRIEF).method.build(split.data.sizes)
-    begin_with(now, replace(halting_run, method=was), split, whole=True)
-    was, now = was.eval(), now.eval()
-    indicators_BT3 = now.rl_policy().traced(batch).indicators_PT3
-    moved = now.head.logits(indicators_BT3) - was.head.logits(indicators_BT3)
-    torch.testing.assert_close(moved, torch.full_like(moved, -math.log(before / (1 - before))))
-    assert torch.equal(was.user_states(batch).steps_B, now.user_states(batch).steps_B)
-
-
-def test_a_price_makes_rows_stop(halting_run: Recommender, split: Split, batch: Batch) -> None:
-    price = HaltingRewards(step_price=5.0)
-    model = aligner(halting_run, split, replace(BRIEF, kl_weight=0.0, group=16, halting_rewards=price))
-    optimiser = torch.optim.Adam(model.policy.trained(), lr=0.05)
-    steps = []
-    for _ in range(25):
-        model.begin_batch(batch)
-        assert model.drawn is not None
-        steps.append(model.drawn.rollouts.made.steps_BG.float().mean().item())
-        optimiser.zero_grad()
-        model.loss(batch).total.backward()
-        optimiser.step()
-    assert steps[-1] < 1.2 < steps[0]
-
-
-# ---- the run
-
-
 def test_the_run_holds_the_better_of_what_it_was_and_what_it_became(
     paths_run: Recommender, split: Split, tmp_path: Path
 ) -> None:
@@ -338,22 +254,6 @@ def test_where_items_stand(split: Split) -> None:
         assert float(made.late_N[i]) == pytest.approx((first < first[i]).sum() / n)
 
 
-def test_halting_is_learned_from_half_of_the_validation_users_and_chosen_by_the_other(split: Split) -> None:
-    shared = shared_out(split, window=4, seed=1)
-    learning, choosing = set(shared.train.users.tolist()), set(shared.valid.history.users.tolist())
-    assert learning.isdisjoint(choosing)
-    assert learning | choosing == set(split.valid.history.users.tolist())
-    assert abs(len(learning) - len(choosing)) <= 1
-    target_of = dict(zip(split.valid.history.users.tolist(), split.valid.targets.tolist(), strict=True))
-    for row, user in enumerate(shared.train.users.tolist()):
-        items = shared.train[row].tolist()
-        assert items[-1] == target_of[user]
-        history = split.valid.history[split.valid.history.users.tolist().index(user)].tolist()
-        assert items[:-1] == history[-4:]
-    with pytest.raises(DataError, match="one half of the validation users"):
-        shared_out(replace(split, valid=split.valid.take(np.arange(2))), 4, 0)
-
-
 def test_rewards_of_held_out_cases_are_of_their_next_items(paths_run: Recommender, split: Split) -> None:
     settings = replace(BRIEF, cases="held_out")
     assert paths_run.folder is not None
@@ -378,55 +278,11 @@ def test_rewards_of_held_out_cases_are_of_their_next_items(paths_run: Recommende
     assert set(learned.train.users.tolist()).isdisjoint(learned.valid.history.users.tolist())
 
 
-def test_halting_may_be_asked_to_learn_from_training_cases(halting_run: Recommender, split: Split) -> None:
-    assert halting_run.folder is not None
-    method = load(halting_run.folder).method
-    assert to_align(method, BRIEF, split, seed=1)[1].train is not split.train
-    assert to_align(method, replace(BRIEF, cases="training"), split, seed=1)[1] is split
-
-
 def test_settings_that_a_held_out_case_does_not_read_are_refused() -> None:
     with pytest.raises(ConfigError, match="future would change nothing, because a held-out case has one item"):
         Alignment(cases="held_out", path_rewards=PathRewards(future=5))
     with pytest.raises(ConfigError, match="must not earn any"):
         Alignment(cases="held_out", learn_weights=True)
-
-
-class _Hears(Quiet):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.figures: list[tuple[dict[str, float], bool]] = []
-
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-
-    def end_epoch(self, epoch: int, figures: dict[str, float], improved: bool) -> None:
-        self.figures.append((figures, improved))
-
-
-@pytest.mark.parametrize("price", [0.0, 0.05])
-def test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned(
-    halting_run: Recommender, split: Split, tmp_path: Path, price: float
-) -> None:
-    hears = _Hears()
-    rewards = HaltingRewards(step_price=price)
-    settings = replace(BRIEF, rate=3.0, kl_weight=0.0, epochs=3, patience=3, halting_rewards=rewards)
-    align(halting_run, split, tmp_path / "run", settings, observer=hears)
-    (begins,) = [note for note in hears.notes if note.startswith("It begins with")]
-    name = "ndcg@10 less steps" if price else "ndcg@10"
-    assert begins.startswith(f"It begins with {name} ")
-    start = float(begins.split(f"{name} ")[1].split(" ")[0])
-    floor = float(begins.split("recall@50 ")[1].split(" ")[0])
-    best = start
-    for figures, improved in hears.figures:
-        worth = figures["valid_ndcg@10"] - price * figures.get("valid_steps", 0.0)
-        assert figures[f"valid_{name}"] == pytest.approx(worth)
-        better = worth > best + 5e-5 and figures["valid_recall@50"] >= floor - 5e-5
-        if improved:
-            assert worth >= best - 5e-5
-            best = worth
-        else:
-            assert not better or figures["valid_ndcg@10"] < start  # paid for with more quality than is allowed
 
 
 def test_a_batch_has_as_many_updates_as_were_asked_for(

@@ -48,12 +48,19 @@ class HaltingHead(nn.Module):
         self.register_buffer("batches", torch.tensor(0))
 
     def at_start(self, features: Tensor) -> Tensor:
-        """p_halt before the first step, [..., 3] -> [...]: what is unknown there (NaN) counts as its running mean."""
+        """p_halt before the first step, [..., 3] -> [...]."""
+        if self.training and self.per_step and features.numel():
+            self._watch(self._known_at_start(features), 0)
+        return self.logits_at_start(features).sigmoid()
+
+    def logits_at_start(self, features: Tensor) -> Tensor:
+        """ln p / (1 - p) before the first step: what is unknown there (NaN) counts as its running mean."""
+        return self.logits(self._known_at_start(features), 0)[..., 0]
+
+    def _known_at_start(self, features: Tensor) -> Tensor:
+        """[..., 3] -> [..., 1, 3]"""
         mean, _ = self.usual(0)
-        known = torch.where(features.isnan(), mean.to(features.dtype), features)[..., None, :]
-        if self.training and self.per_step and known.numel():
-            self._watch(known, 0)
-        return self.logits(known, 0)[..., 0].sigmoid()
+        return torch.where(features.isnan(), mean.to(features.dtype), features)[..., None, :]
 
     def forward(self, features: Tensor, first: int = 1) -> Tensor:
         if self.training and features.numel():

@@ -1,9 +1,11 @@
 """When to stop as a policy: after each reasoning step but the last a row goes on or stops, and rewards say which paid.
 
-Thoughts do not depend on when somebody will stop. So a history is reasoned about once, to the last step, and all its
-rollouts are draws of exits over the same states; only the halting net is trained.
+Where a row may stop before its first step, that is a choice, too. Thoughts do not depend on when somebody will stop.
+So a history is reasoned about once, to the last step, and all its rollouts are draws of exits over the same states;
+only the halting net is trained.
 
-Shapes: B histories, G rollouts, T reasoning steps, T - 1 choices, H items that follow, D width.
+Shapes: B histories, G rollouts, E exits (the steps 0 or 1 to the last), C = E - 1 choices, H items that follow,
+D width.
 """
 
 from __future__ import annotations
@@ -31,15 +33,11 @@ def check_exits(halting: Halting, max_steps: int, readout: Readout) -> None:
     Raises:
         ConfigError: says which setting it would take.
     """
-    if max_steps < 2 or halting.rule != "arh":
+    if max_steps <= halting.min_steps or halting.rule != "arh":
+        why = f"halts by {halting.rule!r}" if halting.rule != "arh" else f"takes {max_steps} step whoever it is"
         raise ConfigError(
-            "What is aligned of a DTRec is its halting net, but this one takes a single step at most, or halts by "
-            f"{halting.rule!r}: align one of two steps or more that halts by 'arh'."
-        )
-    if halting.min_steps == 0:
-        raise ConfigError(
-            "What is aligned of a DTRec chooses after each step, and this one may stop before the first: align one "
-            "whose halting.min_steps is 1."
+            f"What is aligned of a DTRec is its halting net, but this one {why}: align one that halts by 'arh' and has "
+            "more max_steps than halting.min_steps."
         )
     if readout == "weighted":
         raise ConfigError(
@@ -52,14 +50,31 @@ class Exits(NamedTuple):
     """When rollouts ended, and what they had to choose by.
 
     Attributes:
-        steps_BG: reasoning steps taken, 1 .. T.
-        indicators_BT3: after each step, as the halting net reads them.
-        states_BTD: what is recommended from, if a row stops there.
+        steps_BG: reasoning steps taken, `first` .. the last.
+        indicators_BE3: where they may stop, as the halting net reads them.
+        states_BED: what is recommended from, if a row stops there.
+        first: steps that everybody takes, 0 or 1.
     """
 
     steps_BG: Tensor
-    indicators_BT3: Tensor
-    states_BTD: Tensor
+    indicators_BE3: Tensor
+    states_BED: Tensor
+    first: int
+
+    def met(self) -> Tensor:
+        """Which choices a rollout came to, [B, G, C]."""
+        return self._steps_C() <= self.steps_BG[..., None]
+
+    def said(self, logits_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """ln p of what was chosen, [B, G, C], and of going on and of stopping, [B, G, C, 2]."""
+        all_BC2 = torch.stack([F.logsigmoid(-logits_BC), F.logsigmoid(logits_BC)], dim=-1)
+        all_BGC2 = all_BC2[:, None].expand(-1, self.steps_BG.shape[1], -1, -1)
+        stops_BGC = (self._steps_C() == self.steps_BG[..., None]).long()
+        return all_BGC2.gather(3, stops_BGC[..., None])[..., 0], all_BGC2
+
+    def _steps_C(self) -> Tensor:
+        """The steps after which there is a choice."""
+        return self.first + torch.arange(self.indicators_BE3.shape[1] - 1, device=self.steps_BG.device)
 
 
 class HaltingFacts(NamedTuple):
@@ -67,7 +82,7 @@ class HaltingFacts(NamedTuple):
 
     Attributes:
         steps_BG: steps taken.
-        most: T.
+        most: of them.
         ranks_BG: of the next item among all, where a rollout stopped.
     """
 
@@ -97,34 +112,30 @@ class ExitPolicy:
     @torch.no_grad()
     def roll_out(self, batch: Any, group: int, temperature: float, future: Future | None = None) -> Rollouts:
         traced = self.traced(batch)
-        indicators_BT3 = traced.indicators_PT3
-        logits_BT = self.head.logits(indicators_BT3[:, :-1])
-        halts_BGT = (logits_BT / temperature).sigmoid()[:, None].expand(-1, group, -1)
-        stops_BGT = torch.rand_like(halts_BGT) < halts_BGT
-        T = indicators_BT3.shape[1]
-        ends_BGT = F.pad(stops_BGT, (0, 1), value=True)  # the last step always ends
-        steps_BG = ends_BGT.int().argmax(-1) + 1
-        real_BGT = torch.arange(1, T, device=steps_BG.device) <= steps_BG[..., None]
-        made = Exits(steps_BG, indicators_BT3, traced.states_PSD[:, 1:])
-        return Rollouts(_said(logits_BT, made)[0].detach(), real_BGT, made)
+        first, logits_BC = traced.first, _logits(self.head, traced.indicators_PT3, traced.first)
+        halts_BGC = (logits_BC / temperature).sigmoid()[:, None].expand(-1, group, -1)
+        ends_BGE = F.pad(torch.rand_like(halts_BGC) < halts_BGC, (0, 1), value=True)  # the last step always ends
+        steps_BG = ends_BGE.int().argmax(-1) + first
+        made = Exits(steps_BG, traced.indicators_PT3, traced.states_PSD[:, first:], first)
+        return Rollouts(made.said(logits_BC)[0].detach(), made.met(), made)
 
     def replay(self, batch: Any, rollouts: Rollouts) -> Replayed:
         made: Exits = rollouts.made
-        return Replayed(*_said(self.head.logits(made.indicators_BT3[:, :-1]), made))
+        return Replayed(*made.said(_logits(self.head, made.indicators_BE3, made.first)))
 
     @torch.no_grad()
     def facts(self, batch: Any, rollouts: Rollouts, future: Future) -> HaltingFacts:
         made: Exits = rollouts.made
-        T, catalogue = made.states_BTD.shape[1], self.catalogue()
-        states = catalogue.comparable(made.states_BTD.flatten(0, 1))
-        ranks_BT = rank_of(states, catalogue, future.items_BH[:, 0].repeat_interleave(T)).view(-1, T)
-        return HaltingFacts(made.steps_BG, T, ranks_BT.gather(1, made.steps_BG - 1))
+        E, catalogue = made.states_BED.shape[1], self.catalogue()
+        states = catalogue.comparable(made.states_BED.flatten(0, 1))
+        ranks_BE = rank_of(states, catalogue, future.items_BH[:, 0].repeat_interleave(E)).view(-1, E)
+        ranks_BG = ranks_BE.gather(1, made.steps_BG - made.first)
+        return HaltingFacts(made.steps_BG, made.first + E - 1, ranks_BG)
 
 
-def _said(logits_BT: Tensor, made: Exits) -> tuple[Tensor, Tensor]:
-    """ln p of what was chosen after each step but the last, [B, G, T - 1], and of going on and of stopping."""
-    all_BTC = torch.stack([F.logsigmoid(-logits_BT), F.logsigmoid(logits_BT)], dim=-1)
-    all_BGTC = all_BTC[:, None].expand(-1, made.steps_BG.shape[1], -1, -1)
-    at_T = torch.arange(1, made.indicators_BT3.shape[1], device=logits_BT.device)
-    stops_BGT = (at_T == made.steps_BG[..., None]).long()
-    return all_BGTC.gather(3, stops_BGT[..., None])[..., 0], all_BGTC
+def _logits(head: HaltingHead, indicators_BE3: Tensor, first: int) -> Tensor:
+    """ln p / (1 - p) of stopping, wherever a row may go on, [B, C]."""
+    if first:
+        return head.logits(indicators_BE3[:, :-1])
+    start_B1 = head.logits_at_start(indicators_BE3[:, :1]).flatten(1)
+    return torch.cat([start_B1, head.logits(indicators_BE3[:, 1:-1])], dim=1)

@@ -48,6 +48,7 @@ OF_HALTING: dict[str, dict[str, Any]] = {
     "": {},
     "-free": {"halting_rewards": {"step_price": 0.0}},
     "-dear": {"halting_rewards": {"step_price": 0.01}},
+    "-long": {**LONG, "rate": 1.0},
 }
 
 ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -55,7 +56,7 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"lares-aligned{suffix}": ("lares", SHORT | settings) for suffix, settings in (("", {}), ("-control", CONTROL))},
     **{
         f"{name}-aligned{suffix}": (name, SHORT | {"rate": 1.0, "kl_weight": 0.0} | settings)
-        for name in ("dtrec", "dtrec-wide")
+        for name in ("dtrec", "dtrec-wide", "dtrec-exit-0")
         for suffix, settings in OF_HALTING.items()
     },
 }
