@@ -254,7 +254,7 @@ MUTANTS = (
     Mutant(
         "the guard may fall no further where people were heard",
         "training/selection.py",
-        "progress.floor *= 1 - (self.stage.may_lose or 0.0)",
+        "progress.floor *= 1 - (self.may_lose or 0.0)",
         "pass",
         f"{HEARD}::test_the_last_state_is_kept_that_does_not_cost_all_too_much",
     ),
@@ -376,5 +376,12 @@ MUTANTS = (
         "start_B1 = head.logits_at_start(indicators_BE3[:, :1]).flatten(1)",
         "start_B1 = head.logits(indicators_BE3[:, :1].nan_to_num())",
         f"{HALTS}::test_rollouts_stop_as_often_as_the_net_says",
+    ),
+    Mutant(
+        "the guard may not fall where steps have a price",
+        "training/selection.py",
+        "return MAY_LOSE if self.stage.step_price else self.stage.may_lose",
+        "return self.stage.may_lose",
+        f"{HALTS}::test_where_steps_have_a_price_the_guard_may_fall_by_a_hundredth",
     ),
 )

@@ -22,6 +22,7 @@ from forethought.config import Recipe
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
 from forethought.errors import DataError
+from forethought.methods.interface import Stage
 from forethought.reasoning.halting import Halting
 from forethought.reasoning.halting_rollouts import ExitPolicy
 from forethought.reasoning.policy import Future
@@ -29,7 +30,9 @@ from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train
 from forethought.starting import begin_with
 from forethought.training.progress import Quiet
+from forethought.training.selection import Selection
 from forethought.training.settings import Training
+from forethought.training.state import Progress
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +207,9 @@ def test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned(
     name = "ndcg@10 less steps" if price else "ndcg@10"
     assert begins.startswith(f"It begins with {name} ")
     start = float(begins.split(f"{name} ")[1].split(" ")[0])
-    floor = float(begins.split("recall@50 ")[1].split(" ")[0])
+    kept = "what has more of the first, and loses at most 1% of ndcg@10 and recall@50, is kept"
+    assert begins.endswith(f"; {kept if price else 'what falls below either is not kept'}.")
+    floor = float(begins.split("recall@50 ")[1].split(" ")[0]) * (0.99 if price else 1.0)
     best = start
     for figures, improved in hears.figures:
         worth = figures["valid_ndcg@10"] - price * figures.get("valid_steps", 0.0)
@@ -215,3 +220,13 @@ def test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned(
             best = worth
         else:
             assert not better or figures["valid_ndcg@10"] < start  # paid for with more quality than is allowed
+
+
+@pytest.mark.parametrize(("price", "tail", "kept"), [(0.01, 0.4955, True), (0.01, 0.4945, False), (0.0, 0.4999, False)])
+def test_where_steps_have_a_price_the_guard_may_fall_by_a_hundredth(price: float, tail: float, kept: bool) -> None:
+    stage = Stage(name="align", metric="ndcg@10", guard="recall@50", step_price=price)
+    selection, progress = Selection(stage, "ndcg@10"), Progress()
+    begun = {"valid_ndcg@10": 0.2, "valid_recall@50": 0.5, "valid_steps": 3.0}
+    selection.begin(selection.priced(begun), progress)
+    better = {"valid_ndcg@10": 0.201, "valid_recall@50": tail, "valid_steps": 1.0}
+    assert selection.judge(selection.priced(better), progress) == (kept, kept)

@@ -191,12 +191,7 @@ class Fit:
             weights = self._weights()
             if fabric.is_global_zero:
                 self.keep_best(weights)
-        lost, selects = self._stage.may_lose, self._selection.selects
-        apart = "" if lost is None else f" by more than {lost:.0%} of it"
-        self.observer.note(
-            f"It begins with {selects.removeprefix('valid_')} {figures[selects]:.4f} and {self._stage.guard} "
-            f"{figures[f'valid_{self._stage.guard}']:.4f} on validation; what falls below either{apart} is not kept."
-        )
+        self.observer.note(self._selection.told(figures))
 
     def _tell_precision(self) -> None:
         """Once, and again where a stage changes it."""
