@@ -26,6 +26,7 @@ from forethought.recommender import Recommender, load
 from forethought.references import check_same_split
 from forethought.run_folder import written
 from forethought.settings import check, check_all
+from forethought.untrained import SEEN_UNTIL
 
 FACTORS = (0.0, 0.5, 0.75, 1.5, 2.0)  # that a member's weight is tried at
 ROUNDS = 2
@@ -34,7 +35,7 @@ BATCH = 1024
 CUT = 10
 SHARED = (
     *("data", "data_hash", "data_path", "columns", "users", "items", "interactions", "protocol"),
-    *("exclude_history", "extended"),
+    *("exclude_history", "extended", SEEN_UNTIL),
 )
 """What is the same of all members."""
 

@@ -22,6 +22,7 @@ from forethought.backbones.interface import BackboneConfig
 from forethought.config import ABOUT, to_json
 from forethought.data.evidence import Evidence, EvidenceTable, read_evidence
 from forethought.data.features import AUTO, Feature, Features, FeatureScale, feature_shape, read_features
+from forethought.data.later import is_later
 from forethought.data.neighbours import co_occurrence
 from forethought.data.sources import read_parquet
 from forethought.data.splits import DIVIDES, Split
@@ -301,8 +302,12 @@ def _check_data(folder: Path, about: Any, split: Split, what: str = "encoder") -
         )
 
 
-def check_same_split(model: Recommender, split: Split) -> None:
-    """Refuse a split other than the one the run was trained on."""
+def check_same_split(model: Recommender, split: Split, *, or_later: bool = False) -> None:
+    """Refuse a split other than the one the run was trained on.
+
+    Args:
+        or_later: what came after the training is as good.
+    """
     check(split, Split, "split")
     theirs, ours = split.data.items.ids, model.items.ids
     if len(theirs) != len(ours) or theirs.dtype.is_integer() != ours.dtype.is_integer() or (theirs != ours).any():
@@ -310,12 +315,14 @@ def check_same_split(model: Recommender, split: Split) -> None:
             raise DataError(
                 f"The run was extended to {len(ours)} items, which are more than it was trained on "
                 f"({model.about['data']!r}) and not the {len(theirs)} of the data: evaluate the run that it was "
-                "extended from."
+                "extended from, or this one on what came later (later_split; on the command line --since)."
             )
         raise DataError(
             f"The data has {len(theirs)} items and the run was trained on {len(ours)} "
             f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
         )
+    if or_later and is_later(split):
+        return
     if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
         raise DataError(
             f"The run keeps a vector for each user of its data (hash {model.about['data_hash']}) and would mistake the "

@@ -21,6 +21,7 @@ from forethought.alignment.reward_file import write_reward
 from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, to_json
 from forethought.data.histories import Cases
+from forethought.data.later import is_later
 from forethought.data.popularity import TRAIN_COUNT, with_counts
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
@@ -284,7 +285,7 @@ def evaluate(
 
     Args:
         run: a recommender, which computes on the device it was loaded to, or a run folder, which is loaded to `auto`.
-        split: the one the run was trained on.
+        split: the one the run was trained on, or what came later (`later_split`).
         config: which cases, candidates and histories, and how the model halts; by default the test part, and all else
             as the run was trained.
         users: a table with a row a user (`user_id`), by whose columns `groups_by` may group.
@@ -297,6 +298,8 @@ def evaluate(
     config = EvaluationConfig() if config is None else config
     check(config, EvaluationConfig, "config")
     model = run if isinstance(run, Recommender) else load(run)
+    if is_later(split) and model.method.inputs.users:
+        config = replace(config, unknown_users=True)
     if config.unknown_users and not model.method.inputs.users:
         raise ConfigError(
             "This model keeps no vectors of users, so that all are unknown to it: leave unknown_users out (on the "
@@ -332,7 +335,7 @@ def evaluate(
         "wall_s": time.perf_counter() - begin,
         "machine": {"device": model.device.type, "threads": torch.get_num_threads(), "batch": batch}
         | ({"layers": narrow} if (narrow := formats_of(model.method)) else {}),
-        "training": training_cost(model, split),
+        "training": None if is_later(split) else training_cost(model, split),
     }
     return replace(evaluation, cost=evaluation.cost | cost, weights=model.weights_sum)
 
@@ -381,7 +384,9 @@ def to_rank(model: Recommender, split: Split, config: RankingConfig) -> tuple[Ca
         ConfigError: a halting that the model cannot obey.
         DataError: the split is not the one the run was trained on.
     """
-    check_same_split(model, split)
+    check_same_split(model, split, or_later=True)
+    if is_later(split) and config.part == "valid":
+        raise ConfigError("What came later has no validation part: leave part (on the command line --part) out.")
     exclude = model.about["exclude_history"] if config.exclude_history is None else config.exclude_history
     return (split.test if config.part == "test" else split.valid), exclude, model.method.resolve_halting(config.halting)
 

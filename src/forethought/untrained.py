@@ -8,6 +8,7 @@ from forethought.config import RunConfig, from_json
 from forethought.data.evidence import evidence_shape
 from forethought.data.features import feature_shape
 from forethought.data.interactions import DataSizes
+from forethought.data.later import seen_until
 from forethought.data.origin import NOT_KNOWN
 from forethought.data.splits import Split
 from forethought.evaluation import protocol as protocols
@@ -17,6 +18,8 @@ from forethought.methods.interface import Method
 from forethought.methods.item_tokens import token_shape, with_tokens
 from forethought.methods.items import with_evidence, with_features
 from forethought.settings import check
+
+SEEN_UNTIL = "seen_until"
 
 
 def untrained(config: RunConfig, about: dict[str, Any], sizes: DataSizes) -> Method:
@@ -48,5 +51,6 @@ def data_about(config: RunConfig, split: Split) -> dict[str, Any]:
         "items": split.data.n_items,
         "interactions": len(split.data),
         "protocol": plain(split.protocol),
+        SEEN_UNTIL: seen_until(split),
         "exclude_history": protocols.excludes_history(split.data) if exclude is None else exclude,
     }

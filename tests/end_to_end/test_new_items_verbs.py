@@ -81,3 +81,39 @@ def test_new_interactions_are_learned_from_the_weights_of_a_run(shell: Shell, sh
     back = ["train", "sasrec", "--data", older, *TINY, *FEATURES, "--from", tmp_path / "more"]
     assert "knows items that the data lacks ('i00001')" in shell.wrong(*back, "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_run_is_held_against_what_came_later(shell: Shell, shop: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log.parquet"
+    shell.ok("train", "sasrec", "--data", shop, "--out", run, *TINY, *FEATURES)
+    rows = pl.read_parquet(shop / "interactions.parquet")
+    later = rows.group_by("user_id", maintain_order=True).last().select(rows.columns)
+    items = pl.Series("item_id", ["i00001" if at % 2 else "n1" for at in range(len(later))])
+    later = later.with_columns(items, timestamp=pl.lit(rows["timestamp"].max() + 60).cast(rows.schema["timestamp"]))
+    pl.concat([rows, later]).write_parquet(log)
+    since = ["--data", log, "--since", load(run).about["seen_until"]]
+    assert "has seen interactions until" in shell.wrong("evaluate", run, *since)
+    since[-1] = f"{1 - len(later) / (len(rows) + len(later)):.6f}"
+    before = tree(run)
+    told = shell.run("evaluate", run, *since, "--targets", "last")
+    assert told.code == 0, told.err
+    assert "are with items that the run does not know" in " ".join(told.err.split())
+    assert tree(run) == before
+    new = pl.read_parquet(shop / "items.parquet").head(1).with_columns(item_id=pl.lit("n1"))
+    new.write_parquet(tmp_path / "new.parquet")
+    shell.ok("extend", run, "--items", tmp_path / "new.parquet", "--out", tmp_path / "more")
+    told = shell.json("evaluate", tmp_path / "more", *since, "--targets", "last", "--out", tmp_path / "kept")
+    assert told["protocol"]["split"] == "later"
+    assert told["protocol"]["test"] == {"cases": len(later), "without_history": 0, "unknown_items": 0}
+    assert (tmp_path / "kept/metrics.json").is_file()
+    assert "or this one on what came later" in shell.wrong("evaluate", tmp_path / "more")
+    for words, sentence in (
+        (["--since", "2030-01-01"], "--since needs --data"),
+        ([*since, "--part", "valid"], "has no validation part"),
+        ([*since, "--ties", "shuffle"], "leave the names of columns and the split out"),
+        (["--targets", "last"], "leave the names of columns and the split out"),
+        (["--data", log, "--since", "soon"], "no ISO date"),
+    ):
+        assert sentence in shell.wrong("evaluate", run, *words)
+    scores = ["evaluate", "--scores", log, "--data", shop, "--since", "2030-01-01"]
+    assert "--since is of a run" in shell.wrong(*scores)

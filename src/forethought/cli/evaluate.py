@@ -19,6 +19,7 @@ from forethought.cli.shared import (
     Noising,
     Splitting,
     console,
+    moment,
     open_split,
     parse,
     print_json,
@@ -61,6 +62,10 @@ class Evaluate:
     data: str | None = None
     """Where the data lies now; by default the file or folder where it lay when the run was trained. SQL, an address or
     a pattern is never taken from a run: repeat it here."""
+    since: str | None = None
+    """Instead of the run's own test part: what happened in --data from this moment on, an ISO date or a share of the
+    interactions such as 0.9. The table holds the histories too; its items are the run's as they are now, new ones of
+    extend among them. --targets says which of a user's are to be found; --out FOLDER keeps it."""
     part: Literal["test", "valid"] = "test"
     """Which cases are ranked."""
     exclude_history: Choice = "auto"
@@ -98,6 +103,7 @@ def run(arguments: list[str]) -> None:
         "          forethought evaluate runs/dtrec-beauty --noise replace --noise-share 0.2 --out evaluations/noisy\n"
         "          forethought evaluate runs/dtrec-beauty --noise-curve\n"
         "          forethought evaluate runs/dtrec-beauty --cutoffs 1,5,10,50 --groups-by brand --out brands\n"
+        "          forethought evaluate runs/extended --data log.parquet --since 2026-11-01 --out november\n"
         "          forethought evaluate --scores other.parquet --data data/beauty --out evaluations/other"
     )
     args = parse(Evaluate, arguments, "evaluate", about)
@@ -126,13 +132,13 @@ def run(arguments: list[str]) -> None:
     config = _config(args, halting, noise)
     exclude = CHOICES[args.exclude_history]
     own = args.part == "test" and args.sampled is None and halting is None and noise is None
-    own = own and not args.unknown_users
+    own = own and not args.unknown_users and args.since is None
     own = own and exclude in (None, model.about["exclude_history"]) and args.precision == "32"
     if not args.noise_curve:
         _refuse_run_folder(args.out, args.run if own else None)
     if args.noise_curve and args.out is not None:
         check_replaceable(args.out / CURVES_FILE)
-    split = split_of(model, args.data, args.columns.items)
+    split = split_of(model, args.data, args.columns.items) if args.since is None else _later(args, model)
     if args.delta_within is not None:
         config = replace(config, halting=_fitted(args.delta_within, model, split, config))
     with writable(*([] if args.out is None else [args.out])), Bar("ranking") as bar:
@@ -145,6 +151,27 @@ def run(arguments: list[str]) -> None:
         sys.stdout.flush()
     finally:
         _keep(args, model, result, own)
+
+
+def _later(args: Evaluate, model: Recommender) -> Split:
+    """What happened after a moment, and a word of what is left out of it."""
+    from forethought.later_data import later_split
+
+    if args.data is None:
+        raise ConfigError("--since needs --data: the table of what happened, histories included.")
+    if args.part != "test" or args.delta_within is not None or args.columns.items is not None:
+        raise ConfigError(
+            "What came later is tested, has no validation part and needs no table of items: leave --part, "
+            "--delta-within and --items out beside --since."
+        )
+    assert args.since is not None
+    split = later_split(model, args.data, moment(args.since), targets=args.splitting.targets or "first")
+    if unknown := split.protocol["test"]["unknown_items"]:
+        console().print(
+            f"{unknown:,} interactions since then are with items that the run does not know, and are left out: "
+            "forethought extend adds them."
+        )
+    return split
 
 
 def _noise(args: Evaluate) -> Noise | None:
@@ -208,10 +235,12 @@ def _fitted(within: float, model: Recommender, split: Split, config: EvaluationC
 
 
 def _refuse_own_split(args: Evaluate) -> None:
-    """A run says by itself how its data is read and split; where the table of items lies now may be said."""
+    """A run says by itself how its data is read and split; where the table of items lies now may be said, and which
+    targets of later data count."""
     from dataclasses import replace
 
-    if args.splitting != Splitting() or replace(args.columns, items=None) != ColumnOptions():
+    splitting = args.splitting if args.since is None else replace(args.splitting, targets=None)
+    if splitting != Splitting() or replace(args.columns, items=None) != ColumnOptions():
         raise ConfigError(
             "A run says by itself how its data is read and split: leave the names of columns and the split out, which "
             "are for --scores."
@@ -255,6 +284,8 @@ def _evaluate_scores(args: Evaluate, scores: str) -> None:
         raise ConfigError(
             "Scores of another program rank all items from clean histories: leave sampling, noise and precision out."
         )
+    if args.since is not None:
+        raise ConfigError("--since is of a run and its items: leave it out beside --scores, and give --split temporal.")
     if args.unknown_users:
         raise ConfigError("Scores of another program know whom they are of: leave --unknown-users out.")
     if args.device != "auto" or args.batch != BATCH:

@@ -210,7 +210,7 @@ class Splitting:
             for name, value in vars(self).items()
             if value is not None and name not in ("split_column", "session_column", "test_table", "valid_table")
         }
-        options |= {name: _moment(options[name]) for name in ("valid_from", "test_from") if name in options}
+        options |= {name: moment(options[name]) for name in ("valid_from", "test_from") if name in options}
         return SplitConfig(**options)
 
     def of_tables(self) -> bool:
@@ -327,7 +327,7 @@ class Noising:
         return Noise(kind=self.noise, share=0.2 if share is None else share, seed=seed or 0)
 
 
-def _moment(text: str) -> str | float | int:
+def moment(text: str) -> str | float | int:
     """A date stays text, a number becomes one."""
     for kind in (int, float):
         try:
