@@ -203,7 +203,7 @@ def _untrained(
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
     check_inputs(method, config.training, split)
     if start is not None:
-        begin_with(method, start, split, whole=config.alignment is not None)
+        begin_with(method, start, split, config.alignment)
         about["started_from"] = noted(start, split)
     method.fit_side_information(side)
     table = with_counts(split.data.item_table, split.train)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from forethought.alignment.settings import Alignment
 from forethought.config import RunConfig, to_json
 from forethought.data.features import FeatureScale, feature_scale
 from forethought.data.splits import Split
@@ -89,15 +90,15 @@ def scales_of(run: Recommender) -> dict[str, FeatureScale]:
     return {each["name"]: feature_scale(each["scale"]) for each in shapes}
 
 
-def begin_with(method: Method, run: Recommender, split: Split, *, whole: bool = False) -> None:
+def begin_with(method: Method, run: Recommender, split: Split, alignment: Alignment | None = None) -> None:
     """Give an untrained method the weights of the run.
 
     Args:
-        whole: with all that belongs to its training, such as prototypes; for the same items.
+        alignment: it is aligned, and has all that belongs to its training, such as prototypes; for the same items.
     """
-    if whole:
+    if alignment is not None:
         method.load_state_dict(run.method.state_dict())
-        _stop_alike(method, run.method)
+        _stop_alike(method, run.method, alignment.delta)
         return
     rows = split.data.items.index_of(run.items.ids).copy()
     take_over(method, run.method, torch.from_numpy(rows), trains=True)
@@ -106,17 +107,18 @@ def begin_with(method: Method, run: Recommender, split: Split, *, whole: bool = 
         torch.nn.init.zeros_(method.evidence.weights_E)  # until they are fitted anew
 
 
-def _stop_alike(method: Method, start: Method) -> None:
-    """Where a halting net is held against another threshold than before, rows stop where they stopped.
+def _stop_alike(method: Method, start: Method, delta: float | None) -> None:
+    """Where a halting net is held against another threshold than before, rows stop where they did, or would at delta.
 
     At 0 or less everybody stopped, at 1 or more nobody: no move of the net says so at another threshold.
     """
     now, before = (getattr(getattr(each, "config", None), "halting", None) for each in (method, start))
-    if now is None or before is None or not 0 < before.threshold < 1:
+    if now is None or before is None:
         return
+    threshold = before.threshold if delta is None else delta
     for part in method.modules():
-        if isinstance(part, HaltingHead):
-            part.rebase(before.threshold, now.threshold)
+        if isinstance(part, HaltingHead) and 0 < threshold < 1:
+            part.rebase(threshold, now.threshold)
 
 
 def noted(run: Recommender, split: Split) -> dict[str, Any]:

@@ -132,6 +132,12 @@ def test_old_weights_that_stop_elsewhere_are_told_of(
     told = shell.run("align", tmp_path / "extreme", "--out", tmp_path / "run", *BRIEF, "--rate", 1e-9)
     said = " ".join((told.out + told.err).split())
     assert f"it holds the weights it began with. But it stops at the threshold 0.5 and that run at {beyond:g}" in said
+    words = ["--out", tmp_path / "other", *BRIEF, "--rate", 1e-9, "--delta", 0.42]
+    told = shell.run("align", tmp_path / "extreme", *words)
+    assert "They stop where that run does with --delta 0.42." in " ".join((told.out + told.err).split())
+    steps = [shell.json("evaluate", tmp_path / "other", "--out", tmp_path / "a")["cost"]["steps"]]
+    steps += [shell.json("evaluate", tmp_path / "extreme", "--delta", 0.42, "--out", tmp_path / "b")["cost"]["steps"]]
+    assert steps[0] == steps[1]
 
 
 def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Path, run: Path, tmp_path: Path) -> None:

@@ -359,9 +359,9 @@ MUTANTS = (
     Mutant(
         "aligned halting begins where nobody stopped",
         "starting.py",
-        "part.rebase(before.threshold, now.threshold)",
-        "part.rebase(now.threshold, before.threshold)",
-        f"{HALTS}::test_aligned_halting_begins_where_the_run_stopped",
+        "part.rebase(threshold, now.threshold)",
+        "part.rebase(now.threshold, threshold)",
+        f"{HALTS}::test_aligned_halting_begins_where_the_run_stopped_or_would_at_delta",
     ),
     Mutant(
         "whoever stops before the first step is rewarded for the first",

@@ -215,6 +215,7 @@ def test_what_cannot_be_aligned_is_refused(
         (halting_run, replace(BRIEF, action="joint"), "action is of paths"),
         (halting_run, replace(BRIEF, policy_weight=0.0), "nothing would be learned"),
         (paths_run, replace(BRIEF, policy_weight=0.0, anchor=0.0), "nothing would be learned"),
+        (paths_run, replace(BRIEF, delta=0.4), "does not halt, so that delta would change nothing"),
         (paths_run, replace(BRIEF, halting_rewards=HaltingRewards(step_price=0.2)), "does not halt"),
         (paths_run, replace(BRIEF, latent_rewards=LatentRewards(top=5)), "draws no latent trajectories"),
         (paths_run, replace(BRIEF, guard="recal@50"), "no metric"),

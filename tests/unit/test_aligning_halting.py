@@ -127,14 +127,16 @@ def test_the_halting_net_alone_learns(halting_run: Recommender, split: Split, tm
 
 
 @pytest.mark.parametrize("before", [0.05, 0.3, 0.42, 0.9])
-def test_aligned_halting_begins_where_the_run_stopped(
-    before: float, halting_run: Recommender, split: Split, batch: Batch
+@pytest.mark.parametrize("asked", [False, True])
+def test_aligned_halting_begins_where_the_run_stopped_or_would_at_delta(
+    before: float, asked: bool, halting_run: Recommender, split: Split, batch: Batch
 ) -> None:
     config = halting_run.config.method
     was: Any = replace(config, halting=replace(config.halting, threshold=before)).build(split.data.sizes)  # type: ignore[attr-defined, type-var]
     was.load_state_dict(halting_run.method.state_dict())
+    settings = replace(BRIEF, delta=before if asked else None)
     now: Any = aligned(Recipe(method=config), BRIEF).method.build(split.data.sizes)
-    begin_with(now, replace(halting_run, method=was), split, whole=True)
+    begin_with(now, halting_run if asked else replace(halting_run, method=was), split, settings)
     was, now = was.eval(), now.eval()
     indicators_BT3 = now.rl_policy().traced(batch).indicators_PT3
     moved = now.head.logits(indicators_BT3) - was.head.logits(indicators_BT3)

@@ -284,7 +284,8 @@ class Aligner(Method):
         if figures["idle_groups"] > IDLE:
             told.warnings.append(
                 f"In {figures['idle_groups']:.0%} of the groups all rollouts earned the same, which teaches nothing: "
-                "train the run longer first, or give larger groups, or rewards that tell rollouts apart."
+                "train the run longer first, or give larger groups, or rewards that tell rollouts apart"
+                + (", or begin where rows stop at unlike steps (delta)." if self.policy.kind == "halting" else ".")
             )
         if self.learned_reward is not None:
             told.figures |= {f"learned_{name}": value for name, value in self.learned_reward.figures.items()}

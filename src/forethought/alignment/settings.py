@@ -92,6 +92,9 @@ class Alignment(Settings):
     """Whose choices are rewarded: training rows', at a random position each (training), or those of half of the
     validation users before their next item, who then choose nothing (held_out); None: held_out for halting, else
     training."""
+    delta: Annotated[float, Between(0, 1, above=True, below=True)] | None = None
+    """Of halting: it begins as if the run stopped at this threshold, such as evaluate --delta-within finds; None: where
+    it does stop. A net that is sure draws rollouts that are all alike, and learns nothing."""
     group: Annotated[int, Between(2, 1_024)] = 16
     """G, rollouts of each history."""
     temperature: Positive = 1.0

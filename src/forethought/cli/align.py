@@ -103,12 +103,17 @@ def run(arguments: list[str]) -> None:
 
 
 def _stops(trained: Recommender, aligned: Recommender) -> str:
-    """Where the same weights stop thinking at another threshold: their answers are not the same.
+    """Where the weights that it began with stop thinking elsewhere than the run: their answers are not the same.
 
     Between 0 and 1 the halting net is moved with the threshold, and they are.
     """
+    assert aligned.config.alignment is not None
+    if (delta := aligned.config.alignment.delta) is not None:
+        return f"They stop where that run does with --delta {delta:g}. "
     halting = (getattr(each.config.method, "halting", None) for each in (trained, aligned))
     before, now = (getattr(each, "threshold", None) for each in halting)
     if before == now or before is None or 0 < before < 1:
         return ""
-    return f"But it stops at the threshold {now:g} and that run at {before:g}, so keep that run. "
+    return (
+        f"But it stops at the threshold {now:g} and that run at {before:g}: keep that run, or align it with --delta. "
+    )
