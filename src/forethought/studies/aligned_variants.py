@@ -48,15 +48,18 @@ OF_HALTING: dict[str, dict[str, Any]] = {
     "": {},
     "-free": {"halting_rewards": {"step_price": 0.0}},
     "-dear": {"halting_rewards": {"step_price": 0.01}},
-    "-long": {**LONG, "rate": 1.0},
 }
+# As by default, from the threshold at which validation loses a hundredth with seed 0: its own net is sure to go on.
+FROM_DELTA: dict[str, Any] = {**LONG, "delta": 0.0016}
 
 ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"reg4rec-aligned{suffix}": ("reg4rec", SHORT | settings) for suffix, settings in OF_PATHS.items()},
     **{f"lares-aligned{suffix}": ("lares", SHORT | settings) for suffix, settings in (("", {}), ("-control", CONTROL))},
     **{
         f"{name}-aligned{suffix}": (name, SHORT | {"rate": 1.0, "kl_weight": 0.0} | settings)
-        for name in ("dtrec", "dtrec-wide", "dtrec-exit-0")
+        for name in ("dtrec", "dtrec-wide")
         for suffix, settings in OF_HALTING.items()
     },
+    "dtrec-exit-0-aligned": ("dtrec-exit-0", FROM_DELTA),
+    "dtrec-exit-0-aligned-dear": ("dtrec-exit-0", FROM_DELTA | {"halting_rewards": {"step_price": 0.006}}),
 }
