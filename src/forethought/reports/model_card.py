@@ -21,11 +21,12 @@ def model_card(name: str, config: Mapping[str, Any], about: Mapping[str, Any], e
     excluded = "left out of" if about["exclude_history"] else "kept among"
     return f"""# {markdown(name)}
 
-{"An" if kind[0] in "aeiou" else "A"} **{kind}** that recommends the next item of a history, trained by Forethought.
+{"An" if kind[0] in "aeiou" else "A"} **{kind}** that recommends the next item of a history,
+{_made(config)} by Forethought.
 
 - **Data:** {markdown(about["data"])}: {about["users"]:,} users, {about["items"]:,} items,
   {about["interactions"]:,} interactions (hash {markdown(about["data_hash"])}).
-- **Split:** {_plain(about["protocol"])}; a user's history is {excluded} the candidates.
+- **Split:** {_plain(about["protocol"])}; a user's history is {excluded} the candidates.{_seen(about)}
 - **Seed:** {config["seed"]}.{_noise(config.get("noise"))}{_more(about)}
 
 ## How good it is
@@ -50,6 +51,16 @@ habits and biases: look at the groups by history length and popularity (`foretho
 {json.dumps(config, indent=2)}
 ```
 """
+
+
+def _made(config: Mapping[str, Any]) -> str:
+    return "trained" if config.get("alignment") is None else "trained, then aligned with rewards (GRPO),"
+
+
+def _seen(about: Mapping[str, Any]) -> str:
+    """Until when, where that is known, and so from when on it can be held against what happened."""
+    until = about.get("seen_until")
+    return "" if until is None else f"\n- **Seen** until {markdown(until)}, in training or validation."
 
 
 def _noise(noise: Mapping[str, Any] | None) -> str:
