@@ -58,7 +58,7 @@ from forethought.training.precision import Precision, choose_for_stages
 from forethought.training.progress import Quiet
 from forethought.training.split_items import SplitItems
 from forethought.training.tracking import TrackerName, Trackers
-from forethought.untrained import data_about
+from forethought.untrained import SEEN_UNTIL, data_about
 from forethought.validation_fits import fit_on_validation
 
 LIST_LENGTH = 20
@@ -205,6 +205,7 @@ def _untrained(
     if start is not None:
         begin_with(method, start, split, config.alignment)
         about["started_from"] = noted(start, split)
+        about[SEEN_UNTIL] = max(filter(None, (each.get(SEEN_UNTIL) for each in (about, start.about))), default=None)
     method.fit_side_information(side)
     table = with_counts(split.data.item_table, split.train)
     know_trained(method, table[TRAIN_COUNT].to_torch())

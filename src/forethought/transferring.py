@@ -27,7 +27,7 @@ from forethought.run_folder import written
 from forethought.semantic_ids.inputs import COLLABORATIVE
 from forethought.settings import check_all
 from forethought.starting import origin, scales_of, trained_on
-from forethought.untrained import data_about
+from forethought.untrained import SEEN_UNTIL, data_about
 
 ANEW = "train rpg, reg4rec or tiger with --tokenizer.collaborative none and features that both data sets have"
 
@@ -117,6 +117,7 @@ def _moved(model: Recommender, split: Split, features: tuple[Feature, ...]) -> R
     about: dict[str, Any] = {
         **{name: model.about[name] for name in ("precision", "trained_on") if name in model.about},
         **data_about(model.config, split),
+        SEEN_UNTIL: model.about.get(SEEN_UNTIL) if common or same else None,
         "features": [feature.to_json() for feature in features],
         "evidence": [],
         "tokens": shape.to_json(),

@@ -78,6 +78,17 @@ def test_what_it_may_have_seen_is_said_wherever_its_numbers_are(
     assert again.about["started_from"]["may_have_seen"]
 
 
+def test_what_it_has_seen_is_what_it_or_those_before_it_have(
+    recipe: Recipe, older: pl.DataFrame, split: Split, tmp_path: Path
+) -> None:
+    later = older.with_columns(timestamp=pl.col("timestamp") + 1000)
+    start = train(recipe, leave_last_out(read(later, name="later")), tmp_path / "later")
+    plain = train(recipe, split, tmp_path / "plain")
+    with pytest.warns(UserWarning, match=SEEN):
+        run = train(recipe, split, tmp_path / "run", start=tmp_path / "later")
+    assert plain.about["seen_until"] < run.about["seen_until"] == start.about["seen_until"]
+
+
 def test_of_parts_of_two_types_the_types_alone_are_told() -> None:
     """And not each setting that the one has and the other has not."""
     before, now = ({"tokenizer": to_json(each), "width": width} for each, width in ((ft.MPQ(), 8), (ft.OPQ(), 9)))

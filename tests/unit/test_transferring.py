@@ -118,13 +118,16 @@ def test_a_training_goes_on_from_there(
 ) -> None:
     moved = transfer(run, renamed, tmp_path / "moved")
     assert moved.about["started_from"]["may_have_seen"] is False  # no item in common
+    assert moved.about["seen_until"] is None
     assert moved.item_table["train_count"].to_list() == [0] * len(moved.items)
     assert load(tmp_path / "moved").about["protocol"] == renamed.protocol
     again = Recipe(method=run.config.method, training=quick, features=FEATURES)  # type: ignore[arg-type]
     few = train(again, renamed, tmp_path / "few", start=tmp_path / "moved")
     assert torch.equal(few.method.tokens.codes_NM, moved.method.tokens.codes_NM)  # type: ignore[attr-defined]
     assert few.about["started_from"]["may_have_seen"] is False
-    assert transfer(run, other, tmp_path / "other").about["started_from"]["may_have_seen"] is True  # the same names
+    same_names = transfer(run, other, tmp_path / "other")
+    assert same_names.about["started_from"]["may_have_seen"] is True
+    assert same_names.about["seen_until"] == run.about["seen_until"] is not None
 
 
 def test_what_was_trained_on_is_known_however_often_it_is_carried_on(
