@@ -17,6 +17,7 @@ import polars as pl
 import torch
 
 from forethought.data.histories import Cases
+from forethought.data.later import is_later
 from forethought.data.noise import KINDS, Draws, Noise, NoiseKind
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError
@@ -150,6 +151,11 @@ def robustness(
     config = RobustnessConfig() if config is None else config
     check(config, RobustnessConfig, "config")
     model = run if isinstance(run, Recommender) else load(run)
+    if is_later(split) and model.method.inputs.users:
+        raise ConfigError(
+            "This run keeps vectors of users and reads those of later data as unknown, which a noise curve does not: "
+            "evaluate it with one noise at a time (--noise), or leave the curve out."
+        )
     cases, exclude, halting = to_rank(model, split, config)
     if len(cases) == 0:
         raise DataError("There is nothing to evaluate: this part of the split has no cases.")

@@ -27,6 +27,7 @@ from forethought.data.neighbours import co_occurrence
 from forethought.data.sources import read_parquet
 from forethought.data.splits import DIVIDES, Split
 from forethought.data.texts import item_texts
+from forethought.data.times import moment
 from forethought.devices import Device
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation.storage import plain
@@ -43,6 +44,7 @@ from forethought.semantic_ids.storage import read_about, read_tokens
 from forethought.settings import check, check_keys
 from forethought.teaching import soft_targets
 from forethought.tensor_files import checksum
+from forethought.untrained import SEEN_UNTIL
 
 LEAST_OF_A_CATEGORY = 30  # items, fewer in small catalogues; rarer ones count to the category above
 TOKEN_SEED = 0  # items have the same tokens whatever the seed of a run
@@ -322,6 +324,7 @@ def check_same_split(model: Recommender, split: Split, *, or_later: bool = False
             f"({model.about['data']!r}), not the same ones: evaluate on the data it was trained on."
         )
     if or_later and is_later(split):
+        check_unseen(model, split.protocol["since"])
         return
     if model.method.inputs.users and split.data.data_hash != model.about["data_hash"]:
         raise DataError(
@@ -335,6 +338,27 @@ def check_same_split(model: Recommender, split: Split, *, or_later: bool = False
             f"The run was trained on another split ({', '.join(f'{k} {trained_on.get(k)!r}' for k in other)}; given "
             f"{', '.join(f'{k} {asked.get(k)!r}' for k in other)}), so its training may hold these very targets: "
             "evaluate it on its own split."
+        )
+
+
+def check_unseen(model: Recommender, since: str) -> None:
+    """Refuse a moment up to which the run has seen interactions; one that does not say is taken at any.
+
+    Raises:
+        DataError: it has seen what came then.
+        RunError: what it says is no time.
+    """
+    seen = model.about.get(SEEN_UNTIL)
+    if seen is None:
+        return
+    try:
+        last = moment(seen, SEEN_UNTIL)
+    except DataError as error:
+        raise RunError(f"The run's config.json is damaged ({first_line(error)}): copy or train it again.") from error
+    if moment(since, "since") <= last:
+        raise DataError(
+            f"The run has seen interactions until {seen}, and since is {since}, so that it may have been trained on "
+            "what is to be found: choose a later moment."
         )
 
 

@@ -205,7 +205,8 @@ def _untrained(
     if start is not None:
         begin_with(method, start, split, config.alignment)
         about["started_from"] = noted(start, split)
-        about[SEEN_UNTIL] = max(filter(None, (each.get(SEEN_UNTIL) for each in (about, start.about))), default=None)
+        ours, theirs = about[SEEN_UNTIL], start.about.get(SEEN_UNTIL)
+        about[SEEN_UNTIL] = max(ours, theirs) if ours and theirs else None
     method.fit_side_information(side)
     table = with_counts(split.data.item_table, split.train)
     know_trained(method, table[TRAIN_COUNT].to_torch())
@@ -358,7 +359,7 @@ def _ranked(
     ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
     if config.sample is None:
         return ranked
-    popularity = split.train.item_counts(split.data.n_items)
+    popularity = split.item_counts()
     return [among_negatives(method, read[0], popularity, ranked[0], config.sample, **how)]
 
 

@@ -116,6 +116,7 @@ def test_halting_is_aligned(shell: Shell, halting: Path, tmp_path: Path) -> None
 def test_old_weights_stop_where_they_stopped(shell: Shell, halting: Path, tmp_path: Path) -> None:
     told = shell.run("align", halting, "--out", tmp_path / "run", *BRIEF, "--rate", 1e-9)
     said = " ".join((told.out + told.err).split())
+    assert "No validation was better, steps priced, and lost at most 1% of NDCG@10 and recall@50" in said
     assert "it holds the weights it began with. The run lies in" in said
     metrics = [shell.json("evaluate", each, "--out", tmp_path / each.name) for each in (halting, tmp_path / "run")]
     assert metrics[0]["metrics"] == metrics[1]["metrics"]

@@ -111,6 +111,8 @@ def test_a_run_is_held_against_what_came_later(shell: Shell, shop: Path, tmp_pat
         (["--since", "2030-01-01"], "--since needs --data"),
         ([*since, "--part", "valid"], "has no validation part"),
         ([*since, "--ties", "shuffle"], "leave the names of columns and the split out"),
+        ([*since, "--rating", "stars"], "leave --rating out"),
+        ([*since, "--user", "nobody"], "nobody"),
         (["--targets", "last"], "leave the names of columns and the split out"),
         (["--data", log, "--since", "soon"], "no ISO date"),
     ):

@@ -145,7 +145,8 @@ class Alignment(Settings):
     patience: Epochs = 15
     """Validations without a better one before it stops; while the rate is high, validation is lower than at first."""
     guard: str = "recall@50"
-    """A metric that must not fall on validation, beside NDCG@10; else the weights it began with are kept."""
+    """A metric that must not fall on validation, beside NDCG@10, else the weights it began with are kept; where steps
+    have a price both may, by a hundredth of themselves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

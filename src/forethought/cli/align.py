@@ -94,6 +94,8 @@ def run(arguments: list[str]) -> None:
             each = ", ".join(f"{name.removeprefix('weight_')} {weight:.3g}" for name, weight in weights.items())
             view.print(f"Weights of rewards at the end: {each}.")
         wanted = f"was better without a loss of {args.alignment.guard}"
+        if args.alignment.halting_rewards.step_price and model.method.rl_policy().kind == "halting":
+            wanted = f"was better, steps priced, and lost at most 1% of NDCG@10 and {args.alignment.guard}"
         if options.feedback is not None:
             wanted = f"kept NDCG@10 and {args.alignment.guard} within --feedback-cost"
         said = (

@@ -63,9 +63,9 @@ class Evaluate:
     """Where the data lies now; by default the file or folder where it lay when the run was trained. SQL, an address or
     a pattern is never taken from a run: repeat it here."""
     since: str | None = None
-    """Instead of the run's own test part: what happened in --data from this moment on, an ISO date or a share of the
-    interactions such as 0.9. The table holds the histories too; its items are the run's as they are now, new ones of
-    extend among them. --targets says which of a user's are to be found; --out FOLDER keeps it."""
+    """Instead of the run's own test part: what happened in --data from this moment on: an ISO date, Unix seconds or a
+    share of the interactions such as 0.9. The table holds the histories too; its items are the run's as they are now,
+    new ones of extend among them. --targets says which of a user's are to be found; --out FOLDER keeps it."""
     part: Literal["test", "valid"] = "test"
     """Which cases are ranked."""
     exclude_history: Choice = "auto"
@@ -155,22 +155,26 @@ def run(arguments: list[str]) -> None:
 
 def _later(args: Evaluate, model: Recommender) -> Split:
     """What happened after a moment, and a word of what is left out of it."""
-    from forethought.later_data import later_split
+    from forethought.later_data import ROLES, later_split, remarks
 
     if args.data is None:
         raise ConfigError("--since needs --data: the table of what happened, histories included.")
+    plain = ColumnOptions()
     if args.part != "test" or args.delta_within is not None or args.columns.items is not None:
         raise ConfigError(
             "What came later is tested, has no validation part and needs no table of items: leave --part, "
             "--delta-within and --items out beside --since."
         )
+    if args.columns.rating != plain.rating:
+        raise ConfigError("Ratings of what came later are not read: leave --rating out beside --since.")
     assert args.since is not None
-    split = later_split(model, args.data, moment(args.since), targets=args.splitting.targets or "first")
-    if unknown := split.protocol["test"]["unknown_items"]:
-        console().print(
-            f"{unknown:,} interactions since then are with items that the run does not know, and are left out: "
-            "forethought extend adds them."
-        )
+    columns = {role: name for role in ROLES if (name := getattr(args.columns, role)) != getattr(plain, role)}
+    targets = args.splitting.targets or "first"
+    split = later_split(model, args.data, moment(args.since), targets=targets, columns=columns)
+    exclude = CHOICES[args.exclude_history]
+    exclude = model.about["exclude_history"] if exclude is None else exclude
+    for sentence in remarks(model, split, exclude_history=exclude):
+        console().print(sentence)
     return split
 
 
@@ -235,12 +239,13 @@ def _fitted(within: float, model: Recommender, split: Split, config: EvaluationC
 
 
 def _refuse_own_split(args: Evaluate) -> None:
-    """A run says by itself how its data is read and split; where the table of items lies now may be said, and which
-    targets of later data count."""
+    """A run says by itself how its data is read and split; where the table of items lies now may be said, and of later
+    data the names of columns and which targets count."""
     from dataclasses import replace
 
     splitting = args.splitting if args.since is None else replace(args.splitting, targets=None)
-    if splitting != Splitting() or replace(args.columns, items=None) != ColumnOptions():
+    columns = ColumnOptions() if args.since is not None else replace(args.columns, items=None)
+    if splitting != Splitting() or columns != ColumnOptions():
         raise ConfigError(
             "A run says by itself how its data is read and split: leave the names of columns and the split out, which "
             "are for --scores."
@@ -372,7 +377,8 @@ def _keep(args: Evaluate, model: Recommender, result: Evaluation | Robustness, o
     elif out is not None:
         result.write(out)
         across = "" if args.noising.noise is None else " --across-noise"
-        view.print(f"Written to {out}; next: forethought compare {run} {out}{across}")
+        other = run if args.since is None else "with another run since then:"
+        view.print(f"Written to {out}; next: forethought compare {other} {out}{across}")
     elif own:
         assert run is not None
         view.print(_keep_own(run, model, result))

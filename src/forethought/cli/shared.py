@@ -185,7 +185,7 @@ class Splitting:
     test_from: str | None = None
     """Temporal: testing begins here; a date or a share."""
     targets: Literal["first", "last", "all"] | None = None
-    """Temporal: which of a user's interactions in a part are to be found; first if not given."""
+    """Temporal, and evaluate --since: which of a user's interactions in a part are to be found; first if not given."""
     cold_users: Literal["keep", "drop"] | None = None
     """Temporal: cases of users without training history; keep if not given."""
     cold_items: Literal["keep", "drop"] | None = None

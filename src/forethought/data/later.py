@@ -45,6 +45,8 @@ def later_cases(data: Interactions, items: Vocabulary, item_table: pl.DataFrame,
     test, counted = cases(before, histories, at, drop_users=False, drop_items=False)
     if not len(test):
         times = data.histories.dated()
+        if begin > times.max():
+            raise DataError(f"There is no case since {iso(begin)}: the data ends at {iso(times.max())}.")
         raise DataError(
             f"There is no case since {iso(begin)}: {unknown:,} interactions from then on are with unknown items, "
             f"{counted['without_history']:,} known ones have no history before them; the data runs from "

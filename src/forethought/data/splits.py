@@ -103,6 +103,7 @@ class Split:
         protocol: what a reader must know beside any number: kind, ties, seed, notes.
         config: how it was made, moments resolved.
         noise: what the training part was given, where it was (`with_noise`).
+        met: int64 [N], how often a training met each item, where `train` is not what it saw; None: it is.
     """
 
     data: Interactions
@@ -112,6 +113,11 @@ class Split:
     protocol: dict[str, Any]
     config: SplitConfig = field(default_factory=SplitConfig)
     noise: Noise | None = None
+    met: np.ndarray | None = None
+
+    def item_counts(self) -> np.ndarray:
+        """How often training met each item, int64 [N]."""
+        return self.train.item_counts(self.data.n_items) if self.met is None else self.met
 
     def __repr__(self) -> str:
         parts = f"{len(self.train):,} training rows, {len(self.valid):,} validation and {len(self.test):,} test cases"

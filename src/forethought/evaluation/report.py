@@ -224,7 +224,7 @@ def summarise(
     )
     protocol = storage.plain({**described, **(extras or {})})
     prefix = protocols.metric_prefix(protocol)
-    popularity = split.train.item_counts(split.data.n_items)
+    popularity = split.item_counts()
     measured = _mean([per_case(each.ranks, cuts, own, each.lists) for each in draws])
     by_case = {prefix + name: value for name, value in measured.items()}
     labels = {f"by_{name}": pl.Series(group) for name, group in (groups_by or {}).items()}

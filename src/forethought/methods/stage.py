@@ -22,7 +22,8 @@ class Stage:
         updates: made of each batch, which `Method.begin_batch` is told of before the first.
         patience: epochs without a better one before it stops; None: as the training's settings say.
         watched: more metrics of the validation part, for the log and the method's `diagnostics`.
-        guard: another metric, no lower in the best epoch than when the stage began; those weights are a candidate too.
+        guard: another metric, no lower in the best epoch than when the stage began, but for what the last two allow;
+            those weights are a candidate too.
         step_price: taken off what selects for each reasoning step, on average; NDCG@10 and the guard may then be lower
             than when the stage began, by a hundredth of themselves.
         may_lose: it learns what validation does not see, so that each epoch is better than those before it, as long as

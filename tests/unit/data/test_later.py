@@ -80,8 +80,12 @@ def test_what_is_known_comes_before_and_what_is_to_be_found_comes_after(
 
 def test_where_nothing_is_to_be_found_it_says_why(data: Interactions) -> None:
     known = Vocabulary.from_series(pl.Series(ITEMS))
-    with pytest.raises(DataError, match="no case since 2024-01-01: 0 interactions"):
-        later_cases(data, known, pl.DataFrame({"item_id": ITEMS}), 1_704_067_200, "first")
+    table = pl.DataFrame({"item_id": ITEMS})
+    with pytest.raises(DataError, match="no case since 2024-01-01: the data ends at 2023-11-14"):
+        later_cases(data, known, table, 1_704_067_200, "first")
+    alone = data.where(np.arange(len(data)) == data.histories.ends[0] - 1)
+    with pytest.raises(DataError, match=r"0 interactions .* unknown items, 1 known ones have no history"):
+        later_cases(alone, known, table, 1_700_000_000, "first")
     with pytest.raises(DataError, match="None of the 12 items"):
         later_cases(data, Vocabulary.from_series(pl.Series(["x"])), pl.DataFrame({"item_id": ["x"]}), 0, "first")
 
