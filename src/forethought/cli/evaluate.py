@@ -377,8 +377,10 @@ def _keep(args: Evaluate, model: Recommender, result: Evaluation | Robustness, o
     elif out is not None:
         result.write(out)
         across = "" if args.noising.noise is None else " --across-noise"
-        other = run if args.since is None else "with another run since then:"
-        view.print(f"Written to {out}; next: forethought compare {other} {out}{across}")
+        further = f"forethought compare {run} {out}{across}"
+        if args.since is not None:
+            further = f"the same of another run, and forethought compare OTHER {out}"
+        view.print(f"Written to {out}; next: {further}")
     elif own:
         assert run is not None
         view.print(_keep_own(run, model, result))
