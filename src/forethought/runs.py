@@ -22,7 +22,7 @@ from forethought.backbones.interface import BackboneConfig
 from forethought.config import Recipe, RunConfig, to_json
 from forethought.data.histories import Cases
 from forethought.data.later import is_later
-from forethought.data.popularity import TRAIN_COUNT, with_counts
+from forethought.data.popularity import TRAIN_COUNT, training_counts, with_counts
 from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation import protocol as protocols
@@ -359,7 +359,7 @@ def _ranked(
     ranked = [ask(each, report=in_turn(report, at, len(read))) for at, each in enumerate(read)]
     if config.sample is None:
         return ranked
-    popularity = split.item_counts()
+    popularity = training_counts(split)
     return [among_negatives(method, read[0], popularity, ranked[0], config.sample, **how)]
 
 

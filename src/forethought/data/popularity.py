@@ -11,6 +11,7 @@ import polars as pl
 
 from forethought.data.histories import Spans
 from forethought.data.neighbours import Neighbours
+from forethought.data.splits import Split
 
 DAY = 86_400  # seconds
 TRAIN_COUNT = "train_count"  # in the table of items of a run: how often training met each
@@ -31,6 +32,11 @@ def counts(train: Spans, n_items: int, *, days: float | None = None) -> np.ndarr
         times = train.histories.dated()
         counted &= times > times[counted].max(initial=0) - days * DAY
     return np.bincount(train.histories.items[counted], minlength=n_items)
+
+
+def training_counts(split: Split) -> np.ndarray:
+    """How often training met each item of a split, int64 [N]."""
+    return split.train.item_counts(split.data.n_items) if split.met is None else split.met
 
 
 def with_counts(items: pl.DataFrame, train: Spans) -> pl.DataFrame:

@@ -115,10 +115,6 @@ class Split:
     noise: Noise | None = None
     met: np.ndarray | None = None
 
-    def item_counts(self) -> np.ndarray:
-        """How often training met each item, int64 [N]."""
-        return self.train.item_counts(self.data.n_items) if self.met is None else self.met
-
     def __repr__(self) -> str:
         parts = f"{len(self.train):,} training rows, {len(self.valid):,} validation and {len(self.test):,} test cases"
         noise = "" if self.noise is None else f", noise {self.noise.kind}"

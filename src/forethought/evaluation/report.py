@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from forethought.data.histories import Cases
+from forethought.data.popularity import training_counts
 from forethought.data.splits import Split
 from forethought.errors import ConfigError, DataError, RunError
 from forethought.evaluation import cost, storage
@@ -224,7 +225,7 @@ def summarise(
     )
     protocol = storage.plain({**described, **(extras or {})})
     prefix = protocols.metric_prefix(protocol)
-    popularity = split.item_counts()
+    popularity = training_counts(split)
     measured = _mean([per_case(each.ranks, cuts, own, each.lists) for each in draws])
     by_case = {prefix + name: value for name, value in measured.items()}
     labels = {f"by_{name}": pl.Series(group) for name, group in (groups_by or {}).items()}
