@@ -31,7 +31,7 @@ from forethought.evaluation.tables import interval_cell
 from forethought.reasoning.halting import Halting
 from forethought.recommender import Recommender, load
 from forethought.runs import to_rank
-from forethought.settings import Seed, Share, check
+from forethought.settings import Seed, Share, check_all
 from forethought.tables.formats import number
 from forethought.tables.table import Document, Table
 
@@ -149,7 +149,7 @@ def robustness(
         DataError: the split is not the one the run was trained on, or it has no cases.
     """
     config = RobustnessConfig() if config is None else config
-    check(config, RobustnessConfig, "config")
+    check_all(config=(config, RobustnessConfig), split=(split, Split))
     model = run if isinstance(run, Recommender) else load(run)
     if is_later(split) and model.method.inputs.users:
         raise ConfigError(

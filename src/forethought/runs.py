@@ -298,7 +298,7 @@ def evaluate(
         DataError: the split is not the one the run was trained on.
     """
     config = EvaluationConfig() if config is None else config
-    check(config, EvaluationConfig, "config")
+    check_all(config=(config, EvaluationConfig), split=(split, Split))
     model = run if isinstance(run, Recommender) else load(run)
     if is_later(split) and model.method.inputs.users:
         config = replace(config, unknown_users=True)
