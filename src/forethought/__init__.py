@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from forethought.explaining.explanation import Explanation
     from forethought.exporting.export import Exported, export
     from forethought.extending import extend
-    from forethought.later_data import later_split as later_split
+    from forethought.later_data import later_split
     from forethought.methods.all import *
     from forethought.methods.configuration import MethodConfig
     from forethought.methods.igr_sr import Consistency

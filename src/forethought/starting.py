@@ -116,8 +116,10 @@ def _stop_alike(method: Method, start: Method, delta: float | None) -> None:
     if now is None or before is None:
         return
     threshold = before.threshold if delta is None else delta
+    if not 0 < threshold < 1:
+        return
     for part in method.modules():
-        if isinstance(part, HaltingHead) and 0 < threshold < 1:
+        if isinstance(part, HaltingHead):
             part.rebase(threshold, now.threshold)
 
 

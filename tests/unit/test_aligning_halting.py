@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from forethought.data.splits import Split
 from forethought.errors import DataError
 from forethought.methods.interface import Stage
 from forethought.reasoning.halting import Halting
-from forethought.reasoning.halting_rollouts import ExitPolicy
+from forethought.reasoning.halting_rollouts import ExitPolicy, HaltingFacts
 from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train
@@ -53,7 +53,15 @@ def batch(split: Split) -> Batch:
     return training_batch(windows(split.train, 8).take(np.arange(12)))
 
 
-def earns_where_it_stops(run: Recommender, split: Split, batch: Batch, first: int) -> None:
+class Stopped(NamedTuple):
+    """What rollouts met and earned, and the ranks that a run of as many steps for everybody gives their histories."""
+
+    facts: HaltingFacts
+    real_BGT: torch.Tensor
+    ranks_BG: torch.Tensor
+
+
+def stopped(run: Recommender, split: Split, batch: Batch) -> Stopped:
     model = aligner(run, split)
     policy, case = model.policy, Batch(batch.items_BL, batch.lengths_B)
     assert isinstance(policy, ExitPolicy)
@@ -62,25 +70,29 @@ def earns_where_it_stops(run: Recommender, split: Split, batch: Batch, first: in
     targets_B1 = batch.targets_BL.gather(1, last_B1)
     rollouts = policy.roll_out(case, 16, 1.0)
     facts = policy.facts(case, rollouts, Future(targets_B1, torch.ones_like(targets_B1, dtype=torch.bool)))
-    assert (int(facts.steps_BG.min()), facts.most) == (first, 3)
-    for steps in range(first, facts.most + 1):
+    ranks_BG = torch.full_like(facts.ranks_BG, torch.nan)
+    for steps in range(facts.most + 1):
         halting = replace(run.config.method.halting, rule="fixed", max_steps=steps)  # type: ignore[attr-defined]
         states = model.method.user_states(case, halting)
         ranks_B = model.method.rank_of(states, targets_B1[:, 0])
-        for b, g in (facts.steps_BG == steps).nonzero().tolist():
-            assert float(facts.ranks_BG[b, g]) == float(ranks_B[b])
-    real_BGT = torch.arange(first, facts.most) <= facts.steps_BG[..., None]
-    assert torch.equal(rollouts.real_BGT, real_BGT)
+        ranks_BG = torch.where(facts.steps_BG == steps, ranks_B[:, None], ranks_BG)
+    return Stopped(facts, rollouts.real_BGT, ranks_BG)
 
 
 def test_what_halting_earns_is_read_where_each_rollout_stopped(
     halting_run: Recommender, split: Split, batch: Batch
 ) -> None:
-    earns_where_it_stops(halting_run, split, batch, first=1)
+    facts, real_BGT, ranks_BG = stopped(halting_run, split, batch)
+    assert facts.steps_BG.unique().tolist() == [1, 2, facts.most] == [1, 2, 3]
+    assert torch.equal(facts.ranks_BG, ranks_BG)
+    assert torch.equal(real_BGT, torch.arange(1, 3) <= facts.steps_BG[..., None])
 
 
 def test_whether_to_think_at_all_is_a_choice_too(exits_at_0: Recommender, split: Split, batch: Batch) -> None:
-    earns_where_it_stops(exits_at_0, split, batch, first=0)
+    facts, real_BGT, ranks_BG = stopped(exits_at_0, split, batch)
+    assert facts.steps_BG.unique().tolist() == [0, 1, 2, facts.most] == [0, 1, 2, 3]
+    assert torch.equal(facts.ranks_BG, ranks_BG)
+    assert torch.equal(real_BGT, torch.arange(3) <= facts.steps_BG[..., None])
 
 
 def test_rollouts_stop_as_often_as_the_net_says(exits_at_0: Recommender, split: Split, batch: Batch) -> None:

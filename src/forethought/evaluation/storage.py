@@ -74,7 +74,7 @@ def never_evaluated(folder: Path) -> str:
     if extended:
         return (
             f"{folder} has no {METRICS_FILE}, for it was extended by items that its data does not have: take the run "
-            "that it was extended from."
+            "that it was extended from, or the folder of an evaluation on what came later."
         )
     return f"{folder} has no {METRICS_FILE}: evaluate the run first."
 

@@ -49,9 +49,10 @@ class HaltingHead(nn.Module):
 
     def at_start(self, features: Tensor) -> Tensor:
         """p_halt before the first step, [..., 3] -> [...]."""
-        if self.training and self.per_step and features.numel():
-            self._watch(self._known_at_start(features), 0)
-        return self.logits_at_start(features).sigmoid()
+        known = self._known_at_start(features)
+        if self.training and self.per_step and known.numel():
+            self._watch(known, 0)
+        return self.logits(known, 0)[..., 0].sigmoid()
 
     def logits_at_start(self, features: Tensor) -> Tensor:
         """ln p / (1 - p) before the first step: what is unknown there (NaN) counts as its running mean."""

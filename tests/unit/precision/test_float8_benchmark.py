@@ -17,7 +17,7 @@ def test_a_dry_run_measures_every_format_and_finds_real_products_to_be_emulated_
     out = tmp_path / "float8.json"
     subprocess.run([sys.executable, SCRIPT, "--dry", "--seconds", "0.1", "--out", out], check=True)
     report = json.loads(out.read_text())
-    assert max(report["agreement"].values()) < 1e-5  # the order of sums, on some processors
+    assert max(report["agreement"].values()) < 2e-6  # the order of sums, on some processors
     for table in ("layers", "steps"):
         for name in ("fp32", "bf16", "layer_bf16", "fp8", "fp8_fast"):
             assert report[table]["32"][name]["ms"] > 0

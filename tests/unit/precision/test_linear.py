@@ -53,8 +53,9 @@ def test_float32_layers_are_plain_ones_to_the_bit() -> None:
 @pytest.mark.skipif(not hasattr(torch, "_scaled_mm"), reason="this torch multiplies no float8")
 @pytest.mark.parametrize("rows", [20, 64])
 def test_emulated_float8_is_scaled_mm_but_for_the_order_of_sums(rows: int) -> None:
-    for a, b in zip(outcome(layer("fp8", "scaled_mm"), rows), outcome(layer("fp8", "emulate"), rows), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    (y, *others), (emulated_y, *emulated) = (outcome(layer("fp8", b), rows) for b in ("scaled_mm", "emulate"))
+    torch.testing.assert_close(y, emulated_y, rtol=5e-7, atol=5e-7)  # e4m3 by e4m3, which oneDNN may add as it likes
+    assert all(torch.equal(a, b) for a, b in zip(others, emulated, strict=True))
 
 
 @pytest.mark.skipif(not hasattr(torch, "_scaled_mm"), reason="this torch multiplies no float8")
