@@ -49,7 +49,7 @@ from forethought.run_files import CARD_FILE, CONFIG_FILE, Sums, write_model
 from forethought.run_folder import begun
 from forethought.run_vectors import check_makes_tokens, collaborative_of
 from forethought.settings import check, check_all
-from forethought.starting import begin_with, noted, scales_of, start_from
+from forethought.starting import begin_with, begins_at, scales_of, start_from
 from forethought.training.launch import launch
 from forethought.training.layer_precision import layer_precision
 from forethought.training.loop import Fit
@@ -203,8 +203,7 @@ def _untrained(
     method = built(lambda: with_evidence(plain_method(), config.evidence, speaking), copies=copies)
     check_inputs(method, config.training, split)
     if start is not None:
-        begin_with(method, start, split, config.alignment)
-        about["started_from"] = noted(start, split)
+        about["started_from"] = begin_with(method, start, split, config.alignment)
         ours, theirs = about[SEEN_UNTIL], start.about.get(SEEN_UNTIL)
         about[SEEN_UNTIL] = max(ours, theirs) if ours and theirs else None
     method.fit_side_information(side)
@@ -249,6 +248,7 @@ def _before_its_first_step(run: Recommender, reward: GivenReward | None, sums: S
     assert run.folder is not None
     _tell(observer, _moved(run), _began_with(run), idle_books(run.method))
     _note(features_of_auto(run), observer)
+    _note(begins_at(run.about, run.config.alignment), observer)
     if reward is not None:
         _note(sentence(reward), observer)
         write_reward(run.folder, reward.reward, sums)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from forethought.alignment.kinds import policy_of
 from forethought.alignment.settings import Alignment
 from forethought.config import RunConfig, to_json
 from forethought.data.features import FeatureScale, feature_scale
 from forethought.data.splits import Split
 from forethought.data.vocabulary import UNKNOWN
 from forethought.errors import ConfigError, DataError, RunError, some
+from forethought.evaluation.thresholds import fit_threshold, never
 from forethought.methods.interface import Method
 from forethought.methods.items import hold_back
 from forethought.methods.take_over import take_over
@@ -90,21 +93,55 @@ def scales_of(run: Recommender) -> dict[str, FeatureScale]:
     return {each["name"]: feature_scale(each["scale"]) for each in shapes}
 
 
-def begin_with(method: Method, run: Recommender, split: Split, alignment: Alignment | None = None) -> None:
+def begin_with(method: Method, run: Recommender, split: Split, alignment: Alignment | None = None) -> dict[str, Any]:
     """Give an untrained method the weights of the run.
 
     Args:
         alignment: it is aligned, and has all that belongs to its training, such as prototypes; for the same items.
+
+    Returns:
+        What the run folder tells of its beginning: `noted`, and `delta` where its halting begins at another threshold.
     """
     if alignment is not None:
+        delta = _begins_at(run, split, alignment)
         method.load_state_dict(run.method.state_dict())
-        _stop_alike(method, run.method, alignment.delta)
-        return
+        _stop_alike(method, run.method, None if delta == never("arh") else delta)
+        return noted(run, split) | ({} if delta is None else {"delta": delta})
     rows = split.data.items.index_of(run.items.ids).copy()
     take_over(method, run.method, torch.from_numpy(rows), trains=True)
     hold_back(method, 0.0)
     if method.evidence is not None and not method.evidence.trained:
         torch.nn.init.zeros_(method.evidence.weights_E)  # until they are fitted anew
+    return noted(run, split)
+
+
+def _begins_at(run: Recommender, split: Split, alignment: Alignment) -> float | None:
+    """The threshold at which halting is said to have stopped: as given, or as the validation part chooses it."""
+    policy_of(run.method, alignment)  # refuses what is no halting
+    if alignment.delta_within is None:
+        return alignment.delta
+    assert run.method.reasoning is not None
+    found = fit_threshold(
+        run.method,
+        split.valid,
+        exclude_history=run.about["exclude_history"],
+        halting=replace(run.method.reasoning.halting, rule="arh"),
+        tolerance=alignment.delta_within,
+    )
+    return found.halting.threshold
+
+
+def begins_at(about: Mapping[str, Any], alignment: Alignment | None) -> str | None:
+    """A sentence on the threshold that was chosen for it."""
+    if alignment is None or alignment.delta_within is None:
+        return None
+    delta, within = about["started_from"]["delta"], f"{alignment.delta_within:.1%}"
+    if delta == never("arh"):
+        return f"No threshold keeps NDCG@10 within {within} on the validation part: it begins where the run stops."
+    return (
+        f"It begins as if the run stopped at the threshold {delta:.4g}, where the validation part takes the fewest "
+        f"steps and keeps NDCG@10 within {within} of all steps'."
+    )
 
 
 def _stop_alike(method: Method, start: Method, delta: float | None) -> None:

@@ -141,6 +141,18 @@ def test_old_weights_that_stop_elsewhere_are_told_of(
     assert steps[0] == steps[1]
 
 
+def test_halting_begins_where_validation_would_stop(shell: Shell, halting: Path, tmp_path: Path) -> None:
+    told = shell.run("align", halting, "--out", tmp_path / "run", *BRIEF, "--rate", 1e-9, "--delta-within", 0.5)
+    said = " ".join((told.out + told.err).split())
+    begins = "steps and keeps NDCG@10 within 50.0% of all steps'. "
+    assert f"where the validation part takes the fewest {begins}" in said
+    delta = load(tmp_path / "run").about["started_from"]["delta"]
+    assert f"They stop where that run does with --delta {delta:g}." in said
+    fitted = shell.json("evaluate", halting, "--delta-within", 0.5, "--out", tmp_path / "fitted")
+    assert shell.json("evaluate", tmp_path / "run", "--out", tmp_path / "a")["cost"]["steps"] == fitted["cost"]["steps"]
+    assert shell.json("evaluate", halting, "--delta", delta, "--out", tmp_path / "b")["metrics"] == fitted["metrics"]
+
+
 def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Path, run: Path, tmp_path: Path) -> None:
     wrong = [
         (run, [], "makes no choices"),
@@ -154,6 +166,9 @@ def test_what_would_do_nothing_is_refused(shell: Shell, paths: Path, halting: Pa
         (paths, ["--weight-rate", 1], "not learned"),
         (paths, ["--feedback-share", 0.5], "There is no feedback"),
         (halting, ["--learn-weights"], "is of paths"),
+        (halting, ["--delta", 0.3, "--delta-within", 0.01], "give one of them"),
+        (halting, ["--delta-within", 1], "below 1"),
+        (paths, ["--delta-within", 0.01], "does not halt, so that delta_within"),
         (paths, ["--group", 1], "from 2 to"),
         (paths, ["--guard", "recal@50"], "no metric"),
         (tmp_path / "none", [], "no run folder"),

@@ -364,6 +364,20 @@ MUTANTS = (
         f"{HALTS}::test_aligned_halting_begins_where_the_run_stopped_or_would_at_delta",
     ),
     Mutant(
+        "aligned halting does not begin at the threshold that validation chose",
+        "starting.py",
+        "    return found.halting.threshold",
+        "    return run.method.reasoning.halting.threshold",
+        f"{HALTS}::test_aligned_halting_begins_at_the_threshold_that_validation_chooses",
+    ),
+    Mutant(
+        "where no threshold is found aligned halting begins nowhere near the run",
+        "starting.py",
+        'None if delta == never("arh") else delta',
+        "delta",
+        f"{HALTS}::test_where_no_threshold_keeps_quality_halting_begins_where_the_run_stops",
+    ),
+    Mutant(
         "whoever stops before the first step is rewarded for the first",
         "reasoning/halting_rollouts.py",
         "made.steps_BG - made.first",

@@ -22,13 +22,15 @@ from forethought.config import Recipe
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
 from forethought.errors import DataError
+from forethought.evaluation.ranking import rank_cases
+from forethought.evaluation.thresholds import fit_threshold
 from forethought.methods.interface import Stage
 from forethought.reasoning.halting import Halting
 from forethought.reasoning.halting_rollouts import ExitPolicy, HaltingFacts
 from forethought.reasoning.policy import Future
 from forethought.recommender import Recommender, load
 from forethought.runs import evaluate, train
-from forethought.starting import begin_with
+from forethought.starting import begin_with, begins_at
 from forethought.training.progress import Quiet
 from forethought.training.selection import Selection
 from forethought.training.settings import Training
@@ -154,6 +156,36 @@ def test_aligned_halting_begins_where_the_run_stopped_or_would_at_delta(
     moved = now.head.logits(indicators_BT3) - was.head.logits(indicators_BT3)
     torch.testing.assert_close(moved, torch.full_like(moved, -math.log(before / (1 - before))))
     assert torch.equal(was.user_states(batch).steps_B, now.user_states(batch).steps_B)
+
+
+def test_aligned_halting_begins_at_the_threshold_that_validation_chooses(
+    halting_run: Recommender, split: Split
+) -> None:
+    own = halting_run.method.reasoning
+    assert own is not None
+    found = fit_threshold(halting_run.method, split.valid, exclude_history=True, halting=own.halting, tolerance=0.2)
+    assert 0 < found.halting.threshold < 1
+    assert found.halting.threshold != own.halting.threshold
+    now: Any = aligned(halting_run.config, BRIEF).method.build(split.data.sizes)
+    told = begin_with(now, halting_run, split, replace(BRIEF, delta_within=0.2))
+    assert told["delta"] == found.halting.threshold
+    steps_n = rank_cases(now.eval(), split.valid, exclude_history=True).steps
+    asked_n = rank_cases(halting_run.method, split.valid, exclude_history=True, halting=found.halting).steps
+    assert np.array_equal(steps_n, asked_n)
+
+
+def test_where_no_threshold_keeps_quality_halting_begins_where_the_run_stops(
+    halting_run: Recommender, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forethought.evaluation.thresholds.CANDIDATES", 0)
+    settings = replace(BRIEF, delta_within=0.2)
+    now: Any = aligned(halting_run.config, BRIEF).method.build(split.data.sizes)
+    told = begin_with(now, halting_run, split, settings)
+    assert "it begins where the run stops" in str(begins_at({"started_from": told}, settings))
+    steps_n, was_n = (
+        rank_cases(each.eval(), split.valid, exclude_history=True).steps for each in (now, halting_run.method)
+    )
+    assert np.array_equal(steps_n, was_n)
 
 
 def test_a_price_makes_rows_stop(halting_run: Recommender, split: Split, batch: Batch) -> None:

@@ -31,8 +31,9 @@ def policy_of(method: Method, settings: Alignment) -> Policy:
         ConfigError: it makes no choices, or not in that way.
     """
     policy = method.rl_policy()
-    if policy.kind != "halting" and settings.delta is not None:
-        raise ConfigError(f"This method {MISSING['halting']}, so that delta would change nothing: leave it out.")
+    unread = [name for name in ("delta", "delta_within") if getattr(settings, name) is not None]
+    if policy.kind != "halting" and unread:
+        raise ConfigError(f"This method {MISSING['halting']}, so that {unread[0]} would change nothing: leave it out.")
     if isinstance(policy, PathPolicy):
         return replace(policy, action=settings.action)
     if settings.action != "token":

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from forethought.decoding.rollouts import Action
 from forethought.errors import ConfigError
 from forethought.reasoning.grpo import KL, Reward, Scale
-from forethought.settings import Between, Count, Epochs, Settings, Share, Weight
+from forethought.settings import Between, Count, Epochs, Settings, Share, ShareBelowOne, Weight
 from forethought.settings import Scale as Positive
 
 CasesOf = Literal["training", "held_out"]
@@ -93,8 +93,11 @@ class Alignment(Settings):
     validation users before their next item, who then choose nothing (held_out); None: held_out for halting, else
     training."""
     delta: Annotated[float, Between(0, 1, above=True, below=True)] | None = None
-    """Of halting: it begins as if the run stopped at this threshold, such as evaluate --delta-within finds; None: where
-    it does stop. A net that is sure draws rollouts that are all alike, and learns nothing."""
+    """Of halting: it begins as if the run stopped at this threshold; None: where it does stop, or delta_within. A net
+    that is sure draws rollouts that are all alike, and learns nothing."""
+    delta_within: ShareBelowOne | None = None
+    """Of halting, instead of delta: the threshold at which the validation part takes the fewest steps and loses at most
+    this share of the NDCG@10 that all steps have, such as 0.01; it is told."""
     group: Annotated[int, Between(2, 1_024)] = 16
     """G, rollouts of each history."""
     temperature: Positive = 1.0
@@ -172,6 +175,8 @@ class Alignment(Settings):
                 "no sum of what each does; leave one of them out."
             )
         _refuse(_changed(self, "kl") if not self.kl_weight else [], "kl_weight is 0")
+        if self.delta is not None and self.delta_within is not None:
+            raise ConfigError("delta is a threshold, and delta_within has one chosen: give one of them.")
 
 
 def _changed(settings: Settings, *names: str) -> list[str]:

@@ -109,8 +109,10 @@ def _stops(trained: Recommender, aligned: Recommender) -> str:
 
     Between 0 and 1 the halting net is moved with the threshold, and they are.
     """
-    assert aligned.config.alignment is not None
-    if (delta := aligned.config.alignment.delta) is not None:
+    from forethought.evaluation.thresholds import never
+
+    delta = aligned.about["started_from"].get("delta")
+    if delta is not None and delta != never("arh"):
         return f"They stop where that run does with --delta {delta:g}. "
     halting = (getattr(each.config.method, "halting", None) for each in (trained, aligned))
     before, now = (getattr(each, "threshold", None) for each in halting)

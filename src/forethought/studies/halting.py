@@ -297,6 +297,7 @@ STUDY = Study(
         "dtrec-exact",
         "dtrec-wide",
         "dtrec-exit-0",
+        "dtrec-wide-exit-0",
         "dtrec-refined",
         "dtrec-per-step",
         "dtrec-ponder",

@@ -231,6 +231,7 @@ VARIANTS: dict[str, Callable[[], Recipe]] = {
     "dtrec-per-step-ponder": changed("dtrec", halting_inputs="per_step", ponder_weight=PONDER),
     "dtrec-nearest": changed("dtrec", prototype_choice="nearest"),
     "dtrec-exit-0": changed("dtrec", halting={"min_steps": 0}),
+    "dtrec-wide-exit-0": changed("dtrec", halting={"min_steps": 0}, backbone={"width": 256, "ffn_width": 1024}),
     "dtrec-contrast": changed("dtrec", contrast_weight=1.0),
     "dtrec-tau": changed("dtrec", temperature_scale=2.0),
     "dtrec-tau-no-hps": changed("dtrec", temperature_scale=2.0, supervision="none"),
