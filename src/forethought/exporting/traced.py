@@ -59,8 +59,20 @@ def saved(exported: ExportedProgram, path: Path) -> None:
 
 
 def opened(path: Path) -> Program:
-    """The program in a file, as it can be called."""
-    module = torch.export.load(path).module()
+    """The program in a file, as it can be called.
+
+    Raises:
+        ConfigError: PyTorch cannot read what it wrote.
+    """
+    try:
+        module = torch.export.load(path).module()
+    except Exception as error:
+        if short_of_memory(error):
+            raise
+        raise ConfigError(
+            f"PyTorch {torch.__version__} cannot read the program that it made of this run "
+            f"({first_line(error).rstrip('.')}): try a newer one, export to onnx, or serve the run."
+        ) from error
 
     def call(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         with torch.inference_mode():  # each of some hundred small operations is cheaper than without gradients alone

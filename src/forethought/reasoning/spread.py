@@ -109,12 +109,14 @@ class Spread(nn.Module):
             catalogue: the items as they are now.
         """
         wide = accumulator(states_PD.dtype)
+        # twice, not around all: torch.export does not read back a program with one such region inside another
         with torch.autocast(states_PD.device.type, enabled=False):
             r_PD, last_PD = states_PD.to(wide), catalogue.scaled_of(last_P).to(wide)
             turned_PD = r_PD @ self.shape_DD.to(wide)
             half_P1 = (r_PD * turned_PD).sum(-1, keepdim=True) / 2
             counted = torch.cat([half_P1, torch.ones_like(half_P1), r_PD], dim=-1)
-            of = moments(counted, Catalogue(self._clusters(wide)))
+        of = moments(counted, Catalogue(self._clusters(wide)))
+        with torch.autocast(states_PD.device.type, enabled=False):
             lse_P1, width_P1, mean_PD = of.lse_P[:, None], of.mean_PD[:, :1], of.mean_PD[:, 2:]
 
             at_P = self.cluster_N[last_P]  # the last item as one of its cluster, and as it is, both relative to all

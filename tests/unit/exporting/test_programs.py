@@ -111,9 +111,9 @@ def test_biases_and_temperatures_are_folded_in(name: str, loss: str, run_of: Run
 
 @pytest.mark.parametrize(
     ("name", "gate"),
-    [  # of DTRec's states as of SASRec's
-        *(("sasrec", False), ("sasrec", True), ("rpg", False)),
-        pytest.param("dtrec", False, marks=pytest.mark.slow),
+    [  # of DTRec's states as of SASRec's, and without a gate as with one
+        *(("sasrec", True), ("rpg", False)),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in ("sasrec", "dtrec")),
     ],
 )
 def test_evidence_is_part_of_the_scores(name: str, gate: bool, run_of: RunOf, tmp_path: Path) -> None:
@@ -147,16 +147,22 @@ def test_who_halts_early_keeps_the_state_of_that_step(halting: Halting, run_of: 
     agrees(export(run, tmp_path / "out"), run)
 
 
+SLOW_AS_ONNX = pytest.mark.parametrize("to", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+"""Of a DTRec that halts early in ONNX one trace is enough: `test_some_rows_of_a_batch_halt_and_others_go_on`."""
+
+
+@SLOW_AS_ONNX
 @pytest.mark.parametrize("rule", ["arh", pytest.param("fixed", marks=pytest.mark.slow)])
-def test_a_weighted_readout_is_exported(rule: Any, run_of: RunOf, tmp_path: Path) -> None:
+def test_a_weighted_readout_is_exported(rule: Any, to: Any, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("dtrec", halting=Halting(rule=rule, threshold=0.5), readout="weighted")
     last = run_of("dtrec", halting=Halting(rule=rule, threshold=0.5), readout="last")
     batch = batch_of(histories(run, [3, 2]), run.method)
     assert rule == "arh" or not torch.equal(library_scores(run.method, batch), library_scores(last.method, batch))
-    agrees(export(run, tmp_path / "out"), run)
+    agrees(export(run, tmp_path / "out", to), run)
 
 
-def test_refined_indicators_are_exported(run_of: RunOf, tmp_path: Path) -> None:
+@SLOW_AS_ONNX
+def test_refined_indicators_are_exported(to: Any, run_of: RunOf, tmp_path: Path) -> None:
     """Rows halt by them, each by its own last item."""
     settings: dict[str, Any] = {"indicator_source": "refined"}
     run = run_of("dtrec", halting=Halting(rule="entropy", threshold=1.0), **settings)
@@ -165,7 +171,7 @@ def test_refined_indicators_are_exported(run_of: RunOf, tmp_path: Path) -> None:
     middle = trace.indicators_PT3[:, 0, 0].median().item()
     run = run_of("dtrec", halting=Halting(rule="entropy", threshold=middle), **settings)
     assert len(set(run.method.user_states(batch_of(histories(run, [5] * 40), run.method)).steps_B.tolist())) > 1
-    agrees(export(run, tmp_path / "out"), run)
+    agrees(export(run, tmp_path / "out", to), run)
 
 
 def test_some_rows_of_a_batch_halt_and_others_go_on(run_of: RunOf, tmp_path: Path) -> None:
@@ -266,6 +272,23 @@ def test_a_program_that_does_not_agree_is_not_written(
     monkeypatch.setattr(ScoringProgram, "_scores", lambda *inputs: scores(*inputs) + by)
     with pytest.raises(RunError, match="does not agree with the run"):
         export(run_of("sasrec"), tmp_path / "out", to)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_cannot_be_read_back_is_not_written(
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ScoringProgram._scores
+
+    def nested(*inputs: Any) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            with torch.autocast("cpu", enabled=False):
+                scores_BN = plain(*inputs)
+            return scores_BN + 0.0
+
+    monkeypatch.setattr(ScoringProgram, "_scores", nested)
+    with pytest.raises(ConfigError, match="cannot read the program that it made of this run"):
+        export(run_of("sasrec"), tmp_path / "out", "torch")
     assert not list(tmp_path.iterdir())
 
 
