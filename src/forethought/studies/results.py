@@ -90,7 +90,7 @@ def read_results(folder: Path, variants: Sequence[str], study: str | None = None
         dataset, probed = DatasetKey(parts["data"], parts["ties"]), folder / str(study) / path.name
         probe = read(probed) if study and probed.is_file() else None
         runs.setdefault(parts["variant"], []).append(Result(parts["variant"], dataset, parts["seed"], parts, probe))
-    return {variant: runs.get(canonical(variant), []) for variant in variants}
+    return {variant: runs.get(first, []) for variant, first in canonical(variants).items()}
 
 
 def read(path: Path) -> dict[str, Any]:

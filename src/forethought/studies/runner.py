@@ -116,7 +116,7 @@ def carry_out_all(
     with writable(first.results, first.runs):
         for context in contexts:
             _check_found(study, context)
-        asked = list(dict.fromkeys(canonical(name) for name in only or study.variants))
+        asked = list(dict.fromkeys(canonical(only or study.variants).values()))
         unserved = [set[str]() if only else _unserved(asked, context) for context in contexts]
         for seed in seeds:  # the whole study with one seed first
             for context, left_out in zip(contexts, unserved, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -352,9 +352,13 @@ MADE_OF: dict[str, tuple[str, str]] = {
 VARIANTS |= {name: VARIANTS[of] for name, (of, _) in MADE_OF.items()}
 
 
-def canonical(name: str) -> str:
-    """The first name of the same recipe, so that none is trained twice."""
-    if name in MADE_OF:
-        return name
-    recipe = VARIANTS[name]()
-    return next(other for other, make in VARIANTS.items() if make() == recipe)
+def canonical(names: Iterable[str]) -> dict[str, str]:
+    """The first name of the same recipe for each name, so that none is trained twice."""
+    recipes = {name: make() for name, make in VARIANTS.items()}
+
+    def first(name: str) -> str:
+        if name in MADE_OF:
+            return name
+        return next(other for other, recipe in recipes.items() if recipe == recipes[name])
+
+    return {name: first(name) for name in names}

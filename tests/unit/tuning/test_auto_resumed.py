@@ -25,6 +25,16 @@ Halt = Callable[[str], None]
 RUN, KEPT = "run", "run.tried"
 
 
+@pytest.fixture(scope="module")
+def at_once(split: Split, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of eight epochs that nobody stopped."""
+    folder = tmp_path_factory.mktemp("once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auto, "_affordable", lambda *_: 8)
+        best(split, folder)
+    return folder / RUN
+
+
 @pytest.fixture
 def eight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight epochs, whatever an epoch takes."""
@@ -75,15 +85,16 @@ def same(one: Path, other: Path) -> None:
     "words",
     ["ease: valid", "dropout 0.5: valid ndcg@10", "after 2 of 8", "after 4 of 8", "trained 8 epochs", "Chosen"],
 )
-def test_stopped_between_candidates_it_comes_to_the_same(split: Split, tmp_path: Path, words: str) -> None:
-    at_once, stopped = tmp_path / "once", tmp_path / "stopped"
-    best(split, at_once)
+def test_stopped_between_candidates_it_comes_to_the_same(
+    split: Split, at_once: Path, tmp_path: Path, words: str
+) -> None:
+    stopped = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         best(split, stopped, stopped_at(words))
     assert [path.name for path in stopped.iterdir()] == [KEPT]
     best(split, stopped, resume=True)
     assert [path.name for path in stopped.iterdir()] == [RUN]
-    same(at_once / RUN, stopped / RUN)
+    same(at_once, stopped / RUN)
 
 
 @pytest.mark.usefixtures("eight")
