@@ -41,11 +41,12 @@ browser:  ## Chromium for the tests of the explorer page, from Debian
 
 # All checks run even where one fails; any failure makes the whole fail. Types take a minute of one core, so they are
 # checked beside the tests, and what is said of them is kept until these have ended.
-# One thread a process: two processes with two threads each would fight over two cores.
+# One thread a process: two processes with two threads each would fight over two cores. Each begins with one half, so that
+# what a file's tests share is made by one of them alone.
 test: .venv/.ready browser  ## all checks and tests, as continuous integration runs them
 	@status=0; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
 	$(MAKE) --no-print-directory --keep-going --output-sync=target lint > "$$said" 2>&1 & lint=$$!; \
-	OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" --durations=10 || status=1; \
+	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m "not slow" --durations=10 || status=1; \
 	wait $$lint || status=1; cat "$$said"; \
 	exit $$status
 

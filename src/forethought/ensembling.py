@@ -104,9 +104,12 @@ def _check_member(name: str, member: Recommender, first_name: str, first: Recomm
         )
     mine, theirs = member.items.ids, first.items.ids
     if len(mine) != len(theirs) or member.items.kind != first.items.kind or bool((mine != theirs).any()):
+        extended = [of for of, run in ((name, member), (first_name, first)) if run.about.get("extended")]
+        mend = "average runs of the same data"
+        if extended:
+            mend = f"{extended[0]!r} was extended by new items, so extend all by the same, or take what it was made of"
         raise DataError(
-            f"{name!r} knows {len(mine):,} items and {first_name!r} {len(theirs):,}, not the same ones: average runs "
-            "of the same data."
+            f"{name!r} knows {len(mine):,} items and {first_name!r} {len(theirs):,}, not the same ones: {mend}."
         )
     if member.about["data_hash"] != first.about["data_hash"]:
         raise DataError(

@@ -195,11 +195,13 @@ def test_what_does_not_belong_together(
         name: train(Recipe(method=sasrec, training=quick), data, tmp_path / name)
         for name, data in (("data", same_items), ("items", fewer), ("split", shuffled))
     }
+    longer = replace(other["items"], about=other["items"].about | {"extended": [{"items": 1}]})
     kept = train(Recipe(method=sasrec, training=quick, exclude_history=False), split, tmp_path / "kept")
     knn = train(ItemKNN(), split, tmp_path / "knn")
     wrong: list[tuple[list[Any], type[ForethoughtError], str]] = [
         ([first, other["data"]], DataError, "'data' was trained on other interactions"),
         ([first, other["items"]], DataError, "'items' knows 39 items and 'plain' 40, not the same ones"),
+        ([first, longer], DataError, "not the same ones: 'items' was extended by new items, so extend all by the same"),
         ([first, other["split"]], DataError, r"another split than 'plain' \(ties 'shuffle', not 'file'"),
         ([first, kept], ConfigError, "'kept' and 'plain' differ in whether a user's history is left out"),
         ([first, knn], ConfigError, "'knn' is one of ItemKNN, whose scores are no log-probabilities"),
