@@ -38,6 +38,7 @@ def site(processes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_the_site_has_every_verb_and_every_public_name(site: Path) -> None:
     for verb in VERBS:
         page = (site / "verbs" / f"{verb}.html").read_text(encoding="utf-8")
@@ -47,6 +48,7 @@ def test_the_site_has_every_verb_and_every_public_name(site: Path) -> None:
     assert [name for name in named if f'id="forethought.{name}"' not in reference] == []
 
 
+@pytest.mark.slow
 def test_the_site_is_legible_without_a_network(site: Path) -> None:
     pages = [*site.rglob("*.html")]
     assert len(pages) > 50

@@ -149,6 +149,12 @@ def test_before_the_first_update_nothing_is_clipped_and_nothing_has_moved(
             torch.testing.assert_close(one, other)
 
 
+def test_paths_stay_near_the_run_and_learn_slowly_unless_asked(paths_run: Recommender, split: Split) -> None:
+    made = aligner(paths_run, split, replace(BRIEF, rate=None))
+    assert (made.kl_weight, made.rate, made.cases, made.anchor) == (0.05, 0.3, "training", 0.5)
+    assert made.stages()[0].rate == 0.3
+
+
 def test_equal_rollouts_teach_nothing(paths_run: Recommender, split: Split, batch: Batch) -> None:
     same: Callable[[PathFacts], Tensor] = lambda facts: torch.ones(facts.shape)  # noqa: E731
     off = PathRewards(step_hit=0, category_hit=0, consistency=0, path=0)

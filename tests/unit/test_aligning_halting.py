@@ -21,7 +21,7 @@ from forethought.alignment.settings import HaltingRewards
 from forethought.config import Recipe
 from forethought.data.batches import Batch, training_batch, windows
 from forethought.data.splits import Split
-from forethought.errors import DataError
+from forethought.errors import ConfigError, DataError
 from forethought.evaluation.ranking import rank_cases
 from forethought.evaluation.thresholds import fit_threshold
 from forethought.methods.interface import Stage
@@ -115,9 +115,7 @@ def test_rollouts_stop_as_often_as_the_net_says(exits_at_0: Recommender, split: 
 
 
 def test_a_price_keeps_rows_from_thinking_at_all(exits_at_0: Recommender, split: Split, tmp_path: Path) -> None:
-    settings = replace(
-        BRIEF, rate=20.0, kl_weight=0.0, batches=20, group=16, halting_rewards=HaltingRewards(step_price=1.0)
-    )
+    settings = replace(BRIEF, rate=20.0, batches=20, group=16, halting_rewards=HaltingRewards(step_price=1.0))
     run = align(exits_at_0, split, tmp_path / "run", settings)
     assert run.folder is not None
     cost = evaluate(run.folder, split).cost
@@ -127,9 +125,7 @@ def test_a_price_keeps_rows_from_thinking_at_all(exits_at_0: Recommender, split:
 
 def test_the_halting_net_alone_learns(halting_run: Recommender, split: Split, tmp_path: Path) -> None:
     assert halting_run.folder is not None
-    settings = replace(
-        BRIEF, rate=1.0, kl_weight=0.0, guard="recall@10", halting_rewards=HaltingRewards(step_price=0.5)
-    )
+    settings = replace(BRIEF, rate=1.0, guard="recall@10", halting_rewards=HaltingRewards(step_price=0.5))
     model = Aligner(load(halting_run.folder).method, settings, item_ranks(split))
     model.begin_stage("align")
     learns = {name for name, parameter in model.method.named_parameters() if parameter.requires_grad}
@@ -174,6 +170,19 @@ def test_aligned_halting_begins_at_the_threshold_that_validation_chooses(
     assert np.array_equal(steps_n, asked_n)
 
 
+def test_halting_is_free_of_the_run_and_learns_faster_unless_asked(halting_run: Recommender, split: Split) -> None:
+    plain, own = (
+        replace(BRIEF, rate=None),
+        replace(BRIEF, rate=0.5, kl_weight=0.2, kl="k3", cases="training", anchor=0.1),
+    )
+    for settings, found in ((plain, (0.0, 3.0, "held_out", 0.0)), (own, (0.2, 0.5, "training", 0.1))):
+        made = aligner(halting_run, split, settings)
+        assert (made.kl_weight, made.rate, made.cases, made.anchor) == found
+        assert made.stages()[0].rate == found[1]
+    with pytest.raises(ConfigError, match="kl would change nothing, because kl_weight is 0"):
+        aligner(halting_run, split, replace(BRIEF, kl="k3"))
+
+
 def test_where_no_threshold_keeps_quality_halting_begins_where_the_run_stops(
     halting_run: Recommender, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +199,7 @@ def test_where_no_threshold_keeps_quality_halting_begins_where_the_run_stops(
 
 def test_a_price_makes_rows_stop(halting_run: Recommender, split: Split, batch: Batch) -> None:
     price = HaltingRewards(step_price=5.0)
-    model = aligner(halting_run, split, replace(BRIEF, kl_weight=0.0, group=16, halting_rewards=price))
+    model = aligner(halting_run, split, replace(BRIEF, group=16, halting_rewards=price))
     optimiser = torch.optim.Adam(model.policy.trained(), lr=0.05)
     steps = []
     for _ in range(25):
@@ -247,7 +256,7 @@ def test_steps_count_in_what_is_kept_as_they_do_in_what_is_earned(
 ) -> None:
     hears = _Hears()
     rewards = HaltingRewards(step_price=price)
-    settings = replace(BRIEF, rate=3.0, kl_weight=0.0, epochs=3, patience=3, halting_rewards=rewards)
+    settings = replace(BRIEF, rate=None, epochs=3, patience=3, halting_rewards=rewards)
     align(halting_run, split, tmp_path / "run", settings, observer=hears)
     (begins,) = [note for note in hears.notes if note.startswith("It begins with")]
     name = "ndcg@10 less steps" if price else "ndcg@10"

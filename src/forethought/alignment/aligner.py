@@ -21,7 +21,7 @@ from torch import Tensor
 
 from forethought.alignment.cases import drawn_cases
 from forethought.alignment.feedback import NOBODY, Feedback
-from forethought.alignment.kinds import ANCHORS, CASES, policy_of, rewards_of
+from forethought.alignment.kinds import filled, policy_of, rewards_of
 from forethought.alignment.learned_reward import LEARNED, LearnedReward
 from forethought.alignment.learned_weights import LearnedWeights
 from forethought.alignment.own_rewards import Rewards, earned, own_rewards
@@ -91,8 +91,7 @@ class Aligner(Method):
         if not any(weight for weight, _ in self.rewards.values()) and feedback is None:
             raise ConfigError("Every reward has the weight 0, so that there is nothing to align to: give one a weight.")
         self.learned = _learned(self.policy, settings, self.rewards, held_out)
-        self.cases = settings.cases or CASES[self.policy.kind]
-        self.anchor = ANCHORS[self.policy.kind] if settings.anchor is None else settings.anchor
+        self.cases, self.anchor, self.kl_weight, self.rate = filled(self.policy.kind, settings)
         if not settings.policy_weight and not self.anchor:
             raise ConfigError(
                 "policy_weight and anchor are both 0, so that nothing would be learned: give one a weight."
@@ -120,7 +119,7 @@ class Aligner(Method):
         stage = Stage(
             name=ALIGN,
             epochs=settings.epochs,
-            rate=settings.rate,
+            rate=self.rate,
             batch_positions=settings.batch_positions,
             batches=settings.batches,
             updates=settings.updates,
@@ -250,7 +249,7 @@ class Aligner(Method):
         kl_BGT = self._kl(now, drawn.reference)
         weights_BGT = _shared(rollouts, drawn.shares_B)
         gain, kl = (weights_BGT * made.gain).sum(), (weights_BGT * kl_BGT).sum()
-        total = settings.kl_weight * kl - settings.policy_weight * gain
+        total = self.kl_weight * kl - settings.policy_weight * gain
         figures = {"gain": gain, "kl": kl, "clipped": (weights_BGT * made.clipped).sum()}
         if now.all_BGTC is not None:
             entropy_BGT = -(now.all_BGTC.exp() * now.all_BGTC.masked_fill(now.all_BGTC == -torch.inf, 0.0)).sum(-1)

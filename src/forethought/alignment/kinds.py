@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -17,11 +17,38 @@ from forethought.methods.interface import Method
 from forethought.methods.path_policy import PathPolicy
 from forethought.reasoning.policy import Policy
 
-ANCHORS = {"paths": 0.5, "halting": 0.0, "latent": 0.5}
-# When to stop is not to be read off cases that the thoughts were trained on.
-CASES: dict[str, CasesOf] = {"paths": "training", "halting": "held_out", "latent": "training"}
+
+class Filled(NamedTuple):
+    """Settings that mean something else for each kind where nothing is asked for."""
+
+    cases: CasesOf
+    anchor: float
+    kl_weight: float
+    rate: float
+
+
+PLAIN = {
+    "paths": Filled("training", 0.5, 0.05, 0.3),
+    # When to stop is not to be read off cases that the thoughts were trained on. What a step more is worth, some
+    # thousandths, moves ln p / (1 - p) by no more than that over kl_weight; and a net of some weights has far to go.
+    "halting": Filled("held_out", 0.0, 0.0, 3.0),
+    "latent": Filled("training", 0.5, 0.05, 0.3),
+}
 MISSING = {"paths": "has no paths", "halting": "does not halt", "latent": "draws no latent trajectories"}
 OWN = {"paths": "path_rewards", "halting": "halting_rewards", "latent": "latent_rewards"}
+
+
+def filled(kind: str, settings: Alignment) -> Filled:
+    """What was asked for, else what is plain for this kind.
+
+    Raises:
+        ConfigError: a kind of KL where there is none.
+    """
+    asked = {name: getattr(settings, name) for name in Filled._fields}
+    found = PLAIN[kind]._replace(**{name: value for name, value in asked.items() if value is not None})
+    if not found.kl_weight and settings.kl != Alignment.kl:
+        raise ConfigError("kl would change nothing, because kl_weight is 0: leave that out.")
+    return found
 
 
 def policy_of(method: Method, settings: Alignment) -> Policy:

@@ -110,8 +110,8 @@ class Alignment(Settings):
     """A choice that paid less than others is made rarer by this share at most, before the update counts no more."""
     clip_high: Annotated[float, Between(0, 10)] = 0.28
     """And one that paid more is made more frequent by this share at most."""
-    kl_weight: Weight = 0.05
-    """beta, pull towards the run that it begins with."""
+    kl_weight: Weight | None = None
+    """beta, pull towards the run that it begins with; None: 0 for halting, else 0.05."""
     kl: KL = "exact"
     """Over all that could have been chosen, or estimated by what was (k1, k3). Latent trajectories choose the next
     item, which is no draw: LARES has k3 of it, and k1 would teach them not to name it."""
@@ -137,8 +137,9 @@ class Alignment(Settings):
     last state that loses no more is kept, as validation does not know what they said."""
     anchor: Weight | None = None
     """Weight of the run's own loss beside the rewards'; None: 0 for halting, else 0.5."""
-    rate: Positive = 0.3
-    """The learning rate, as a share of the run's own; it falls to zero over all epochs."""
+    rate: Positive | None = None
+    """The learning rate, as a share of the run's own; it falls to zero over all epochs. None: 3 for halting, else
+    0.3."""
     batch_positions: Annotated[int, Between(1, 2**24)] = 1024
     """Positions in a batch; one of each history is drawn."""
     batches: Count = 100
@@ -174,7 +175,6 @@ class Alignment(Settings):
                 f"With learn_weights scale is none, but it is {self.scale}: divided by deviations, what rewards do is "
                 "no sum of what each does; leave one of them out."
             )
-        _refuse(_changed(self, "kl") if not self.kl_weight else [], "kl_weight is 0")
         if self.delta is not None and self.delta_within is not None:
             raise ConfigError("delta is a threshold, and delta_within has one chosen: give one of them.")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from forethought.alignment.rewards import PARS
 
-SHORT: dict[str, Any] = {"rate": 0.03, "batches": 50, "epochs": 6, "patience": 3}
-LONG: dict[str, Any] = {"rate": 0.3, "batches": 100, "epochs": 15, "patience": 15}
+SHORT: dict[str, Any] = {"rate": 0.03, "kl_weight": 0.05, "batches": 50, "epochs": 6, "patience": 3}
+LONG: dict[str, Any] = {"rate": 0.3, "kl_weight": 0.05, "batches": 100, "epochs": 15, "patience": 15}
 CONTROL: dict[str, Any] = {"policy_weight": 0.0, "kl_weight": 0.0}
 HELD_OUT: dict[str, Any] = {"cases": "held_out", "rate": 0.1}
 
@@ -49,10 +49,8 @@ OF_HALTING: dict[str, dict[str, Any]] = {
     "-free": {"halting_rewards": {"step_price": 0.0}},
     "-dear": {"halting_rewards": {"step_price": 0.01}},
 }
-# As by default, from the threshold at which validation loses a hundredth (on the shop with seed 0, where its own net is
-# sure to go on, .0016).
-FROM_DELTA: dict[str, Any] = {**LONG, "delta": 0.0016}
-FITTED: dict[str, Any] = {**LONG, "delta_within": 0.01}
+# As by default, from the threshold at which validation loses a hundredth: the nets themselves are sure to go on.
+FITTED: dict[str, Any] = {**LONG, "rate": 3.0, "kl_weight": 0.0, "delta_within": 0.01}
 
 ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"reg4rec-aligned{suffix}": ("reg4rec", SHORT | settings) for suffix, settings in OF_PATHS.items()},
@@ -62,7 +60,7 @@ ALIGNED: dict[str, tuple[str, dict[str, Any]]] = {
         for name in ("dtrec", "dtrec-wide")
         for suffix, settings in OF_HALTING.items()
     },
-    "dtrec-exit-0-aligned": ("dtrec-exit-0", FROM_DELTA),
+    "dtrec-exit-0-aligned": ("dtrec-exit-0", FITTED),
     "dtrec-wide-exit-0-aligned": ("dtrec-wide-exit-0", FITTED),
-    "dtrec-exit-0-aligned-dear": ("dtrec-exit-0", FROM_DELTA | {"halting_rewards": {"step_price": 0.006}}),
+    "dtrec-exit-0-aligned-dear": ("dtrec-exit-0", FITTED | {"halting_rewards": {"step_price": 0.006}}),
 }

@@ -28,6 +28,7 @@ from forethought.reasoning.halting import INDICATORS, Halting, Trace
 from forethought.recommender import Recommender
 from forethought.studies import first_exits, misread
 from forethought.studies.aligned_variants import ALIGNED
+from forethought.studies.depth_mixes import best_mix
 from forethought.studies.halting_page import write
 from forethought.studies.halting_points import CHOSEN, FITTED, FIXED
 from forethought.studies.oracle import beside as oracle_beside
@@ -60,11 +61,13 @@ class Beside:
     Attributes:
         depths: every fixed depth, from 0 on.
         best: the one that validation chose.
+        valid_D: NDCG@10 of each on the validation part.
         sizes: what cases are grouped by.
     """
 
     depths: list[Measured]
     best: int
+    valid_D: list[float]
     sizes: Mapping[str, np.ndarray]
 
     @cached_property
@@ -94,7 +97,8 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
         fitted = fit_threshold(method, split.valid, exclude_history=exclude, halting=own, tolerance=TOLERANCE)
         ways += [(FITTED, fitted.halting)]
     depths = [_measure(method, split.test, exclude, way, REPETITIONS) for name, way in ways if name == FIXED]
-    beside = Beside(depths, best, sizes_of(method, split.test, exclude_history=exclude))
+    valid_D = [float(valid[d].ndcg.mean()) for d in range(T + 1)]
+    beside = Beside(depths, best, valid_D, sizes_of(method, split.test, exclude_history=exclude))
     curve = [_point(name, way, model, split, beside) for name, way in ways]
     for point, (_, way) in zip(curve, ways, strict=True):
         if way.rule in CHOSEN and point["way"] != FITTED:
@@ -106,7 +110,7 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     return {
         "trained_steps": T,
         "best_fixed": best,
-        "valid_ndcg": {str(d): float(m.ndcg.mean()) for d, m in valid.items()},
+        "valid_ndcg": {str(d): value for d, value in enumerate(valid_D)},
         "curve": curve,
         "bounds": _bounds(model, split, beside, seed),
         "fitted": None if fitted is None else str(fitted),
@@ -184,6 +188,7 @@ def _point(
     def relative(ndcg_n: np.ndarray, base_n: np.ndarray, of: np.ndarray) -> dict[str, Any]:
         return _relative(ndcg_n, base_n, cases.take(of))
 
+    mix = best_mix(beside.valid_D, steps)
     at_start = first_exits.at_start(got.steps, got.ndcg, beside.values_Dn, beside.best, relative) if free else None
     return {
         "way": name,
@@ -195,6 +200,7 @@ def _point(
         "ndcg@10": quality,
         "recall@10": float(got.recall.mean()),
         **_relative(got.ndcg, beside.depths[beside.best].ndcg, cases),
+        "mix": mix._asdict() | _relative(got.ndcg, mix.quality(beside.values_Dn), cases),
         # mixed states are those of no depth
         "oracle": None if halting.rule == "soft" else oracle_beside(beside.values_Dn, first, steps, quality),
         "flops": flops_per_history(model.method, cases, halting=halting)["encode"],

@@ -28,12 +28,27 @@ from forethought.studies.results import Result, run_name
 from forethought.studies.step_groups import GROUPED, difference_words
 
 CURVE = (
-    *("way", "threshold", "steps", "NDCG@10", "Recall@10", "against best fixed depth"),
+    *(
+        "way",
+        "threshold",
+        "steps",
+        "NDCG@10",
+        "Recall@10",
+        "against best fixed depth",
+        "against fixed depths by chance",
+    ),
     *("oracle's NDCG@10 with as many steps", "oracle's steps for as much", "MFLOPs", "ms"),
 )
 SUMMARY = (
     *("run", "best fixed depth", "rule", "threshold", "hard steps", "p25 to p75", "NDCG@10 against best fixed depth"),
-    *("time saved", "steps saved", "oracle saves at most", "if all take a step", "learnt rule saves"),
+    *(
+        "against fixed depths by chance",
+        "time saved",
+        "steps saved",
+        "oracle saves at most",
+        "if all take a step",
+        "learnt rule saves",
+    ),
     *("longest less shortest histories", "most less least unsure", "hardest less easiest"),
 )
 
@@ -56,6 +71,12 @@ def _summary(page: Page, runs: Sequence[Result]) -> None:
         f"-{LOSS:.0%}; without a threshold where there is none such. All figures are of the test part. What is saved "
         "is a share of what the best fixed depth takes."
     )
+    if any("mix" in p for run in runs for p in (run.probe or {})["curve"]):
+        page.say(
+            "Steps are saved without reading anything, too, where two fixed depths are dealt to the cases by chance: "
+            "those that validation holds best with no more steps than the rule takes. Only what is better than that "
+            "adapts."
+        )
     if any("bounds" in (run.probe or {}) for run in runs):
         page.say(
             "An oracle that knows what comes next saves at most so many steps without a loss on average, and so bounds "
@@ -91,9 +112,10 @@ def _tried(run: Result) -> list[str]:
 def _summary_row(run: Result, rule: str) -> list[object]:
     figures = run.probe or {}
     best, point, bounds = best_depth(figures), chosen(figures, rule), figures.get("bounds")
-    own: list[object] = [""] * 6
+    own: list[object] = [""] * 7
     if point is not None:
         own = [f"{point['threshold']:.3g}", f"{point['steps']:.2f}", _quartiles(point), relative_words(point)]
+        own += [_mix_words(point)]
         own += [saved_share(point[key], best[key]) for key in ("ms", "steps")]
     bound: list[float | None] = [None] * 3
     if bounds is not None:
@@ -155,7 +177,7 @@ def _curve_row(point: Mapping[str, Any]) -> list[object]:
     bound = point.get("oracle")
     return [
         *(point["way"], threshold_words(point), f"{point['steps']:.2f}", _quantiles(point)),
-        *(point["ndcg@10"], point["recall@10"], relative_words(point)),
+        *(point["ndcg@10"], point["recall@10"], relative_words(point), _mix_words(point)),
         *(("", "") if bound is None else (number(bound["ndcg@10"]), _steps(bound["steps"]))),
         *(f"{point['flops'] / 1e6:.2f}", f"{point['ms']:.3f}"),
     ]
@@ -216,6 +238,10 @@ def _quantiles(point: Mapping[str, Any]) -> str:
 def _quartiles(point: Mapping[str, Any]) -> str:
     of = point["steps_quantiles"]
     return f"{of['p25']:.0f} to {of['p75']:.0f}" if isinstance(of, Mapping) else ""
+
+
+def _mix_words(point: Mapping[str, Any]) -> str:
+    return relative_words(point["mix"]) if "mix" in point else ""
 
 
 def _steps(steps: float | None) -> str:

@@ -223,8 +223,13 @@ def test_a_trained_run_is_tried_on_its_own_histories(trained: Recommender, split
     assert made.about == json.loads((tmp_path / "out" / "metadata.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
-@pytest.mark.parametrize(("name", "k"), [("sasrec", None), ("hstu", 3)])
+@pytest.mark.parametrize(
+    ("name", "k", "to"),
+    [
+        *(("sasrec", None, "onnx"), ("hstu", 3, "torch")),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("sasrec", None, "torch"), ("hstu", 3, "onnx"))),
+    ],
+)
 def test_the_example_of_the_readme_runs_without_the_library(
     name: str, k: int | None, to: Any, run_of: RunOf, processes: dict[str, str], tmp_path: Path
 ) -> None:
@@ -357,8 +362,9 @@ def test_drawn_histories_have_every_size(run_of: RunOf) -> None:
     assert all((batch.times_BL.diff(dim=1) >= 0).all() for batch in tried.batches if batch.times_BL is not None)
 
 
-def test_the_run_that_is_exported_stays_as_it_is(run_of: RunOf, tmp_path: Path) -> None:
-    run = run_of("dtrec", speaking)
+@pytest.mark.parametrize("name", ["sasrec", pytest.param("dtrec", marks=pytest.mark.slow)])
+def test_the_run_that_is_exported_stays_as_it_is(name: str, run_of: RunOf, tmp_path: Path) -> None:
+    run = run_of(name, speaking)
     before = {name: tensor.clone() for name, tensor in run.method.state_dict().items()}
     export(run, tmp_path / "out", "torch")
     after = run.method.state_dict()

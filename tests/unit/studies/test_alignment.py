@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from forethought.alignment.kinds import filled
 from forethought.alignment.settings import Alignment
 from forethought.studies.aligned_variants import ALIGNED
 from forethought.studies.alignment import _how_it_went, epochs_of
@@ -18,9 +19,15 @@ LAST = {"reward_step_hit": 0.75, "reward_path": 0.625, "kl": 0.0625, "valid_ndcg
 
 
 def test_the_rows_named_long_are_what_align_does_by_default() -> None:
-    of, settings = ALIGNED["reg4rec-aligned-long"]
-    assert of == "reg4rec"
-    assert replace(Alignment(), **settings) == Alignment()
+    for name, method, kind in (
+        ("reg4rec-aligned-long", "reg4rec", "paths"),
+        ("dtrec-exit-0-aligned", "dtrec-exit-0", "halting"),
+    ):
+        of, settings = ALIGNED[name]
+        assert of == method
+        long = replace(Alignment(), **settings)
+        assert replace(long, kl_weight=None, rate=None, delta_within=None) == Alignment()
+        assert filled(kind, long) == filled(kind, Alignment())
     short = replace(Alignment(), **ALIGNED["reg4rec-aligned"][1])
     assert (short.rate, short.batches, short.epochs, short.patience) == (0.03, 50, 6, 3)  # as published
 

@@ -53,6 +53,12 @@ def test_halting_curves(context: StudyContext) -> None:
     assert [p["steps"] for p in fixed] == [0, 1, 2, 3]
     assert [p["flops"] for p in fixed] == sorted(p["flops"] for p in fixed)
     assert fixed[told["best_fixed"]]["relative"] == 0
+    assert all(p["mix"]["relative"] == 0 for p in fixed[: 1 + told["best_fixed"]] if p["mix"]["shallow"] == p["steps"])
+    for point in told["curve"]:
+        mix = point["mix"]
+        dealt = (1 - mix["share"]) * fixed[mix["shallow"]]["ndcg@10"] + mix["share"] * fixed[mix["deep"]]["ndcg@10"]
+        assert mix["relative"] == pytest.approx(point["ndcg@10"] / dealt - 1)
+        assert (1 - mix["share"]) * mix["shallow"] + mix["share"] * mix["deep"] <= point["steps"] + 1e-9
     assert {p["way"] for p in told["curve"]} >= {"soft", "ARH", "change (REE)", "entropy"}
     still = [n for n in told["misread"] if n["amount"] == 0]
     assert {n["rule"] for n in still} >= {"arh", "change", "entropy"}
@@ -73,6 +79,8 @@ def test_halting_curves(context: StudyContext) -> None:
         assert list(point["steps_quantiles"].values()) == sorted(point["steps_quantiles"].values())
     summary = text.split("## What is saved at no loss")[1].split("\n## ")[0]
     assert "| oracle saves at most |" in summary
+    assert "| against fixed depths by chance |" in summary
+    assert "Only what is better than that adapts." in summary
     rows = [line.split(" | ") for line in summary.splitlines() if line.startswith("| dtrec-")]
     assert [row[1:3] for row in rows] == [[str(told["best_fixed"]), name] for name in halting_page.CHOSEN.values()]
     assert "| by entropy before the first step | difference |" in text

@@ -70,6 +70,7 @@ train(Recipe(method=backbone, training=settings), leave_last_out(read(sys.argv[1
 """
 
 
+@pytest.mark.slow
 def test_two_processes_go_through_the_stages_of_one(shop: Path, processes: dict[str, str], tmp_path: Path) -> None:
     """Each stage is wrapped anew, for what trains in it."""
     script = tmp_path / "staged.py"

@@ -157,7 +157,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(recipe: Recipe, split: 
     assert len(tuning.trials) == 4
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_small_number_of_failures_ends_a_search(recipe: Recipe, split: Split, tmp_path: Path, processes: int) -> None:
     """What fails is the recipe and no value of a setting: nobody waits for the end of the time, or of the trials."""
     reading = replace(recipe, features=ft.Features(use="no_such_column"))
