@@ -67,6 +67,8 @@ def _first(figures: Mapping[str, float], name: str) -> float:
 
 
 def _collapsed(figures: Mapping[str, float]) -> str:
+    if "distinct" not in figures:  # no paths: who has become sure when to stop has learned it
+        return ""
     for name, what in (("distinct", "paths of a history differ"), ("entropy", "nats are left to a choice")):
         first, now = figures.get(FIRST + name), figures.get(name)
         if first is not None and now is not None and now < COLLAPSED * first:

@@ -35,6 +35,7 @@ def test_advice_on_paths_is_for_paths_alone() -> None:
     fallen = {"first_valid_recall@5": 0.06, "first_valid_recall@10": 0.1}
     (said,) = signatures({"valid_recall@5": 0.06, "valid_recall@10": 0.098} | fallen, {})
     assert "path" not in said
+    assert signatures({"entropy": 0.1, "first_entropy": 0.6}, {}) == [], "sure when to stop"
     assert "path_rewards.future" in seen(**{"valid_recall@5": 0.06, "valid_recall@10": 0.098})[0]
 
 
