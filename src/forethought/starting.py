@@ -117,9 +117,9 @@ def begin_with(method: Method, run: Recommender, split: Split, alignment: Alignm
 
 def _begins_at(run: Recommender, split: Split, alignment: Alignment) -> float | None:
     """The threshold at which halting is said to have stopped: as given, or as the validation part chooses it."""
-    policy_of(run.method, alignment)  # refuses what is no halting
     if alignment.delta_within is None:
         return alignment.delta
+    policy_of(run.method, alignment)  # refuses what does not halt
     assert run.method.reasoning is not None
     found = fit_threshold(
         run.method,

@@ -28,27 +28,14 @@ from forethought.studies.results import Result, run_name
 from forethought.studies.step_groups import GROUPED, difference_words
 
 CURVE = (
-    *(
-        "way",
-        "threshold",
-        "steps",
-        "NDCG@10",
-        "Recall@10",
-        "against best fixed depth",
-        "against fixed depths by chance",
-    ),
+    *("way", "threshold", "steps", "NDCG@10", "Recall@10"),
+    *("against best fixed depth", "against fixed depths by chance"),
     *("oracle's NDCG@10 with as many steps", "oracle's steps for as much", "MFLOPs", "ms"),
 )
 SUMMARY = (
     *("run", "best fixed depth", "rule", "threshold", "hard steps", "p25 to p75", "NDCG@10 against best fixed depth"),
-    *(
-        "against fixed depths by chance",
-        "time saved",
-        "steps saved",
-        "oracle saves at most",
-        "if all take a step",
-        "learnt rule saves",
-    ),
+    *("against fixed depths by chance", "time saved", "steps saved"),
+    *("oracle saves at most", "if all take a step", "learnt rule saves"),
     *("longest less shortest histories", "most less least unsure", "hardest less easiest"),
 )
 
@@ -114,8 +101,8 @@ def _summary_row(run: Result, rule: str) -> list[object]:
     best, point, bounds = best_depth(figures), chosen(figures, rule), figures.get("bounds")
     own: list[object] = [""] * 7
     if point is not None:
-        own = [f"{point['threshold']:.3g}", f"{point['steps']:.2f}", _quartiles(point), relative_words(point)]
-        own += [_mix_words(point)]
+        own = [f"{point['threshold']:.3g}", f"{point['steps']:.2f}", _quartiles(point)]
+        own += [relative_words(point), _mix_words(point)]
         own += [saved_share(point[key], best[key]) for key in ("ms", "steps")]
     bound: list[float | None] = [None] * 3
     if bounds is not None:

@@ -72,12 +72,15 @@ def called(made: Exported, run: Recommender, sizes: list[int]) -> tuple[tuple[to
     return tuple(map(torch.from_numpy, outputs)), library_scores(run.method, batch)
 
 
-def agrees(made: Exported, run: Recommender) -> None:
+def disagreement(made: Exported, run: Recommender) -> float:
+    """How far the scores of any history lie from the library's, as a share of what is tolerated; NaN where any is."""
     assert made.about["check"]["different_lists"] == 0
+    worst = []
     for sizes in ([1], [run.method.window], [3, 1, 5, 2, 4], [1, 1]):
-        sizes = [min(size, run.method.window) for size in sizes]  # noqa: PLW2901
-        outputs, wanted = called(made, run, sizes)
-        torch.testing.assert_close(outputs[0], wanted, rtol=0, atol=made.about["check"]["tolerance"])
+        (scores_BN, *_), wanted_BN = called(made, run, [min(size, run.method.window) for size in sizes])
+        assert (scores_BN.shape, scores_BN.dtype) == (wanted_BN.shape, wanted_BN.dtype)
+        worst.append((scores_BN - wanted_BN).abs().max())
+    return float(torch.stack(worst).max()) / made.about["check"]["tolerance"]
 
 
 @pytest.mark.parametrize(
@@ -89,13 +92,13 @@ def agrees(made: Exported, run: Recommender) -> None:
 )
 def test_onnx_scores_as_the_library(name: str, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of(name)
-    agrees(export(run, tmp_path / "out"), run)
+    assert disagreement(export(run, tmp_path / "out"), run) <= 1
 
 
 @pytest.mark.parametrize("name", ["gru4rec", *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
 def test_a_torch_program_scores_as_the_library(name: str, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of(name)
-    agrees(export(run, tmp_path / "out", "torch"), run)
+    assert disagreement(export(run, tmp_path / "out", "torch"), run) <= 1
 
 
 LOSS = {"bias": ItemLoss(bias=True), "plain": ItemLoss(cosine=False, temperature=0.5, bias=True)}
@@ -106,7 +109,7 @@ LOSS = {"bias": ItemLoss(bias=True), "plain": ItemLoss(cosine=False, temperature
 def test_biases_and_temperatures_are_folded_in(name: str, loss: str, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of(name, loss=LOSS[loss])
     assert run.method.catalogue().offsets_N is not None
-    agrees(export(run, tmp_path / "out"), run)
+    assert disagreement(export(run, tmp_path / "out"), run) <= 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_biases_and_temperatures_are_folded_in(name: str, loss: str, run_of: Run
 def test_evidence_is_part_of_the_scores(name: str, gate: bool, run_of: RunOf, tmp_path: Path) -> None:
     silent, run = run_of(name), run_of(name, lambda method: speaking(method, gate=gate))
     made = export(run, tmp_path / "out")
-    agrees(made, run)
+    assert disagreement(made, run) <= 1
     assert made.about["evidence"]
     batch = batch_of(histories(run, [3, 2]), run.method)
     assert (library_scores(run.method, batch) - library_scores(silent.method, batch)).abs().max() > 0.01
@@ -144,7 +147,7 @@ def test_evidence_is_part_of_the_scores(name: str, gate: bool, run_of: RunOf, tm
 )
 def test_who_halts_early_keeps_the_state_of_that_step(halting: Halting, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("dtrec", halting=halting)
-    agrees(export(run, tmp_path / "out"), run)
+    assert disagreement(export(run, tmp_path / "out"), run) <= 1
 
 
 SLOW_AS_ONNX = pytest.mark.parametrize("to", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
@@ -158,7 +161,7 @@ def test_a_weighted_readout_is_exported(rule: Any, to: Any, run_of: RunOf, tmp_p
     last = run_of("dtrec", halting=Halting(rule=rule, threshold=0.5), readout="last")
     batch = batch_of(histories(run, [3, 2]), run.method)
     assert rule == "arh" or not torch.equal(library_scores(run.method, batch), library_scores(last.method, batch))
-    agrees(export(run, tmp_path / "out", to), run)
+    assert disagreement(export(run, tmp_path / "out", to), run) <= 1
 
 
 @SLOW_AS_ONNX
@@ -171,7 +174,7 @@ def test_refined_indicators_are_exported(to: Any, run_of: RunOf, tmp_path: Path)
     middle = trace.indicators_PT3[:, 0, 0].median().item()
     run = run_of("dtrec", halting=Halting(rule="entropy", threshold=middle), **settings)
     assert len(set(run.method.user_states(batch_of(histories(run, [5] * 40), run.method)).steps_B.tolist())) > 1
-    agrees(export(run, tmp_path / "out", to), run)
+    assert disagreement(export(run, tmp_path / "out", to), run) <= 1
 
 
 def test_some_rows_of_a_batch_halt_and_others_go_on(run_of: RunOf, tmp_path: Path) -> None:
@@ -182,13 +185,13 @@ def test_some_rows_of_a_batch_halt_and_others_go_on(run_of: RunOf, tmp_path: Pat
     middle = trace.indicators_PT3[:, 0, 2].median().item()
     run = run_of("dtrec", halting=Halting(rule="change", threshold=middle))
     assert set(run.method.user_states(batch).steps_B.tolist()) >= {1, 3}
-    agrees(export(run, tmp_path / "out"), run)
+    assert disagreement(export(run, tmp_path / "out"), run) <= 1
 
 
 @pytest.mark.parametrize("window", [1, 2])
 def test_a_window_of_one_or_two_items(window: int, run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("sasrec", sizes={"window": window})
-    agrees(export(run, tmp_path / "out"), run)
+    assert disagreement(export(run, tmp_path / "out"), run) <= 1
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch"])
@@ -218,7 +221,7 @@ def test_a_trained_run_is_tried_on_its_own_histories(trained: Recommender, split
     assert made.about["check"]["real_histories"]
     assert made.about["check"]["histories"] == 64
     assert made.about["weights"] == trained.weights_sum
-    agrees(made, trained)
+    assert disagreement(made, trained) <= 1
     assert trained.method.training is False
     assert made.about == json.loads((tmp_path / "out" / "metadata.json").read_text(encoding="utf-8"))
 
