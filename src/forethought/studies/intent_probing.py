@@ -1,7 +1,8 @@
 """What do intents mean? How well they tell what comes next, held against the states of the encoder they come from.
 
-Kinds of labels are the next item's category and brand and, in a simulated shop, the intent that is really followed;
-`probing.py` has what is asked of vectors and of groups, such as the intent a history leans on most or k-means clusters.
+Kinds of labels are the next item's category, brand and price, whether its category and brand are new to the history
+(exploration) or met there, and, in a simulated shop, the intent that is really followed. `probing.py` has what is asked
+of vectors and of groups, such as the intent that a history leans on most or k-means clusters.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def write(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:
                 f"history have {figures['attention_entropy']:.1%} of the entropy of even ones."
             )
             if not figures["probes"]:
-                page.say("This data has neither categories nor brands to ask for.")
+                page.say("This data has no categories, brands or prices to ask for.")
                 continue
             page.say(
                 "How often the label is named for users that nothing was taught of, with the 95% interval over users "
@@ -113,10 +114,12 @@ STUDY = Study(
     name="intent-probing",
     title="What intents mean",
     question=(
-        "Do intents tell what a user is after: the category and brand of what comes next, and, in a simulated shop, "
-        "the intent that is really followed? More so than the encoder's own state, or as many clusters of such states?"
+        "Do intents tell what a user is after: the category, brand and price of what comes next, whether the user "
+        "turns to a category or brand that is new to the history, and, in a simulated shop, the intent that is really "
+        "followed? More so than the encoder's own state, or as many clusters of such states? And do intents of other "
+        "encoders, or profiles of item texts in an encoder's place (`igr-sr-texts`)?"
     ),
-    variants=("igr-sr",),
+    variants=("igr-sr", "igr-sr-gru4rec", "igr-sr-hstu", "igr-sr-bert4rec", "igr-sr-texts"),
     write=write,
     probe=probe,
     needs=("sklearn", "scikit-learn", "report"),

@@ -1,4 +1,7 @@
-"""What is known of items and cases from outside a model: categories, brands, and a simulated shop's own intents."""
+"""What is known of items and cases from outside a model: categories, brands, prices, what is new to a history.
+
+And in a simulated shop, whose intents they are.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from forethought.data.sources import folder_of, scan
 from forethought.data.splits import Split
 
 NONE = ""  # the label of what has none
+FIFTHS = 5
 
 
 def category_levels(items: pl.DataFrame) -> dict[str, np.ndarray]:
@@ -36,6 +40,29 @@ def brands(items: pl.DataFrame) -> np.ndarray | None:
         return None
     of = items["brand"].cast(pl.String).fill_null(NONE).to_numpy()
     return of if len(set(of[of != NONE])) > 1 else None
+
+
+def price_fifths(items: pl.DataFrame) -> np.ndarray | None:
+    """Which fifth of the prices each item's is in, "1" the lowest, "" where it has none; None without prices."""
+    if "price" not in items.columns or not items.schema["price"].is_numeric():
+        return None
+    price = items["price"].cast(pl.Float64).to_numpy()
+    known = np.isfinite(price)
+    if len(np.unique(price[known])) < FIFTHS:
+        return None
+    edges = np.quantile(price[known], np.arange(1, FIFTHS) / FIFTHS)
+    return np.where(known, (np.searchsorted(edges, price) + 1).astype(str), NONE)
+
+
+def explored(of: np.ndarray, cases: Cases) -> np.ndarray:
+    """Whether each case's target is of a label that is "new" to its history, or "met" there; "" where it has none.
+
+    Args:
+        of: the label of each item.
+    """
+    target, history = of[cases.targets], cases.history
+    met = [label in of[history[at]] for at, label in enumerate(target)]
+    return np.where(target == NONE, NONE, np.where(met, "met", "new"))
 
 
 def true_intents(source: str | None, split: Split, cases: Cases) -> np.ndarray | None:

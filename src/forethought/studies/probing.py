@@ -16,7 +16,15 @@ from forethought.data.histories import Cases
 from forethought.data.splits import Split
 from forethought.evaluation.statistics import estimate_means
 from forethought.recommender import Recommender
-from forethought.studies.labels import NONE, brands, category_levels, information, true_intents
+from forethought.studies.labels import (
+    NONE,
+    brands,
+    category_levels,
+    explored,
+    information,
+    price_fifths,
+    true_intents,
+)
 
 LABELS, LEAST = 30, 50  # the commonest labels are told apart, if so many cases have them
 INTENT = "intent really followed"
@@ -26,12 +34,14 @@ Vectors = np.ndarray | csr_matrix
 
 def labels_of(model: Recommender, split: Split, cases: Cases) -> dict[str, np.ndarray]:
     """The label of each case, by kind of label; "" where it has none."""
-    truth = true_intents(model.about["data_path"], split, cases)
+    truth, items = true_intents(model.about["data_path"], split, cases), split.data.item_table
+    levels = category_levels(items)
+    known = {f"category, {name}": of for name, of in levels.items()}
+    known |= {name: of for name, of in (("brand", brands(items)), ("price", price_fifths(items))) if of is not None}
     labels = {} if truth is None else {INTENT: truth}
-    levels = category_levels(split.data.item_table)
-    labels |= {f"next item's category, {name}": of[cases.targets] for name, of in levels.items()}
-    brand = brands(split.data.item_table)
-    return labels | ({} if brand is None else {"next item's brand": brand[cases.targets]})
+    labels |= {f"next item's {name}": of[cases.targets] for name, of in known.items()}
+    fine = [f"category, {name}" for name in [*levels][:2][-1:]]  # at the first level little is new, at the last all
+    return labels | {f"{name}: new or met": explored(known[name], cases) for name in (*fine, "brand") if name in known}
 
 
 def probed(

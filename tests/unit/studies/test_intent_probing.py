@@ -53,6 +53,40 @@ def test_brands() -> None:
     assert labels.brands(pl.DataFrame({"title": ["a"]})) is None
 
 
+def test_prices_are_told_by_fifths() -> None:
+    prices = [5.0, None, 1.0, 2.0, 9.0, 3.0, 4.0, 6.0, 7.0, 8.0, 10.0, float("nan")]
+    told = labels.price_fifths(pl.DataFrame({"price": prices}))
+    assert told is not None
+    assert told.tolist() == ["3", "", "1", "1", "5", "2", "2", "3", "4", "4", "5", ""]
+    assert labels.price_fifths(pl.DataFrame({"price": [1, 1, 2]})) is None
+    assert labels.price_fifths(pl.DataFrame({"price": ["1.50"]})) is None
+    assert labels.price_fifths(pl.DataFrame({"title": ["a"]})) is None
+
+
+def test_what_is_new_to_a_history(split: Split) -> None:
+    brand = labels.brands(split.data.item_table)
+    assert brand is not None
+    told = labels.explored(np.where(np.arange(len(brand)) % 7 == 0, "", brand), split.test)
+    for at, target in enumerate(split.test.targets):
+        before = {brand[item] for item in split.test.history[at] if item % 7}
+        wanted = "" if target % 7 == 0 else "met" if brand[target] in before else "new"
+        assert told[at] == wanted
+    assert set(told) == {"", "met", "new"}
+
+
+def test_what_is_asked_of_the_next_item(with_intents: Recommender, split: Split) -> None:
+    priced = split.data.item_table.with_columns(price=pl.int_range(pl.len()))
+    split = replace(split, data=replace(split.data, item_table=priced))
+    told = probing.labels_of(with_intents, split, split.test)
+    levels = [name for name in told if name.startswith("next item's category, level")]
+    assert len(levels) >= 2
+    assert list(told) == [
+        *(probing.INTENT, *levels, "next item's brand", "next item's price"),
+        *("category, level 2: new or met", "brand: new or met"),
+    ]
+    assert all(len(of) == len(split.test) for of in told.values())
+
+
 def test_true_intents_are_those_of_the_target(shop: Path, split: Split) -> None:
     seen = pl.read_parquet(shop / "interactions.parquet")
     told = pl.read_parquet(shop / "truth" / "interactions.parquet")
