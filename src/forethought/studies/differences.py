@@ -6,7 +6,7 @@ fewer seeds than the first is therefore held against those very seeds of it, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,30 @@ def paired(evaluations: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, Any
     for difference, p in zip(differences, holm(np.array([d["p"] for d in differences])).tolist(), strict=True):
         difference["p_holm"] = p
     return {"baseline": first, "differences": plain(differences)}
+
+
+def merged(before: Mapping[str, Any] | None, renewed: Mapping[str, Any], variants: Sequence[str]) -> dict[str, Any]:
+    """Renewed differences, and those of before that could not be: their runs' cases are gone, or there are fewer now.
+
+    Args:
+        before, renewed: as `paired` returns them.
+        variants: of the study, in the order of its page; of others nothing stays.
+
+    Returns:
+        Differences in that order, with Holm's correction over all of them.
+    """
+    found = {(each["method"], each["metric"]): each for each in renewed["differences"]}
+    stays = before["differences"] if before is not None and before["baseline"] == renewed["baseline"] else []
+    for each in stays:
+        key = each["method"], each["metric"]
+        if each["method"] in variants and (key not in found or len(found[key]["seeds"]) < len(each["seeds"])):
+            found[key] = each
+    order = sorted(found.values(), key=lambda each: (variants.index(each["method"]), COMPARED.index(each["metric"])))
+    p_holm = holm(np.array([each["p"] for each in order])).tolist()
+    return {
+        "baseline": renewed["baseline"],
+        "differences": [each | {"p_holm": p} for each, p in zip(order, p_holm, strict=True)],
+    }
 
 
 def _by_seeds(

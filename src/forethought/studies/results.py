@@ -14,6 +14,7 @@ from forethought.data.splits import Ties
 from forethought.errors import ConfigError, RunError
 from forethought.files import first_line, read_json, write_json
 from forethought.settings import Number, Seed, Share, Whole, check, check_keys, fits
+from forethought.studies import ranks
 from forethought.studies.variants import canonical
 
 TEMPORAL = "temporal"
@@ -127,6 +128,8 @@ def _check_figures(parts: dict[str, Any]) -> None:
     check_keys(parts, NEEDED, "it")
     for name, kinds in WITHIN.items():
         check_keys(parts[name], kinds, name)
+    if "ranks" in parts:
+        ranks.check(parts["ranks"])
     for name, metric in parts["metrics"].items():
         check_keys(metric, METRIC, f"metrics.{name}")
         if len(metric["ci95"]) != 2:
@@ -160,9 +163,14 @@ def over_seeds(runs: Sequence[Result], metric: str) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
+def differences_file(folder: Path, study: str, dataset: DatasetKey) -> Path:
+    """Where what `compare` found against the first variant is kept."""
+    return folder / study / f"differences-{dataset.data}-{dataset.cut}.json"
+
+
 def differences(folder: Path, study: str, dataset: DatasetKey) -> dict[str, dict[str, Any]]:
     """ "variant metric" -> what `compare` found against the first variant; empty where it could not."""
-    path = folder / study / f"differences-{dataset.data}-{dataset.cut}.json"
+    path = differences_file(folder, study, dataset)
     differences = read(path)["differences"] if path.is_file() else []
     return {f"{each['method']} {each['metric']}": each for each in differences}
 

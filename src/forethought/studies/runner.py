@@ -37,9 +37,9 @@ from forethought.recommender import Recommender
 from forethought.references import resolve
 from forethought.run_files import CONFIG_FILE, METRICS_FILE
 from forethought.runs import evaluate, train
-from forethought.studies import results
+from forethought.studies import ranks, results
 from forethought.studies.aligned_variants import ALIGNED
-from forethought.studies.differences import COMPARED, paired
+from forethought.studies.differences import COMPARED, merged, paired
 from forethought.studies.page import Page
 from forethought.studies.results import TEMPORAL, DatasetKey, Result, run_name
 from forethought.studies.study import Study
@@ -127,7 +127,7 @@ def carry_out_all(
 
 
 def write_page(study: Study, folder: Path, runs: Path | None = None) -> Path:
-    """The page from all results there are; differences are renewed where the runs' cases are at hand."""
+    """The page from all results there are; differences are renewed where the ranks of the runs are at hand."""
     runs_of = results.read_results(folder, study.variants, study.name)
     page = Page(folder, study.name, study.title, study.question)
     for dataset in results.places(runs_of):
@@ -224,7 +224,7 @@ def _trained(variant: str, seed: int, context: StudyContext) -> tuple[Recommende
 
 
 def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: StudyContext) -> dict[str, Any]:
-    """The run's JSON; every case stays in the run folder, and so do groups of cases, which no page shows."""
+    """The run's JSON, with its ranks beside it; groups of cases stay in the run folder, as no page shows them."""
     assert model.folder is not None
     valid = evaluate(model, context.split, EvaluationConfig(part="valid", lists=False, resamples=100))
     evaluation = evaluate(model, context.split)
@@ -245,6 +245,7 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: S
         "split": plain(context.split.protocol),
         "protocol": parts["protocol"] | {"data_hash": context.split.data.data_hash},
         "metrics": parts["metrics"],
+        "ranks": ranks.keep(context.results, run_name(variant, context.dataset, seed), evaluation),
         "lists": parts["lists"],
         "weights": parts["weights"],
         "valid": {name: valid.metrics[name].mean for name in COMPARED},
@@ -258,13 +259,26 @@ def _told(variant: str, seed: int, model: Recommender, wall_s: float, context: S
 def _compare(
     study: Study, dataset: DatasetKey, runs_of: Mapping[str, Sequence[Result]], folder: Path, runs: Path | None
 ) -> None:
-    """Paired differences to the first variant, kept as JSON; without the runs' cases those of before stay."""
+    """Paired differences to the first variant, kept as JSON; those of runs whose cases are gone stay as they were."""
     evaluations = {
-        name: {run.seed: e for run in runs_of.get(name, []) if (e := _cases(run, runs))} for name in study.variants
+        name: {run.seed: e for run in runs_of.get(name, []) if (e := _cases(run, folder, runs))}
+        for name in study.variants
     }
-    sound = {name: e for name, e in evaluations.items() if e and len(e) == len(runs_of[name])}
-    if study.variants[0] in sound and (differences := paired(sound)):
-        results.write(folder / study.name / f"differences-{dataset.data}-{dataset.cut}.json", differences)
+    held = {name: e for name, e in evaluations.items() if e}
+    if study.variants[0] in held and (renewed := paired(held)):
+        path = results.differences_file(folder, study.name, dataset)
+        before = results.read(path) if path.is_file() else None
+        results.write(path, merged(before, _naming_ranks(renewed, runs_of), study.variants))
+
+
+def _naming_ranks(differences: dict[str, Any], runs_of: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
+    """Each difference with the files that it follows from: of the first variant and of its own, a pair a seed."""
+    files = {(v, run.seed): run.parts.get("ranks", {}).get("file") for v, of in runs_of.items() for run in of}
+    for each in differences["differences"]:
+        pairs = [[files[v, seed] for v in (differences["baseline"], each["method"])] for seed in each["seeds"]]
+        if all(all(pair) for pair in pairs):
+            each["ranks"] = pairs
+    return differences
 
 
 def _aggregate(
@@ -280,7 +294,10 @@ def _aggregate(
         results.write(results.aggregated_file(folder, study.name, dataset), plain(figures))
 
 
-def _cases(run: Result, runs: Path | None) -> Evaluation | None:
+def _cases(run: Result, results_folder: Path, runs: Path | None) -> Evaluation | None:
+    """What is kept of a run's cases, or all of them where its folder is from before they were kept."""
+    if (kept := ranks.read(results_folder, run.parts)) is not None:
+        return kept
     folder = None if runs is None else runs / run_name(run.variant, run.dataset, run.seed)
     return Evaluation.read(folder) if folder is not None and (folder / METRICS_FILE).is_file() else None
 
