@@ -182,7 +182,7 @@ MUTANTS = [
         "reasoning/halting.py",
         "self.head(features[:, None], step)[:, 0]",
         "self.head(features[:, None], 1)[:, 0]",
-        "unit/methods/test_dtrec.py::test_every_step_is_read_by_its_own_means",
+        "unit/methods/test_dtrec_halting.py::test_every_step_is_read_by_its_own_means",
     ),
     Mutant(
         "soft quantiles are of the steps' weights and not of rows",
@@ -217,7 +217,7 @@ MUTANTS = [
         "reasoning/halting.py",
         "read = total / (t + 1) if mean else state",
         "read = total / t if mean else state",
-        "unit/methods/test_dtrec.py::test_rows_stop_where_they_would_alone",
+        "unit/methods/test_dtrec_halting.py::test_rows_stop_where_they_would_alone",
     ),
     Mutant(
         "a refined look counts the last item twice",
@@ -252,7 +252,7 @@ MUTANTS = [
         "reasoning/halting_head.py",
         "torch.where(features.isnan(), mean.to(features.dtype), features)",
         "features.nan_to_num(0.0)",
-        "unit/methods/test_dtrec.py::test_rows_may_stop_before_their_first_step",
+        "unit/methods/test_dtrec_halting.py::test_rows_may_stop_before_their_first_step",
     ),
     Mutant(
         "the fitted threshold is the last that is sound",
@@ -480,14 +480,14 @@ MUTANTS = [
         "reasoning/readouts.py",
         "self.left_P if step == self.last or halts_P is None else",
         "self.left_P if halts_P is None else",
-        "unit/methods/test_dtrec.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
+        "unit/methods/test_dtrec_halting.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
     ),
     Mutant(
         "a weighted readout is not brought to one",
         "reasoning/readouts.py",
         "return self.sum_PD / (1 - self.left_P)",
         "return self.sum_PD / (1 + 0 * self.left_P)",
-        "unit/methods/test_dtrec.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
+        "unit/methods/test_dtrec_halting.py::test_a_weighted_readout_mixes_the_scores_of_the_steps_taken",
     ),
     Mutant(
         "the oracle takes steps that do not pay",

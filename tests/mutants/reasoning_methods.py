@@ -6,6 +6,8 @@ from mutants import Mutant
 
 REAREC = "unit/methods/test_rearec.py"
 DTREC = "unit/methods/test_dtrec.py"
+DTREC_HALTING = "unit/methods/test_dtrec_halting.py"
+DTREC_INDICATORS = "unit/methods/test_dtrec_indicators.py"
 LARES = "unit/methods/test_lares.py"
 PRIOR = "unit/reasoning/test_neighbour_prior.py"
 IGR = "unit/methods/test_igr_sr.py"
@@ -149,7 +151,7 @@ MUTANTS = [
         "methods/dtrec.py",
         "halting = halting or self.config.halting",
         "halting = halting or Halting()",
-        f"{DTREC}::test_the_configured_delta_is_obeyed_by_a_direct_call",
+        f"{DTREC_HALTING}::test_the_configured_delta_is_obeyed_by_a_direct_call",
     ),
     Mutant(
         "prototype_temperature is ignored",
@@ -184,21 +186,21 @@ MUTANTS = [
         "methods/dtrec.py",
         'return self.config.supervision != "none" or self.config.indicator_source != "exact"',
         'return self.config.supervision != "none"',
-        f"{DTREC}::test_without_hps_the_indicators_still_have_prototypes",
+        f"{DTREC_INDICATORS}::test_without_hps_the_indicators_still_have_prototypes",
     ),
     Mutant(
         "refined indicators of DTRec are of another item than the last",
         "methods/dtrec.py",
         "batch.items_BL.gather(1, last_positions(batch.lengths_B))[:, 0]",
         "batch.items_BL[:, 0]",
-        f"{DTREC}::test_rows_stop_where_they_would_alone",
+        f"{DTREC_HALTING}::test_rows_stop_where_they_would_alone",
     ),
     Mutant(
         "refined indicators of DTRec mix up the rows that are left",
         "methods/dtrec.py",
         "last_B[rows_P]",
         "last_B[: len(rows_P)]",
-        f"{DTREC}::test_rows_stop_where_they_would_alone",
+        f"{DTREC_HALTING}::test_rows_stop_where_they_would_alone",
     ),
     Mutant(
         "prototypes are made once and for all",
