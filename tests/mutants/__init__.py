@@ -70,6 +70,7 @@ def everything() -> list[Mutant]:
         reasoning,
         reasoning_methods,
         serving,
+        studies,
         token_methods,
         tokens,
         training,
@@ -93,5 +94,6 @@ def everything() -> list[Mutant]:
         precision,
         serving,
         tuning,
+        studies,
     )
     return [mutant for part in lists for mutant in part.MUTANTS]

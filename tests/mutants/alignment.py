@@ -266,13 +266,6 @@ MUTANTS = (
         f"{HEARD}::test_the_last_state_is_kept_that_does_not_cost_all_too_much",
     ),
     Mutant(
-        "a simulated person wants what noise or the future brings",
-        "data/shop/people.py",
-        "left > self.held_back",
-        "left > 0",
-        f"{HEARD}::test_people_accept_what_stands_for_what_they_look_for",
-    ),
-    Mutant(
         "rewards of held-out cases are those of a random prefix",
         "alignment/aligner.py",
         'last=self.cases == "held_out"',
@@ -376,20 +369,6 @@ MUTANTS = (
         "**{name: value for name, value in asked.items() if value is not None}",
         '**{name: value for name, value in asked.items() if value is not None and name != "rate"}',
         f"{HALTS}::test_halting_is_free_of_the_run_and_learns_faster_unless_asked",
-    ),
-    Mutant(
-        "chance takes more steps than the rule",
-        "studies/depth_mixes.py",
-        "min(1.0, (steps - shallow) / (deep - shallow))",
-        "min(1.0, (steps - shallow + 0.1) / (deep - shallow))",
-        "unit/studies/test_depth_mixes.py::test_no_mix_with_no_more_steps_is_worth_more",
-    ),
-    Mutant(
-        "chance deals neighbouring depths alone",
-        "studies/depth_mixes.py",
-        "if shallow <= steps:",
-        "if shallow <= steps and deep <= shallow + 1:",
-        "unit/studies/test_depth_mixes.py::test_a_mix_by_hand",
     ),
     Mutant(
         "aligned halting does not begin at the threshold that validation chose",

@@ -214,20 +214,6 @@ MUTANTS = [
         "unit/data/test_cold_items.py::test_what_is_left_in_loops",
     ),
     Mutant(
-        "new items stand in the way of the others though they are barred",
-        "studies/cold_measuring.py",
-        "np.cumsum(~cold_N[ranked.lists], axis=1)",
-        "np.cumsum(ranked.lists >= 0, axis=1)",
-        "unit/studies/test_cold_items.py::test_ranks_without_some_items_by_hand",
-    ),
-    Mutant(
-        "a run is measured with the rows of another vocabulary",
-        "studies/cold_measuring.py",
-        "theirs, late_N = moved(cases, row_of_N), ",
-        "theirs, late_N = cases, ",
-        "unit/studies/test_cold_items.py::test_what_is_measured_of_cold_targets_in_lists",
-    ),
-    Mutant(
         "vectors of new items are centred by themselves",
         "data/features.py",
         "centred_NF = values_NF - np.array(scale.mean)",

@@ -156,18 +156,4 @@ MUTANTS = [
         f"{GRAPH}::test_a_short_search_finds_most_of_the_best_and_looks_at_a_part",
     ),
     # ---- what pruning does (studies)
-    Mutant(
-        "strong pruning prunes the most where it should prune the least",
-        "studies/pruning.py",
-        "np.quantile(found.moves_K, 1 - beyond)",
-        "np.quantile(found.moves_K, beyond)",
-        "unit/studies/test_pruning.py::test_pruning_by_how_far_beliefs_move",
-    ),
-    Mutant(
-        "beliefs stay in the order they are read",
-        "studies/pruning.py",
-        "[np.argsort(np.concatenate(order))]",
-        "",
-        "unit/studies/test_pruning.py::test_beliefs_are_those_of_each_case_alone",
-    ),
 ]

@@ -7,7 +7,7 @@ from mutants import Mutant
 FORMATS, LINEAR = "unit/precision/test_formats.py", "unit/precision/test_linear.py"
 SENSITIVITY, ASSIGNMENT = "unit/precision/test_sensitivity.py", "unit/precision/test_assignment.py"
 LADQ, TRAINING = "unit/precision/test_ladq.py", "unit/training/test_layer_precision.py"
-INFERENCE, STUDY = "unit/precision/test_inference.py", "unit/studies/test_layer_precision.py"
+INFERENCE = "unit/precision/test_inference.py"
 
 MUTANTS = [
     Mutant(
@@ -135,26 +135,5 @@ MUTANTS = [
         'and args.precision == "32"',
         "and True",
         f"{INFERENCE}::test_an_evaluation_in_int8_is_not_the_runs_own_and_says_its_precision",
-    ),
-    Mutant(
-        "the study measures one format twice",
-        "studies/layer_precision.py",
-        '"assigned": dict(formats)}',
-        '"assigned": dict.fromkeys(layers, "fp32")}',
-        f"{STUDY}::test_steps_are_measured_with_the_layers_as_assigned_and_in_float32",
-    ),
-    Mutant(
-        "a study's probe trains the model it measures",
-        "studies/layer_precision.py",
-        "method = deepcopy(model.method)",
-        "method = model.method",
-        f"{STUDY}::test_a_training_that_adapts_is_told_as_its_state_and_log_have_it",
-    ),
-    Mutant(
-        "large layers count as small ones in bits",
-        "studies/layer_precision.py",
-        "layer.weight.numel() for name",
-        "1 for name",
-        f"{STUDY}::test_bits_rises_and_changes_by_hand",
     ),
 ]
