@@ -318,7 +318,8 @@ def test_shops_as_the_page_on_data_makes_them(shell: Shell, tmp_path: Path, monk
     for command in commands:
         shell.ok(*command.split())
     told = json.loads((tmp_path / "hard-shop" / "shop.json").read_text())
-    turned = {"intents_per_user": 12, "route_length": 15, "noise": 0.4, "interactions_per_user": 8.0, "items": 3000}
+    turned = {"intents_per_user": 12, "route_length": 15, "noise": 0.4, "aimless_users": 0.5}
+    turned |= {"interactions_per_user": 8.0, "items": 3000}
     assert told == json.loads((tmp_path / "shop" / "shop.json").read_text()) | turned
 
 

@@ -24,6 +24,8 @@ class Simulate:
     """Kinds of goods on the route of a purpose, 1 to 20."""
     noise: float = 0.1
     """Share of interactions that follow no intent."""
+    aimless_users: float = 0.0
+    """Share of users who never follow an intent."""
     seed: int = 0
     """The same seed makes the same shop everywhere."""
     overwrite: bool = False
@@ -43,6 +45,7 @@ def run(arguments: list[str]) -> None:
         intents_per_user=args.intents_per_user,
         route_length=args.route_length,
         noise=args.noise,
+        aimless_users=args.aimless_users,
         seed=args.seed,
     )
     with Bar() as bar:

@@ -81,6 +81,20 @@ def test_a_route_is_as_long_as_asked_and_walked_to_its_end(length: int) -> None:
     assert max(map(len, walked.values())) == length
 
 
+def test_aimless_users_follow_nothing_and_leave_the_others_as_they_are() -> None:
+    some, none, all_of_them = (Shop(users=400, items=300, aimless_users=p, seed=3).generate() for p in (0.4, 0.0, 1.0))
+    seen = some.interactions.with_columns(some.truth["noise"])
+    aimless = seen.group_by("user_id", maintain_order=True).agg(pl.col("noise").all())
+    assert 0.3 < aimless["noise"].mean() < 0.5  # type: ignore[operator]
+    as_before = none.interactions.with_columns(none.truth["noise"])
+    others = aimless.filter(~pl.col("noise"))["user_id"].implode()
+    mine = [table.filter(pl.col("user_id").is_in(others)) for table in (seen, as_before)]
+    assert mine[0].equals(mine[1])
+    assert all_of_them.truth["noise"].all()
+    popular = all_of_them.interactions.join(some.item_truth, on="item_id")["popularity"].mean()
+    assert popular > 1.5 / 300  # type: ignore[operator]  # of the whole shop, by popularity
+
+
 def test_tables_have_the_uniform_layout(default: SimulatedShop) -> None:
     assert dict(default.interactions.schema) == {
         "user_id": pl.String,
@@ -248,6 +262,7 @@ def test_shops_of_odd_sizes_are_whole(settings: dict) -> None:
         ({"items": 9}, "items is 9, but must be a whole number from 10 to"),
         ({"noise": 1.5}, "noise is 1.5, but must be a number from 0 to 1"),
         ({"noise": float("nan")}, "noise is nan, but must be a number from 0 to 1"),
+        ({"aimless_users": -0.1}, "aimless_users is -0.1, but must be a number from 0 to 1"),
         ({"route_length": 0}, "route_length is 0, but must be a whole number from 1 to 20"),
         ({"route_length": 21}, "route_length is 21, but must be a whole number from 1 to 20"),
         ({"interactions_per_user": 3}, "cannot be smaller"),

@@ -32,6 +32,7 @@ class ShopSettings(Settings):
         brand_loyalty: how many times likelier an item is picked when its brand is the intent's, from 1.
         popularity: exponent of Zipf's law over the items, from 0 (all alike).
         noise: probability that an interaction has nothing to do with the intent, 0 to 1.
+        aimless_users: probability that a user never follows an intent, so that all interactions are noise, 0 to 1.
         repeats: whether a user may meet an item again; if not, only the first time is kept.
         brands: number of brands, 8 to 480.
         days: length of the period in days, from 1.
@@ -58,6 +59,7 @@ class ShopSettings(Settings):
     brand_loyalty: Annotated[float, Between(1, 1_000_000)] = 6.0
     popularity: Annotated[float, Between(0, 10)] = 0.8
     noise: Share = 0.1
+    aimless_users: Share = 0.0
     repeats: bool = False
     brands: Annotated[int, Between(8, 480)] = 64
     days: Annotated[int, Between(1, 36_500)] = 730

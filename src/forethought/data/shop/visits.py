@@ -56,7 +56,8 @@ def visits(shop: ShopSettings, goods: Goods, n_users: int, rng: np.random.Genera
     slot = _slots(shop, user, slots_U, step / length_U[user], begins, rng=rng)
     intent = intents_UM[user, slot]
     place = _walk(shop, goods, user * shop.intents_per_user + slot, intent, rng)
-    noise = rng.random(n) < shop.noise
+    aimless_U = rng.spawn(1)[0].random(n_users) < shop.aimless_users  # of a stream of its own: all else stays as it is
+    noise = (rng.random(n) < shop.noise) | aimless_U[user]
     item = np.where(noise, _search(goods.item_ends, rng.random(n)), goods.shelf_items[place])
     kept = slice(None)
     if not shop.repeats:
