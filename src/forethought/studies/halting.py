@@ -33,7 +33,7 @@ from forethought.studies.halting_page import write
 from forethought.studies.halting_points import CHOSEN, FITTED, FIXED
 from forethought.studies.oracle import beside as oracle_beside
 from forethought.studies.oracle import learnt, oracle
-from forethought.studies.shops import MANY_CUSTOMERS
+from forethought.studies.shops import HALF_AIMLESS, MANY_CUSTOMERS
 from forethought.studies.step_groups import sizes_of, steps_by
 from forethought.studies.study import Study
 
@@ -295,8 +295,9 @@ STUDY = Study(
     title="Adaptive depth: quality against cost",
     question=(
         "Does a learned halting rule beat every fixed depth, simple thresholds and chance at the same cost, and does "
-        "it save time or only steps? Who takes more steps, and what could any rule save? Intervals are over users, and "
-        "those of quality paired and relative to the best fixed depth."
+        "it save time or only steps? Who takes more steps, and what could any rule save? In `shop-8000-aimless` a rule "
+        "that adapts must succeed: half of the users follow nothing, so that no step helps them, and their histories "
+        "show it. Intervals are over users, and those of quality paired and relative to the best fixed depth."
     ),
     variants=(
         "dtrec",
@@ -312,6 +313,6 @@ STUDY = Study(
     ),
     write=write,
     probe=probe,
-    shops=MANY_CUSTOMERS,
+    shops=MANY_CUSTOMERS | HALF_AIMLESS,
     anywhere=True,
 )

@@ -22,6 +22,8 @@ FEW_CUSTOMERS = {"shop-paths": Shop(users=3_000, items=400, intents=24, interact
 """Of studies of REG4Rec, which trains for two minutes there."""
 MANY_CUSTOMERS = {"shop-8000": Shop(users=8_000)}
 """Of studies whose differences are small: an interval over so many is narrow."""
+HALF_AIMLESS = {"shop-8000-aimless": Shop(users=8_000, aimless_users=0.5, popularity=0.0)}
+"""Half of the users follow nothing, and nothing is popular: no step helps them, and their histories show it."""
 
 
 def shop_split(name: str, shop: Shop, folder: Path, *, texts: bool = False) -> Split:
