@@ -250,12 +250,12 @@ class Splitting:
 class HaltingOptions:
     """When a model that reasons stops, where it shall not do as it was trained."""
 
-    halt: Literal["arh", "soft", "fixed", "change", "entropy", "consistency", "random"] | None = None
+    halt: Literal["arh", "soft", "fixed", "change", "entropy", "doubt", "consistency", "random"] | None = None
     """Rule: the halting net (arh), all steps (fixed), all steps weighted as in training (soft), that indicator is
-    small enough (change of the state, entropy of the prediction, or consistency, how far the prediction moved), or
-    chance (random); by default as the run was trained."""
+    small enough (change of the state, entropy of the prediction, or consistency, how far the prediction moved), the
+    entropy is too large (doubt), or chance (random); by default as the run was trained."""
     delta: float | None = None
-    """Threshold of arh, change, entropy and consistency, or probability of random."""
+    """Threshold of arh, change, entropy, doubt and consistency, or probability of random."""
     steps: int | None = None
     """Steps at most, 0 or more; by default all that were trained."""
     least_steps: Literal[0, 1] | None = None

@@ -13,6 +13,7 @@ THRESHOLDED = {
     "arh": "the halting net says more than {}",
     "change": "the state moves less than {}",
     "entropy": "the prediction's entropy is below {}",
+    "doubt": "the prediction's entropy is above {}",
     "consistency": "the prediction moves less than {}",
     "random": "chance has it, {} a step",
 }

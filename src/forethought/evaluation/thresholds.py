@@ -19,7 +19,7 @@ from forethought.errors import ConfigError, DataError
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import rank_cases
 from forethought.methods.interface import Method, dense_states
-from forethought.reasoning.halting import INDICATORS, Halting, Trace
+from forethought.reasoning.halting import ABOVE, INDICATORS, READS, Halting, Trace
 from forethought.settings import ShareBelowOne, check
 
 TRACED = 5000  # cases whose indicators are kept at once
@@ -75,7 +75,7 @@ def fit_threshold(
     check(tolerance, ShareBelowOne, "tolerance")
     asked = method.resolve_halting(halting if halting is not None or method.reasoning is not None else Halting())
     assert asked is not None  # else it was refused
-    if asked.rule != "arh" and asked.rule not in INDICATORS:
+    if asked.rule != "arh" and asked.rule not in READS:
         raise ConfigError(
             f"The rule {asked.rule} compares nothing with a threshold that could be fitted: choose arh or an indicator."
         )
@@ -111,12 +111,12 @@ def traced(method: Method, cases: Cases, halting: Halting | None = None) -> Trac
 
 def compared(trace: Trace, rule: str) -> torch.Tensor:
     """What a rule compares with its threshold after each step, [P, T]."""
-    return trace.halts_PT if rule == "arh" else trace.indicators_PT3[..., INDICATORS.index(rule)]
+    return trace.halts_PT if rule == "arh" else trace.indicators_PT3[..., INDICATORS.index(READS[rule])]
 
 
 def exits(values_PT: torch.Tensor, threshold: float, rule: str, first: int = 1) -> torch.Tensor:
     """The step at which each row stops, [P]: the first whose value is over the threshold, or below it, or the last."""
-    stops_PT = values_PT > threshold if rule == "arh" else values_PT < threshold
+    stops_PT = values_PT > threshold if rule in ABOVE else values_PT < threshold
     stops_PT = torch.cat([stops_PT[:, :-1], torch.ones_like(stops_PT[:, :1])], dim=1)
     return stops_PT.int().argmax(1) + first
 
@@ -133,4 +133,4 @@ def thresholds(values_PT: torch.Tensor) -> list[float]:
 
 def never(rule: str) -> float:
     """A threshold at which nobody stops early."""
-    return 1.0 if rule == "arh" else -1.0
+    return {"arh": 1.0, "doubt": 2.0}.get(rule, -1.0)  # entropies are shares of ln N

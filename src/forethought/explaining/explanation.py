@@ -40,7 +40,7 @@ from forethought.explaining.token_view import (
     token_sentences,
     token_sums,
 )
-from forethought.reasoning.halting import INDICATORS, Halting
+from forethought.reasoning.halting import ABOVE, READS, Halting
 from forethought.tables.html import terminal_html
 from forethought.tables.table import plain
 
@@ -224,8 +224,9 @@ def _why(explanation: Explanation) -> str:
         return ""
     if halting.rule == "arh" and step.halt is not None:
         return f", where the halting net said {step.halt:.2f}, more than {halting.threshold:g}"
-    if halting.rule in INDICATORS and step.read is not None:
-        return f", where the {halting.rule} it reads was {step.read[halting.rule]:.3f}, less than {halting.threshold:g}"
+    if (name := READS.get(halting.rule)) is not None and step.read is not None:
+        side = "more" if halting.rule in ABOVE else "less"
+        return f", where the {name} it reads was {step.read[name]:.3f}, {side} than {halting.threshold:g}"
     return f" by the rule {halting.rule!r}"
 
 

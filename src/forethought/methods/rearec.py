@@ -49,7 +49,7 @@ from forethought.reasoning.chain import (
 )
 from forethought.reasoning.contrast import info_nce_of_steps, same_user_or_target
 from forethought.reasoning.diagnostics import Diagnostics, mean_cosine, of_trajectory
-from forethought.reasoning.halting import INDICATORS, Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
+from forethought.reasoning.halting import Halting, HaltingPolicy, Rule, Trace, reason_until, softmax_stats
 from forethought.reasoning.neighbour_prior import NeighbourPrior, PriorTargets
 from forethought.reasoning.step_sampling import sample_steps
 from forethought.settings import Epoch, Scale, SearchRange, Steps, Weight, asked_among, without_unread
@@ -166,7 +166,7 @@ class ReaRecModel(Method):
         self.prior: PriorTargets | None = None  # while forethought.train trains it
         rules: tuple[Rule, ...] = ("fixed",)
         if config.learning == "prl":
-            rules = ("fixed", *INDICATORS, "random")
+            rules = ("fixed", "change", "entropy", "doubt", "consistency", "random")
         self.reasoning = Reasoning(config.steps, Halting(rule="fixed"), rules)
 
     def _new_step_embeddings(self) -> Tensor:

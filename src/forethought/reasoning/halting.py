@@ -27,7 +27,11 @@ from forethought.reasoning.indicator_noise import IndicatorNoise
 from forethought.reasoning.readouts import OwnStates, Readout, WeightedStates
 from forethought.settings import Between, Number, Settings
 
-Rule = Literal["arh", "soft", "fixed", "change", "entropy", "consistency", "random"]
+Rule = Literal["arh", "soft", "fixed", "change", "entropy", "doubt", "consistency", "random"]
+READS: dict[str, str] = {"change": "change", "entropy": "entropy", "doubt": "entropy", "consistency": "consistency"}
+"""The indicator that a rule compares with its threshold."""
+ABOVE = ("arh", "doubt")
+"""Rules that stop a row above their threshold; others do below."""
 KL_CAP = 5.0  # nats; consistency is cut there and divided by it
 
 
@@ -37,8 +41,8 @@ class Halting(Settings):
 
     rule: Rule = "arh"
     """arh: the halting net is over the threshold; soft: all steps, weighted as in training; fixed: all steps;
-    change, entropy, consistency (how far the prediction moved): that indicator is below the threshold; random: with the
-    threshold as probability."""
+    change, entropy, consistency (how far the prediction moved): that indicator is below the threshold; doubt: the
+    entropy is above it, as of rows that no step is expected to help; random: with the threshold as probability."""
     threshold: Number = 0.5
     """delta, at each step from the first on; the last step always ends."""
     min_steps: Annotated[int, Between(0, 1)] = 1
@@ -195,7 +199,7 @@ class HaltingPolicy:
     head: HaltingHead | None = None
 
     def needs_stats(self, halting: Halting) -> bool:
-        return halting.rule in ("arh", "soft", "entropy", "consistency")
+        return halting.rule in ("arh", "soft", "entropy", "doubt", "consistency")
 
     def read(
         self,
@@ -242,8 +246,9 @@ class HaltingPolicy:
             return halts, halts > halting.threshold
         if rule == "random":
             return halts, torch.rand_like(none) < halting.threshold
-        if rule in INDICATORS:
-            return halts, features[:, INDICATORS.index(rule)] < halting.threshold
+        if rule in READS:
+            value = features[:, INDICATORS.index(READS[rule])]
+            return halts, value > halting.threshold if rule in ABOVE else value < halting.threshold
         return halts, torch.zeros_like(none, dtype=torch.bool)
 
 

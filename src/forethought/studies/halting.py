@@ -22,7 +22,7 @@ from forethought.evaluation.flops import flops_per_history
 from forethought.evaluation.metrics import ndcg, recall
 from forethought.evaluation.ranking import rank_cases
 from forethought.evaluation.statistics import bootstrap_sums, cluster_sums, interval
-from forethought.evaluation.thresholds import fit_threshold, traced
+from forethought.evaluation.thresholds import compared, fit_threshold, traced
 from forethought.methods.interface import Method
 from forethought.reasoning.halting import INDICATORS, Halting, Trace
 from forethought.recommender import Recommender
@@ -30,7 +30,7 @@ from forethought.studies import first_exits, misread
 from forethought.studies.aligned_variants import ALIGNED
 from forethought.studies.depth_mixes import best_mix
 from forethought.studies.halting_page import write
-from forethought.studies.halting_points import CHOSEN, FITTED, FIXED
+from forethought.studies.halting_points import CAPPED, CHOSEN, FITTED, FIXED
 from forethought.studies.oracle import beside as oracle_beside
 from forethought.studies.oracle import learnt, oracle
 from forethought.studies.shops import HALF_AIMLESS, MANY_CUSTOMERS
@@ -88,9 +88,10 @@ def probe(model: Recommender, split: Split, seed: int) -> dict[str, Any]:
     ways += [("soft", halting(rule="soft"))]
     ways += [("ARH", halting(rule="arh", threshold=delta)) for delta in DELTAS]
     ways += [("ARH, quantiles", halting(rule="arh", threshold=t)) for t in _thresholds(of_valid.halts_PT)]
-    for name, rule in (("change (REE)", "change"), ("entropy", "entropy")):
-        column = of_valid.indicators_PT3[..., INDICATORS.index(rule)]
-        ways += [(name, halting(rule=rule, threshold=t)) for t in _thresholds(column)]  # type: ignore[arg-type]
+    for rule in ("change", "entropy"):
+        of_rule = _thresholds(compared(of_valid, rule))
+        ways += [(CHOSEN[rule], halting(rule=rule, threshold=t)) for t in of_rule]  # type: ignore[arg-type]
+    ways += _capped(of_valid, best)
     fitted = None
     if first < T and "arh" in method.reasoning.rules:  # type: ignore[union-attr]
         own = replace(method.reasoning.halting, rule="arh")  # type: ignore[union-attr]
@@ -237,6 +238,17 @@ def _thresholds(values_PT: torch.Tensor) -> list[float]:
     if not len(flat):
         return []
     return sorted({float(q) for q in torch.quantile(flat, torch.tensor(QUANTILES, dtype=torch.float64))})
+
+
+def _capped(of_valid: Trace, best: int) -> list[tuple[str, Halting]]:
+    """Rules that take no step beyond the best fixed depth, so that they but save some."""
+    most = max(0, best + 1 - of_valid.first)
+    way = partial(Halting, min_steps=of_valid.first, max_steps=best)
+    return [
+        (name, way(rule=rule, threshold=t))  # type: ignore[arg-type]
+        for rule, name in CAPPED.items()
+        for t in _thresholds(compared(of_valid, rule)[:, :most])
+    ]
 
 
 def _chance(steps: float, most: int, first: int = 1) -> float:

@@ -7,8 +7,10 @@ from typing import Any
 
 FIXED, FITTED = "fixed depth", "ARH, fitted on validation"
 LOSS = 0.01  # relative; less is no loss
-CHOSEN = {"arh": "ARH", "change": "change (REE)", "entropy": "entropy"}
+CHOSEN = {"arh": "ARH", "change": "change (REE)", "entropy": "entropy", "doubt": "doubt"}
 """Rules whose thresholds validation chooses, and what they are called."""
+CAPPED = {"doubt": "doubt", "arh": "ARH, at most the best fixed depth"}
+"""Rules that may only stop before the best fixed depth, and what they are called."""
 
 
 def best_depth(figures: Mapping[str, Any]) -> dict[str, Any]:

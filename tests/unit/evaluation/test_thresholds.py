@@ -15,7 +15,7 @@ from forethought.data.splits import Split
 from forethought.errors import ConfigError
 from forethought.evaluation.metrics import ndcg
 from forethought.evaluation.ranking import rank_cases
-from forethought.evaluation.thresholds import compared, exits, fit_threshold, thresholds, traced
+from forethought.evaluation.thresholds import compared, exits, fit_threshold, never, thresholds, traced
 from forethought.methods.dtrec import DTRec
 from forethought.methods.next_item import NextItem
 from forethought.reasoning.halting import Halting
@@ -34,7 +34,7 @@ def run(split: Split, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     return train(Recipe(method=method, training=training), split, tmp_path_factory.mktemp("run") / "dtrec")
 
 
-@pytest.mark.parametrize("rule", ["arh", "change", "entropy"])
+@pytest.mark.parametrize("rule", ["arh", "change", "entropy", "doubt"])
 @pytest.mark.parametrize("tolerance", [0.0, 0.05, 0.9])
 def test_the_fewest_steps_within_the_tolerance(rule: Any, tolerance: float, run: Recommender, split: Split) -> None:
     got = fit_threshold(run.method, split.valid, exclude_history=False, halting=Halting(rule=rule), tolerance=tolerance)
@@ -52,6 +52,8 @@ def test_the_fewest_steps_within_the_tolerance(rule: Any, tolerance: float, run:
         steps, quality = measured(Halting(rule=rule, threshold=threshold))
         assert steps >= got.steps or quality < (1 - tolerance) * got.all_ndcg
         assert exits(values.double(), threshold, rule).double().mean() == pytest.approx(steps, abs=0.02)
+    nobody = Halting(rule=rule, threshold=never(rule), min_steps=0)
+    assert measured(nobody) == (got.all_steps, got.all_ndcg)
     if tolerance == 0.9:
         assert got.steps < 1.02
     assert f"needs {got.steps:.2f} steps of 3" in str(got)

@@ -142,7 +142,12 @@ def test_a_state_of_nothing_has_no_best_items(split: Split, quick: Training, tmp
 
 @pytest.mark.parametrize(
     ("rule", "thresholds"),
-    [("arh", (0.0, 0.3, 0.5, 0.7, 1.0)), ("change", (0.0, 0.2, 0.5, 9.0)), ("entropy", (0.5, 0.9, 1.0))],
+    [
+        ("arh", (0.0, 0.3, 0.5, 0.7, 1.0)),
+        ("change", (0.0, 0.2, 0.5, 9.0)),
+        ("entropy", (0.5, 0.9, 1.0)),
+        ("doubt", (0.5, 0.9, 1.0)),
+    ],
 )
 @pytest.mark.parametrize("name", ["dtrec", "dtrec of dot products"])
 def test_the_exit_is_the_hard_exit(

@@ -138,6 +138,7 @@ def test_evidence_is_part_of_the_scores(name: str, gate: bool, run_of: RunOf, tm
                 Halting(rule="soft"),
                 Halting(rule="change", threshold=0.02),
                 Halting(rule="entropy", threshold=0.9),
+                Halting(rule="doubt", threshold=0.9),
                 Halting(rule="fixed", max_steps=1),
             )
         ),

@@ -230,6 +230,8 @@ def backbone_of_all() -> Any:
         ("change", 1e9, 1),
         ("change", -1.0, 4),
         ("entropy", 2.0, 1),
+        ("doubt", 0.0, 1),
+        ("doubt", 1.001, 4),
         ("consistency", 2.0, 1),
         ("random", 1.0, 1),
     ],
@@ -238,6 +240,21 @@ def test_all_or_nothing(rule: str, threshold: float, steps: int) -> None:
     backbone, _, used, _ = think_by(rule, threshold)
     assert used.tolist() == [steps] * 9
     assert backbone.rows == [9] * steps
+
+
+def test_doubt_is_entropy_the_other_way_round() -> None:
+    """Whom entropy stops at once go on, and the other way round, where nobody's lies at the threshold."""
+    backbone = Counting()
+    reading = Halting(rule="entropy")
+    _, _, trace = reason_until(backbone, initial_states(backbone, 9), MARKS, JUDGE, reading, trace=True)  # type: ignore[arg-type]
+    assert trace is not None
+    entropies = trace.indicators_PT3[:, 0, 0].sort().values
+    middle = entropies[3:5].mean().item()
+    (_, _, sure, _), (_, _, unsure, _) = (think_by(rule, middle) for rule in ("entropy", "doubt"))
+    assert ((sure == 1) == (trace.indicators_PT3[:, 0, 0] < middle)).all()
+    assert ((unsure == 1) == (trace.indicators_PT3[:, 0, 0] > middle)).all()
+    assert (sure == 1).sum() == 4
+    assert (unsure == 1).sum() == 5
 
 
 def test_random_stops_as_often_as_it_should() -> None:

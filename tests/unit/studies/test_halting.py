@@ -8,11 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tiny_studies import TINY, on_every_device, study
 
+from forethought.reasoning.halting import Trace
 from forethought.studies import halting, halting_page, variants
 from forethought.studies.catalogue import STUDIES
+from forethought.studies.halting_points import CAPPED
 from forethought.studies.runner import StudyContext, carry_out, write_page
 
 
@@ -82,7 +86,11 @@ def test_halting_curves(context: StudyContext) -> None:
     assert "| against fixed depths by chance |" in summary
     assert "Only what is better than that adapts." in summary
     rows = [line.split(" | ") for line in summary.splitlines() if line.startswith("| dtrec-")]
-    assert [row[1:3] for row in rows] == [[str(told["best_fixed"]), name] for name in halting_page.CHOSEN.values()]
+    tried = {p["rule"] for p in told["curve"] if "valid" in p}
+    assert tried >= {"arh", "change", "entropy"}
+    chosen = [name for rule, name in halting_page.CHOSEN.items() if rule in tried]
+    assert [row[1:3] for row in rows] == [[str(told["best_fixed"]), name] for name in chosen]
+    assert all(p["steps"] <= told["best_fixed"] for p in told["curve"] if p["way"] in CAPPED.values())
     assert "| by entropy before the first step | difference |" in text
     assert "| fixed depth |" in text
     assert "| ARH, fitted on validation |" in text
@@ -111,6 +119,21 @@ def test_halting_curves_of_one_step(context: StudyContext, monkeypatch: pytest.M
     assert [p["steps"] for p in told["curve"] if p["way"] == "fixed depth"] == [0, 1]
     assert told["misread"] == []
     assert told["fitted"] is None
+
+
+@pytest.mark.parametrize(
+    ("first", "best", "columns"), [(0, 2, 2), (0, 3, 3), (1, 3, 2), (1, 1, 0), (0, 0, 0), (1, 0, 0)]
+)
+def test_capped_rules_decide_at_the_steps_before_the_best_depth(first: int, best: int, columns: int) -> None:
+    """Thresholds are of what is known there; what is compared after the best depth is never asked."""
+    read = torch.arange(40.0).reshape(10, 4)[:, first:]  # a column a step, from the first on
+    trace = Trace(torch.zeros(10, 4, 2), torch.stack([read / 100, read, read], -1), read / 50)
+    ways = halting._capped(trace, best)
+    assert all((way.min_steps, way.max_steps) == (first, best) for _, way in ways)
+    for rule, of in (("doubt", read / 100), ("arh", read / 50)):
+        wanted = np.quantile(of[:, :columns], halting.QUANTILES).tolist() if columns else []
+        found = [way.threshold for name, way in ways if (way.rule, name) == (rule, CAPPED[rule])]
+        assert found == pytest.approx(wanted)
 
 
 def test_chance_takes_so_many_steps() -> None:
