@@ -25,6 +25,7 @@ FeatureKind = Literal["vectors", "tags", "numbers"]
 TEXT = "text"
 AUTO = ("categories", "category", "genres", "genre", "brand", "tags")  # columns that `auto` reads, if there
 _Finite = Annotated[float, Between(-1e300, 1e300)]
+FARTHEST = 1e6  # standard deviations; float32 squares no more than some 1e19
 MOST_TAGS = 64  # an item; more are cut, the rarest first
 
 
@@ -238,7 +239,7 @@ def _numbers(name: str, column: pl.Series, scale: FeatureScale | None) -> Featur
     """One number an item, standardised; a moment is one too."""
     if isinstance(column.dtype, pl.Date | pl.Datetime):
         column = column.cast(pl.Datetime("us"))  # of whatever unit, the same number
-    values = column.to_physical().cast(pl.Float64)
+    values = column.to_physical().cast(pl.Float64).fill_nan(None)  # as pandas writes what is missing
     known_N = values.is_not_null().to_numpy()
     values_N = values.fill_null(0.0).to_numpy()
     _refuse_unbounded(name, values_N)
@@ -250,6 +251,11 @@ def _numbers(name: str, column: pl.Series, scale: FeatureScale | None) -> Featur
             )
         scale = FeatureScale("numbers", (float(mean),), float(std))
     values_N = np.where(known_N, (values_N - scale.mean[0]) / scale.std, 0.0)
+    if len(far := np.flatnonzero(np.abs(values_N) > FARTHEST)):
+        raise DataError(
+            f"The column {name!r} holds {column[int(far[0])]}, more than {FARTHEST:,.0f} standard deviations from "
+            f"{scale.mean[0]:g}, the mean of what it was trained with: mend it, or leave it empty."
+        )
     return Feature(FeatureShape(name, "vectors", 1), values_N[:, None].astype(np.float32), known_N, scale)
 
 
@@ -269,7 +275,9 @@ def _listed(name: str, column: pl.Series, scale: FeatureScale | None) -> Feature
 
 def _refuse_unbounded(name: str, values: np.ndarray) -> None:
     if not (np.abs(values) < np.finfo(np.float32).max).all():
-        raise DataError(f"The column {name!r} holds NaN, infinity or numbers beyond float32: mend it.")
+        raise DataError(
+            f"The column {name!r} holds NaN, infinity or numbers beyond float32: mend it, or leave it empty."
+        )
 
 
 def _tags(name: str, column: pl.Series, scale: FeatureScale | None) -> Feature:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from forethought.data.features import Feature, Features, FeatureShape, feature_shape, read_features
+from forethought.data.features import Feature, Features, FeatureShape, feature_shape, of_column, read_features
 from forethought.data.interactions import Interactions
 from forethought.data.reading import read
 from forethought.errors import ConfigError, DataError, ForethoughtError
@@ -128,7 +128,7 @@ def test_without_vectors_beside_the_data_another_file_can_be_named(data: Interac
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("price", [1.0, float("nan"), 2.0, 3.0], "holds NaN, infinity"),
+        ("price", [1.0, float("inf"), 2.0, 3.0], "holds NaN, infinity"),
         ("price", [2.0] * 4, "the same number for all items"),
         ("brand", ["a", "b", "c", "d"], "no tag that two items share: leave it out, or, .* forethought embed"),
         ("image", [[1.0], [1.0, 2.0], [3.0], [4.0]], "several lengths"),
@@ -140,6 +140,18 @@ def test_columns_that_tell_nothing_are_refused(data: Interactions, column: str, 
     table = data.item_table.with_columns(pl.Series(column, values, strict=False))
     with pytest.raises(DataError, match=said):
         read_features(replace(data, item_table=table), Features(use=column))
+
+
+def test_numbers_that_nobody_knows_may_be_nan_and_none_lies_beyond_reason() -> None:
+    """A price of 1e38 among new items, say, whose square no float32 holds: every score would be NaN."""
+    price = pl.Series("price", [1.0, float("nan"), 3.0, None])
+    feature = of_column("price", price, "numbers")
+    assert feature.known_N.tolist() == [True, False, True, False]
+    assert feature.values[:, 0].tolist() == [-1, 0, 1, 0]
+    joined = of_column("price", pl.Series("price", [1e5]), "numbers", feature.scale)
+    assert joined.values.tolist() == [[1e5 - 2]]
+    with pytest.raises(DataError, match=r"holds 1e\+38, more than 1,000,000 standard deviations from 2, the mean"):
+        of_column("price", pl.Series("price", [2.0, 1e38]), "numbers", feature.scale)
 
 
 def test_vectors_of_other_items_are_refused(data: Interactions, tmp_path: Path) -> None:
