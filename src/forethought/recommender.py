@@ -345,6 +345,7 @@ def load(
     Example:
         >>> model = load("runs/sasrec-beauty")  # doctest: +SKIP
     """
+    check(folder, str | Path, "folder")
     folder, there = Path(folder), resolve_device(device)
     saved = read_run(folder, there, mapped=mapped, allow_plugins=allow_plugins)
     known = saved.items, saved.item_table, saved.about

@@ -29,7 +29,7 @@ from forethought.run_files import (
     bound_sums,
     check_sums,
 )
-from forethought.saved_run import FORMAT, write_bound
+from forethought.saved_run import FORMAT, check_weights, write_bound
 from forethought.settings import Whole, check, check_keys
 from forethought.training import state
 from forethought.training.tracking import check_log
@@ -95,13 +95,12 @@ def begun(run: Recommender, *, resume: bool, overwrite: bool) -> Iterator[Sums]:
 
 @contextmanager
 def _nothing_useless(folder: Path) -> Iterator[None]:
-    """Where training ends before there is a state to go on from, or weights of an epoch, what was written before is
-    removed: those that an alignment begins with are another run's."""
+    """Where training ends before there is a state to go on from, all is removed: weights of a first epoch alone would
+    be taken for a trained run's."""
     try:
         yield
     except BaseException:
-        trained = (folder / MODEL_FILE).exists() and (folder / LOG_FILE).exists()
-        if not trained and not state.exists(folder / STATE_FOLDER):
+        if not state.exists(folder / STATE_FOLDER):
             to_the_end(lambda: _empty(folder))
             (folder / LOCK_FILE).unlink(missing_ok=True)
         raise
@@ -204,6 +203,7 @@ def _check_resumable(run: Recommender, folder: Path) -> None:
     _check_replaced(folder)
     if not state.exists(folder / STATE_FOLDER):
         raise RunError(f"{folder} has no saved state yet: {NEW}.")
+    check_weights(folder)
     _refuse_changes(folder, parts["config"], run.config)
     started = [each.get("references", {}).get("start") for each in (about, run.about)]
     if started[0] != started[1]:

@@ -22,11 +22,22 @@ from forethought.memory import ShortOfMemoryError
 from forethought.methods.interface import Method
 from forethought.methods.items import check_evidence, know_trained
 from forethought.nn.budget import built
-from forethought.run_files import CONFIG_FILE, ITEMS_FILE, MODEL_FILE, Sums, bound_sums, not_a_run, read_model
+from forethought.run_files import (
+    CONFIG_FILE,
+    ITEMS_FILE,
+    MODEL_FILE,
+    STATE_FOLDER,
+    Sums,
+    bound_sums,
+    not_a_run,
+    read_model,
+)
 from forethought.settings import check_keys
+from forethought.training import state
 from forethought.untrained import untrained
 
 FORMAT = 2
+MOST_STAGES = 1_000  # of any method
 # What broken files make of themselves; a Rust panic of polars is no Exception.
 DAMAGED = (
     *(SafetensorError, OSError, KeyError, RuntimeError, TypeError, ValueError),
@@ -70,6 +81,7 @@ def read_run(folder: Path, device: torch.device, *, mapped: bool, allow_plugins:
     if not (folder / ITEMS_FILE).is_file():
         raise RunError(f"{folder} has no {ITEMS_FILE}, which it was made with: copy or train it again.")
     if not (folder / MODEL_FILE).is_file():
+        check_weights(folder)
         raise RunError(
             f"{folder} has no {MODEL_FILE}: its training has not finished a first epoch; go on with --resume."
         )
@@ -86,6 +98,17 @@ def read_run(folder: Path, device: torch.device, *, mapped: bool, allow_plugins:
             raise
         said = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".:")
         raise RunError(f"The run folder {folder} is damaged ({said}): copy or train it again.") from error
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a run whose training found weights that are no longer there: to go on does not bring them back."""
+    if (folder / MODEL_FILE).exists() or not state.exists(folder / STATE_FOLDER):
+        return
+    if state.load_progress(folder / STATE_FOLDER, MOST_STAGES).best_epoch >= 0:
+        raise RunError(
+            f"{folder} has no {MODEL_FILE}, though its training has found weights: copy the run again, or train it "
+            "anew with --overwrite."
+        )
 
 
 def _read(folder: Path, parts: dict[str, Any], mapped: bool) -> SavedRun:

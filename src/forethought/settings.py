@@ -17,6 +17,7 @@ import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -250,7 +251,7 @@ _DESCRIBED: dict[Any, Callable[[tuple[Any, ...]], str]] = {
     dict: lambda of: f"an object of {described(of[1])}",
 }
 _PLAIN = {
-    **{int: "a whole number", float: "a number", bool: "True or False", str: "text", NoneType: "None"},
+    **{int: "a whole number", float: "a number", bool: "True or False", str: "text", Path: "a path", NoneType: "None"},
     **{list: "a list", dict: "an object"},
 }
 

@@ -300,7 +300,7 @@ DAMAGE: list[tuple[str, Callable[[Path], Any], str]] = [
     ("model.safetensors", keep(0.001), "is damaged"),
     ("model.safetensors", keep(0), "is damaged"),
     ("model.safetensors", zero_bytes, "is damaged"),
-    ("model.safetensors", Path.unlink, r"has no model\.safetensors: .* go on with --resume"),
+    ("model.safetensors", Path.unlink, r"has no model\.safetensors, though its training has found weights"),
     ("items.parquet", keep(0.5), "is damaged"),
     ("items.parquet", keep(0.9), "is damaged"),
     ("items.parquet", keep(0), "is damaged"),
@@ -435,3 +435,8 @@ def test_a_run_knows_what_was_popular_lately(trained: Recommender, split: Split)
     wanted = np.bincount(split.train.histories.items[late], minlength=len(table))
     assert table["recent_count"].to_list() == wanted.tolist()
     assert 0 < table["recent_count"].sum() < table["train_count"].sum()
+
+
+def test_what_is_no_folder_is_said() -> None:
+    with pytest.raises(ConfigError, match="folder is 5, but must be text or a path"):
+        load(5)  # type: ignore[arg-type]

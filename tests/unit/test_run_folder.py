@@ -88,6 +88,34 @@ def test_a_training_that_could_not_begin_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_of_an_epoch_are_no_run_where_no_state_can_be_written(
+    split: Split, sasrec: SASRec, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be taken for a trained run's, and nothing could go on from them."""
+
+    def full(source: Path, target: Path, move: Callable[..., None] = os.replace) -> None:
+        if "run/state/" in str(target):
+            assert (tmp_path / "run" / "model.safetensors").exists()
+            raise OSError(28, "No space left on device")
+        move(source, target)
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        runs.train(Recipe(method=sasrec, training=replace(quick, checkpoint_every_s=1e6)), split, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_gone_are_not_asked_of_a_training_that_ended(
+    stopped: Path, trained: Recommender, split: Split
+) -> None:
+    (stopped / "model.safetensors").unlink()
+    before = as_it_is(stopped)
+    for ask in (lambda: load(stopped), lambda: resume(stopped, trained, split)):
+        with pytest.raises(RunError, match="though its training has found weights: copy the run again"):
+            ask()
+    assert as_it_is(stopped) == before
+
+
 def test_a_training_that_ends_after_its_first_state_is_kept(
     split: Split, sasrec: SASRec, quick: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 
 from forethought.data.histories import Cases, Histories, Spans
 from forethought.data.interactions import Interactions
-from forethought.errors import DataError
+from forethought.errors import DataError, shown
 
 PARTS = ("train", "valid", "test")
 WORDS = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
@@ -37,6 +37,11 @@ def part_numbers(values: Sequence[Any] | pl.Series | np.ndarray, n: int) -> np.n
     Raises:
         DataError: another number of them, or other words.
     """
+    if isinstance(values, str) or not isinstance(values, Sequence | pl.Series | np.ndarray):
+        raise DataError(
+            f"A split needs a part (one of {', '.join(PARTS)}) for each interaction, as a list or a column, but got "
+            f"{shown(values)}."
+        )
     words = pl.Series("part", values, strict=False).cast(pl.String)
     if len(words) != n:
         raise DataError(f"A split of {n:,} interactions needs a part for each, but got {len(words):,}.")

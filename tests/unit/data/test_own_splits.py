@@ -139,6 +139,9 @@ def test_a_rule_of_ones_own_and_the_folder_that_keeps_it(tmp_path: Path) -> None
         ft.custom_split(data, ["train", "test"])
     with pytest.raises(DataError, match="Row 8 belongs to the part 'x'"):
         ft.custom_split(data, ["train"] * 8 + ["x"])
+    for wrong in (5, "train", None):
+        with pytest.raises(DataError, match=r"A split needs a part .one of train, valid, test. for each interaction"):
+            ft.custom_split(data, lambda _, wrong=wrong: wrong)
     with pytest.raises(DataError, match="keep_split"):
         make_split(data, {"kind": "column"})
 
