@@ -214,6 +214,13 @@ MUTANTS = [
         "unit/data/test_cold_items.py::test_what_is_left_in_loops",
     ),
     Mutant(
+        "a price of 1e38 among new items is taken",
+        "data/features.py",
+        "np.abs(values_N) > FARTHEST",
+        "np.abs(values_N) > 1e300",
+        "unit/data/test_features.py::test_numbers_that_nobody_knows_may_be_nan_and_none_lies_beyond_reason",
+    ),
+    Mutant(
         "vectors of new items are centred by themselves",
         "data/features.py",
         "centred_NF = values_NF - np.array(scale.mean)",

@@ -282,6 +282,13 @@ MUTANTS = [
         ".argmin(dim=1)",
         "unit/methods/test_dtrec.py::test_nearest_prototypes_are_asked_for_by_the_state_alone",
     ),
+    Mutant(
+        "doubt stops whom entropy stops",
+        "reasoning/halting.py",
+        'ABOVE = ("arh", "doubt")',
+        'ABOVE = ("arh",)',
+        "unit/reasoning/test_halting.py::test_doubt_is_entropy_the_other_way_round",
+    ),
     # ---- chains and picks
     Mutant(
         "a drawn step counts once",

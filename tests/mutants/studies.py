@@ -59,6 +59,13 @@ MUTANTS = [
         "rng.random(n_users)",
         "unit/data/test_shop.py::test_dials_at_their_defaults_change_nothing",
     ),
+    Mutant(
+        "capped rules decide after the best depth, too",
+        "studies/halting.py",
+        "best + 1 - of_valid.first",
+        "best + 2 - of_valid.first",
+        "unit/studies/test_halting.py::test_capped_rules_decide_at_the_steps_before_the_best_depth",
+    ),
     # ---- depths, paths, cold items, feedback
     Mutant(
         "a simulated person wants what noise or the future brings",
