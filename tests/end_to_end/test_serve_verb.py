@@ -190,3 +190,17 @@ def test_no_address_is_told_of_a_service_that_does_not_come_to_be(shell: Shell, 
     said = shell.run("serve", "nowhere", "--port", 0, "--workers", workers)
     assert said.code == 2
     assert "http" not in said.out + said.err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_of_events_with_other_ids_is_refused_at_the_start(
+    shell: Shell, run: Path, tmp_path: Path, workers: int
+) -> None:
+    earlier = pl.DataFrame({"user_id": [7], "item_id": ["i00001"], "timestamp": [1_700_000_000]})
+    (tmp_path / "events").mkdir()
+    earlier.write_parquet(tmp_path / "events" / "events-1.parquet")
+    said = shell.wrong("serve", run, "--port", 0, "--events", tmp_path / "events", "--workers", workers)
+    assert "holds user_ids of type Int64, but this service writes String" in said
+    (tmp_path / "events" / "events-1.parquet").write_bytes(b"half")
+    said = shell.wrong("serve", run, "--port", 0, "--events", tmp_path / "events", "--workers", workers)
+    assert "cannot be read" in said

@@ -19,7 +19,7 @@ import polars as pl
 
 from forethought.data.vocabulary import IdKind
 from forethought.errors import DataError
-from forethought.files import replace_file
+from forethought.files import first_line, replace_file
 from forethought.folders import writable
 from forethought.serving.failures import OverloadedError, RequestError
 from forethought.serving.requests import Event
@@ -31,7 +31,11 @@ PAUSE_S = 0.05  # between two writings, so that events gather
 
 
 class EventStore:
-    """Where events are written; any thread may add some."""
+    """Where events are written; any thread may add some.
+
+    Raises:
+        DataError: the folder has tables of events whose ids are of another kind, so that none could be read any more.
+    """
 
     def __init__(self, folder: Path, items: IdKind, users: UserKind) -> None:
         self.folder, self.items, self.users = folder, items, users
@@ -39,13 +43,8 @@ class EventStore:
             folder.mkdir(parents=True, exist_ok=True)
             (keep := folder / ".keep").touch()
         keep.unlink(missing_ok=True)
-        self.schema = {
-            "user_id": pl.Int64 if users == "integer" else pl.String,
-            "item_id": pl.Int64 if items == "integer" else pl.String,
-            "timestamp": pl.Int64,
-            "kind": pl.String,
-            "model": pl.String,
-        }
+        self.schema = schema_of(items, users)
+        check_earlier(folder, self.schema)
         self._rows: list[tuple[Any, ...]] = []
         self._waiting: list[tuple[list[tuple[Any, ...]], Future[int]]] = []
         self._file = self._new_file()
@@ -132,6 +131,36 @@ def _writable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def schema_of(items: IdKind, users: UserKind) -> dict[str, Any]:
+    """The columns of the tables."""
+    return {
+        "user_id": pl.Int64 if users == "integer" else pl.String,
+        "item_id": pl.Int64 if items == "integer" else pl.String,
+        "timestamp": pl.Int64,
+        "kind": pl.String,
+        "model": pl.String,
+    }
+
+
+def check_earlier(folder: Path, schema: dict[str, Any]) -> None:
+    """Refuse a folder whose tables could not be read together with ours.
+
+    Raises:
+        DataError: ids in one of its tables are of another kind, or it cannot be read as it is.
+    """
+    for file in sorted(folder.glob("events-*.parquet")):
+        try:
+            held = pl.read_parquet_schema(file)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"{file} cannot be read ({first_line(error)}): take it out of the folder.") from error
+        for name in ("user_id", "item_id"):
+            if held.get(name) != schema[name]:
+                raise DataError(
+                    f"{file} holds {name}s of type {held.get(name)}, but this service writes {schema[name]}, and both "
+                    "in one folder cannot be read: choose another folder for --events, or --event-users as before."
+                )
 
 
 def check_kinds(kinds: Sequence[IdKind]) -> IdKind:

@@ -158,9 +158,9 @@ DOCS: dict[str, PathDoc] = {
                     "properties": {
                         "user": ID,
                         "item": ID,
-                        "time": _said({"type": "integer"}, "Unix seconds; now by default."),
+                        "time": _said({"type": "integer"}, "Unix seconds, from 1990 to 2099; now by default."),
                         "kind": _said({"type": "string"}, "Such as click or purchase."),
-                        "model": _said({"type": "string"}, "Whose recommendation it was."),
+                        "model": _said({"type": "string"}, "Whose recommendation it was: a model that is served."),
                     },
                     "required": ["user", "item"],
                 },

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from forethought.data.vocabulary import IdKind
 from forethought.errors import ConfigError
 from forethought.files import first_line, read_json, write_json
+from forethought.serving.event_store import check_earlier, check_kinds, schema_of
 from forethought.serving.http import app_of
 from forethought.serving.http_server import check_installed, run_server
 from forethought.serving.metrics import forget_process, share_metrics
@@ -40,6 +42,7 @@ def serve(settings: Serving, announce: Callable[[str], None] = lambda _: None) -
     Raises:
         MissingExtraError: a package is missing.
         RunError: a run cannot be served.
+        DataError: nor can events be kept.
         ConfigError: nothing can listen there.
     """
     check_installed()
@@ -54,8 +57,10 @@ def serve(settings: Serving, announce: Callable[[str], None] = lambda _: None) -
             write_json(settings.state_folder / ADDRESS_FILE, address)
             run_server(app, listening, settings.limits)
             return
-        for place in settings.models:
-            read_version(place, settings.state_folder)  # refused here, and not by each process again and again
+        # What is wrong is refused here, and not by each process again and again.
+        kinds: list[IdKind] = [read_version(place, settings.state_folder).run.items.kind for place in settings.models]
+        if settings.events is not None:
+            check_earlier(Path(settings.events), schema_of(check_kinds(kinds), settings.event_users))
         announce(page)
         write_json(settings.state_folder / SETTINGS_FILE, settings.to_json())
         write_json(settings.state_folder / ADDRESS_FILE, address)

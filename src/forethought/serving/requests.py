@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
+from forethought.data.times import YEAR_1990, YEAR_2100
 from forethought.errors import nearest, shown
 from forethought.serving.failures import RequestError, TooLargeError
 from forethought.serving.settings import Limits
@@ -177,15 +178,21 @@ def _event(event: Any, place: int) -> Event:
         raise RequestError(f'Event {place} is {_kind(event)}, but must be an object such as {{"user": 1, "item": 2}}.')
     _known_keys(event, {field.name for field in fields(Event)}, f"Event {place}")
     for key in ("user", "item"):
-        if not _is_id(event.get(key)):
-            raise RequestError(f"Event {place} has no {key}, which is text or a whole number.")
-    checks: dict[str, Any] = {"time": (int | None), "kind": str, "model": str | None}
+        if not _is_id(event.get(key)) or event[key] == "":
+            raise RequestError(f"Event {place} has no {key}, which is text or a whole number, and not empty.")
+    time = event.get("time")
+    if time is not None and not (fits(time, int) and YEAR_1990 <= time < YEAR_2100):  # else it is read in another unit
+        raise RequestError(
+            f"Event {place} has the time {shown(time)}, which is no moment from 1990 to 2099: give Unix seconds, such "
+            "as 1700000000."
+        )
+    checks: dict[str, Any] = {"kind": str, "model": str | None}
     chosen = {key: _checked(event, key, hint, getattr(Event, key)) for key, hint in checks.items()}
-    if chosen["time"] is not None and not fits(chosen["time"], Second):
-        raise RequestError(f"Event {place} has a time that is no moment: give Unix seconds.")
+    if not chosen["kind"]:
+        raise RequestError(f"Event {place} has an empty kind: give a word, such as click, or leave kind out.")
     if any(isinstance(word, str) and len(word) > 256 for word in (*event.values(),)):
         raise TooLargeError(f"Event {place} has a text of more than 256 characters.")
-    return Event(event["user"], event["item"], **chosen)
+    return Event(event["user"], event["item"], time, **chosen)
 
 
 def _histories(body: dict[str, Any], limits: Limits) -> list[list[Id]]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from forethought.data.vocabulary import UNKNOWN
-from forethought.errors import ForethoughtError
+from forethought.errors import ForethoughtError, nearest, shown
 from forethought.history_rows import history_rows, history_times
 from forethought.row_ranking import RankedList, RankingRequest
 from forethought.serving.batching import Batcher, Job
@@ -144,10 +144,17 @@ class Service:
         """Write events; how many.
 
         Raises:
-            RequestError: this service keeps none, or one is of the wrong kind.
+            RequestError: this service keeps none, or one is of the wrong kind or names a model that is not served.
         """
         if self.events is None:
             raise RequestError("This service keeps no events: start it with --events FOLDER.")
+        served = [model.name for model in self.models.all()]
+        for place, event in enumerate(events):
+            if event.model is not None and event.model not in served:
+                raise RequestError(
+                    f"Event {place} names the model {shown(event.model)}, but there are {', '.join(served)}: name one "
+                    f"of them, or leave model out.{nearest(event.model, served)}"
+                )
         kept = await asyncio.wrap_future(self.events.add(events))
         self.metrics.events.inc(kept)
         return kept

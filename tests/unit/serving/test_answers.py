@@ -13,6 +13,7 @@ import pytest
 import torch.nn.functional as F
 
 from forethought.data.reading import read
+from forethought.errors import DataError
 from forethought.recommender import Recommender, load
 from forethought.serving.settings import ModelPlace
 
@@ -199,6 +200,44 @@ def test_events_are_kept_for_the_next_training(client: Any, trained: Recommender
     half = b'{"events": [{"user": "u", "item": "\\ud800"}]}'
     wrong(client.post("/events", content=half, headers={"content-type": "application/json"}), 400, "UTF-8")
     assert len(pl.read_parquet(tmp_path / "events")) == 3
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (
+            {"time": 1_700_000_000_000},
+            "Event 1 has the time 1700000000000, which is no moment from 1990 to 2099: give Unix",
+        ),
+        ({"time": -1}, "has the time -1"),
+        ({"time": 0}, "has the time 0"),
+        ({"time": True}, "has the time"),
+        ({"time": "2024-01-01"}, "give Unix seconds, such as 1700000000."),
+        ({"user": ""}, "Event 1 has no user"),
+        ({"item": ""}, "Event 1 has no item"),
+        ({"kind": ""}, "Event 1 has an empty kind"),
+        ({"model": "frist"}, "Event 1 names the model 'frist', but there are first"),
+        ({"model": ""}, "names the model ''"),
+    ],
+)
+def test_no_event_makes_the_folder_of_events_unreadable(
+    client: Any, trained: Recommender, tmp_path: Path, odd: dict[str, Any], words: str
+) -> None:
+    plain = {"user": "u1", "item": ids(trained, 5)[0], "time": 1_700_000_000, "model": "first"}
+    wrong(client.post("/events", json={"events": [plain, plain | odd]}), 400, words)
+    assert good(client.post("/events", json={"events": [plain, {**plain, "time": 4_102_444_799}]})) == {"kept": 2}
+    assert len(read(tmp_path / "events")) == 2
+
+
+def test_events_of_another_kind_of_ids_are_not_added_to_a_folder(
+    start: Any, trained: Recommender, tmp_path: Path
+) -> None:
+    event = {"user": "u1", "item": ids(trained, 5)[0]}
+    good(start().post("/events", json={"events": [event]}))
+    with pytest.raises(DataError, match="holds user_ids of type String, but this service writes Int64"):
+        start(event_users="integer")
+    good(start().post("/events", json={"events": [event]}))  # as before
+    assert len(read(tmp_path / "events")) == 2
 
 
 def test_who_answers_follows_from_weights_and_users(start: Any, place: ModelPlace, trained: Recommender) -> None:
