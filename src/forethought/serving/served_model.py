@@ -74,12 +74,15 @@ class ServedModel:
         return np.lexsort((np.arange(len(self.counts_N)), -self.counts_N[:, 1], -self.counts_N[:, 0]))
 
     def popular(self, k: int, allowed_N: Tensor | None) -> RankedList:
-        """What is listed for those of whom nothing is known: the most popular of the candidates."""
+        """What is listed for those of whom nothing is known: the most popular of the candidates.
+
+        Scores are what orders them: how often each was met of late, or in all of training where the data has no times.
+        """
         order_N = self.popular_order_N
         if allowed_N is not None:
             order_N = order_N[allowed_N.numpy()[order_N]]
-        rows = order_N[:k]
-        return RankedList(rows, self.counts_N[rows].max(1, initial=0).astype(float))
+        rows, counted = order_N[:k], 0 if RECENT_COUNT in self.run.item_table.columns else 1
+        return RankedList(rows, self.counts_N[rows, counted].astype(float))
 
     def ranked(self, requests: Sequence[RankingRequest], constraints: Constraints | None = None) -> list[RankedList]:
         return rank_rows(self.run.method, requests, index=self.run.index, constraints=constraints)
@@ -141,7 +144,7 @@ class ServedModel:
         )
 
     def search(self, words: str, k: int) -> list[int]:
-        """Rows of items whose title has all of the words, or whose id begins with them; the most popular first."""
+        """Rows of items whose title has all of the words, or whose id begins with them; in the popular order."""
         table, asked = self._searched, words.lower().split()
         fits = pl.lit(True)
         for word in asked:

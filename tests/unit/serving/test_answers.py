@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from forethought.data.reading import read
 from forethought.errors import DataError
 from forethought.recommender import Recommender, load
+from forethought.serving.served_model import ServedModel
 from forethought.serving.settings import ModelPlace
 
 
@@ -133,11 +135,23 @@ def test_unknown_ids_and_nobody(client: Any, trained: Recommender) -> None:
     table = trained.item_table.with_columns(item=pl.Series(ids(trained, *range(40))))
     popular = table.sort("recent_count", "train_count", descending=True, maintain_order=True)["item"].to_list()[:4]
     assert [each["item"] for each in second["items"]] == popular
+    recent = dict(zip(table["item"], table["recent_count"], strict=True))
+    everyone = good(client.post("/recommend", json={"history": [], "k": 30}))["results"][0]["items"]
+    assert [each["score"] for each in everyone] == [recent[each["item"]] for each in everyone]
+    assert sorted(recent.values()) != sorted(table["train_count"])  # what else might have been listed
     wrong(client.post("/recommend", json={"history": history, "unknown": "error"}), 400, "does not know: 'unheard of'")
     category = client.service.models.named("first").categories(1)[0]["category"]
     narrowed = good(client.post("/recommend", json={"history": [], "only_category": category, "k": 30}))
     allowed = trained.recommend([ids(trained, 3)], 40, only_category=category, exclude_history=False)[0].items
     assert set(items_of(narrowed)) == set(allowed)
+
+
+def test_without_times_the_popular_are_those_of_all_training(trained: Recommender) -> None:
+    undated = copy.copy(trained)
+    undated.item_table = trained.item_table.drop("recent_count")
+    listed = ServedModel("undated", undated, "1").popular(30, None)
+    assert listed.scores.tolist() == sorted(trained.item_table["train_count"], reverse=True)[:30]
+    assert listed.scores.tolist() == trained.item_table["train_count"].to_numpy()[listed.items].tolist()
 
 
 def test_explanations_are_those_of_the_library(client: Any, trained: Recommender) -> None:
