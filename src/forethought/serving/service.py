@@ -179,7 +179,11 @@ class Service:
         """What is ranked, by place; histories without a known item are not."""
         times = question.times
         if model.reads_times:
-            times = history_times(times, rows)
+            if times is None and any(map(len, rows)):
+                raise RequestError(
+                    'This model reads the time of each interaction: give "times", Unix seconds beside each item.'
+                )
+            times = history_times(times or [[] for _ in rows], rows)
         exclude = model.excludes_history if question.exclude_history is None else question.exclude_history
         k = min(question.k, len(model.run.items))
         requests = {}

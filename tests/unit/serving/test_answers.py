@@ -298,6 +298,11 @@ def test_times_are_asked_for_where_they_are_read(start: Any, split: Any, quick: 
     assert items_of(answer) == run.recommend([history], times=[times])[0].items
     wrong(client.post("/recommend", json={"history": history}), 400, "reads the time")
     wrong(client.post("/recommend", json={"history": history, "times": [1]}), 400, "2 Unix seconds")
+    wrong(client.post("/recommend", json={"histories": [[], history]}), 400, 'give "times", Unix seconds')
+    for nobody in ({"history": []}, {"histories": [[], []]}, {"history": [], "times": []}):  # no item, no time
+        results = good(client.post("/recommend", json=nobody))["results"]
+        assert {result["fallback"] for result in results} == {"popular"}
+    wrong(client.post("/explain", json={"history": []}), 400, "nothing to explain")
 
 
 def test_metrics_count_what_happened(client: Any, trained: Recommender) -> None:
