@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forethought.data.vocabulary import IdKind
 from forethought.errors import nearest, shown
 from forethought.serving import requests
 from forethought.serving.failures import RequestError, TooLargeError, UnknownNameError
@@ -17,6 +19,7 @@ from forethought.serving.run_report import report_of
 from forethought.serving.service import Service
 
 LONG_BODY = 100_000  # bytes that are parsed beside the loop, so that others do not wait for it
+WHOLE = re.compile("-?[0-9]{1,24}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Endpoints:
             body: dict[str, Any] = dict(call.query)
             body["k"] = _whole(call.query, "k", 10)
             if "item" in body:
-                body["item"] = self._typed(call.query["item"], call.query.get("model"))
+                model = await asyncio.to_thread(self.service.models.alike, call.query.get("model"))
+                body["item"] = typed_id(call.query["item"], model.run.items.kind)
         if not isinstance(body.get("item"), str | int) or isinstance(body["item"], bool):
             raise RequestError('Name an item, such as {"item": "i1"}: text or a whole number.')
         _known(body, {"item", "k", "model", *NARROWING})
@@ -128,16 +132,14 @@ class Endpoints:
             raise UnknownNameError(f"There is no page {shown(name)}.")
         return Reply(text=page_file(name), kind=PAGE_FILES[name])
 
-    def _typed(self, word: str, model: str | None) -> Id:
-        """An id of a query, which has text only, as the model's ids are."""
-        kind = self.service.models.chosen(model, None).run.items.kind
-        if kind == "integer" and word.lstrip("-").isdigit() and len(word) < 25:
-            return int(word)
-        return word
-
 
 async def _parsed(body: bytes) -> dict[str, Any]:
     return body_of(body) if len(body) < LONG_BODY else await asyncio.to_thread(body_of, body)
+
+
+def typed_id(word: str, kind: IdKind) -> Id:
+    """An id of a query, which has text only, as the model's ids are."""
+    return int(word) if kind == "integer" and WHOLE.fullmatch(word) else word
 
 
 def _known(query: Mapping[str, Any], known: set[str]) -> None:

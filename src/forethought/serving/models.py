@@ -70,6 +70,17 @@ class Models:
                 return self._slots[each].model
         return self._slots[self._names[-1]].model
 
+    def alike(self, name: str | None) -> ServedModel:
+        """The model that says which items are alike: the one that is named, else the first that can.
+
+        Raises:
+            UnknownNameError: there is none of this name.
+        """
+        if name is not None:
+            return self.named(name)
+        answering = [self._slots[each].model for each in self._names]
+        return next((model for model in answering if model.has_vectors), answering[0])
+
     def all(self) -> list[ServedModel]:
         return [slot.model for slot in self._slots.values()]
 

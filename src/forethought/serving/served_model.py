@@ -17,7 +17,7 @@ from forethought.config import name_of
 from forethought.data.popularity import RECENT_COUNT, TRAIN_COUNT
 from forethought.data.vocabulary import UNKNOWN
 from forethought.decoding.constraints import Constraints
-from forethought.errors import RunError, shown
+from forethought.errors import ConfigError, RunError, shown
 from forethought.explaining.explain import explain
 from forethought.explaining.explanation import Explanation
 from forethought.explaining.metadata import ItemMetadata
@@ -111,6 +111,16 @@ class ServedModel:
             steered=candidates.steered(),
         )
         return replace(explanation, history_excluded=request.excluded is not None)
+
+    @cached_property
+    def has_vectors(self) -> bool:
+        """Whether its items are vectors, which tell how alike they are."""
+        try:
+            with torch.inference_mode():
+                self.run.method.catalogue()
+        except ConfigError:
+            return False
+        return True
 
     @cached_property
     def _directions_ND(self) -> Tensor:

@@ -117,9 +117,9 @@ class Service:
         return {"model": model.name, "version": model.version, "explanation": explanation.to_json()}
 
     async def similar(self, item: Id, k: int, model_name: str | None, narrowing: Narrowing) -> dict[str, Any]:
-        """The items that the model holds for most alike."""
+        """The items that a model holds for most alike."""
         arrived = time.monotonic()
-        model = self.models.chosen(model_name, None)
+        model = await asyncio.to_thread(self.models.alike, model_name)
         candidates = await self._candidates(model, narrowing)
         ask = partial(model.similar, item, k, candidates.allowed_N)
         ranked = await self._alone(ask, arrived, None)

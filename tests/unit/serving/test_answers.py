@@ -184,6 +184,25 @@ def test_likeness_is_the_cosine_of_vectors(client: Any, trained: Recommender) ->
     wrong(client.post("/similar", json={"k": 3}), 400, "Name an item")
 
 
+def test_likeness_is_asked_of_a_model_with_vectors(
+    start: Any, place: ModelPlace, split: Any, trained: Recommender, tmp_path: Path
+) -> None:
+    from forethought.methods.item_knn import ItemKNN
+    from forethought.runs import train
+
+    knn = ModelPlace(name="knn", folder=str(train(ItemKNN(), split, tmp_path / "knn").folder), weight=1000.0)
+    second = ModelPlace(name="second", folder=place.folder)
+    item = ids(trained, 4)[0]
+    client = start(models=(knn, place, second))
+    for _ in range(5):
+        assert good(client.get("/similar", params={"item": item}))["model"] == "first"
+        assert good(client.post("/similar", json={"item": item}))["model"] == "first"
+    assert good(client.get("/similar", params={"item": item, "model": "second"}))["model"] == "second"
+    wrong(client.get("/similar", params={"item": item, "model": "knn"}), 400, "no vectors of items")
+    client = start(models=(knn,))
+    wrong(client.get("/similar", params={"item": item}), 400, "no vectors of items")
+
+
 def test_items_are_found_by_words_of_their_title(client: Any, trained: Recommender) -> None:
     titles = trained.titles()
     word = str(titles[0][1]).split()[0]

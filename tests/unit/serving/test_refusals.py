@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from forethought.recommender import Recommender
+from forethought.serving.endpoints import typed_id
 from forethought.serving.settings import Limits
 
 
@@ -269,3 +270,9 @@ def test_malformed_queries_are_refused_in_a_sentence(client: Any) -> None:
         reply = client.get(path, params=query)
         if reply.status_code != 200:
             sentence_of(reply)
+
+
+@pytest.mark.parametrize("word", ["--5", "5-", "\u00b2", "\u0663", "1" * 25, ""])
+def test_what_is_no_number_in_a_query_is_taken_for_text(word: str) -> None:
+    assert typed_id(word, "integer") == word
+    assert (typed_id("-5", "integer"), typed_id("5", "string")) == (-5, "5")
