@@ -79,8 +79,10 @@ def app_of(settings: Serving, service: Service | None = None) -> Any:
             summary=DOCS[doc].summary,
             openapi_extra=DOCS[doc].extra(),
         )
-    for path, name in PAGES:
-        api.add_api_route(path, answers.route(getattr(endpoints, name), 0), include_in_schema=False)
+    pages = [(method, path, name) for path, name in PAGES for method in ("GET", "HEAD")]
+    heads = [("HEAD", path, name) for method, path, name, _ in ROUTES if method == "GET"]
+    for method, path, name in pages + heads:
+        api.add_api_route(path, answers.route(getattr(endpoints, name), 0), methods=[method], include_in_schema=False)
 
     for status in (404, 405):
         api.add_exception_handler(status, answers.refused)

@@ -16,10 +16,10 @@ from forethought.serving.settings import Limits
 SWITCH_S = 0.0005  # the thread that ranks and the one that reads requests take turns more often than by default
 KEEP_ALIVE_S, STOPPING_S, BACKLOG = 75, 20, 2048
 FULL = b'{"error": "The service has as many connections as it takes: try again in 1 s."}'
-REFUSED = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(FULL), FULL)
-)
+NO_HTTP = b'{"error": "This is no request of HTTP/1.1: see /openapi.json for what is asked, and how."}'
+CLOSING = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + CLOSING % (len(FULL), FULL)
+INVALID = b"HTTP/1.1 400 Bad Request\r\n" + CLOSING % (len(NO_HTTP), NO_HTTP)
 
 
 def check_installed() -> None:
@@ -95,6 +95,10 @@ def _guarded(protocol: Any, limits: Limits) -> Any:
                 transport.close()
                 return
             self._wait()
+
+        def send_400_response(self, msg: str) -> None:
+            self.transport.write(INVALID)
+            self.transport.close()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()

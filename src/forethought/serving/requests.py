@@ -89,10 +89,10 @@ def body_of(text: bytes) -> dict[str, Any]:
     """The object in a body of JSON.
 
     Raises:
-        RequestError: it is no JSON, or no object.
+        RequestError: it is no JSON, or no object, or names a key twice.
     """
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
     except RecursionError:
         raise RequestError("The body is nested too deeply to be read: give one that is flat.") from None
     except ValueError as error:
@@ -305,6 +305,15 @@ def _is_id(value: Any) -> bool:
 def _kind(value: Any) -> str:
     kinds = {list: "a list", dict: "an object", str: "text", bool: "a truth value", type(None): "null"}
     return kinds.get(type(value), "a number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        keys = [key for key, _ in pairs]
+        doubled = next(key for key in keys if keys.count(key) > 1)
+        raise RequestError(f"The body has the key {shown(doubled)} twice in one object: give it once.")
+    return held
 
 
 def _no_number(word: str) -> None:

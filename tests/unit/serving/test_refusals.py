@@ -74,6 +74,11 @@ def test_what_is_wrong_is_said(client: Any, body: dict[str, Any], words: str) ->
         (b'{"history": [NaN]}', "no JSON"),
         (b"[" * 15_000, "nested too deeply"),
         (b'{"history": [' + b"1" * 10_000 + b"]}", "no JSON"),
+        (
+            b'{"history": [], "k": 3, "history": ["a"]}',
+            "The body has the key 'history' twice in one object: give it once",
+        ),
+        (b'{"history": [], "where": {"price": {"max": 1, "max": 2}}}', "the key 'max' twice"),
         (b"null", "The body is null"),
         (b'"text"', "The body is text"),
         (b"3", "The body is a number"),
@@ -112,6 +117,19 @@ def test_kinds_of_content_and_ways_of_asking(client: Any) -> None:
     assert client.get("/page/../settings.py").status_code == 404
     assert client.get("/page/..%2f__init__.py").status_code == 404
     sentence_of(client.get("/docs"))
+
+
+def test_who_asks_for_the_head_gets_that_of_the_answer(start: Any) -> None:
+    client = start(api_key="sesame-sesame")
+    key = {"x-api-key": "sesame-sesame"}
+    for path in ("/health", "/ready", "/models", "/metrics", "/items?q=x&k=0", "/models/none", "/", "/openapi.json"):
+        asked, head = client.get(path, headers=key), client.head(path, headers=key)
+        assert (head.status_code, head.content) == (asked.status_code, b"")
+        assert head.headers["content-type"] == asked.headers["content-type"]
+    assert client.head("/health").status_code == 200
+    assert client.head("/models").status_code == 401
+    assert client.head("/recommend", headers=key).status_code == 405
+    assert not any("head" in methods for methods in client.get("/openapi.json", headers=key).json()["paths"].values())
 
 
 def test_a_key_is_asked_for(start: Any) -> None:
