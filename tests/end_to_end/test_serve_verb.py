@@ -170,6 +170,10 @@ def _received(connection: socket.socket) -> bytes:
         (["RUN", "--api-key-file", "nowhere.txt"], "nowhere.txt cannot be read as a key"),
         (["RUN", "--host", "203.0.113.7"], "Nothing can listen on 203.0.113.7"),
         (["RUN", "--queue", "0"], "queue is 0"),
+        (["RUN", "--cors", "https://a.example/path"], "cors is 'https://a.example/path', which no browser sends"),
+        (["RUN", "--event-users", "integer"], "give --events FOLDER"),
+        (["RUN", "--list", "stock=empty.txt"], "The list stock in empty.txt has 0 ids"),
+        (["RUN", "--list", "stock=other.txt"], "has 2 ids, of which the model"),
     ],
 )
 def test_wrong_words_end_in_one_sentence(
@@ -177,6 +181,8 @@ def test_wrong_words_end_in_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FORETHOUGHT_API_KEY", raising=False)
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "other.txt").write_text("unheard\nof\n")
     sentence = shell.wrong("serve", *[word.replace("RUN", str(run)) for word in words])
     assert said in sentence
 

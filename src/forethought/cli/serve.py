@@ -167,6 +167,7 @@ def _register(args: Serve, settings: object) -> None:
     if not args.list:
         return
     from forethought.cli.recommend import ids_in
+    from forethought.errors import ConfigError
     from forethought.recommender import load
     from forethought.serving.item_lists import ItemLists
     from forethought.serving.settings import Serving
@@ -176,9 +177,14 @@ def _register(args: Serve, settings: object) -> None:
     lists = ItemLists(settings.state_folder / "lists", settings.limits.lists)
     for name, file in _pairs(args.list, "--list", "NAME=FILE"):
         ids = ids_in(Path(file), model)
-        rows = model.items.index_of(ids)
+        known = int((model.items.index_of(ids) >= 0).sum())
+        if not known:
+            raise ConfigError(
+                f"The list {name} in {file} has {len(ids):,} ids, of which the model {settings.models[0].name!r} knows "
+                f"none: give one id a line, such as {model.items.id_list([0])[0]}."
+            )
         lists.register(name, ids)
-        console().print(f"List {name}: {len(ids):,} items, {int((rows >= 0).sum()):,} of them known to the model.")
+        console().print(f"List {name}: {len(ids):,} items, {known:,} of them known to the model.")
 
 
 def _pairs(words: tuple[str, ...], option: str, form: str) -> list[tuple[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, shown
 from forethought.settings import Between, Count, Like, Settings, Weight
 
 Name = Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "stock or sasrec-2")]
@@ -16,6 +17,8 @@ Workers = Annotated[int, Between(1, 256)]
 Milliseconds = Annotated[float, Between(1, 3_600_000)]
 Seconds = Annotated[float, Between(0.05, 86_400)]
 UserKind = Literal["text", "integer"]
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+OWN_PORT = re.compile(r"http://.*:80|https://.*:443")  # which browsers leave out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,17 @@ class Serving(Settings):
             raise ConfigError(f"Two models are called {doubled[0]!r}: name one of them otherwise, NAME=RUN.")
         if not any(place.weight for place in self.models if not place.shadow):
             raise ConfigError("No model is left to answer: give one of them a weight above 0 that is no shadow.")
+        for origin in self.cors:
+            if origin != "*" and (not ORIGIN.fullmatch(origin) or OWN_PORT.fullmatch(origin)):
+                raise ConfigError(
+                    f"cors is {shown(origin)}, which no browser sends: an origin is scheme://host[:port] in lower "
+                    "case, such as https://shop.example, without a path and without the scheme's own port; * is any."
+                )
+        if self.events is None and self.event_users != "text":
+            raise ConfigError(
+                f"event_users is {self.event_users!r}, but no events are kept: give --events FOLDER, too, or leave "
+                "--event-users out."
+            )
 
     @property
     def state_folder(self) -> Path:
