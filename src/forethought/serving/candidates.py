@@ -16,6 +16,7 @@ from torch import Tensor
 
 from forethought.data.vocabulary import UNKNOWN, Vocabulary
 from forethought.decoding.constraints import Constraints
+from forethought.errors import some
 from forethought.explaining.metadata import ItemMetadata
 from forethought.explaining.parts import Steering
 from forethought.explaining.steering import Steered, steer
@@ -79,7 +80,7 @@ class CandidateSets:
                 if (kept := self._kept.get(key)) is not None:
                     self._kept.move_to_end(key)
                     return kept
-        allows = [narrowing.allow, None if named[0] is None else named[0].ids]
+        allows = {"allow": narrowing.allow} | {f"The list {each.name!r}": each.ids for each in named[:1] if each}
         denies = [narrowing.deny, None if named[1] is None else named[1].ids]
         candidates = self._left(narrowing, allows, denies)
         if key is not None:
@@ -89,12 +90,19 @@ class CandidateSets:
                     self._kept.popitem(last=False)
         return candidates
 
-    def _left(self, narrowing: Narrowing, allows: list[Any], denies: list[Any]) -> Candidates:
+    def _left(self, narrowing: Narrowing, allows: dict[str, Any], denies: list[Any]) -> Candidates:
         allowed_N, unknown = np.ones(len(self.ids), dtype=bool), 0
-        for ids, keeps in (*((ids, True) for ids in allows), *((ids, False) for ids in denies)):
+        for name, ids in allows.items():
             if ids is not None:
                 listed_N, missing = self._listed(ids)
-                allowed_N &= listed_N if keeps else ~listed_N
+                if not listed_N.any():
+                    raise RequestError(self._nothing_in(name, ids))
+                allowed_N &= listed_N
+                unknown += missing
+        for ids in denies:
+            if ids is not None:
+                listed_N, missing = self._listed(ids)
+                allowed_N &= ~listed_N
                 unknown += missing
         if narrowing.where is not None:
             allowed_N &= fitting(self.table, narrowing.where)
@@ -110,9 +118,19 @@ class CandidateSets:
             )
             allowed_N &= steered.allowed_N.numpy()
         if not allowed_N.any():
-            raise RequestError("No item is left to recommend: the lists and conditions exclude each other.")
+            raise RequestError(
+                "No item is left to recommend: none meets all lists and conditions, so leave one of them out."
+            )
         constraints, steering = (None, None) if steered is None else (steered.constraints, steered.steering)
         return Candidates(torch.from_numpy(allowed_N), constraints, steering, unknown)
+
+    def _nothing_in(self, name: str, ids: list[Id]) -> str:
+        if not ids:
+            return f"{name} is empty, so no item is left to recommend: put ids into it, or leave it out."
+        return (
+            f"{name} has no item that the model knows, so none is left to recommend: it has {some(ids, 3)}; ids look "
+            f'like {self.ids.id_list([0])[0]!r} (and 7 is not "7").'
+        )
 
     def _listed(self, ids: list[Id]) -> tuple[np.ndarray, int]:
         """True for the items that a list names, and how many of its ids are not known."""

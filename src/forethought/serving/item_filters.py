@@ -11,6 +11,7 @@ import polars as pl
 
 from forethought.errors import nearest, shown
 from forethought.serving.failures import RequestError
+from forethought.serving.requests import as_json
 
 MOST_VALUES = 10_000
 ENDS = {"min", "max"}
@@ -42,7 +43,7 @@ def _condition(table: pl.DataFrame, column: str, condition: Any) -> pl.Expr:
     inner = dtype
     while isinstance(inner, pl.List | pl.Array):
         inner = inner.inner
-    held = _literals(column, inner, values)  # pyright: ignore[reportArgumentType]
+    held = _literals(column, inner, values, condition)  # pyright: ignore[reportArgumentType]
     if isinstance(dtype, pl.List | pl.Array):
         flat = pl.col(column)
         while isinstance(dtype.inner, pl.List | pl.Array):
@@ -51,8 +52,8 @@ def _condition(table: pl.DataFrame, column: str, condition: Any) -> pl.Expr:
     return pl.col(column).is_in(held.implode())
 
 
-def _literals(column: str, dtype: pl.DataType, values: list[Any]) -> pl.Series:
-    """The values in the column's own type, so that 7 never fits "7"."""
+def _literals(column: str, dtype: pl.DataType, values: list[Any], condition: Any) -> pl.Series:
+    """The values of a condition in the column's own type, so that 7 never fits "7"."""
     if dtype == pl.Boolean:
         fits = all(isinstance(value, bool) for value in values)
     elif dtype.is_numeric():
@@ -62,11 +63,11 @@ def _literals(column: str, dtype: pl.DataType, values: list[Any]) -> pl.Series:
     else:
         raise RequestError(f"The column {shown(column)} is of type {dtype}, which no value is held against.")
     if not fits:
-        raise RequestError(f"where.{column} is {shown(values)}, but the column holds {_called(dtype)}.")
+        raise RequestError(f"where.{column} is {as_json(condition)}, but the column holds {_called(dtype)}.")
     try:
         return pl.Series(values, dtype=pl.Float64 if dtype.is_float() else dtype, strict=dtype.is_integer())
     except (pl.exceptions.PolarsError, TypeError, OverflowError):
-        raise RequestError(f"where.{column} is {shown(values)}, but the column holds {_called(dtype)}.") from None
+        raise RequestError(f"where.{column} is {as_json(condition)}, but the column holds {_called(dtype)}.") from None
 
 
 def _between(column: str, dtype: pl.DataType, ends: dict[str, Any]) -> pl.Expr:
@@ -75,7 +76,7 @@ def _between(column: str, dtype: pl.DataType, ends: dict[str, Any]) -> pl.Expr:
     if not dtype.is_numeric():
         raise RequestError(f"The column {shown(column)} holds {_called(dtype)}, which has no min and max.")
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends.values()):
-        raise RequestError(f"where.{column} is {shown(ends)}, but min and max are numbers.")
+        raise RequestError(f"where.{column} is {as_json(ends)}, but min and max are numbers.")
     try:
         least, most = float(ends.get("min", "-inf")), float(ends.get("max", "inf"))
     except OverflowError:

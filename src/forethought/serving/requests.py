@@ -11,7 +11,7 @@ from forethought.data.times import YEAR_1990, YEAR_2100
 from forethought.errors import nearest, shown
 from forethought.serving.failures import RequestError, TooLargeError
 from forethought.serving.settings import Limits
-from forethought.settings import Count, Second, described, fits
+from forethought.settings import Second, described, fits
 
 T = TypeVar("T")
 Id = str | int
@@ -127,9 +127,11 @@ def question_of(body: dict[str, Any], limits: Limits, *, explaining: bool = Fals
         raise TooLargeError(
             f"At most {limits.explained} histories are explained at once, and there are {len(histories)}: ask in parts."
         )
-    k = _checked(body, "k", Count, 5 if explaining else 10)
+    k = body.get("k", 5 if explaining else 10)
+    if not fits(k, int) or k < 1:
+        raise RequestError(f"k is {as_json(k)}, but must be a whole number from 1 to {limits.k:,}.")
     if k > limits.k:
-        raise TooLargeError(f"k is {shown(k)}, but at most {limits.k} items are listed.")
+        raise TooLargeError(f"k is {as_json(k)}, but at most {limits.k:,} items are listed.")
     return Question(
         histories=histories,
         k=k,
@@ -183,8 +185,8 @@ def _event(event: Any, place: int) -> Event:
     time = event.get("time")
     if time is not None and not (fits(time, int) and YEAR_1990 <= time < YEAR_2100):  # else it is read in another unit
         raise RequestError(
-            f"Event {place} has the time {shown(time)}, which is no moment from 1990 to 2099: give Unix seconds, such "
-            "as 1700000000."
+            f"Event {place} has the time {as_json(time)}, which is no moment from 1990 to 2099: give Unix seconds, "
+            "such as 1700000000."
         )
     checks: dict[str, Any] = {"kind": str, "model": str | None}
     chosen = {key: _checked(event, key, hint, getattr(Event, key)) for key, hint in checks.items()}
@@ -193,6 +195,17 @@ def _event(event: Any, place: int) -> Event:
     if any(isinstance(word, str) and len(word) > 256 for word in (*event.values(),)):
         raise TooLargeError(f"Event {place} has a text of more than 256 characters.")
     return Event(event["user"], event["item"], time, **chosen)
+
+
+def as_json(value: Any) -> str:
+    """A value as whoever asks has written it, text as our sentences have it; what is longer than a line is cut."""
+    if isinstance(value, str):
+        return shown(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return f"{_kind(value)} too deep to show"
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _histories(body: dict[str, Any], limits: Limits) -> list[list[Id]]:
@@ -215,7 +228,7 @@ def _ids(values: Any, name: str, most: int) -> list[Id]:
         raise TooLargeError(f"{name} has {len(values):,} ids, but at most {most:,} are taken.")
     for value in values:
         if not _is_id(value):
-            raise RequestError(f"{name} has {shown(value)} in it, but ids are text or whole numbers.")
+            raise RequestError(f"{name} has {as_json(value)} in it, but ids are text or whole numbers.")
     return values
 
 
@@ -274,7 +287,7 @@ def _deadline(body: dict[str, Any], limits: Limits) -> float | None:
     if asked is None:
         return None
     if not isinstance(asked, int | float) or isinstance(asked, bool) or not 1 <= asked <= limits.deadline_ms:
-        raise RequestError(f"deadline_ms is {shown(asked)}, but must be a number from 1 to {limits.deadline_ms:g}.")
+        raise RequestError(f"deadline_ms is {as_json(asked)}, but must be a number from 1 to {limits.deadline_ms:g}.")
     return float(asked)
 
 
@@ -282,13 +295,14 @@ def _checked(body: Mapping[str, Any], key: str, hint: Any, otherwise: T) -> T:
     if key not in body:
         return otherwise
     if not fits(body[key], hint):
-        raise RequestError(f"{key} is {shown(body[key])}, but must be {described(hint)}.")
+        what = described(hint).replace("True or False", "true or false").replace("None", "null")
+        raise RequestError(f"{key} is {as_json(body[key])}, but must be {what}.")
     return body[key]
 
 
 def _checked_by(body: Mapping[str, Any], key: str, good: Callable[[Any], bool], what: str) -> Any:
     if not good(body.get(key)):
-        raise RequestError(f"{key} is {shown(body[key])}, but must be {what}.")
+        raise RequestError(f"{key} is {as_json(body[key])}, but must be {what}.")
     return body.get(key)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from forethought.data.vocabulary import UNKNOWN
-from forethought.errors import ForethoughtError, nearest, shown
-from forethought.history_rows import history_rows, history_times
+from forethought.errors import ForethoughtError, nearest, shown, some
+from forethought.history_rows import history_times
 from forethought.row_ranking import RankedList, RankingRequest
 from forethought.serving.batching import Batcher, Job
 from forethought.serving.candidates import EVERYTHING, Candidates
@@ -286,11 +286,16 @@ def _rows(model: ServedModel, question: Question) -> list[np.ndarray]:
     """The item rows of each history; an empty one is that of somebody of whom nothing is known.
 
     Raises:
-        HistoryError: with `unknown: error`, an id is not known.
+        RequestError: with `unknown: error`, an id is not known.
     """
-    named = [history for history in question.histories if history]
-    rows = iter(history_rows(model.run.items, named, question.unknown) if named else [])
-    return [next(rows) if history else np.zeros(0, np.int64) for history in question.histories]
+    rows = [model.run.items.index_of(history) for history in question.histories]
+    for place, (history, row) in enumerate(zip(question.histories, rows, strict=True)):
+        if question.unknown == "error" and (missing := _unknown(history, row)):
+            raise RequestError(
+                f"History {place} has items that the model does not know: {some(missing, 5)}; ids look like "
+                f'{model.plain_id(0)!r} (and 7 is not "7"): correct them, or ask with "unknown": "drop".'
+            )
+    return rows
 
 
 def _unknown(history: Sequence[Id], row: np.ndarray) -> list[Id]:

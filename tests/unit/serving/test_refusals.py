@@ -40,9 +40,28 @@ def sentence_of(reply: Any) -> str:
         ({"histories": []}, "list of lists"),
         ({"histories": ["a"]}, "history 0 is text"),
         ({"history": ["a"], "k": 0}, "k is 0"),
-        ({"history": ["a"], "k": True}, "k is True"),
+        ({"history": ["a"], "k": True}, "k is true, but must be a whole number from 1 to 30."),
+        ({"history": ["a"], "k": None}, "k is null"),
+        ({"history": ["a"], "k": [None]}, "k is [null]"),
+        ({"history": ["a"], "exclude_history": 3}, "exclude_history is 3, but must be true or false or null."),
+        ({"history": [["a", None]]}, 'history has ["a", null] in it'),
+        ({"history": ["a"], "model": [False]}, "model is [false], but must be text or null."),
+        ({"history": ["a"], "user": True}, "user is true, but must be an id"),
+        ({"history": ["a"], "where": {"title": None}}, "where.title is null, but the column holds text."),
+        ({"history": ["a"], "where": {"title": [None]}}, "where.title is [null], but the column holds text."),
+        ({"history": ["a"], "where": {"train_count": {"min": None}}}, 'where.train_count is {"min": null}, but'),
+        (
+            {"histories": [[], ["a"]], "unknown": "error"},
+            "History 1 has items that the model does not know: 'a'; ids look",
+        ),
+        ({"history": ["a"], "unknown": "error"}, '(and 7 is not "7"): correct them, or ask with "unknown": "drop".'),
+        (
+            {"history": ["a"], "allow": ["zz"]},
+            "allow has no item that the model knows, so none is left to recommend: it has",
+        ),
+        ({"history": ["a"], "allow": []}, "allow is empty, so no item is left to recommend: put ids into it"),
         ({"history": ["a"], "k": 2.0}, "k is 2.0"),
-        ({"history": ["a"], "k": 10**30}, "k is 1000"),
+        ({"history": ["a"], "k": -(10**30)}, "k is -1000"),
         ({"histroy": ["a"]}, "Did you mean 'history'?"),
         ({"history": ["a"], "unknown": "guess"}, "drop, error"),
         ({"history": ["a"], "explain": "yes"}, "explain is 'yes'"),
@@ -89,11 +108,20 @@ def test_bodies_that_are_no_object(client: Any, text: bytes, words: str) -> None
     assert words in sentence_of(reply)
 
 
+@pytest.mark.parametrize("depth", [100, 500, 900, 990, 2_000, 5_000, 9_000])
+def test_whatever_is_nested_is_refused_in_a_sentence(client: Any, depth: int) -> None:
+    text = b'{"history": [' + b"[" * depth + b"]" * depth + b"]}"
+    reply = client.post("/recommend", content=text, headers={"content-type": "application/json"})
+    assert reply.status_code == 400
+    sentence_of(reply)
+
+
 def test_too_much_is_refused(client: Any) -> None:
     for body, words in [
         ({"histories": [["a"]] * 9}, "At most 8 histories"),
         ({"history": ["a"] * 21}, "at most 20 are taken"),
         ({"history": ["a"], "k": 31}, "at most 30 items"),
+        ({"history": ["a"], "k": 10**30}, "at most 30 items"),
         ({"history": ["a" * 30_000]}, "20,000 bytes"),
     ]:
         reply = client.post("/recommend", json=body)
