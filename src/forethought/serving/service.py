@@ -114,7 +114,8 @@ class Service:
         dropped = _unknown(question.histories[0], rows[0])
         ask = partial(model.explained, requests[0], candidates, dropped, question.target)
         explanation = await self._alone(ask, arrived, question)
-        return {"model": model.name, "version": model.version, "explanation": explanation.to_json()}
+        answer = {"model": model.name, "version": model.version, "explanation": explanation.to_json()}
+        return answer if explanation.answer else answer | {"note": _why_nothing(model, rows[0], candidates)}
 
     async def similar(self, item: Id, k: int, model_name: str | None, narrowing: Narrowing) -> dict[str, Any]:
         """The items that a model holds for most alike."""
@@ -123,6 +124,8 @@ class Service:
         candidates = await self._candidates(model, narrowing)
         ask = partial(model.similar, item, k, candidates.allowed_N)
         ranked = await self._alone(ask, arrived, None)
+        if not len(ranked.items):
+            raise RequestError(f"No item is left but {shown(item)} itself: allow others, or leave a condition out.")
         return {"model": model.name, "version": model.version, "item": item, "items": model.listed(ranked)}
 
     async def search(self, words: str, k: int, model_name: str | None) -> dict[str, Any]:
@@ -240,7 +243,8 @@ class Service:
         self.metrics.answers.labels(model.name).inc()
         if unknown:
             self.metrics.unknown.labels(model.name).inc(len(unknown))
-        return {"items": model.listed(ranked), "unknown": unknown, "fallback": fallback}
+        result = {"items": model.listed(ranked), "unknown": unknown, "fallback": fallback}
+        return result if result["items"] else result | {"note": _why_nothing(model, row, candidates)}
 
     def _shadow(
         self,
@@ -300,3 +304,12 @@ def _rows(model: ServedModel, question: Question) -> list[np.ndarray]:
 
 def _unknown(history: Sequence[Id], row: np.ndarray) -> list[Id]:
     return [history[place] for place in np.flatnonzero(row == UNKNOWN).tolist()]
+
+
+def _why_nothing(model: ServedModel, row: np.ndarray, candidates: Candidates) -> str:
+    """Why a list is empty, though some items may be recommended."""
+    allowed_N = candidates.allowed_N
+    allowed = range(len(model.run.items)) if allowed_N is None else np.flatnonzero(allowed_N.numpy()).tolist()
+    if set(allowed) <= set(row.tolist()):
+        return 'The history holds all that may be recommended: allow other items, or ask with "exclude_history": false.'
+    return "The model came to none of the items that may be recommended: leave a condition out."

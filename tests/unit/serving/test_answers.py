@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from forethought.data.reading import read
 from forethought.errors import DataError
 from forethought.recommender import Recommender, load
+from forethought.row_ranking import RankedList
 from forethought.serving.served_model import ServedModel
 from forethought.serving.settings import ModelPlace
 
@@ -144,6 +145,32 @@ def test_unknown_ids_and_nobody(client: Any, trained: Recommender) -> None:
     narrowed = good(client.post("/recommend", json={"history": [], "only_category": category, "k": 30}))
     allowed = trained.recommend([ids(trained, 3)], 40, only_category=category, exclude_history=False)[0].items
     assert set(items_of(narrowed)) == set(allowed)
+
+
+def test_a_list_without_any_item_says_why(client: Any, trained: Recommender) -> None:
+    held, other = ids(trained, 3, 5)
+    why = "The history holds all that may be recommended: allow other items, or ask with"
+    body = {"histories": [[held], [other]], "allow": [held]}
+    first, second = good(client.post("/recommend", json=body))["results"]
+    assert (first["items"], first["fallback"]) == ([], None)
+    assert first["note"].startswith(why)
+    assert [each["item"] for each in second["items"]] == [held]
+    assert "note" not in second
+    (again,) = good(client.post("/recommend", json={"history": [held], "allow": [held], "exclude_history": False}))[
+        "results"
+    ]
+    assert ([each["item"] for each in again["items"]], "note" in again) == ([held], False)
+    assert good(client.post("/explain", json={"history": [held], "allow": [held]}))["note"].startswith(why)
+    assert "note" not in good(client.post("/explain", json={"history": [held], "allow": [other]}))
+    everything = good(
+        client.post("/recommend", json={"history": [held], "deny": ids(trained, *range(4), *range(5, 40))})
+    )
+    assert items_of(everything) == ids(trained, 4)
+    wrong(client.post("/similar", json={"item": held, "allow": [held]}), 400, f"No item is left but '{held}' itself")
+    nothing = RankedList(np.zeros(0, np.int64), np.zeros(0))  # as beams may end, all of them in what is left out
+    client.service.models.named("first").ranked = lambda asked, **_: [nothing for _ in asked]
+    (result,) = good(client.post("/recommend", json={"history": [held]}))["results"]
+    assert result["note"].startswith("The model came to none of the items")
 
 
 def test_without_times_the_popular_are_those_of_all_training(trained: Recommender) -> None:

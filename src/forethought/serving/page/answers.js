@@ -15,6 +15,7 @@ export function list(about, answer, before, other, onWhy, onAdd) {
   if (result.unknown.length) {
     parts.push(el("p", { class: "note" }, `${result.unknown.length} items of the history are not known to this model.`));
   }
+  if (result.note) parts.push(el("p", { class: "note" }, result.note));
   if (shared !== null) {
     parts.push(el("p", { class: "quiet small" }, `${shared} of ${items.length} are in the other list too.`));
   }
