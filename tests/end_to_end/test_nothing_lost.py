@@ -235,6 +235,18 @@ def test_one_run_given_twice_is_no_second_seed(shell: Shell, run: Path, tmp_path
         assert "are one run, which would count twice" in shell.wrong("compare", f"a={run}", f"a={twice}", f"b={other}")
 
 
+def test_runs_of_two_recipes_are_no_seeds_of_one_method(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:
+    plain, other = (tmp_path / name for name in ("itemknn", "ease"))
+    for folder in (plain, other):
+        shell.ok("train", folder.name, "--data", shop, "--out", folder)
+    for folder in (run, plain, other):
+        shell.ok("evaluate", folder, "--resamples", 5)
+    said = shell.wrong("compare", f"a={run}", f"a={plain}", f"b={other}")
+    assert "are both called 'a', as seeds of one method are, but differ in method.type" in said
+    assert "give each a name" in said
+    assert shell.ok("compare", run, f"a={plain}", f"b={other}")
+
+
 def test_a_seed_of_ties_without_a_shuffle_is_refused(shell: Shell, shop: Path, tmp_path: Path) -> None:
     words = ["prepare", shop / "interactions.parquet", "--out", tmp_path / "data", "--tie-seed", 3]
     assert "--tie-seed would change nothing without a shuffle" in shell.wrong(*words)

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from forethought.cli.shared import console, parse, print_json
+from forethought.errors import ForethoughtError
 
 if TYPE_CHECKING:
     from forethought.evaluation.report import Evaluation
+
+OF_A_SEED = {
+    *("seed", "method.encoder_run", "method.teacher_run"),
+    *(f"training.{name}" for name in ("device", "precision", "compile", "split_catalogue", "checkpoint_every_s")),
+}
+"""Settings in which seeds of one recipe may differ: runs that each begins with, and where and how it is computed."""
 
 
 @dataclass(kw_only=True)
@@ -59,12 +66,16 @@ def run(arguments: list[str]) -> None:
         check_results_path(args.out)
     named: dict[str, list[Evaluation]] = {}
     folders: dict[Path, str] = {}
+    seeds: dict[str, list[Path]] = {}
     for argument in args.runs:
         name, _, folder = argument.rpartition("=")
         check_path(Path(folder))
         if (twice := folders.setdefault(Path(folder).resolve(), argument)) != argument or args.runs.count(argument) > 1:
             raise ConfigError(f"{argument!r} and {twice!r} are one run, which would count twice: name it once.")
         named.setdefault(name or Path(folder).name, []).append(Evaluation.read(folder))
+        seeds.setdefault(name or Path(folder).name, []).append(Path(folder))
+    for name, of in seeds.items():
+        _refuse_other_recipes(name, of)
     if args.scores:
         _add_scores(args, named)
     if args.all_pairs and len(named) < 3:
@@ -89,6 +100,29 @@ def run(arguments: list[str]) -> None:
         if args.out is not None:
             save_results(outcome, args.out)
             console().print(f"Written to {args.out}.")
+
+
+def _refuse_other_recipes(name: str, folders: list[Path]) -> None:
+    """Runs of one name are averaged, and so must be seeds of one recipe; what is no run folder says nothing of its."""
+    from forethought.config import RunConfig, from_json, to_json
+    from forethought.errors import ConfigError
+    from forethought.files import read_json
+    from forethought.run_files import CONFIG_FILE
+    from forethought.run_folder import differences
+
+    first: tuple[Path, object] | None = None
+    for folder in folders if len(folders) > 1 else ():
+        try:
+            config = to_json(from_json(RunConfig, read_json(folder / CONFIG_FILE, "")["config"]))
+        except (ForethoughtError, KeyError, TypeError):
+            continue
+        first = first or (folder, config)
+        other = [each for each in differences(first[1], config) if each.partition(":")[0] not in OF_A_SEED]
+        if other:
+            raise ConfigError(
+                f"{first[0]} and {folder} are both called {name!r}, as seeds of one method are, but differ in "
+                f"{other[0]}: give each a name."
+            )
 
 
 def _add_scores(args: Compare, named: dict[str, list[Evaluation]]) -> None:
