@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
+from forethought.cli.histories import history_of, typed_id
+from forethought.cli.shared import CHOICES, Choice, HaltingOptions, console, parse, print_json, seconds
 from forethought.cli.steering import SteeringOptions
 
 
@@ -20,7 +21,7 @@ class Explain:
     halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
     steering: Annotated[SteeringOptions, tyro.conf.arg(name="")]
     history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID")]
-    """Item ids of one user, oldest first, with commas between."""
+    """Item ids of one user, oldest first, with commas between; where an id holds one, as a JSON list: '["a,b","c"]'."""
     target: str | None = None
     """An item whose rank is followed from step to step."""
     times: Annotated[str | None, tyro.conf.arg(metavar="SECOND,SECOND")] = None
@@ -67,7 +68,7 @@ def run(arguments: list[str]) -> None:
             raise ConfigError("--picture and --story are two pictures: give each a file of its own.")
     model = load(args.run, device=args.device)
     explanation = model.explain(
-        [typed_id(word, model) for word in history.split(",")] if history.strip() else [],
+        history_of(history, model, args.unknown),
         k=args.k,
         target=None if args.target is None else typed_id(args.target, model),
         times=None if args.times is None else [seconds(word) for word in args.times.split(",")],

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json, seconds, typed_id
+from forethought.cli.histories import history_of, typed_id
+from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json, seconds
 from forethought.cli.steering import SteeringOptions
 from forethought.escaping import printable
 
@@ -28,7 +29,8 @@ class Recommend:
     halting_options: Annotated[HaltingOptions, tyro.conf.arg(name="")]
     steering: Annotated[SteeringOptions, tyro.conf.arg(name="")]
     history: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID,ID ...")] = ()
-    """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists)."""
+    """Item ids of a user, oldest first, with commas between: i1,i2 (several users: several lists); where an id holds a
+    comma, as a JSON list: '["a,b","c"]'."""
     times: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SECOND,SECOND ...")] = ()
     """Unix seconds beside each item of --history, for models that read times."""
     input: str | None = None
@@ -100,7 +102,7 @@ def run(arguments: list[str]) -> None:
     if args.input is not None:
         _score_table(model, args, choices)
         return
-    histories = [[typed_id(i, model) for i in h.split(",")] for h in args.history]
+    histories = [history_of(text, model, choices["unknown"]) for text in args.history]
     times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
     lists = _said(lambda: model.recommend(histories, args.k, times=times, **choices))
     _tell_unmet(lists, model)

@@ -107,16 +107,6 @@ class Bar:
         self.named(self.what, done, total)
 
 
-def typed_id(text: str, model: Any) -> Any:
-    """A word of the command line as the kind of id the model has; what does not fit stays text and is named unknown."""
-    if model.items.kind == "integer":
-        try:
-            return int(text)
-        except ValueError:
-            return text
-    return text.strip()
-
-
 def seconds(text: str) -> int:
     from forethought.errors import DataError
 
