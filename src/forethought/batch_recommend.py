@@ -64,7 +64,7 @@ def recommend_table(
     Returns:
         How many histories, how many of their items the model does not know (and which share of all that is), how many
         histories got no list for want of any known item, and notes: how many items of `allow` and `deny` it does not
-        know.
+        know, and for how many histories nothing was left to recommend.
     """
     kind = _check_out(source, Path(out))
     named, notes = _known_lists(model, allow, deny, strict_lists)
@@ -72,7 +72,7 @@ def recommend_table(
     frame, schema, total = histories_in(source, model, ADDED, columns)
     as_bytes = model.items.kind == "uuid" and schema[HISTORY] == pl.List(pl.Binary)
     item_type = pl.Binary() if as_bytes else model.items.ids.dtype
-    counts = {"items": 0, "unknown": 0, "empty": 0, "done": 0}
+    counts = {"items": 0, "unknown": 0, "empty": 0, "left": 0, "done": 0}
     added = dict(zip(ADDED, (pl.List(item_type), pl.List(pl.Float32), pl.UInt32()), strict=True))
     out_schema = pl.Schema(dict(schema) | added)
 
@@ -84,6 +84,7 @@ def recommend_table(
         counts["items"] += sum(len(history or ()) for history in histories)
         counts["unknown"] += sum(len(one.dropped) for one in lists)
         counts["empty"] += sum(len(one.dropped) == len(one.history) for one in lists)
+        counts["left"] += sum(not one.items and len(one.dropped) < len(one.history) for one in lists)
         counts["done"] += len(chunk)
         if report is not None:
             report(counts["done"], total)
@@ -105,8 +106,19 @@ def recommend_table(
         "unknown_items": counts["unknown"],
         "unknown_share": counts["unknown"] / max(counts["items"], 1),
         "empty_lists": counts["empty"],
-        "notes": notes,
+        "notes": [*notes, *filter(None, [nothing_left(counts["left"])])],
     }
+
+
+def nothing_left(histories: int) -> str:
+    """What to say of so many histories with an empty list although the model knows items of theirs; nothing of none."""
+    if not histories:
+        return ""
+    return (
+        f"Nothing is left to recommend for {histories:,} of the histories, so with an empty list: no item that may be "
+        "recommended stands outside of them (exclude_history=False, on the command line --exclude-history no, takes "
+        "those inside, too)."
+    )
 
 
 def _known_lists(

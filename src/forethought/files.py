@@ -173,7 +173,7 @@ def check_ordinary(path: Path) -> None:
     """
     check_path(path)
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(f"{path.name} is no ordinary file")
+        raise OSError(f"{str(path)!r} is no ordinary file")
 
 
 def check_replaceable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,31 @@ def test_a_json_list_of_other_things_is_refused(shell: Shell, odd: dict[str, Pat
         said = shell.wrong(verb, odd["texts"], "--history", text)
         assert f"--history is a JSON list with {shown}, but ids are texts or whole numbers." in said
     assert "is empty" in shell.wrong(verb, odd["texts"], "--history", "[]")
+
+
+# ---- lists of items
+
+
+@pytest.mark.parametrize("name", ["allow", "deny"])
+def test_a_list_without_an_id_is_refused(shell: Shell, odd: dict[str, Path], tmp_path: Path, name: str) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n \n")
+    said = shell.wrong("recommend", odd["texts"], "--history", "c", f"--{name}", empty)
+    assert f"--{name} {empty} holds no id: give one item id a line, or leave --{name} out." in said
+    for nothing in ("", tmp_path):
+        said = shell.wrong("recommend", odd["texts"], "--history", "c", f"--{name}", nothing)
+        assert f"'{nothing or '.'}' is no ordinary file" in said
+
+
+def test_a_history_that_nothing_is_left_for_is_told_of(shell: Shell, odd: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "stock.txt").write_text("c\n")
+    words = ["recommend", odd["texts"], "--allow", tmp_path / "stock.txt"]
+    said = shell.run(*words, "--history", "c", "[x", "--json")
+    assert [each["items"] for each in json.loads(said.out)] == [[], ["c"]]
+    assert "Nothing is left to recommend for 1 of the histories, so with an empty list" in said.err
+    again = shell.run(*words, "--history", "c", "--exclude-history", "no", "--json")
+    assert [each["items"] for each in json.loads(again.out)] == [["c"]]
+    assert "Nothing is left" not in again.err
+    pl.DataFrame({"history": [["c"], ["c", "[x"], ["[x"]]}).write_parquet(tmp_path / "table.parquet")
+    table = shell.json(*words, "--input", tmp_path / "table.parquet", "--out", tmp_path / "recs.parquet")
+    assert table["notes"][0].startswith("Nothing is left to recommend for 2 of the histories")

@@ -89,7 +89,7 @@ def run(arguments: list[str]) -> None:
         console().print(model.set_precision(args.precision))
     if args.approximate:
         _said(model.build_index)
-    allow, deny = (None if path is None else ids_in(path, model) for path in (args.allow, args.deny))
+    allow, deny = (_listed(getattr(args, name), name, model) for name in ("allow", "deny"))
     choices: dict[str, Any] = {
         "exclude_history": CHOICES[args.exclude_history],
         "allow": allow,
@@ -105,7 +105,7 @@ def run(arguments: list[str]) -> None:
     histories = [history_of(text, model, choices["unknown"]) for text in args.history]
     times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
     lists = _said(lambda: model.recommend(histories, args.k, times=times, **choices))
-    _tell_unmet(lists, model)
+    _tell_empty(lists, model)
     _show(lists, model, json=args.json)
 
 
@@ -147,12 +147,13 @@ def _show(lists: list[Recommendation], model: Any, *, json: bool) -> None:
         sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
 
 
-def _tell_unmet(lists: list[Recommendation], model: Any) -> None:
-    """Say how many histories have nothing that the model knows.
+def _tell_empty(lists: list[Recommendation], model: Any) -> None:
+    """Say how many histories have nothing that the model knows, and for how many nothing is left to recommend.
 
     Raises:
         DataError: all of them.
     """
+    from forethought.batch_recommend import nothing_left
     from forethought.errors import DataError, some
 
     unmet = [one for one in lists if len(one.dropped) == len(one.history)]
@@ -166,6 +167,8 @@ def _tell_unmet(lists: list[Recommendation], model: Any) -> None:
         console().print(
             f"{len(unmet):,} of {len(lists):,} histories have no item that the model knows: no list for these."
         )
+    if note := nothing_left(sum(not one.items for one in lists) - len(unmet)):
+        console().print(note)
 
 
 def _said(ask: Callable[[], T]) -> T:
@@ -219,6 +222,21 @@ def _left_out(counts: dict[str, Any]) -> str:
     return f"{said}; without any known item, so with an empty list: {empty:,}" if empty else said
 
 
+def _listed(path: Path | None, name: str, model: Any) -> list[Any] | None:
+    """The ids of --allow or --deny; None where there is no such list.
+
+    Raises:
+        DataError: there are none in it.
+    """
+    from forethought.errors import DataError
+
+    if path is None:
+        return None
+    if not (ids := ids_in(path, model)):
+        raise DataError(f"--{name} {path} holds no id: give one item id a line, or leave --{name} out.")
+    return ids
+
+
 def ids_in(path: Path, model: Any) -> list[Any]:
     """The ids in a text file, one a line, as the kind that the model has."""
     from forethought.errors import DataError
@@ -228,7 +246,8 @@ def ids_in(path: Path, model: Any) -> list[Any]:
         check_ordinary(path)
         return [typed_id(line.strip(), model) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a list of ids ({first_line(error)}): give a text file.") from error
+        said = f"{str(path)!r} cannot be read as a list of ids ({first_line(error)})"
+        raise DataError(f"{said}: give a text file.") from error
 
 
 def _plain(ids: list[Any]) -> list[Any]:
