@@ -166,7 +166,10 @@ def _recommend(
     filled = [n for n, history in enumerate(histories) if history]
     if len(filled) < len(histories) and unknown == "error":
         empty = next(n for n, history in enumerate(histories) if not history)
-        raise DataError(f"Row {before + empty} has an empty history: drop such rows, or use unknown='drop'.")
+        raise DataError(
+            f"Row {before + empty} has an empty history: drop such rows, or use unknown='drop' (on the command line "
+            "--unknown drop)."
+        )
     if "times" in choices:
         choices["times"] = [choices["times"][n] or [] for n in filled]
     try:

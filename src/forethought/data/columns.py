@@ -74,14 +74,19 @@ class Columns(Settings):
         if position is not None and not schema[position].is_integer():
             raise DataError(
                 f"The position column {position!r} has type {schema[position]}, but positions are whole numbers: "
-                "cast it, or say position=None to go by the order of the rows."
+                "cast it, or say position=None (on the command line --position none) to go by the order of the rows."
             )
         return columns
+
+
+def option(role: str) -> str:
+    """What the command line calls the option that names the column of a role."""
+    return f"--{role}-column" if role in ("split", "session") else f"--{role}"
 
 
 def missing_column(role: str, name: str, names: list[str], source: Any) -> MissingColumnError:
     """What to say when a column is not there."""
     return MissingColumnError(
         f"There is no {role} column {shown(name)} in {describe(source)}, which has {some(names, 100) or 'none'}",
-        f"say which it is with {role}=...{nearest(name, names)}",
+        f"say which it is with {role}=... (on the command line {option(role)}).{nearest(name, names)}",
     )

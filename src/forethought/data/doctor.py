@@ -182,7 +182,13 @@ def _duplicates(frame: pl.LazyFrame, columns: Columns) -> list[Finding]:
     if not count:
         return []
     text = f"the same user, item and time stand again in {rows}."
-    return [Finding("warning", text, "Drop them with duplicates='same_time' unless they are true repeats.")]
+    return [
+        Finding(
+            "warning",
+            text,
+            "Drop them with duplicates='same_time' (prepare --duplicates same_time) unless they are true repeats.",
+        )
+    ]
 
 
 def _shape(data: Interactions) -> list[Finding]:

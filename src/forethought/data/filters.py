@@ -23,7 +23,10 @@ def minimum_rating(frame: pl.LazyFrame, at_least: float, rating: str = "rating")
     schema = frame.collect_schema()
     if rating not in schema:
         hint = nearest(rating, schema.names())
-        raise DataError(f"A minimum rating needs a rating column, but there is no {rating!r}: say rating=...{hint}")
+        raise DataError(
+            f"A minimum rating needs a rating column, but there is no {rating!r}: say which it is with rating=... (on "
+            f"the command line --rating).{hint}"
+        )
     if not schema[rating].is_numeric():
         raise DataError(f"The rating column {rating!r} has type {schema[rating]}, but ratings are numbers: cast it.")
     return frame.filter(pl.col(rating).is_not_nan() & (pl.col(rating) >= at_least))

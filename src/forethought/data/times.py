@@ -26,7 +26,7 @@ YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800  # between them a number is a 
 PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?P<time>[T ]\d\d:\d\d(?P<seconds>:\d\d(\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?")
 KINDS = "give Unix seconds, ISO dates or a datetime column"
-MEND = f"{KINDS}, or say time=None to go by the order of the rows"
+MEND = f"{KINDS}, or say time=None (on the command line --time none) to go by the order of the rows"
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,8 @@ class Shop(ShopSettings):
         check_own(folder, WRITTEN, _is_shop, "a simulated shop", overwrite=True)
         if not overwrite and folder.is_dir() and any(folder.iterdir()):
             raise DataError(
-                f"{str(folder)!r} already holds a simulated shop: choose another folder or say overwrite=True."
+                f"{str(folder)!r} already holds a simulated shop: choose another folder or say overwrite=True (on the "
+                "command line --overwrite)."
             )
         with replace_folder(folder, overwrite=overwrite) as new:
             self._write_into(new, report)
