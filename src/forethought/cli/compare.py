@@ -27,8 +27,8 @@ class Compare:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN ...")]
     """Evaluated run folders; NAME=FOLDER names one, and a name given twice groups seeds."""
     scores: tuple[str, ...] = ()
-    """NAME=FILE: tables of user, item and score (or rank) that other programs have made for the same cases; items that
-    they do not list come last, as equals."""
+    """NAME=FILE: tables of user, item and score (or, without one, rank) that other programs have made for the same
+    cases; items that they do not list come last, as equals."""
     data: str | None = None
     """With --scores, where the data of the first run lies now, where it has moved."""
     items: str | None = None

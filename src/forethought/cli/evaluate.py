@@ -44,8 +44,8 @@ class Evaluate:
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """A run folder; none with --scores."""
     scores: str | None = None
-    """Instead of a run: a table of user, item and score (or rank) that any other program has made for the held-out
-    cases. Items that it does not list come last, as equals. Give --data with it, and how that is split."""
+    """Instead of a run: a table of user, item and score (or, without one, rank) that any other program has made for the
+    held-out cases. Items that it does not list come last, as equals. Give --data with it, and how that is split."""
     measuring: Annotated[Measuring, tyro.conf.arg(name="")]
     columns: Annotated[ColumnOptions, tyro.conf.arg(name="")]
     splitting: Annotated[Splitting, tyro.conf.arg(name="")]

@@ -90,6 +90,8 @@ def evaluate_scores(
             f"of users of the {config.part} part."
         )
     said = f"{open_table(source).name or describe(source)}, {without / len(cases):.1%} of the cases without a row"
+    both = score is None and {*VALUES} <= {*open_table(source).frame.collect_schema().names()}
+    by = ", by its column score and not by rank" if both else ""
     passed = f", {listed.passed_over:,} rows of unknown users or items passed over" if listed.passed_over else ""
     evaluation = summarise(
         ranked,
@@ -98,7 +100,7 @@ def evaluate_scores(
         window=None,
         history_excluded=excluded,
         part=config.part,
-        extras={"scores": said + passed},
+        extras={"scores": said + by + passed},
         cuts=config.cutoffs,
         own=config.metrics,
         groups_by=groups,

@@ -47,6 +47,10 @@ def test_ranks_are_those_by_hand(split: Split, share: float, excluded: bool) -> 
     assert made.cases["rank"].to_list() == by_hand(split, scores, excluded=excluded)
     ranks = scores.with_columns(rank=10 - pl.col("score")).drop("score")
     assert ft.evaluate_scores(ranks, split, config).cases["rank"].equals(made.cases["rank"])
+    both = ft.evaluate_scores(scores.with_columns(rank=pl.col("score")), split, config)
+    assert both.cases["rank"].equals(made.cases["rank"])
+    assert ", by its column score and not by rank" in both.protocol["scores"]
+    assert "by its column" not in made.protocol["scores"]
 
 
 def test_says_the_share_without_a_row_and_stands_beside_a_run(split: Split, evaluate) -> None:
