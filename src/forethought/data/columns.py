@@ -57,12 +57,12 @@ class Columns(Settings):
         """The same with every "auto" decided.
 
         Raises:
-            DataError: a column is missing; the text suggests the nearest one.
+            DataError: a column is missing (the text suggests the nearest one), or has two meanings.
         """
         schema = frame.collect_schema()
         time, position = self.time, self.position
         if time == AUTO and AUTO not in schema:
-            time = next((name for name in TIME_NAMES if name in schema and name not in (self.user, self.item)), None)
+            time = next((name for name in TIME_NAMES if name in schema), None)
         if position == AUTO and AUTO not in schema:
             position = "position" if schema.get("position", pl.Null()).is_integer() else None
         columns = replace(self, time=time, position=position)
@@ -71,12 +71,25 @@ class Columns(Settings):
         for role, name in roles.items():
             if name is not None and name not in schema:
                 raise missing_column(role, name, schema.names(), source)
+        _refuse_twice(roles)
         if position is not None and not schema[position].is_integer():
             raise DataError(
                 f"The position column {position!r} has type {schema[position]}, but positions are whole numbers: "
                 "cast it, or say position=None (on the command line --position none) to go by the order of the rows."
             )
         return columns
+
+
+def _refuse_twice(roles: dict[str, str | None]) -> None:
+    """Refuse a column with two meanings, one of which it may have by its name alone."""
+    held: dict[str, str] = {}
+    for role, name in roles.items():
+        if name is not None and (first := held.setdefault(name, role)) != role:
+            without = f"; with {role}=None ({option(role)} none) there is none" if role in ("time", "position") else ""
+            raise DataError(
+                f"The column {shown(name)} would be both {first} and {role}, but means one thing: say which is which "
+                f"with {first}=... and {role}=... (on the command line {option(first)} and {option(role)}){without}."
+            )
 
 
 def option(role: str) -> str:

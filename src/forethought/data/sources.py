@@ -26,7 +26,7 @@ from forethought.data.atomic import ENDINGS as ATOMIC_ENDINGS
 from forethought.data.atomic import item_file, only_interactions, scan_atomic, sequences
 from forethought.data.names import as_name
 from forethought.data.sql import relation_frame, sql
-from forethought.errors import DataError, MissingExtraError
+from forethought.errors import DataError, MissingExtraError, shown
 from forethought.files import check_ordinary, check_path
 
 KINDS = (
@@ -157,6 +157,7 @@ def _scan_path(path: str | Path) -> pl.LazyFrame:
     if plain.endswith(TEXT_ENDINGS):
         with readable(path):
             separator = _separator(first, plain, remote)
+            _refuse_double_names(first, separator, remote)
             return _typed(pl.scan_csv(files, separator=separator, infer_schema=False, glob=remote))
     if plain.endswith(ATOMIC_ENDINGS) and not isinstance(files, str):
         with readable(path):
@@ -209,6 +210,14 @@ def _separator(path: str | Path, plain: str, remote: bool) -> str:
     )
     line = header.collect().item(0, 0) or ""
     return max(",\t;|", key=line.count)
+
+
+def _refuse_double_names(path: str | Path, separator: str, remote: bool) -> None:
+    """polars would call the second of two columns otherwise, and nobody say which of them was read."""
+    header = pl.scan_csv(path, has_header=False, separator=separator, infer_schema=False, n_rows=1, glob=remote)
+    names = [name for name in header.collect().row(0) if name]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{describe(path)} has two columns called {shown(twice)}: rename one of them.")
 
 
 def _typed(text: pl.LazyFrame, kinds: Mapping[str, str] | None = None) -> pl.LazyFrame:

@@ -283,6 +283,10 @@ def frame(**columns: Any) -> pl.DataFrame:
         (pl.DataFrame(), {}, "no user column 'user_id'.*has none"),
         (frame(), {"user": "usr_id"}, "no user column 'usr_id'.*Did you mean 'user_id'"),
         (frame(), {"time": "when"}, "no time column 'when'.*say which it is with time=.* --time"),
+        (frame(), {"user": "item_id"}, "'item_id' would be both user and item, but .* --user and --item"),
+        (frame(timestamp=[1, 2, 3]), {"user": "timestamp"}, "'timestamp' would be both user and time.*--time none"),
+        (frame(position=[1, 2, 3]), {"item": "position"}, "'position' would be both item and position"),
+        (frame(visit=[1, 2, 3]), {"user": "visit", "session": "visit"}, "user and session.* --session-column"),
         (frame(), {"position": "rank"}, "no position column 'rank'"),
         (frame(position=[0.5, 1, 2]), {"position": "position"}, "'position' has type Float64, .* --position none"),
         (frame(position=[0, None, 2]), {}, r"'position' is empty in 1 of 3 rows \(first: 1;"),
@@ -311,6 +315,17 @@ def test_bad_tables_are_refused_in_one_sentence(table: pl.DataFrame, options: di
     with pytest.raises(DataError, match=said) as error:
         read(table, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["twice.csv", "twice.tsv"])
+def test_a_header_that_names_a_column_twice_is_refused(tmp_path: Path, name: str) -> None:
+    header, rows = ["user_id", "item_id", "user_id", "", ""], [["1", "2", "3", "", ""]] * 3
+    sign = "\t" if name.endswith("tsv") else ","
+    (tmp_path / name).write_text("\n".join(map(sign.join, [header, *rows])))
+    with pytest.raises(DataError, match=r"twice\..sv' has two columns called 'user_id': rename one of them\.$"):
+        read(tmp_path / name)
+    (tmp_path / name).write_text("\n".join(map(sign.join, [[*header[:2], "other", "", ""], *rows])))
+    assert len(read(tmp_path / name)) == 3
 
 
 def test_ids_that_became_floats_in_pandas_are_refused() -> None:
