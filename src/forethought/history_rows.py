@@ -74,7 +74,7 @@ def history_times(times: Sequence[Sequence[int]] | None, rows: list[np.ndarray])
         if len(seconds) != len(row):
             raise HistoryError(n, f"{{}} has {len(row)} items but {len(seconds)} times: give one time an item.")
         if not all(hasattr(second, "__index__") and fits(int(second), Second) for second in seconds):
-            raise HistoryError(n, "{} has times that are no whole numbers: give Unix seconds.")
+            raise HistoryError(n, "{} has times that are no whole numbers, or too large: give Unix seconds.")
     return [np.array(seconds, np.int64)[row != UNKNOWN] for seconds, row in zip(times, rows, strict=True)]
 
 

@@ -112,12 +112,28 @@ def _evaluated(shell: Shell, run: Path) -> Path:
     return run
 
 
-def test_times_beyond_64_bits(shell: Shell, shop: Path, tmp_path: Path) -> None:
+def test_times_that_are_no_seconds_of_a_history(shell: Shell, shop: Path, tmp_path: Path) -> None:
     shell.ok("train", "hstu", "--data", shop, "--out", tmp_path / "run", *TINY, "--quiet")
+    wrong = {
+        HUGE: f"--times has {HUGE}, which is no time: Unix seconds count from 1970",
+        "-5": "--times has -5, which is no time",
+        "1700000000000": "--times has 1700000000000, which is a date as Unix milliseconds: give seconds",
+        "1.5": "--times has '1.5', but Unix seconds are whole numbers",
+        "9,5": "--times has 5 behind 9, but a history goes from the oldest item to the newest",
+        "5,5": "has 1 items but 2 times",
+    }
     for verb in ("recommend", "explain"):
-        assert "no whole numbers: give Unix seconds" in shell.wrong(
-            verb, tmp_path / "run", "--history", "i00001", "--times", HUGE
-        )
+        for times, said in wrong.items():
+            assert said in shell.wrong(verb, tmp_path / "run", "--history", "i00001", f"--times={times}")
+        shell.ok(verb, tmp_path / "run", "--history", "i00001,i00002", "--times", "1700000000,1700000000")
+
+
+def test_times_for_a_model_that_reads_none(shell: Shell, run: Path) -> None:
+    said = shell.wrong("recommend", run, "--input", "x.csv", "--out", "y.csv", "--times", "5")
+    assert "--times stands beside --history" in said
+    for verb in ("recommend", "explain"):
+        said = shell.wrong(verb, run, "--history", "i00001", "--times", "5")
+        assert "This model reads no times, so that --times would change nothing: leave it out." in said
 
 
 def test_an_empty_query_is_no_table(shell: Shell) -> None:

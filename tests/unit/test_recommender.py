@@ -227,7 +227,7 @@ def test_models_that_read_times(with_times: Recommender) -> None:
         (None, "This model reads the time of each interaction"),
         ([], "There are 1 histories but 0 lists of times"),
         ([times[:2]], "History 0 has 3 items but 2 times"),
-        ([["2014-01-01"] * 3], "History 0 has times that are no whole numbers: give Unix seconds"),
+        ([["2014-01-01"] * 3], "History 0 has times that are no whole numbers, or too large: give Unix seconds"),
         ([[1.5, None, 3]], "History 0 has times that are no whole numbers"),
     ):
         with pytest.raises(DataError, match=said):

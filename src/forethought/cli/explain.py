@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from forethought.cli.histories import history_of, typed_id
-from forethought.cli.shared import CHOICES, Choice, HaltingOptions, console, parse, print_json, seconds
+from forethought.cli.histories import history_of, times_of, typed_id
+from forethought.cli.shared import CHOICES, Choice, HaltingOptions, console, parse, print_json
 from forethought.cli.steering import SteeringOptions
 
 
@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> None:
         history_of(history, model, args.unknown),
         k=args.k,
         target=None if args.target is None else typed_id(args.target, model),
-        times=None if args.times is None else [seconds(word) for word in args.times.split(",")],
+        times=None if args.times is None else times_of(args.times, model),
         exclude_history=CHOICES[args.exclude_history],
         unknown=args.unknown,
         halting=args.halting_options.of(model.method),

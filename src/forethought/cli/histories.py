@@ -43,6 +43,40 @@ def history_of(text: str, model: Any, unknown: str) -> list[Any]:
     return ids
 
 
+def times_of(text: str, model: Any) -> list[int]:
+    """The Unix seconds of one `--times`.
+
+    Raises:
+        ConfigError: the model reads none.
+        DataError: they are no whole numbers, no seconds since 1970, or not in order.
+    """
+    from forethought.data.times import UNITS
+    from forethought.errors import ConfigError, DataError, shown
+
+    if not model.method.inputs.times:
+        raise ConfigError("This model reads no times, so that --times would change nothing: leave it out.")
+    seconds: list[int] = []
+    for word in text.split(","):
+        try:
+            second = int(word)
+        except ValueError:
+            raise DataError(f"--times has {shown(word)}, but Unix seconds are whole numbers.") from None
+        unit = next(name for limit, _, name in UNITS if abs(second) < limit)
+        if second < 0 or abs(second) >= 2**63:
+            raise DataError(
+                f"--times has {shown(second)}, which is no time: Unix seconds count from 1970, as 1700000000."
+            )
+        if unit != "seconds":
+            raise DataError(f"--times has {second}, which is a date as Unix {unit}: give seconds, such as 1700000000.")
+        if seconds and second < seconds[-1]:
+            raise DataError(
+                f"--times has {second} behind {seconds[-1]}, but a history goes from the oldest item to the newest: "
+                "bring both into that order."
+            )
+        seconds.append(second)
+    return seconds
+
+
 def _json_list(text: str) -> list[str | int] | None:
     """The ids of a JSON list; None where the text is none."""
     from forethought.errors import DataError, shown

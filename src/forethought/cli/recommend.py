@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from forethought.cli.histories import history_of, typed_id
-from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json, seconds
+from forethought.cli.histories import history_of, times_of, typed_id
+from forethought.cli.shared import CHOICES, Bar, Choice, HaltingOptions, console, parse, print_json
 from forethought.cli.steering import SteeringOptions
 from forethought.escaping import printable
 
@@ -103,7 +103,7 @@ def run(arguments: list[str]) -> None:
         _score_table(model, args, choices)
         return
     histories = [history_of(text, model, choices["unknown"]) for text in args.history]
-    times = [[seconds(text) for text in each.split(",")] for each in args.times] or None
+    times = [times_of(text, model) for text in args.times] or None
     lists = _said(lambda: model.recommend(histories, args.k, times=times, **choices))
     _tell_empty(lists, model)
     _show(lists, model, json=args.json)
@@ -119,6 +119,8 @@ def _check(args: Recommend) -> None:
         raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one file: name it in --out.")
+    if args.input is not None and args.times:
+        raise ConfigError("--times stands beside --history, and --input has times of its own: leave it out.")
     if args.history and _columns(args):
         raise ConfigError(f"--{next(iter(_columns(args)))} names a column of --input: leave it out with --history.")
 

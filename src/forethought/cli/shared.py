@@ -107,15 +107,6 @@ class Bar:
         self.named(self.what, done, total)
 
 
-def seconds(text: str) -> int:
-    from forethought.errors import DataError
-
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"--times has {text!r}, but Unix seconds are whole numbers.") from None
-
-
 @dataclass(kw_only=True)
 class ColumnOptions:
     """Which columns of the table mean what."""
