@@ -106,6 +106,30 @@ def test_a_number_beyond_reason_is_refused_with_its_range(
     assert not (tmp_path / "out").exists()
 
 
+NOTHING_DONE = [
+    (["prepare", "SHOP", "--out", "OUT", "--rating", "foo"], "--rating foo would change nothing, because only prepare"),
+    (["train", "itemknn", "--data", "SHOP", "--out", "OUT", "--rating", "foo"], "--rating foo would change nothing"),
+    (["doctor", "SHOP", "--rating", "foo"], "--rating foo would change nothing"),
+    (
+        ["prepare", "SHOP", "--out", "OUT", "--rating", "foo", "--minimum-rating", 3],
+        "there is no 'foo': say which it is with rating=... (on the command line --rating).",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), NOTHING_DONE, ids=[" ".join(map(str, w)) for w, _ in NOTHING_DONE])
+def test_an_option_that_would_do_nothing_is_refused(
+    shell: Shell, run: Path, shop: Path, tmp_path: Path, words: list[Any], said: str
+) -> None:
+    if words[0] == "compare":
+        Evaluation.read(_evaluated(shell, run)).write(tmp_path / "other")
+    places = {"SHOP": str(shop), "OTHER": str(tmp_path / "other"), "RUN": str(run), "OUT": str(tmp_path / "out")}
+    for name, place in places.items():
+        words = [word.replace(name, place) if isinstance(word, str) else word for word in words]
+    assert said in shell.wrong(*words)
+    assert not (tmp_path / "out").exists()
+
+
 def _evaluated(shell: Shell, run: Path) -> Path:
     if not (run / "metrics.json").exists():
         shell.ok("evaluate", run, "--resamples", 20)

@@ -384,12 +384,13 @@ def no_file_over(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [0, 100, 3000, 8000])
 def test_a_full_disk(shell: Shell, run: Path, shop: Path, tmp_path: Path, size: int) -> None:
     shell.ok("evaluate", run, "--resamples", 20)
-    before = tree(run)
+    before, rated, long = tree(run), tmp_path / "rated.parquet", "x" * 10_000
+    pl.read_parquet(shop / "interactions.parquet").with_columns(pl.lit(1).alias(long)).write_parquet(rated)
     with no_file_over(size):
         told = [
             shell.wrong("train", "sasrec", "--data", shop, "--out", tmp_path / "new", *TINY),
             shell.wrong("simulate", "--out", tmp_path / "shop", "--users", 2000),
-            shell.wrong("prepare", shop, "--out", tmp_path / "data", "--rating", "x" * 10_000),
+            shell.wrong("prepare", rated, "--out", tmp_path / "data", "--rating", long, "--minimum-rating", 0),
             shell.wrong("recommend", run, "--input", shop, "--out", tmp_path / "recs.parquet", "--k", 40),
         ]
         if size < 3000:
@@ -399,7 +400,7 @@ def test_a_full_disk(shell: Shell, run: Path, shop: Path, tmp_path: Path, size: 
     assert all("written" in sentence for sentence in told)
     assert tree(run) == before
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "new") == ["run"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "new") == ["rated.parquet", "run"]
 
 
 def test_a_folder_that_cannot_be_made(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:

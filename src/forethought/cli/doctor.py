@@ -29,6 +29,7 @@ def run(arguments: list[str]) -> None:
     from forethought.data.doctor import diagnose
 
     of = args.columns
+    of.refuse_rating()
     diagnosis = diagnose(
         args.source,
         user=of.user,

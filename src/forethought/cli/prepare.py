@@ -46,6 +46,8 @@ def run(arguments: list[str]) -> None:
 
     if args.splitting.of_tables():
         raise ConfigError("prepare takes one table; several are put into a folder from Python, with ft.keep_split.")
+    if args.minimum_rating is None:
+        args.columns.refuse_rating()
     view = console()
     source, raw = _raw_or_table(args.source)
     config = PrepareConfig(

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from forethought.cli.wrong_options import in_a_sentence
+from forethought.errors import ConfigError
 from forethought.escaping import printable, printable_json
 
 if TYPE_CHECKING:
@@ -120,10 +121,22 @@ class ColumnOptions:
     position: Column = "auto"
     """Column with the order of a user's rows; auto takes position where it holds whole numbers."""
     rating: str = "rating"
-    """Column with ratings."""
+    """Column with ratings, for prepare --minimum-rating."""
     items: str | None = None
     """Table with one row an item (title, brand, categories); its ids stand in a column called as --item says, or
     item_id."""
+
+    def refuse_rating(self) -> None:
+        """Refuse a column of ratings where nothing reads ratings.
+
+        Raises:
+            ConfigError: one was named.
+        """
+        if self.rating != "rating":
+            raise ConfigError(
+                f"--rating {self.rating} would change nothing, because only prepare --minimum-rating reads ratings: "
+                "leave it out, or prepare the table with that."
+            )
 
     def columns(self) -> Columns:
         from forethought.data.columns import Columns
@@ -178,7 +191,6 @@ class Splitting:
 
     def config(self) -> Any:
         from forethought.data.splits import SplitConfig
-        from forethought.errors import ConfigError
 
         if self.tie_seed is not None and self.ties != "shuffle":
             raise ConfigError("--tie-seed would change nothing without a shuffle: add --ties shuffle, or leave it out.")
@@ -200,8 +212,6 @@ class Splitting:
         Raises:
             ConfigError: another split beside them, or a table that validates without one that tests.
         """
-        from forethought.errors import ConfigError
-
         if self.test_table is None and self.valid_table is None:
             return False
         if self != Splitting(test_table=self.test_table, valid_table=self.valid_table) or self.test_table is None:
@@ -213,8 +223,6 @@ class Splitting:
 
     def columns(self) -> dict[str, str]:
         """The column that says what each row is for, or of which session it is, by its role; none where none does."""
-        from forethought.errors import ConfigError
-
         kinds, named = {"split": "column", "session": "leave_last_session_out"}, {}
         for role, kind in kinds.items():
             name = getattr(self, f"{role}_column")
@@ -250,7 +258,6 @@ class HaltingOptions:
         """
         from dataclasses import replace
 
-        from forethought.errors import ConfigError
         from forethought.reasoning.halting import Halting
 
         if self == HaltingOptions():
@@ -292,7 +299,6 @@ class Noising:
             ConfigError: a share that is none, or one without a kind.
         """
         from forethought.data.noise import Noise
-        from forethought.errors import ConfigError
         from forethought.settings import Seed, check
 
         share, seed = self.noise_share, self.noise_seed
@@ -341,8 +347,8 @@ def open_split(source: str, columns: ColumnOptions, splitting: Splitting) -> Spl
     from forethought.data.prepare import open_prepared, prepared_folder
     from forethought.data.reading import read
     from forethought.data.split_tables import split_of_tables
-    from forethought.errors import ConfigError
 
+    columns.refuse_rating()
     if splitting.of_tables():
         asked = {name: value for name, value in vars(columns).items() if name != "rating"}
         return split_of_tables(source, splitting.test_table, splitting.valid_table, **asked)
