@@ -114,6 +114,10 @@ NOTHING_DONE = [
         ["prepare", "SHOP", "--out", "OUT", "--rating", "foo", "--minimum-rating", 3],
         "there is no 'foo': say which it is with rating=... (on the command line --rating).",
     ),
+    (["recommend", "RUN", "--history", "i00001", "--strict-lists"], "--strict-lists would change nothing without"),
+    (["compare", "a=RUN", "b=OTHER", "--data", "nofile"], "--data would change nothing without --scores NAME=FILE"),
+    (["compare", "a=RUN", "b=OTHER", "--items", "nofile"], "--items would change nothing without --scores"),
+    (["compare", "a=RUN", "b=OTHER", "--across-noise"], "No evaluation has noise, so that --across-noise"),
 ]
 
 

@@ -62,6 +62,7 @@ def run(arguments: list[str]) -> None:
     from forethought.reports.saving import check_results_path, save_results
 
     _refuse_chance_names(args.runs)
+    _refuse_idle(args)
     if args.out is not None:
         check_results_path(args.out)
     named: dict[str, list[Evaluation]] = {}
@@ -78,8 +79,7 @@ def run(arguments: list[str]) -> None:
         _refuse_other_recipes(name, of)
     if args.scores:
         _add_scores(args, named)
-    if args.all_pairs and len(named) < 3:
-        raise ConfigError("Two methods are one pair, so that --all-pairs would change nothing: leave it out.")
+    _refuse_idle_among(args, named)
     if len(named) < 2:
         raise ConfigError(f"At least two methods are needed to compare, but {len(named)} was given: name other runs.")
     outcome = compare(
@@ -149,6 +149,25 @@ def _add_scores(args: Compare, named: dict[str, list[Evaluation]]) -> None:
         config = EvaluationConfig(seed=args.seed, cutoffs=cuts or CUTS)
         named[name] = [scores_of(file, split, config, like=first.protocol)]
         console().print(f"{name}: scores of {named[name][0].protocol['scores']}.")
+
+
+def _refuse_idle(args: Compare) -> None:
+    """Options that nothing reads without scores."""
+    from forethought.errors import ConfigError
+
+    for option in ("data", "items"):
+        if getattr(args, option) is not None and not args.scores:
+            raise ConfigError(f"--{option} would change nothing without --scores NAME=FILE: leave it out.")
+
+
+def _refuse_idle_among(args: Compare, named: dict[str, list[Evaluation]]) -> None:
+    """Options that change nothing of these evaluations."""
+    from forethought.errors import ConfigError
+
+    if args.across_noise and not any(each.protocol.get("noise") for many in named.values() for each in many):
+        raise ConfigError("No evaluation has noise, so that --across-noise would change nothing: leave it out.")
+    if args.all_pairs and len(named) < 3:
+        raise ConfigError("Two methods are one pair, so that --all-pairs would change nothing: leave it out.")
 
 
 def _refuse_chance_names(runs: tuple[str, ...]) -> None:

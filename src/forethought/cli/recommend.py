@@ -119,6 +119,8 @@ def _check(args: Recommend) -> None:
         raise ConfigError("--out belongs to --input; with --history the lists are printed, with --json for machines.")
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"{str(args.out)!r} is a folder, but recommendations are one file: name it in --out.")
+    if args.strict_lists and args.allow is None and args.deny is None:
+        raise ConfigError("--strict-lists would change nothing without --allow or --deny: add a list, or leave it out.")
     if args.input is not None and args.times:
         raise ConfigError("--times stands beside --history, and --input has times of its own: leave it out.")
     if args.history and _columns(args):
