@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -54,6 +55,9 @@ def parse(cls: Callable[..., T], arguments: list[str], verb: str, about: str, *,
     """
     style = (tyro.conf.DisallowNone, *(() if pairs else (tyro.conf.FlagCreatePairsOff,)))
     ask = partial(tyro.cli, cls, prog=f"forethought {verb}", description=about, config=style)
+    for option in ("--out", "--name"):
+        if f"{option}=" in arguments or (option, "") in itertools.pairwise(arguments):
+            raise ConfigError(f"{option} is empty: give it a value, or leave it out.")
     with in_a_sentence(arguments, lambda: ask(args=["--help"])):
         return ask(args=arguments)
 

@@ -146,7 +146,9 @@ def _domain(name: str, text: str, setting: Setting, ranges: bool) -> SearchDomai
     values = [_value(word, setting.hint) for word in text.split(",")]
     for value in values:
         check(value, setting.hint, name)
-    return SearchChoices(tuple(dict.fromkeys(values)))
+    if len(set(values)) < len(values):
+        raise ConfigError(f"--set {name}={text} has a value twice, but each is tried once: leave one out.")
+    return SearchChoices(tuple(values))
 
 
 def _value(word: str, hint: Any) -> Any:
