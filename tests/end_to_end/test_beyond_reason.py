@@ -118,6 +118,7 @@ NOTHING_DONE = [
     (["compare", "a=RUN", "b=OTHER", "--data", "nofile"], "--data would change nothing without --scores NAME=FILE"),
     (["compare", "a=RUN", "b=OTHER", "--items", "nofile"], "--items would change nothing without --scores"),
     (["compare", "a=RUN", "b=OTHER", "--across-noise"], "No evaluation has noise, so that --across-noise"),
+    (["prepare", "SHOP", "--out", "OUT", "--test-table", "x"], "give --test-table and --valid-table to train, tune or"),
     (["prepare", "SHOP", "--out", ""], "--out is empty: give it a value, or leave it out."),
     (["prepare", "SHOP", "--out", "OUT", "--name="], "--name is empty"),
     ([*TRAIN, "--set", "dropout=0.2,0.20"], "--set dropout=0.2,0.20 has a value twice"),

@@ -45,7 +45,10 @@ def run(arguments: list[str]) -> None:
     from forethought.errors import ConfigError
 
     if args.splitting.of_tables():
-        raise ConfigError("prepare takes one table; several are put into a folder from Python, with ft.keep_split.")
+        raise ConfigError(
+            "prepare takes one table: give --test-table and --valid-table to train, tune or evaluate --scores, or put "
+            "several tables into a folder from Python, with ft.keep_split."
+        )
     if args.minimum_rating is None:
         args.columns.refuse_rating()
     view = console()

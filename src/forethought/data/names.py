@@ -30,7 +30,8 @@ def check_name(name: Any, of: str = "the data") -> None:
     if not is_name(name):
         raise DataError(
             f"The name of {of} is {name if not isinstance(name, str) else name[:LONGEST]!r}, but files are called "
-            f"after it: choose a name of at most {LONGEST} letters, digits, blanks and signs other than / and \\."
+            f"after it: choose a name of at most {LONGEST} bytes (an accented letter takes two or more): letters, "
+            "digits, blanks and signs other than / and \\."
         )
 
 

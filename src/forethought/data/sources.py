@@ -143,10 +143,10 @@ def readable(source: Any) -> Iterator[None]:
         if "KeyboardInterrupt" in str(error):  # pressed while polars was at work, which takes it for a fault
             raise KeyboardInterrupt from error
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"Reading {describe(source)} failed ({said[0].rstrip('.')}): check that the table is whole and of the kind "
-            "its name says."
-        ) from error
+        mend = "check that the table is whole and of the kind its name says"
+        if isinstance(error, UnicodeDecodeError) or "utf-8" in said[0].lower():
+            mend = "save it as UTF-8, or check that it is of the kind its name says"
+        raise DataError(f"Reading {describe(source)} failed ({said[0].rstrip('.')}): {mend}.") from error
 
 
 def _scan_path(path: str | Path) -> pl.LazyFrame:

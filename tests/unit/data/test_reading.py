@@ -328,6 +328,19 @@ def test_a_header_that_names_a_column_twice_is_refused(tmp_path: Path, name: str
     assert len(read(tmp_path / name)) == 3
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_text_that_is_no_utf_8_is_to_be_saved_as_that(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "shop.csv").write_text("user_id,item_id\n1,ä\n1,b\n", encoding=encoding)
+    with pytest.raises(DataError, match=r"save it as UTF-8, or check .*\.$"):
+        read(tmp_path / "shop.csv")
+
+
+def test_a_name_is_as_long_as_its_bytes(tmp_path: Path) -> None:
+    assert read(frame(), name="é" * 50).name == "é" * 50
+    with pytest.raises(DataError, match="at most 100 bytes"):
+        read(frame(), name="é" * 51)
+
+
 def test_ids_that_became_floats_in_pandas_are_refused() -> None:
     pandas = pytest.importorskip("pandas")
     with pytest.raises(DataError, match="holds floats"):
