@@ -48,7 +48,9 @@ def test_published_metrics_and_differences_follow_from_the_ranks_beside_them() -
 
     def score(file: str, metric: str) -> float:
         if (file, metric) not in scores:
-            ranks = pl.read_parquet(RESULTS / "ranks" / file)["rank"].fill_null(float("inf")).to_numpy()
+            ranks = (
+                pl.read_parquet(RESULTS / "ranks" / file)["rank"].cast(pl.Float64).fill_null(float("inf")).to_numpy()
+            )
             scores[file, metric] = float(named(metric)(ranks).mean())
         return scores[file, metric]
 
