@@ -18,7 +18,7 @@ MUTANTS = [
     Mutant(
         "ranks of another run are taken for those of this one",
         "studies/ranks.py",
-        'return Evaluation.from_json({**run, "groups": {}}, cases)',
+        'return without_ids(Evaluation.from_json({**run, "groups": {}}, cases))',
         'return Evaluation(run["protocol"], cases, {}, {}, {}, {})',
         f"{RANKS}::test_what_is_damaged_or_of_another_run_is_said",
     ),

@@ -244,7 +244,9 @@ def _numbers(name: str, column: pl.Series, scale: FeatureScale | None) -> Featur
     values_N = values.fill_null(0.0).to_numpy()
     _refuse_unbounded(name, values_N)
     if scale is None:
-        mean, std = (values_N[known_N].mean(), values_N[known_N].std()) if known_N.any() else (0.0, 0.0)
+        if not known_N.any():
+            raise DataError(f"The column {name!r} has no number for any item, which tells nothing: leave it out.")
+        mean, std = values_N[known_N].mean(), values_N[known_N].std()
         if std == 0:
             raise DataError(
                 f"The column {name!r} has the same number for all items, which tells nothing: leave it out."

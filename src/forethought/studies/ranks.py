@@ -7,6 +7,7 @@ kilobytes. No ids are kept: cases stand in the order of the split, which the dat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -55,10 +56,14 @@ def keep(results: Path, name: str, evaluation: Evaluation) -> dict[str, str]:
     return {"file": file, "sha256": summed}
 
 
-def read(results: Path, run: Mapping[str, Any]) -> Evaluation | None:
-    """The evaluation of a run from its ranks; None where it kept none, or where the file does not lie there.
+def without_ids(evaluation: Evaluation) -> Evaluation:
+    """The same with numbers in the order of the split for users, and 0 for every target, as those that are kept."""
+    cases = evaluation.cases.with_columns(user_id=(pl.col("case") == 0).cum_sum(), target_id=pl.lit(0))
+    return replace(evaluation, cases=cases)
 
-    User ids are numbers in the order of the split, and every target is 0.
+
+def read(results: Path, run: Mapping[str, Any]) -> Evaluation | None:
+    """The evaluation of a run from its ranks, without ids; None where it kept none, or the file does not lie there.
 
     Args:
         run: what its JSON says.
@@ -74,11 +79,10 @@ def read(results: Path, run: Mapping[str, Any]) -> Evaluation | None:
         table = read_parquet(path)
         rank = table["rank"].cast(pl.Float64).fill_null(np.inf)
         scores = {name: named(name)(rank.to_numpy()) for name in run["metrics"]}
-        user = (table["case"] == 0).cum_sum()
-        cases = table.with_columns(user_id=user, target_id=pl.lit(0), rank=rank).with_columns(**scores)
+        cases = table.with_columns(user_id=pl.lit(0), target_id=pl.lit(0), rank=rank, **scores)
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path} is damaged ({first_line(error).rstrip('.')}): {MEND}.") from error
     try:
-        return Evaluation.from_json({**run, "groups": {}}, cases)
+        return without_ids(Evaluation.from_json({**run, "groups": {}}, cases))
     except RunError as error:
         raise RunError(f"{path} holds other ranks than those of the run's metrics: {MEND}.") from error

@@ -299,7 +299,9 @@ def _cases(run: Result, results_folder: Path, runs: Path | None) -> Evaluation |
     if (kept := ranks.read(results_folder, run.parts)) is not None:
         return kept
     folder = None if runs is None else runs / run_name(run.variant, run.dataset, run.seed)
-    return Evaluation.read(folder) if folder is not None and (folder / METRICS_FILE).is_file() else None
+    if folder is None or not (folder / METRICS_FILE).is_file():
+        return None
+    return ranks.without_ids(Evaluation.read(folder))
 
 
 def _sources(page: Page, runs_of: Mapping[str, Sequence[Result]]) -> None:

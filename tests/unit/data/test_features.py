@@ -130,6 +130,7 @@ def test_without_vectors_beside_the_data_another_file_can_be_named(data: Interac
     [
         ("price", [1.0, float("inf"), 2.0, 3.0], "holds NaN, infinity"),
         ("price", [2.0] * 4, "the same number for all items"),
+        ("price", [float("nan"), None, None, None], "has no number for any item"),
         ("brand", ["a", "b", "c", "d"], "no tag that two items share: leave it out, or, .* forethought embed"),
         ("image", [[1.0], [1.0, 2.0], [3.0], [4.0]], "several lengths"),
         ("image", [[1.0], [float("inf")], [3.0], [4.0]], "holds NaN, infinity"),

@@ -53,6 +53,23 @@ def test_differences_follow_from_what_is_kept(context: StudyContext) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_runs_from_before_ranks_were_kept_stand_beside_those_that_keep_them(context: StudyContext) -> None:
+    carry_out(study(), context, seeds=[0])
+    (path,) = (context.results / "latent-reasoning").glob("differences-*.json")
+    before = json.loads(path.read_text())["differences"]
+    for variant in VARIANTS:
+        parts, kept = run_of(context, variant)
+        file = context.results / "runs" / f"{variant}-{context.split.data.name}-file-0.json"
+        file.write_text(json.dumps({key: value for key, value in parts.items() if key != "ranks"}))
+        kept.unlink()
+        path.unlink()
+        write_page(study(), context.results, context.runs)
+        found = json.loads(path.read_text())["differences"]
+        assert [{**each, "ranks": None} for each in found] == [{**each, "ranks": None} for each in before]
+        assert not any("ranks" in each for each in found)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_ranks_hold_what_metrics_need_and_nobodys_name(context: StudyContext) -> None:
     carry_out(study(), context, seeds=[0], only=["sasrec"])
     parts, path = run_of(context, "sasrec")
