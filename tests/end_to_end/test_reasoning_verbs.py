@@ -32,7 +32,7 @@ def test_explain(shell: Shell, run: Path, tmp_path: Path) -> None:
     assert re.findall(r"^(i\d+) .* \d+\.\d%$", plain, re.M) == [one["item"] for one in told["answer"]]
     assert shell.json("explain", run, "--history", "i00001,nobody", "--unknown", "drop")["dropped"] == ["nobody"]
     for wrong, sentence in (
-        (["--history", "i00001,nobody"], "The history has items that the model does not know: 'nobody'; ids look"),
+        (["--history", "i00001,nobody"], "--history has items that the model does not know: 'nobody'; ids look"),
         (["--history", ""], "The history is empty"),
         (["--history", "i00001", "i00002"], "--history was given 'i00001 i00002', but tells of one user: join the"),
         (["--history", "i00001", "--target", "nobody"], "The target 'nobody' is no item that the model knows"),

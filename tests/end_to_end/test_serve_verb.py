@@ -166,7 +166,7 @@ def _received(connection: socket.socket) -> bytes:
         (["RUN", "RUN"], "Two models are called 'run'"),
         (["a/b=RUN"], "name is 'a/b'"),
         (["RUN", "--port", "70000"], "port is 70000"),
-        (["RUN", "--list", "stock=nowhere.txt"], "nowhere.txt cannot be read"),
+        (["RUN", "--list", "stock=nowhere.txt"], "'nowhere.txt' cannot be read"),
         (["RUN", "--api-key-file", "nowhere.txt"], "nowhere.txt cannot be read as a key"),
         (["RUN", "--host", "203.0.113.7"], "Nothing can listen on 203.0.113.7"),
         (["RUN", "--queue", "0"], "queue is 0"),

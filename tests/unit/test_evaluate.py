@@ -112,7 +112,7 @@ def test_what_cannot_be_obeyed_is_told(
     config = ReaRec(backbone=BACKBONE)
     model = train(Recipe(method=config, training=replace(quick, epochs=1)), split, tmp_path / "prl")
     with pytest.raises(
-        ConfigError, match="cannot halt by 'arh': choose one of fixed, entropy, consistency, change, random"
+        ConfigError, match="cannot halt by 'arh': choose one of fixed, change, entropy, doubt, consistency, random"
     ):
         ask(model, split, Halting(rule="arh"))
     assert ask(model, split).halting == {"rule": "fixed", "threshold": 0.5, "max_steps": 2}

@@ -144,7 +144,8 @@ def without(name: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
         ),
         (lambda new: new.clear(), "has no rows"),
         (without("item_id"), r"no column 'item_id' of ids; it has .*: say which it is with item=... .* --item"),
-        (lambda new: new.with_columns(price=pl.lit(float("nan"))), "'price' holds NaN"),
+        (lambda new: new.with_columns(price=pl.lit(float("inf"))), "'price' holds NaN, infinity"),
+        (lambda new: new.with_columns(price=pl.lit(1e38)), r"'price' holds 1e\+38, more than 1,000,000 standard"),
         (
             lambda new: new.with_columns(price=pl.lit("dear")),
             "'price' of the new items .* cannot be read as that of the run",
