@@ -136,7 +136,8 @@ def _one_run(page: Page, name: str, figures: dict[str, Any]) -> None:
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=way)
             axes.set_xlabel(label)
             axes.set_ylabel("NDCG@10")
-        both[1].legend(frameon=False, fontsize=8)
+        names = both[1].get_legend_handles_labels()
+        both[1].figure.legend(*names, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     quantiles = figures["curve"][0]["steps_quantiles"]
     named = quantiles if isinstance(quantiles, Mapping) else ("p10", "p50", "p90")
     _filled(page, (*CURVE[:3], " / ".join(named), *CURVE[3:]), [_curve_row(point) for point in figures["curve"]])

@@ -84,7 +84,8 @@ class Plot:
         for axes in all_axes:
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25)
-            axes.set_prop_cycle(color=COLOURS)
+            # a line beyond the colours is a dotted one
+            axes.set_prop_cycle(color=COLOURS * 2, linestyle=["-"] * len(COLOURS) + [":"] * len(COLOURS))
         return all_axes
 
     def __exit__(self, kind: object, *_: object) -> None:
