@@ -93,19 +93,6 @@ BEYOND = [
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), BEYOND, ids=[" ".join(map(str, w)).replace("/", "") for w, _ in BEYOND])
-def test_a_number_beyond_reason_is_refused_with_its_range(
-    shell: Shell, run: Path, shop: Path, tmp_path: Path, words: list[Any], said: str
-) -> None:
-    if words[0] == "compare":
-        Evaluation.read(_evaluated(shell, run)).write(tmp_path / "other")
-    places = {"SHOP": str(shop), "OTHER": str(tmp_path / "other"), "RUN": str(run), "OUT": str(tmp_path / "out")}
-    for name, place in places.items():
-        words = [word.replace(name, place) if isinstance(word, str) else word for word in words]
-    assert said in shell.wrong(*words)
-    assert not (tmp_path / "out").exists()
-
-
 NOTHING_DONE = [
     (["prepare", "SHOP", "--out", "OUT", "--rating", "foo"], "--rating foo would change nothing, because only prepare"),
     (["train", "itemknn", "--data", "SHOP", "--out", "OUT", "--rating", "foo"], "--rating foo would change nothing"),
@@ -123,10 +110,13 @@ NOTHING_DONE = [
     (["prepare", "SHOP", "--out", "OUT", "--name="], "--name is empty"),
     ([*TRAIN, "--set", "dropout=0.2,0.20"], "--set dropout=0.2,0.20 has a value twice"),
 ]
+REFUSED = [*BEYOND, *NOTHING_DONE]
 
 
-@pytest.mark.parametrize(("words", "said"), NOTHING_DONE, ids=[" ".join(map(str, w)) for w, _ in NOTHING_DONE])
-def test_an_option_that_would_do_nothing_is_refused(
+@pytest.mark.parametrize(
+    ("words", "said"), REFUSED, ids=[" ".join(map(str, words)).replace("/", "") for words, _ in REFUSED]
+)
+def test_numbers_beyond_reason_and_options_that_would_do_nothing_are_refused(
     shell: Shell, run: Path, shop: Path, tmp_path: Path, words: list[Any], said: str
 ) -> None:
     if words[0] == "compare":

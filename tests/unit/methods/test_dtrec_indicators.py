@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stopping import StopsAt
 from whole_dtrec import BACKBONES, given
 
 from forethought.config import Recipe
@@ -22,7 +23,6 @@ from forethought.reasoning.halting import Halting
 from forethought.recommender import load
 from forethought.runs import train
 from forethought.training.interrupt import Interrupted
-from forethought.training.progress import Quiet
 from forethought.training.settings import Training
 
 
@@ -56,24 +56,13 @@ def test_without_hps_the_indicators_still_have_prototypes(indicator_source: Any,
     assert trace.indicators_PT3[..., 0].std() > 0  # of centres that are all zero each state thinks the same
 
 
-class Stop(Quiet):
-    """Ctrl-C in the fourth step."""
-
-    left = 3
-
-    def step(self, losses: dict[str, float], positions: int) -> None:
-        if self.left == 0:
-            raise Interrupted
-        self.left -= 1
-
-
 def test_refined_indicators_are_kept_with_a_run(split: Split, quick: Training, tmp_path: Path) -> None:
     """Stopped within an epoch, a training goes on with what was measured at its beginning; a loaded run halts alike."""
     config = DTRec(backbone=BACKBONES["gru4rec"], first_clusters=4, most_clusters=12, indicator_source="refined")
     recipe = Recipe(method=config, training=replace(quick, checkpoint_every_s=1e-9, precision="32", device="cpu"))
     whole = train(recipe, split, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(recipe, split, tmp_path / "run", observer=Stop())
+        train(recipe, split, tmp_path / "run", observer=StopsAt(4))
     resumed, again = train(recipe, split, tmp_path / "run", resume=True), load(tmp_path / "whole")
     for name, tensor in whole.method.state_dict().items():
         assert torch.equal(resumed.method.state_dict()[name], tensor), name
