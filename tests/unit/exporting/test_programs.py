@@ -165,7 +165,8 @@ def test_a_weighted_readout_is_exported(rule: Any, to: Any, run_of: RunOf, tmp_p
     assert disagreement(export(run, tmp_path / "out", to), run) <= 1
 
 
-@SLOW_AS_ONNX
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["torch", "onnx"])
 def test_refined_indicators_are_exported(to: Any, run_of: RunOf, tmp_path: Path) -> None:
     """Rows halt by them, each by its own last item."""
     settings: dict[str, Any] = {"indicator_source": "refined"}
