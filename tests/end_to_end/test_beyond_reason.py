@@ -230,9 +230,9 @@ STATE: list[tuple[str, Any]] = [
 def test_wrong_types_in_the_saved_state(shell: Shell, run: Path, shop: Path, key: str, value: Any) -> None:
     edit_json(run / "state" / "state.json", lambda parts: parts | {key: value})
     words = ["train", "sasrec", "--data", shop, "--out", run, "--resume", "--quiet", *_as_trained(run)]
-    shell.wrong(*words)
+    assert shell.wrong(*words)
     if key not in ("bound", "tensors"):
-        shell.wrong("evaluate", run, "--resamples", 20)
+        assert shell.wrong("evaluate", run, "--resamples", 20)
 
 
 def _as_trained(run: Path) -> list[Any]:
@@ -295,9 +295,9 @@ def test_a_pipe_is_not_waited_for(shell: Shell, run: Path, shop: Path, name: str
     (run / name).unlink()
     os.mkfifo(run / name)
     words: dict[str, list[Any]] = {"metrics.json": ["compare", f"a={run}", f"b={run}2"]}
-    shell.wrong(*words.get(name, train))
+    assert shell.wrong(*words.get(name, train))
     if name in ("config.json", "items.parquet"):
-        shell.wrong("recommend", run, "--history", "i00001")
+        assert shell.wrong("recommend", run, "--history", "i00001")
 
 
 def test_a_pipe_is_no_table(shell: Shell, run: Path, shop: Path, tmp_path: Path) -> None:

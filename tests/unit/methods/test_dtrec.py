@@ -58,6 +58,7 @@ def test_loss_and_gradients_are_those_of_whole_matrices(
     model, batch, rows = given(split, **settings)
     weight = 0.0 if settings.get("supervision") == "none" else 0.4
     same_gradients(model, lambda: model.loss(batch).total, lambda: loss_of_rows(model, rows, weight))
+    assert model.loss(batch).total.item() == pytest.approx(loss_of_rows(model, rows, weight).item(), rel=1e-9)
 
 
 def test_nearest_prototypes_are_asked_for_by_the_state_alone(split: Split) -> None:
